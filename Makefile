@@ -1,0 +1,63 @@
+# Each target first makes $(VENV) match requirements*.txt; the stamp file in it carries their hash.
+PYTHON ?= python3
+VENV ?= .venv
+NAME ?=
+STAMP := $(VENV)/.installed-$(shell cat requirements.txt requirements-dev.txt pyproject.toml | git hash-object --stdin)
+PYTEST_ARGS ?=
+
+export PATH := $(abspath $(VENV))/bin:$(PATH)
+export DVC_NO_ANALYTICS := 1
+export MLFLOW_DISABLE_TELEMETRY := true
+
+.PHONY: help venv repro test lint mlflow preset study asset
+
+help:
+	@echo "make repro                rebuild every result that is out of date; ends at reports/index.html"
+	@echo "make test                 all tests, the end-to-end one included"
+	@echo "make lint                 ruff and mypy"
+	@echo "make mlflow               add missing runs to the MLflow store and open its UI"
+	@echo "make preset NAME=smoke    patch params.yaml with presets/smoke.yaml (NAME=default puts it back)"
+	@echo "make study NAME=...       queue, run and collect the variants of studies/NAME.yaml"
+	@echo "make asset NAME=clip      rebuild assets/mini/NAME, which git holds ready-made"
+
+venv: $(STAMP)
+
+$(STAMP): requirements.txt requirements-dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("Python 3.11 or newer is needed, $(PYTHON) is %d.%d; try make PYTHON=python3.12 ..." % v[:2])'
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-dev.txt
+	@rm -f $(VENV)/.installed-*
+	@touch $@
+
+repro: venv
+	dvc repro
+	@echo "Report: $(abspath reports/index.html)"
+
+test: venv
+	python -m pytest -n 2 --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
+
+lint: venv
+	ruff check .
+	mypy
+
+mlflow: venv
+	python -m pipeline.sync_mlflow
+	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(abspath mlflow.db)}"
+
+preset: venv
+	@test -n "$(NAME)" || { echo "name a preset: make preset NAME=smoke; there are: $(basename $(notdir $(wildcard presets/*.yaml)))"; exit 2; }
+	python -m pipeline.preset $(NAME)
+
+study: venv
+	@test -n "$(NAME)" || { echo "name a study: make study NAME=...; there are: $(basename $(notdir $(wildcard studies/*.yaml)))"; exit 2; }
+	python -m pipeline.study $(NAME)
+	python -m pipeline.sync_mlflow
+
+# An asset is frozen so that `dvc repro` never trains it; DVC runs nothing that is frozen, not even with --force.
+asset: venv
+	@test -f "assets/mini/$(NAME)/dvc.yaml" || { echo "name an asset: make asset NAME=...; there are: $(notdir $(patsubst %/dvc.yaml,%,$(wildcard assets/mini/*/dvc.yaml)))"; exit 2; }
+	@cd assets/mini/$(NAME) && cp dvc.yaml .dvc.yaml.tmp && \
+	trap 'mv -f .dvc.yaml.tmp dvc.yaml' EXIT && trap 'exit 130' INT TERM && \
+	for stage in $$(dvc stage list --name-only dvc.yaml); do \
+		dvc unfreeze --quiet $$stage && dvc repro --force --single-item $$stage || exit 1; \
+	done
