@@ -1,0 +1,1 @@
+"""fmri2clip: decoders from fMRI responses (Natural Scenes Dataset) to CLIP embeddings."""

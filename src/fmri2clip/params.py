@@ -1,0 +1,193 @@
+"""Every knob of params.yaml as frozen dataclasses, and the strict reader that turns the file into them.
+
+A key that no dataclass has, a value of the wrong type and a reference to something that does not exist each raise a
+ValueError that names the full dotted key. What depends on several sections is checked by `validation.py`, so that this
+file, which every stage imports, imports no other part of the library.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from fmri2clip.strict import at_least, build, fraction
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compute:
+    threads: int = 2  # CPU threads of every stage
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "threads")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    source: Literal["simulated"] = "simulated"
+    preparation: str = "betas_fithrf_GLMdenoise_RR"
+    sessions: Literal["released", "old37"] | int = "released"  # a number: the first sessions only
+
+    def __post_init__(self) -> None:
+        if isinstance(self.sessions, int):
+            at_least(self, 1, "sessions")
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    seed: int = 1
+    hierarchy: Literal["graded", "flat"] = "graded"
+    captions: Literal["informative", "uninformative"] = "informative"
+    n_sessions: int = 12
+    n_shared: int = 500
+    image_size: int = 64  # pixels
+    network: str = "assets/mini/cortex/model.safetensors"  # weights behind the category areas
+
+    def __post_init__(self) -> None:
+        at_least(self, 0, "seed")
+        at_least(self, 1, "n_sessions", "n_shared", "image_size")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Norm:
+    stats: Literal["train_only", "all_trials"] = "train_only"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labels:
+    min_area: float = 0.005  # fraction of the cropped picture
+
+    def __post_init__(self) -> None:
+        fraction(self, "min_area")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clip:
+    model: str
+    pretrained: str  # open_clip tag or path of a checkpoint
+    config: str = ""  # path of a custom open_clip JSON, '' for a model that open_clip knows
+    batch_size: int = 128
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    prompts: tuple[str, ...] = ("a photo of a {category}",)
+    blocks: tuple[int, ...] = ()  # 1-based blocks whose tokens are cached
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "batch_size")
+        for prompt in self.prompts:
+            if "{category}" not in prompt:
+                raise ValueError(f"prompts: {prompt!r} has no {{category}}; write e.g. 'a photo of a {{category}}'")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    n_validation: int = 250  # images
+    seed: int = 0
+    unseen_folds: int = 0  # 0: no category is left out
+    unseen_fold: int = 0
+    unseen_control: bool = False  # leave out as many random images instead
+    holdout_clusters: int = 0  # k of k-means, 0: off
+    holdout_fraction: float = 0.2  # of the clusters
+    n_images: int = 0  # 0: all
+    permute: bool = False  # null: pair the brains of training images with other training images
+
+    def __post_init__(self) -> None:
+        at_least(self, 0, "seed", "unseen_folds", "unseen_fold", "holdout_clusters", "n_images")
+        at_least(self, 1, "n_validation")
+        fraction(self, "holdout_fraction")
+        if self.unseen_folds and self.unseen_fold >= self.unseen_folds:
+            allowed = f"0 to {self.unseen_folds - 1}, as unseen_folds is {self.unseen_folds}"
+            raise ValueError(f"unseen_fold is {self.unseen_fold}, expected {allowed}")
+        if self.unseen_control and not self.unseen_folds:
+            raise ValueError("unseen_control is the control of unseen_folds; set unseen_folds as well")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    decoder: str  # name of a file in src/fmri2clip/decoders
+    clip: str  # key of clips
+    subjects: tuple[str, ...]
+    voxels: str  # key of rois
+    seed: int = 0
+    overrides: Mapping[str, Any] = field(default_factory=dict)  # onto decoders.<decoder>
+    split: Mapping[str, Any] = field(default_factory=dict)  # onto split
+
+    def __post_init__(self) -> None:
+        at_least(self, 0, "seed")
+        if not self.subjects or len(set(self.subjects)) < len(self.subjects):
+            raise ValueError(f"subjects is {list(self.subjects)}; name at least one subject, each once")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    n_way: int = 300
+    n_draws: int = 30
+    n_hard: int = 20
+    n_bootstrap: int = 1000
+    seed: int = 0
+    prompt: int = 0  # index into prompts of the clip
+    dominant_area: float = 0.6  # fraction of the area of all objects
+    caption_index: int = 0
+
+    def __post_init__(self) -> None:
+        at_least(self, 0, "seed", "prompt", "caption_index")
+        at_least(self, 1, "n_draws", "n_hard", "n_bootstrap")
+        at_least(self, 2, "n_way")
+        fraction(self, "dominant_area")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tracking:
+    experiment: str = "fmri2clip"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Params:
+    note: str
+    compute: Compute
+    dataset: Dataset
+    subjects: tuple[str, ...]
+    world: World
+    rois: Mapping[str, tuple[str, ...]]
+    norm: Norm
+    labels: Labels
+    clips: Mapping[str, Clip]
+    split: Split
+    decoders: Mapping[str, Mapping[str, Any]]
+    runs: Mapping[str, Run]
+    evaluation: Evaluation
+    tracking: Tracking
+
+
+def load(path: Path | str = "params.yaml") -> Params:
+    """Read and check params.yaml. Raises ValueError naming the key; references between sections are `validate`'s."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import MarkedYAMLError
+
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist; run from the root of the repository")
+    try:
+        content = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else "?"
+        raise ValueError(f"{path} is not valid YAML: line {line}: {error.problem}") from None
+    return build(Params, content, where=str(path))
+
+
+def decoder_config(params: Params, run_name: str, config_class: type[T], where: str = "params.yaml") -> T:
+    """The run's decoder Config: `decoders.<decoder>` with the run's overrides on top."""
+    run = params.runs[run_name]
+    section = params.decoders[run.decoder]
+    build(config_class, section, where, f"decoders.{run.decoder}")
+    return build(config_class, {**section, **run.overrides}, where, f"runs.{run_name}.overrides")
+
+
+def run_split(params: Params, run_name: str, where: str = "params.yaml") -> Split:
+    """The run's Split: the section `split` with the run's own entries on top."""
+    merged = {**dataclasses.asdict(params.split), **params.runs[run_name].split}
+    return build(Split, merged, where, f"runs.{run_name}.split")

@@ -1,0 +1,46 @@
+"""Checks of params.yaml that reach beyond one section: does every name that it mentions exist?"""
+
+from __future__ import annotations
+
+from fmri2clip import decoders
+from fmri2clip.datasets.nsd import layout
+from fmri2clip.params import Params, Run, decoder_config, run_split
+from fmri2clip.strict import check_known
+
+
+def validate(params: Params, where: str = "params.yaml") -> None:
+    """Check what refers to something else: subjects, ROIs, in each run decoder, CLIP model, voxels, overrides, split.
+
+    Loads every decoder that a run names. Raises ValueError at the first mistake.
+    """
+    for subject in params.subjects:
+        check_known(subject, layout.SUBJECTS, where, "subjects")
+    check_known(params.dataset.preparation, layout.PREPARATIONS, where, "dataset.preparation")
+    for group, names in params.rois.items():
+        for name in names:
+            try:
+                layout.split_roi_name(name)
+            except ValueError as error:
+                raise ValueError(f"{where}: rois.{group}: {error}") from None
+    for name in params.runs:
+        _validate_run(params, name, where)
+
+
+def _validate_run(params: Params, name: str, where: str) -> None:
+    run, key = params.runs[name], f"runs.{name}"
+    check_known(run.decoder, decoders.names(), where, f"{key}.decoder")
+    check_known(run.decoder, params.decoders, where, f"{key}.decoder", "a section of decoders")
+    check_known(run.clip, params.clips, where, f"{key}.clip")
+    check_known(run.voxels, params.rois, where, f"{key}.voxels")
+    for subject in run.subjects:
+        check_known(subject, params.subjects, where, f"{key}.subjects")
+    _check_prompt(params, run, where)
+    run_split(params, name, where)
+    decoder_config(params, name, decoders.load_decoder(run.decoder).Config, where)
+
+
+def _check_prompt(params: Params, run: Run, where: str) -> None:
+    n_prompts = len(params.clips[run.clip].prompts)
+    if params.evaluation.prompt >= n_prompts:
+        allowed = f"0 to {n_prompts - 1}, as clips.{run.clip} has {n_prompts} prompts"
+        raise ValueError(f"{where}: evaluation.prompt is {params.evaluation.prompt}, expected {allowed}")
