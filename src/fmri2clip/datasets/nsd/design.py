@@ -1,0 +1,135 @@
+"""Which picture every trial showed, which pictures are shared (the test set), and how many sessions are used.
+
+NSD manual, Experiments: masterordering holds, for every trial in time order, the 1-based column j of subjectim, which
+holds 1-based picture numbers (nsd_id = number - 1); columns up to sharedix.size are the same for all eight subjects.
+masterordering is uint16 in the file and is cast before any arithmetic, which would wrap. Session lengths never differ
+(750), but subjects have 30 to 40 sessions, and the planned design goes on after a subject's last session.
+Letters: N trials, I images, S subjects,
+J columns of subjectim.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.io
+from numpy.typing import NDArray
+
+from fmri2clip.datasets.nsd import layout
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Design:
+    """The planned experiment, common to all subjects but for the pictures behind the columns."""
+
+    ordering_N: Ints  # 1-based column of subjectim shown on each planned trial
+    nsd_id_SJ: Ints  # row of imgBrick (0-based) behind each column, one row per subject 1 to 8
+    n_shared: int  # columns 1..n_shared show the same picture to everybody
+
+    @property
+    def n_sessions(self) -> int:
+        """Number of planned sessions."""
+        return len(self.ordering_N) // layout.TRIALS_PER_SESSION
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trials:
+    """The trials of one subject up to a session, in time order."""
+
+    trial_N: Ints  # 1-based
+    session_N: Ints  # 1-based
+    nsd_id_N: Ints  # 0-based row of imgBrick
+    repetition_N: Ints  # 1, 2, 3: which presentation of its picture
+    is_shared_N: NDArray[np.bool_]  # picture belongs to the test set
+
+
+def load_design(root: Path) -> Design:
+    """Read nsd_expdesign.mat; a missing, unreadable or inconsistent file raises ValueError."""
+    path = layout.expdesign_path(root)
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist; run the download_stimuli stage")
+    try:
+        mat = scipy.io.loadmat(path, variable_names=["masterordering", "subjectim", "sharedix"])
+    except Exception as error:
+        raise ValueError(f"{path} cannot be read as a MATLAB 5 file ({error}); download it again") from error
+    missing = {"masterordering", "subjectim", "sharedix"} - set(mat)
+    if missing:
+        raise ValueError(f"{path} lacks {', '.join(sorted(missing))}")
+    return make_design(mat["masterordering"], mat["subjectim"], mat["sharedix"], str(path))
+
+
+def make_design(
+    masterordering: NDArray[Any], subjectim: NDArray[Any], sharedix: NDArray[Any], source: str = "design"
+) -> Design:
+    """Design from the arrays of nsd_expdesign.mat (1-based, any integer dtype), checked for consistency."""
+    ordering_N = masterordering.astype(np.int64).ravel()
+    nsd_id_SJ = subjectim.astype(np.int64) - 1
+    n_columns, n_shared = nsd_id_SJ.shape[1], sharedix.size
+    problems = {
+        f"masterordering has {ordering_N.size} trials, no multiple of {layout.TRIALS_PER_SESSION}": ordering_N.size
+        % layout.TRIALS_PER_SESSION,
+        f"subjectim has {len(nsd_id_SJ)} rows, not {len(layout.SUBJECTS)}": len(nsd_id_SJ) != len(layout.SUBJECTS),
+        f"masterordering leaves 1..{n_columns}": ordering_N.size
+        and not 1 <= ordering_N.min() <= ordering_N.max() <= n_columns,
+        "an id of subjectim is below 1": nsd_id_SJ.size and nsd_id_SJ.min() < 0,
+        f"the first {n_shared} columns of subjectim differ between subjects": np.ptp(
+            nsd_id_SJ[:, :n_shared], axis=0
+        ).any(),
+    }
+    for problem, found in problems.items():
+        if found:
+            raise ValueError(f"{source}: {problem}")
+    return Design(ordering_N=ordering_N, nsd_id_SJ=nsd_id_SJ, n_shared=n_shared)
+
+
+def count_sessions(design: Design, subject: str, sessions: str | int) -> int:
+    """Number of sessions to use: 'released', 'old37' (the first release), or a number up to the released ones."""
+    released = min(layout.released_sessions(subject), design.n_sessions)
+    if sessions == "released":
+        return released
+    if sessions == "old37":
+        return min(layout.old37_sessions(subject), design.n_sessions)
+    if not isinstance(sessions, int) or isinstance(sessions, bool) or not 1 <= sessions <= released:
+        raise ValueError(f"sessions is {sessions!r}; {subject} allows released, old37 or a number from 1 to {released}")
+    return sessions
+
+
+def list_trials(design: Design, subject: str, sessions: str | int) -> Trials:
+    """All trials of a subject in the sessions asked for."""
+    n_trials = count_sessions(design, subject, sessions) * layout.TRIALS_PER_SESSION
+    ordering_N = design.ordering_N[:n_trials]
+    return Trials(
+        trial_N=np.arange(1, n_trials + 1),
+        session_N=np.arange(n_trials) // layout.TRIALS_PER_SESSION + 1,
+        nsd_id_N=design.nsd_id_SJ[layout.subject_number(subject) - 1, ordering_N - 1],
+        repetition_N=count_repetitions(ordering_N),
+        is_shared_N=ordering_N <= design.n_shared,
+    )
+
+
+def count_repetitions(ids_N: NDArray[Any]) -> Ints:
+    """How often each entry has occurred up to and including its own position: [7, 4, 7] -> [1, 1, 2]."""
+    order = np.argsort(ids_N, kind="stable")
+    ranked = ids_N[order]
+    starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]]) if ranked.size else np.zeros(0, dtype=np.int64)
+    lengths = np.diff(np.r_[starts, ranked.size])
+    repetition_N = np.empty(ranked.size, dtype=np.int64)
+    repetition_N[order] = np.arange(ranked.size) - np.repeat(starts, lengths) + 1
+    return repetition_N
+
+
+def list_images(trials: Trials, *, shared: bool) -> Ints:
+    """Sorted nsd_ids of the test pictures (shared) or the training pictures that these trials show."""
+    return np.unique(trials.nsd_id_N[trials.is_shared_N == shared])
+
+
+def count_presentations(trials: Trials, *, shared: bool) -> dict[int, int]:
+    """Number of test (shared) or training pictures that these trials show exactly 1, 2 and 3 times."""
+    chosen_N = trials.is_shared_N == shared
+    _, shown_I = np.unique(trials.nsd_id_N[chosen_N], return_counts=True)
+    return {times: int(np.sum(shown_I == times)) for times in range(1, layout.REPETITIONS + 1)}
