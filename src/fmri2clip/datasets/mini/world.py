@@ -1,0 +1,203 @@
+"""What a tree is like, in figures: noise, labels, CLIP, duplicates; and the bands that the simulated world must meet.
+
+The figures that need known truth are computed where the tree holds noise-free responses, that is, where it was
+simulated. The bands exist so that the simulated world can neither be trivial for any method nor hopeless.
+
+Axis letters: I images, V voxels, C categories, F features.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from sklearn.linear_model import RidgeCV
+from sklearn.metrics import average_precision_score
+
+from fmri2clip import store
+from fmri2clip.clip.encoder import Encoder
+from fmri2clip.datasets.nsd import stimuli
+
+ALPHAS = tuple(10.0 ** np.arange(0, 8))
+N_FIT, N_SCORED = 1500, 400  # images used for the regressions on noise-free responses
+GRID = 4  # tokens are averaged to GRID x GRID before a block is regressed
+DUPLICATE_CORRELATION, THUMBNAIL = 0.95, 16
+
+# figure: (low, high); figures of the flat control and of worlds without informative captions obey the same bands.
+BANDS: dict[str, tuple[float, float]] = {
+    "label_map_from_betas": (0.2, 0.6),
+    "labels_explain_of_high": (0.0, 0.5),
+    "best_clip_block_explains_of_high": (0.3, 0.8),
+    "ideal_observer_top1": (0.9, 1.0),
+}
+
+
+class SubjectFiles(NamedTuple):
+    """Files of one subject, as the stages before wrote them."""
+
+    train: Path
+    test: Path
+    voxels: Path
+
+
+def describe_world(
+    files: Mapping[str, SubjectFiles],
+    clip_paths: Sequence[Path],
+    root: Path,
+    encoder: Encoder,
+    noise_free: Mapping[str, store.Arrays | None],
+    ideal_observer: Mapping[str, float],
+) -> dict:
+    """All figures as a nested dictionary of numbers.
+
+    Parameters
+    ----------
+    files : per subject.
+    clip_paths : the CLIP cache of the training and of the shared images; only its labels are used.
+    encoder : the CLIP whose blocks are compared with the high areas (first subject only: the pictures differ, the
+        areas' features do not).
+    noise_free : per subject the noise-free responses (betas_IV, nsd_id_I, high_V, low_V), or None on a real tree.
+    ideal_observer : per subject the 300-way top-1 of an observer who knows the noise-free responses.
+    """
+    label_of = _labels(clip_paths)
+    subjects = {name: _subject_figures(paths, label_of) for name, paths in files.items()}
+    for name, truth in noise_free.items():
+        if truth is not None:
+            subjects[name]["labels_explain_of_high"] = _labels_explain(truth, label_of)
+            subjects[name]["ideal_observer_top1"] = ideal_observer[name]
+    first = next(iter(files))
+    duplicates = {name: _near_duplicates(paths, root) for name, paths in files.items()}
+    figures: dict = {"subjects": subjects, "near_duplicates": duplicates}
+    truth = noise_free[first]
+    if truth is not None:
+        figures["clip_block_explains"] = _blocks_explain(truth, root, encoder)
+        figures["asserted"] = _asserted(subjects, figures["clip_block_explains"]["high"])
+    return figures
+
+
+def _asserted(subjects: Mapping[str, Mapping[str, float]], blocks: Mapping[str, float]) -> dict:
+    """Every banded figure (mean over subjects) with its band and whether it is met (1 or 0)."""
+    per_subject = [name for name in BANDS if name in next(iter(subjects.values()))]
+    values = {name: float(np.mean([figures[name] for figures in subjects.values()])) for name in per_subject}
+    values["best_clip_block_explains_of_high"] = max(blocks.values())
+    return {
+        name: {"value": round(values[name], 4), "low": low, "high": high, "met": int(low <= values[name] <= high)}
+        for name, (low, high) in BANDS.items()
+    }
+
+
+def _labels(clip_paths: Sequence[Path]) -> dict[int, np.ndarray]:
+    """Label vector of every image, categories of the world only."""
+    caches = [store.read(path, "clip", ["nsd_id_I", "labels_IC", "present_C"]) for path in clip_paths]
+    return {
+        int(image): row[cache["present_C"]].astype(np.float32)
+        for cache in caches
+        for image, row in zip(cache["nsd_id_I"], cache["labels_IC"], strict=True)
+    }
+
+
+def image_means(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Images of a betas file and their betas averaged over repetitions: nsd_id_I, betas_IV float32."""
+    data = store.read(path, "betas", ["betas_NV", "nsd_id_N"])
+    nsd_id_I, row_N = np.unique(data["nsd_id_N"], return_inverse=True)
+    betas = data["betas_NV"].astype(np.float32)
+    order = np.argsort(row_N, kind="stable")
+    starts = np.searchsorted(row_N[order], np.arange(len(nsd_id_I)))
+    return nsd_id_I, np.add.reduceat(betas[order], starts) / np.bincount(row_N)[:, None]
+
+
+def _subject_figures(paths: SubjectFiles, label_of: Mapping[int, np.ndarray]) -> dict[str, float]:
+    voxels = store.read(paths.voxels, "voxels", ["ncsnr_V", "ncsnr_train_V", "roi_VG", "roi_names_G"])
+    ncsnr = {}
+    for column_V, name in zip(voxels["roi_VG"].T, map(str, voxels["roi_names_G"]), strict=True):
+        if name.startswith("group/"):
+            ncsnr[f"ncsnr_median_{name.removeprefix('group/')}"] = float(np.nanmedian(voxels["ncsnr_V"][column_V]))
+    train_ids, train_IV = image_means(paths.train)
+    test_ids, test_IV = image_means(paths.test)
+    labels_train = np.stack([label_of[int(i)] for i in train_ids])
+    labels_test = np.stack([label_of[int(i)] for i in test_ids])
+    scores = _ridge(train_IV, labels_train, test_IV)
+    shown = labels_test.any(axis=0)
+    mean_ap = float(np.mean([average_precision_score(labels_test[:, c], scores[:, c]) for c in np.flatnonzero(shown)]))
+    return {"n_voxels": len(voxels["ncsnr_V"]), **_rounded(ncsnr), "label_map_from_betas": round(mean_ap, 4),
+            "label_map_by_chance": round(float(labels_test[:, shown].mean()), 4)}  # fmt: skip
+
+
+def _labels_explain(truth: store.Arrays, label_of: Mapping[int, np.ndarray]) -> float:
+    features = np.stack([label_of[int(i)] for i in truth["nsd_id_I"]])
+    return _held_out_r2(features, truth["betas_IV"][:, truth["high_V"]])
+
+
+def _blocks_explain(truth: store.Arrays, root: Path, encoder: Encoder) -> dict[str, dict[str, float]]:
+    """Held-out variance of the noise-free high and low areas that each CLIP block explains.
+
+    Where the hierarchy is flat, low and high areas prefer the same blocks.
+    """
+    rows = np.arange(min(len(truth["nsd_id_I"]), N_FIT + N_SCORED))
+    images = stimuli.read_images(root, truth["nsd_id_I"][rows])
+    blocks = list(range(1, encoder.n_blocks + 1))
+    parts = [encoder.blocks(images[i : i + 200], blocks) for i in range(0, len(rows), 200)]
+    features = {b: _grid(np.concatenate([np.asarray(p[b]) for p in parts])) for b in blocks}
+    return {
+        area: {f"block{b}": _held_out_r2(features[b], truth["betas_IV"][rows][:, truth[f"{area}_V"]]) for b in blocks}
+        for area in ("high", "low")
+    }
+
+
+def _grid(tokens_ITW: np.ndarray) -> np.ndarray:
+    """Patch tokens averaged to GRID x GRID places, flattened to (I, F)."""
+    patches = tokens_ITW[:, 1:]
+    side = round(patches.shape[1] ** 0.5)
+    edges = np.linspace(0, side, GRID + 1).astype(int)
+    square = patches.reshape(len(patches), side, side, -1)
+    cells = [
+        square[:, a:b, c:d].mean(axis=(1, 2))
+        for a, b in itertools.pairwise(edges) for c, d in itertools.pairwise(edges)
+    ]  # fmt: skip
+    return np.concatenate(cells, axis=1)
+
+
+def _held_out_r2(features_IF: np.ndarray, target_IV: np.ndarray) -> float:
+    """Variance explained in images that the ridge did not see, averaged over voxels."""
+    n_scored = min(N_SCORED, len(features_IF) // 4)
+    fit, scored = slice(0, min(N_FIT, len(features_IF) - n_scored)), slice(-n_scored, None)
+    residual = target_IV[scored] - _ridge(features_IF[fit], target_IV[fit], features_IF[scored])
+    spread = target_IV[scored].var(axis=0)
+    return round(float(np.mean(1 - (residual**2).mean(axis=0)[spread > 0] / spread[spread > 0])), 4)
+
+
+def _ridge(x_train: np.ndarray, y_train: np.ndarray, x_test: np.ndarray) -> np.ndarray:
+    """Ridge prediction with standardised features and a penalty by generalised cross-validation."""
+    mean, deviation = x_train.mean(axis=0), x_train.std(axis=0) + 1e-6
+    model = RidgeCV(alphas=ALPHAS).fit((x_train - mean) / deviation, y_train)
+    return model.predict((x_test - mean) / deviation)
+
+
+def _near_duplicates(paths: SubjectFiles, root: Path) -> dict[str, float]:
+    """Test images whose nearest training image correlates above DUPLICATE_CORRELATION as 16 x 16 thumbnails."""
+    ids = {name: np.unique(store.read(path, "betas", ["nsd_id_N"])["nsd_id_N"]) for name, path in
+           (("train", paths.train), ("test", paths.test))}  # fmt: skip
+    train, test = (_thumbnails(root, ids[name]) for name in ("train", "test"))
+    nearest = (test @ train.T).max(axis=1)
+    return {"n_test_images": len(test), "n_near_duplicates": int((nearest > DUPLICATE_CORRELATION).sum()),
+            "median_nearest_correlation": round(float(np.median(nearest)), 4)}  # fmt: skip
+
+
+def _thumbnails(root: Path, nsd_id_I: np.ndarray) -> np.ndarray:
+    """Small pictures as centred unit vectors (I, F)."""
+    small = []
+    for start in range(0, len(nsd_id_I), 200):
+        images = stimuli.read_images(root, nsd_id_I[start : start + 200]).astype(np.float32)
+        step = images.shape[1] // THUMBNAIL
+        images = images[:, : step * THUMBNAIL, : step * THUMBNAIL]
+        small.append(images.reshape(len(images), THUMBNAIL, step, THUMBNAIL, step, 3).mean(axis=(2, 4)))
+    flat = np.concatenate(small).reshape(len(nsd_id_I), -1)
+    flat -= flat.mean(axis=1, keepdims=True)
+    return flat / np.linalg.norm(flat, axis=1, keepdims=True)
+
+
+def _rounded(figures: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(value, 4) for name, value in figures.items()}
