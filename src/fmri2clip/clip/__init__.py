@@ -1,0 +1,1 @@
+"""CLIP models through open_clip (`encoder`) and the cache of their features (`cache`)."""

@@ -1,0 +1,225 @@
+"""An open_clip model that turns uint8 pictures and captions into unit-norm embeddings and block tokens.
+
+One call serves the published models (`ViT-L-14-quickgelu` with the tag `openai`) and the mini CLIP (a custom JSON and a
+checkpoint path). Letters: I images or texts, H W C height, width and channels of a picture, T tokens, W in `_ITW` token
+width, D embedding width.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import torch
+from PIL import Image
+
+from fmri2clip import params
+
+PRECISIONS = ("fp32", "bf16", "fp16")
+
+
+class Encoder:
+    """A frozen CLIP model with its tokenizer and preprocessing.
+
+    image_size: side of the square pictures that the model reads, in pixels; width_D: embedding width;
+    n_blocks: transformer blocks of the image tower (0 where it is no ViT); weights_sha256: of the checkpoint file.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        transform: Any,
+        tokenizer: Any,
+        clip: params.Clip,
+        device: str,
+        weights_sha256: str,
+    ) -> None:
+        self.model: Any = model.eval().requires_grad_(False)  # open_clip's CLIP: torch knows none of its attributes
+        self.tokenizer, self.clip, self.weights_sha256 = tokenizer, clip, weights_sha256
+        self.device = torch.device(device)
+        self.dtype = open_clip.get_input_dtype(clip.precision) or torch.float32
+        size = model.visual.image_size
+        self.image_size = int(size if isinstance(size, int) else size[0])
+        *self._resize, to_tensor, normalise = transform.transforms
+        assert hasattr(normalise, "mean") and "ToTensor" in type(to_tensor).__name__
+        self._mean, self._std = (
+            torch.tensor(x, device=self.device).view(1, 3, 1, 1) for x in (normalise.mean, normalise.std)
+        )
+        self._resblocks = getattr(getattr(model.visual, "transformer", None), "resblocks", ())
+        self.n_blocks = len(self._resblocks)
+
+    def resize(self, images_IHWC: np.ndarray, threads: int = 1) -> np.ndarray:
+        """uint8 pictures at the model's size, exactly as open_clip's own transform resizes and crops them.
+
+        Pictures that have the size already are returned as they are.
+        """
+        if images_IHWC.dtype != np.uint8 or images_IHWC.ndim != 4 or images_IHWC.shape[-1] != 3:
+            raise ValueError(f"pictures must be uint8 (I, H, W, 3), got {images_IHWC.dtype} {images_IHWC.shape}")
+        if images_IHWC.shape[1:3] == (self.image_size, self.image_size):
+            return images_IHWC
+        with ThreadPoolExecutor(max(1, threads)) as pool:
+            return np.stack(list(pool.map(self._resize_one, images_IHWC)))
+
+    def _resize_one(self, image_HWC: np.ndarray) -> np.ndarray:
+        image = Image.fromarray(image_HWC)
+        for step in self._resize:
+            image = step(image)
+        return np.asarray(image)
+
+    def preprocess(self, images_IHWC: np.ndarray, threads: int = 1) -> torch.Tensor:
+        """uint8 (I, H, W, 3) -> normalised float32 (I, 3, size, size) on the device, as open_clip's own transform."""
+        images = torch.from_numpy(np.ascontiguousarray(self.resize(images_IHWC, threads))).to(self.device)
+        return images.permute(0, 3, 1, 2).float().div_(255).sub_(self._mean).div_(self._std)
+
+    def features(
+        self, images_IHWC: np.ndarray, blocks: Sequence[int] = (), threads: int = 1
+    ) -> tuple[np.ndarray, dict[int, np.ndarray]]:
+        """Unit-norm float32 embedding (I, D) and, for each 1-based block, its float32 tokens (I, T, W).
+
+        The class token comes first. One forward pass per `clip.batch_size` pictures serves both.
+        """
+        self.check_blocks(blocks)
+        n, step = len(images_IHWC), self.clip.batch_size
+        parts = [self._forward(images_IHWC[i : i + step], blocks, threads) for i in range(0, n, step)]
+        if not parts:
+            raise ValueError("no pictures to encode; pass at least one")
+        return np.concatenate([p[0] for p in parts]), {b: np.concatenate([p[1][b] for p in parts]) for b in blocks}
+
+    @torch.inference_mode()
+    def _forward(
+        self, images_IHWC: np.ndarray, blocks: Sequence[int], threads: int
+    ) -> tuple[np.ndarray, dict[int, np.ndarray]]:
+        images = self.preprocess(images_IHWC, threads).to(self.dtype)
+        with self._tap(blocks) as tapped:
+            pooled_ID = self.model.encode_image(images).float()
+        first = bool(getattr(getattr(self.model.visual, "transformer", None), "batch_first", True))
+        tokens = {b: (x if first else x.transpose(0, 1)).float().cpu().numpy() for b, x in tapped.items()}
+        return torch.nn.functional.normalize(pooled_ID, dim=-1).cpu().numpy(), tokens
+
+    @contextmanager
+    def _tap(self, blocks: Sequence[int]) -> Iterator[dict[int, torch.Tensor]]:
+        """Collect the outputs of chosen blocks while the model runs; the hooks leave with the context."""
+        tapped: dict[int, torch.Tensor] = {}
+
+        def keep(block: int) -> Any:
+            return lambda module, inputs, output: tapped.__setitem__(block, output)
+
+        hooks = [self._resblocks[b - 1].register_forward_hook(keep(b)) for b in blocks]
+        try:
+            yield tapped
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def images(self, images_IHWC: np.ndarray, threads: int = 1) -> np.ndarray:
+        """uint8 (I, H, W, 3) -> unit-norm float32 embedding (I, D)."""
+        return self.features(images_IHWC, (), threads)[0]
+
+    def blocks(self, images_IHWC: np.ndarray, blocks: Sequence[int], threads: int = 1) -> dict[int, np.ndarray]:
+        """1-based block -> float32 tokens (I, T, W) after that block, class token first, not normalised."""
+        return self.features(images_IHWC, blocks, threads)[1]
+
+    def check_blocks(self, blocks: Sequence[int]) -> None:
+        """Raise ValueError for a block that the image tower does not have."""
+        wrong = [b for b in blocks if not 1 <= b <= self.n_blocks]
+        if wrong:
+            has = (
+                f"choose from 1 to {self.n_blocks}"
+                if self.n_blocks
+                else "its image tower is not a ViT, so leave blocks empty"
+            )
+            raise ValueError(f"{self.clip.model} has no block {wrong[0]}; {has}")
+
+    @torch.inference_mode()
+    def texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Unit-norm float32 embedding (I, D) of each text; the tokenizer cuts texts at the model's context length."""
+        step = self.clip.batch_size
+        parts = []
+        for i in range(0, len(texts), step):
+            tokens = self.tokenizer(list(texts[i : i + step])).to(self.device)
+            parts.append(torch.nn.functional.normalize(self.model.encode_text(tokens).float(), dim=-1).cpu().numpy())
+        if not parts:
+            raise ValueError("no texts to encode; pass at least one")
+        return np.concatenate(parts)
+
+    @property
+    def width_D(self) -> int:
+        """Width of the joint embedding."""
+        return int(self.texts(["x"]).shape[1])
+
+    def token_shape(self) -> tuple[int, int]:
+        """(T, W) of the block tokens: class token plus patches, token width; ValueError if the tower is not a ViT."""
+        self.check_blocks([1])
+        T, W = self.model.visual.positional_embedding.shape
+        return int(T), int(W)
+
+
+def load(clip: params.Clip, device: str = "cpu") -> Encoder:
+    """The model that `clip` names, ready to encode on `device`.
+
+    Raises ValueError for an unknown model, a missing config or checkpoint, a wrong precision, and where OpenAI's
+    weights meet an architecture without QuickGELU: open_clip only warns there, and the embeddings come out wrong.
+    """
+    if clip.precision not in PRECISIONS:
+        raise ValueError(f"clip precision {clip.precision!r} is not known; choose from {', '.join(PRECISIONS)}")
+    if clip.config:
+        _register(clip)
+    _check_names(clip)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="QuickGELU mismatch")
+        try:
+            model, _, transform = open_clip.create_model_and_transforms(
+                clip.model, pretrained=clip.pretrained or None, precision=clip.precision, device=device
+            )
+        except UserWarning as mismatch:
+            raise ValueError(
+                f"{clip.model} with {clip.pretrained}: {mismatch} Name the architecture {_twin(clip.model)!r}."
+            ) from None
+    return Encoder(model, transform, open_clip.get_tokenizer(clip.model), clip, device, _weights_sha256(clip))
+
+
+def _register(clip: params.Clip) -> None:
+    path = Path(clip.config)
+    if not path.is_file():
+        raise ValueError(f"clip config {clip.config} does not exist; give the path of an open_clip model JSON")
+    if path.stem != clip.model:
+        raise ValueError(
+            f"open_clip names a custom model by its file: {clip.config} defines {path.stem!r}, not {clip.model!r}"
+        )
+    missing = {"embed_dim", "vision_cfg", "text_cfg"} - set(json.loads(path.read_text()))
+    if missing:
+        raise ValueError(f"clip config {clip.config} lacks {', '.join(sorted(missing))}")
+    open_clip.add_model_config(path)
+
+
+def _check_names(clip: params.Clip) -> None:
+    if clip.model not in open_clip.list_models():
+        raise ValueError(
+            f"open_clip has no model {clip.model!r}; give `config` for a custom one, or one of open_clip.list_models()"
+        )
+    tags = open_clip.list_pretrained_tags_by_model(clip.model)
+    if not clip.pretrained:
+        raise ValueError(
+            f"clip {clip.model} names no weights; set `pretrained` to a checkpoint path or to one of {tags}"
+        )
+    if clip.pretrained not in tags and not Path(clip.pretrained).is_file():
+        raise ValueError(f"{clip.pretrained!r} is neither a file nor a tag of {clip.model}; its tags are {tags}")
+
+
+def _twin(model: str) -> str:
+    return model.removesuffix("-quickgelu") if model.endswith("-quickgelu") else f"{model}-quickgelu"
+
+
+def _weights_sha256(clip: params.Clip) -> str:
+    tag = open_clip.get_pretrained_cfg(clip.model, clip.pretrained)  # open_clip takes a tag before a file of that name
+    path = Path(open_clip.download_pretrained(tag)) if tag else Path(clip.pretrained)
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import open_clip
+import pandas as pd
+import pytest
+import scipy.io
+import torch
+from PIL import Image
+
+from fmri2clip import params, store
+from fmri2clip.clip import cache, encoder
+from fmri2clip.datasets.nsd import layout
+
+N_COLUMNS, N_SHARED, SIZE = 10, 4, 24
+DOG, CAT = (next(c.id for c in layout.COCO_CATEGORIES if c.name == name) for name in ("dog", "cat"))
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> params.Clip:
+    """A random open_clip model with a custom JSON; reads 16 pixels, so pictures are resized."""
+    folder = tmp_path_factory.mktemp("model")
+    config = {
+        "embed_dim": 8,
+        "vision_cfg": {"image_size": 16, "layers": 2, "width": 64, "patch_size": 8},
+        "text_cfg": {"context_length": 32, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
+    }
+    (folder / "cache-vit.json").write_text(json.dumps(config))
+    torch.manual_seed(1)
+    open_clip.add_model_config(folder / "cache-vit.json")
+    torch.save(open_clip.create_model("cache-vit").state_dict(), folder / "weights.pt")
+    return params.Clip(
+        model="cache-vit",
+        config=str(folder / "cache-vit.json"),
+        pretrained=str(folder / "weights.pt"),
+        batch_size=3,
+        prompts=("a photo of a {category}", "an image of {category}."),
+        blocks=(2, 1),
+    )
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One session of an NSD tree: 4 shared pictures, 6 for each of 8 subjects; each shows a dog or a cat."""
+    root, rng = tmp_path_factory.mktemp("nsd"), np.random.default_rng(0)
+    n_images = N_SHARED + 8 * (N_COLUMNS - N_SHARED)
+    own = np.arange(N_SHARED, n_images).reshape(8, -1)
+    subjectim = np.concatenate([np.tile(np.arange(N_SHARED), (8, 1)), own], axis=1) + 1
+    ordering = np.concatenate(
+        [np.arange(1, N_COLUMNS), rng.integers(1, N_COLUMNS, 741)]
+    )  # the last column is not shown
+    layout.expdesign_path(root).parent.mkdir(parents=True)
+    design = {"masterordering": ordering[None], "subjectim": subjectim, "sharedix": subjectim[:1, :N_SHARED]}
+    scipy.io.savemat(layout.expdesign_path(root), design)
+    rows = [[i, 1000 + i, "train2017", "(0.0, 0.0, 0.0, 0.0)", i] for i in range(n_images)]
+    pd.DataFrame(rows, columns=["", "cocoId", "cocoSplit", "cropBox", "nsdId"]).to_csv(
+        layout.stim_info_path(root), index=False
+    )
+    layout.annotations_dir(root).mkdir(parents=True)
+    images = [{"id": 1000 + i, "width": 100, "height": 100} for i in range(n_images)]
+    objects = [
+        {"image_id": 1000 + i, "category_id": CAT if i % 3 else DOG, "area": 2500, "bbox": [0, 0, 50, 50]}
+        for i in range(n_images)
+    ]
+    layout.instances_path(root, "train2017").write_text(json.dumps({"images": images, "annotations": objects}))
+    captions = [{"image_id": 1000 + i, "caption": f"caption {k} of {i % 5}"} for i in range(n_images) for k in range(6)]
+    layout.captions_path(root, "train2017").write_text(json.dumps({"annotations": captions}))
+    with h5py.File(layout.stimuli_path(root), "w") as file:
+        file["imgBrick"] = rng.integers(0, 256, (n_images, SIZE, SIZE, 3), dtype=np.uint8)
+    return root
+
+
+def run(tree: Path, clip: params.Clip, out: Path) -> tuple[Path, Path]:
+    paths = out / "train.h5", out / "shared.h5"
+    cache.cache_clip(
+        tree, "tiny", clip, ["subj01", "subj03"], params.Dataset(), params.Labels(), *paths, "cpu", 1, out / "resume"
+    )
+    return paths
+
+
+def test_pictures_of_the_configured_subjects(tree: Path) -> None:
+    pictures = cache.list_pictures(tree, ["subj01", "subj03"], params.Dataset())
+    assert pictures["shared"].tolist() == [0, 1, 2, 3]
+    assert pictures["train"].tolist() == [*range(4, 9), *range(16, 21)]  # the last of each six is never shown
+
+
+def test_features_equal_a_direct_open_clip_call(tree: Path, clip: params.Clip, tmp_path: Path) -> None:
+    train_path, _ = run(tree, clip, tmp_path)
+    train = store.read(train_path, "clip")
+    model, _, transform = open_clip.create_model_and_transforms(clip.model, pretrained=clip.pretrained)
+    model.eval()
+    with h5py.File(layout.stimuli_path(tree)) as file:
+        pictures = [Image.fromarray(file["imgBrick"][i]) for i in train["nsd_id_I"]]
+    tokenizer = open_clip.get_tokenizer(clip.model)
+    with torch.no_grad():
+        image_ID = model.encode_image(torch.stack([transform(p) for p in pictures]), normalize=True).numpy()
+        text_KD = model.encode_text(tokenizer(train["caption_K"].tolist()), normalize=True).numpy()
+        prompt_D = model.encode_text(tokenizer(["an image of dog."]), normalize=True).numpy()[0]
+    np.testing.assert_allclose(train["image_embedding_ID"], image_ID, atol=1e-3)
+    np.testing.assert_allclose(train["text_embedding_KD"], text_KD, atol=1e-3)
+    dog = train["category_C"].tolist().index("dog")
+    np.testing.assert_allclose(train["prompt_embedding_PCD"][1, dog], prompt_D, atol=1e-3)
+    assert train["image_embedding_ID"].dtype == np.float16 and train["block_2_ITW"].shape == (10, 5, 64)
+    direct = encoder.load(clip).blocks(np.stack([np.asarray(p) for p in pictures]), [1])[1]
+    np.testing.assert_allclose(train["block_1_ITW"], direct, atol=5e-3)
+
+
+def test_captions_and_labels(tree: Path, clip: params.Clip, tmp_path: Path) -> None:
+    train, shared = (store.read(path, "clip") for path in run(tree, clip, tmp_path))
+    assert train["caption_K"][:5].tolist() == [f"caption {k} of 4" for k in range(5)]  # the sixth is left out
+    assert train["caption_image_K"].tolist() == np.repeat(np.arange(10), 5).tolist()
+    names = train["category_C"].tolist()
+    assert len(names) == 80 and [names[c] for c in np.flatnonzero(train["present_C"])] == ["cat", "dog"]
+    np.testing.assert_array_equal(train["labels_IC"][:, names.index("dog")], train["nsd_id_I"] % 3 == 0)
+    assert shared["area_IC"].max() == pytest.approx(0.25) and shared["n_objects_I"].tolist() == [1] * 4
+    np.testing.assert_array_equal(train["prompt_embedding_PCD"], shared["prompt_embedding_PCD"])
+    assert (
+        train.attrs["clip"] == "tiny" and train.attrs["image_size"] == 16 and len(train.attrs["weights_sha256"]) == 64
+    )
+
+
+def test_a_killed_job_goes_on_and_ends_byte_identical(
+    tree: Path, clip: params.Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "BLOCK", 3)
+    whole = run(tree, clip, tmp_path / "whole")
+    seen: list[int] = []
+    features = encoder.Encoder.features
+
+    def killed(self: encoder.Encoder, images: np.ndarray, *rest: object) -> object:
+        seen.append(len(images))
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        return features(self, images, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(encoder.Encoder, "features", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(tree, clip, tmp_path / "killed")
+    assert not list((tmp_path / "killed").glob("*.h5"))
+    resumed = run(tree, clip, tmp_path / "killed")
+    assert seen == [3, 3, 3, 3, 1, 3, 1]  # two blocks done, one killed; then the rest of 10 and all 4 shared
+    assert [p.read_bytes() for p in resumed] == [p.read_bytes() for p in whole]
+    assert not list((tmp_path / "killed" / "resume").rglob("*.npy"))
+
+
+def test_mistakes_leave_nothing(tree: Path, clip: params.Clip, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no block 7"):
+        run(tree, replace(clip, blocks=(7,)), tmp_path)
+    with pytest.raises(ValueError, match=r"nsd_expdesign\.mat does not exist"):
+        run(tmp_path, clip, tmp_path / "out")
+    assert not list(tmp_path.rglob("*.h5"))
+
+
+def test_the_next_block_is_read_while_the_last_is_used() -> None:
+    made: list[int] = []
+
+    def make() -> object:
+        for i in range(4):
+            made.append(i)
+            yield i
+
+    with cache._ahead(make()) as items:  # type: ignore[arg-type]
+        assert next(items) == 0
+        for _ in range(200):
+            if made == [0, 1]:
+                break
+            time.sleep(0.01)
+        assert made == [0, 1] and list(items) == [1, 2, 3]
