@@ -1,0 +1,144 @@
+"""Decoders, one file a method. The file's name is the decoder's name; nothing else registers it.
+
+A decoder file defines `CITATION`, `Config` (frozen dataclass, optimiser settings included) and `Decoder`, a module:
+
+    Decoder(config, n_voxels, width_D, seed)   n_voxels: int; a mapping subject -> int where per_subject is False
+    targets: tuple[str, ...]                   cached CLIP arrays (names of the clip file) that training needs
+    per_subject: bool                          one model a subject, or one for all
+    fit(data) -> dict of numbers               closed form decoders only; the row of the curve
+    loss(batch, epoch) -> dict of terms        gradient decoders only; their sum is minimised, epoch counts fractions
+    decode(betas_IV, subject) -> Decoded       inference on z-scored betas, mean of repeats
+    n_parameters() -> {"trained", "deployed"}
+
+Axis letters: N trials, I images, V voxels, D embedding width, K captions, C categories, T tokens, W token width,
+B images of a batch.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from dataclasses import dataclass, field, fields, replace
+from difflib import get_close_matches
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass
+class TrainingData:
+    """All that training may see of one subject; tensors of one device, float32 and int64."""
+
+    subject: str
+    betas_NV: Tensor  # z-scored single trials
+    image_N: Tensor  # row in I of each trial
+    nsd_id_I: Tensor
+    image_embedding_ID: Tensor  # unit norm
+    text_embedding_KD: Tensor  # unit norm
+    caption_image_K: Tensor  # row in I of each caption
+    caption_K: list[str]
+    is_validation_I: Tensor  # bool
+    features: dict[str, Tensor] = field(default_factory=dict)  # further targets by cached name, rows are images
+
+    def to(self, device: str) -> TrainingData:
+        """The same data on another device."""
+        moved = {f.name: v.to(device) for f in fields(self) if hasattr(v := getattr(self, f.name), "to")}
+        return replace(self, **moved, features={name: value.to(device) for name, value in self.features.items()})
+
+    @cached_property
+    def mean_betas_IV(self) -> Tensor:
+        """Mean over the repeats of each image."""
+        return _mean_by(self.betas_NV, self.image_N, len(self.nsd_id_I))
+
+    @cached_property
+    def mean_text_ID(self) -> Tensor:
+        """Mean of the caption embeddings of each image, back on the unit sphere."""
+        mean_ID = _mean_by(self.text_embedding_KD, self.caption_image_K, len(self.nsd_id_I))
+        return mean_ID / mean_ID.norm(dim=1, keepdim=True)
+
+
+def _mean_by(values: Tensor, group: Tensor, n: int) -> Tensor:
+    """Mean of the rows of each of n groups."""
+    sums = values.new_zeros((n, values.shape[1])).index_add_(0, group, values)
+    return sums / group.bincount(minlength=n).to(values.dtype)[:, None]
+
+
+@dataclass
+class Batch:
+    """One training step: images of one subject, one caption each."""
+
+    subject: str
+    betas_BV: Tensor
+    image_embedding_BD: Tensor
+    text_embedding_BD: Tensor
+    image_id_B: Tensor  # nsd_id
+    text_id_B: Tensor  # equal captions have equal numbers
+    features: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass
+class Decoded:
+    """What a decoder offers for each image; None where it offers nothing."""
+
+    embedding_ID: Tensor | None = None
+    text_embedding_ID: Tensor | None = None
+    tokens_ITW: Tensor | None = None
+    logits_IC: Tensor | None = None
+
+
+def names() -> list[str]:
+    """Names of all decoders: the files of this folder."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def load_decoder(name: str) -> ModuleType:
+    """Module of a decoder; only its own file is imported.
+
+    Raises ValueError if no such decoder exists.
+    """
+    if name not in names():
+        hint = get_close_matches(name, names(), 1)
+        guess = f" (did you mean {hint[0]}?)" if hint else ""
+        raise ValueError(f"decoder {name!r} does not exist{guess}; choose from {', '.join(names())}")
+    return importlib.import_module(f"{__name__}.{name}")
+
+
+def save(folder: Path, decoder: Any, config: dict[str, Any]) -> None:
+    """Write weights.safetensors and config.yaml into a folder that is not yet visible under its final name.
+
+    `config` must hold decoder (name), n_voxels, width_D, seed and config (the resolved Config as a mapping).
+    """
+    from ruamel.yaml import YAML
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {name: value.detach().cpu().contiguous() for name, value in decoder.state_dict().items()}
+    save_file(state, folder / "weights.safetensors")
+    yaml = YAML()
+    yaml.default_flow_style = False
+    with (folder / "config.yaml").open("w") as file:
+        yaml.dump(config, file)
+
+
+def load(folder: Path, device: str = "cpu") -> tuple[Any, dict[str, Any]]:
+    """Trained decoder and the content of its config.yaml; needs nothing but the folder.
+
+    Raises ValueError if the folder is not a complete model.
+    """
+    from ruamel.yaml import YAML
+    from safetensors.torch import load_file
+
+    for name in ("config.yaml", "weights.safetensors"):
+        if not (folder / name).is_file():
+            raise ValueError(
+                f"{folder} is not a trained model: it has no {name}; run the train stage (dvc repro train)"
+            )
+    config = YAML(typ="safe").load((folder / "config.yaml").read_text())
+    module = load_decoder(config["decoder"])
+    decoder = module.Decoder(module.Config(**config["config"]), config["n_voxels"], config["width_D"], config["seed"])
+    decoder.load_state_dict(load_file(folder / "weights.safetensors"))
+    return decoder.to(device).eval(), config

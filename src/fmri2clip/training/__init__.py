@@ -1,0 +1,1 @@
+"""From cached arrays to a trained model; knows no decoder by name."""

@@ -1,0 +1,238 @@
+"""Training data of a subject in memory, and the batches of an epoch drawn from it.
+
+The test set is sealed: only files of training trials and training images are opened here.
+Axis letters: N trials, I images, V voxels, D embedding width, K captions, C categories, G ROI groups, R repeats,
+P captions of one image, B images of a batch, S sessions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fmri2clip import store
+from fmri2clip.decoders import Batch, TrainingData
+from fmri2clip.params import Split
+from fmri2clip.training.split import Clusters, SplitResult, derangement, make_split
+
+Array = NDArray[Any]
+
+CLIP_NAMES = (
+    "nsd_id_I",
+    "image_embedding_ID",
+    "text_embedding_KD",
+    "caption_K",
+    "caption_image_K",
+    "labels_IC",
+    "area_IC",
+    "category_C",
+    "present_C",
+)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Data of one subject with what the model folder keeps about it."""
+
+    data: TrainingData
+    split: SplitResult
+    nsd_id_I: Array  # all training images of the subject, the axis of `split`
+    inputs: dict[str, Array]  # ijk_V3, voxel_rows_V, session_mean_SV, session_std_SV
+    unseen: list[str]  # names of the unseen categories
+
+
+def read_clip(path: Path, targets: Sequence[str] = ()) -> store.Arrays:
+    """Pooled embeddings, captions and labels of the training images, and any further cached arrays in `targets`."""
+    return store.read(path, "clip", sorted({*CLIP_NAMES, *targets}))
+
+
+def load_subject(
+    subject: str,
+    rois_train: Path,
+    voxels: Path,
+    clip: store.Arrays,
+    group: str,
+    split: Split,
+    clusters: Clusters | None = None,
+    targets: Sequence[str] = (),
+) -> Subject:
+    """Read one subject's training trials of one voxel group and join them with the CLIP cache.
+
+    group: name in params `rois`. With split.permute, all trials of a training image go to another training image.
+    Raises ValueError if files disagree or a value is not finite.
+    """
+    betas = store.read(rois_train, "betas", ["betas_NV", "nsd_id_N"])
+    inputs = _select_voxels(voxels, group, betas["betas_NV"].shape[1])
+    nsd_id_I = np.unique(betas["nsd_id_N"])
+    rows_I = _rows(clip["nsd_id_I"], nsd_id_I, subject)
+    visible_IC = clip["labels_IC"][rows_I] | (clip["area_IC"][rows_I] > 0)
+    embedding_ID = clip["image_embedding_ID"][rows_I]
+    result = make_split(nsd_id_I, visible_IC, embedding_ID, clip["present_C"], split, clusters)
+    kept_I = result.train_I | result.validation_I
+    image_N = np.searchsorted(nsd_id_I, betas["nsd_id_N"])
+    if split.permute:
+        image_N = _permuted(result.train_I, split.seed)[image_N]
+    keep_N = kept_I[image_N]
+    betas_NV = betas["betas_NV"][keep_N][:, inputs["voxel_rows_V"]].astype(np.float32)
+    if not np.isfinite(betas_NV).all():
+        raise ValueError(f"{rois_train} has values that are not finite among the voxels of {group!r}; extract it again")
+    new_row_I = np.cumsum(kept_I) - 1
+    data = TrainingData(
+        subject=subject,
+        betas_NV=torch.from_numpy(betas_NV),
+        image_N=torch.from_numpy(new_row_I[image_N[keep_N]]),
+        nsd_id_I=torch.from_numpy(nsd_id_I[kept_I].astype(np.int64)),
+        is_validation_I=torch.from_numpy(result.validation_I[kept_I]),
+        **_clip_part(clip, rows_I[kept_I], targets),
+    )
+    unseen = [str(clip["category_C"][c]) for c in result.unseen_C]
+    return Subject(data, result, nsd_id_I, inputs, unseen)
+
+
+def _select_voxels(path: Path, group: str, n_columns: int) -> dict[str, Array]:
+    """Columns of the ROI group, with coordinates and session statistics of just these voxels."""
+    voxels = store.read(path, "voxels", ["ijk_V3", "roi_VG", "roi_names_G", "mean_SV", "std_SV"])
+    groups = [name for name in voxels["roi_names_G"] if name.startswith("group/")]
+    if f"group/{group}" not in groups:
+        raise ValueError(f"{path} has no voxel group {group!r}; it has {', '.join(name[6:] for name in groups)}")
+    if len(voxels["ijk_V3"]) != n_columns:
+        raise ValueError(f"{path} lists {len(voxels['ijk_V3'])} voxels, the betas have {n_columns}; extract both again")
+    rows_V = np.flatnonzero(voxels["roi_VG"][:, list(voxels["roi_names_G"]).index(f"group/{group}")])
+    if not len(rows_V):
+        raise ValueError(f"{path}: voxel group {group!r} is empty; choose another for runs.<run>.voxels")
+    statistics = {f"session_{name}_SV": voxels[f"{name}_SV"][:, rows_V] for name in ("mean", "std")}
+    return {"ijk_V3": voxels["ijk_V3"][rows_V], "voxel_rows_V": rows_V, **statistics}
+
+
+def _rows(cached_I: Array, wanted_I: Array, subject: str) -> Array:
+    """Row of each wanted id in the CLIP cache."""
+    order = np.argsort(cached_I)
+    rows_I = order[np.searchsorted(cached_I, wanted_I, sorter=order).clip(max=len(order) - 1)]
+    missing = wanted_I[cached_I[rows_I] != wanted_I]
+    if len(missing):
+        raise ValueError(
+            f"the CLIP cache lacks {len(missing)} images that {subject} saw (first nsd_id {missing[0]}); "
+            "run cache_clip again"
+        )
+    return rows_I
+
+
+def _permuted(train_I: Array, seed: int) -> Array:
+    """Row of the image to which the trials of each image are given: a derangement of the training images."""
+    rows = np.arange(len(train_I))
+    train = np.flatnonzero(train_I)
+    rows[train] = train[derangement(len(train), seed)]
+    return rows
+
+
+def _clip_part(clip: store.Arrays, rows_I: Array, targets: Sequence[str]) -> dict[str, Any]:
+    """Embeddings and captions of the images at these rows of the cache."""
+    new_row = np.full(len(clip["nsd_id_I"]), -1)
+    new_row[rows_I] = np.arange(len(rows_I))
+    caption_image_K = new_row[clip["caption_image_K"]]
+    keep_K = caption_image_K >= 0
+    without = np.setdiff1d(np.arange(len(rows_I)), caption_image_K)
+    if len(without):
+        nsd_id = clip["nsd_id_I"][rows_I[without[0]]]
+        raise ValueError(
+            f"{len(without)} training images have no caption (first nsd_id {nsd_id}); run cache_clip again"
+        )
+    return {
+        "image_embedding_ID": _unit(clip["image_embedding_ID"][rows_I]),
+        "text_embedding_KD": _unit(clip["text_embedding_KD"][keep_K]),
+        "caption_image_K": torch.from_numpy(caption_image_K[keep_K].astype(np.int64)),
+        "caption_K": [str(text) for text in clip["caption_K"][keep_K]],
+        "features": {name: torch.from_numpy(clip[name][rows_I]) for name in targets if name not in CLIP_NAMES[1:3]},
+    }
+
+
+def _unit(embedding: Array) -> Tensor:
+    """float32 with norm 1 again: float16 on disk has rounded it."""
+    return torch.nn.functional.normalize(torch.from_numpy(embedding.astype(np.float32)), dim=1)
+
+
+def text_ids(captions: Sequence[str]) -> Array:
+    """Equal numbers for equal captions; case and spacing do not count, as CLIP's tokenizer drops them."""
+    return np.unique([" ".join(text.lower().split()) for text in captions], return_inverse=True)[1]
+
+
+class EpochBatches:
+    """Batches of one epoch; a pure function of (seed, epoch). Set `epoch`, then iterate.
+
+    Each training image of each subject occurs once, in steps of nearly equal size, at most batch_size. An image shows a
+    random convex combination of its repeats (weights uniform on the simplex; share `convex`), their mean (share `mean`)
+    or a single repeat (the rest), and one of its captions. Steps of several subjects come in random order.
+    """
+
+    def __init__(
+        self,
+        data: TrainingData | Sequence[TrainingData],
+        batch_size: int,
+        seed: int,
+        epoch: int = 0,
+        convex: float = 0.5,
+        mean: float = 0.3,
+    ) -> None:
+        self.data = [data] if isinstance(data, TrainingData) else list(data)
+        self.batch_size, self.seed, self.epoch, self.convex, self.mean = batch_size, seed, epoch, convex, mean
+        self.train = [np.flatnonzero((~d.is_validation_I).cpu().numpy()) for d in self.data]
+        self.trials = [members(d.image_N.cpu().numpy(), len(d.nsd_id_I)) for d in self.data]
+        self.captions = [members(d.caption_image_K.cpu().numpy(), len(d.nsd_id_I)) for d in self.data]
+        self.text_ids = [torch.from_numpy(text_ids(d.caption_K)).to(d.image_N.device) for d in self.data]
+
+    def __len__(self) -> int:
+        return sum(-(-len(rows) // self.batch_size) for rows in self.train)
+
+    def __iter__(self) -> Iterator[Batch]:
+        rng = np.random.default_rng([self.seed, self.epoch])
+        steps = []
+        for s, rows in enumerate(self.train):
+            chunks = np.array_split(rng.permutation(rows), -(-len(rows) // self.batch_size))
+            steps += [(s, chunk) for chunk in chunks]
+        for index in rng.permutation(len(steps)) if len(self.data) > 1 else range(len(steps)):
+            yield self._batch(*steps[index], rng)
+
+    def _batch(self, s: int, rows_B: Array, rng: np.random.Generator) -> Batch:
+        data, device = self.data[s], self.data[s].betas_NV.device
+        trial_BR, caption_BP = self.trials[s][rows_B], self.captions[s][rows_B]
+        weight_BR = torch.from_numpy(repeat_weights(trial_BR >= 0, self.convex, self.mean, rng)).to(device)
+        betas_BRV = data.betas_NV[torch.from_numpy(trial_BR.clip(min=0)).to(device)]
+        pick_B = (rng.random(len(rows_B)) * (caption_BP >= 0).sum(1)).astype(np.int64)
+        caption_B = torch.from_numpy(caption_BP[np.arange(len(rows_B)), pick_B]).to(device)
+        image_B = torch.from_numpy(rows_B).to(device)
+        return Batch(
+            subject=data.subject,
+            betas_BV=torch.einsum("brv,br->bv", betas_BRV, weight_BR),
+            image_embedding_BD=data.image_embedding_ID[image_B],
+            text_embedding_BD=data.text_embedding_KD[caption_B],
+            image_id_B=data.nsd_id_I[image_B],
+            text_id_B=self.text_ids[s][caption_B],
+            features={name: value[image_B] for name, value in data.features.items()},
+        )
+
+
+def members(group: Array, n: int) -> Array:
+    """Indices of the members of each of n groups, one group a row, filled up with -1."""
+    order = np.argsort(group, kind="stable")
+    counts = np.bincount(group, minlength=n)
+    column = np.arange(len(group)) - np.repeat(np.cumsum(counts) - counts, counts)
+    table = np.full((n, counts.max()), -1, dtype=np.int64)
+    table[group[order], column] = order
+    return table
+
+
+def repeat_weights(valid_BR: Array, convex: float, mean: float, rng: np.random.Generator) -> Array:
+    """Weights of the repeats of each image, float32, rows sum to 1, 0 where a repeat does not exist."""
+    # Normalised exponentials are uniform on the simplex, and the largest of them is a uniform choice.
+    draws_BR = rng.exponential(size=valid_BR.shape) * valid_BR
+    single_BR = np.arange(valid_BR.shape[1]) == draws_BR.argmax(1)[:, None]
+    kind_B1 = rng.random((len(valid_BR), 1))
+    chosen_BR = np.where(kind_B1 < convex, draws_BR, np.where(kind_B1 < convex + mean, valid_BR, single_BR))
+    return (chosen_BR / chosen_BR.sum(1, keepdims=True)).astype(np.float32)

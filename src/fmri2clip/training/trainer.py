@@ -1,0 +1,201 @@
+"""Gradient training through Lightning: data in memory, early stopping, a checkpoint at epoch borders, exact resume.
+
+Every random number of epoch e comes from (seed, e): EpochBatches draws images, repeats and captions from it, and the
+generators behind dropout and noise are seeded with it when the epoch starts. A training that was killed and continues
+from its last checkpoint therefore ends with the same bytes.
+
+When to stop: the score of an epoch is the mean of image and text top-1 on the validation images (validation.py). A few
+hundred images make it coarse and noisy, so epochs are compared by the mean of their last WINDOW scores, and only a
+strictly greater mean replaces the best epoch: of equals the earlier one stays. Training ends after `patience` epochs
+without a new best; the weights of the best epoch are restored.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from fmri2clip.decoders import Batch, TrainingData
+from fmri2clip.training.data import EpochBatches
+from fmri2clip.training.validation import validation_scores
+
+WINDOW = 3
+ROUNDING = 1e-9  # equal scores have means that differ in the last bits
+CHECKPOINT_EVERY_S = 10.0  # shorter epochs share a checkpoint: writing one costs as much as a small epoch
+
+
+class Config(Protocol):
+    """The settings that every gradient decoder's Config has."""
+
+    lr: float
+    weight_decay: float
+    batch_size: int
+    max_epochs: int
+    patience: int
+    repeats_convex: float
+    repeats_mean: float
+
+
+def fit(
+    decoder: Any,
+    data: TrainingData | Sequence[TrainingData],
+    config: Any,
+    *,
+    seed: int,
+    device: str,
+    resume_dir: Path,
+    callbacks: Sequence[pl.Callback] = (),
+    checkpoint_every_s: float = CHECKPOINT_EVERY_S,
+    progress: str | None = "training",
+) -> list[dict[str, float]]:
+    """Train `decoder` in place and leave it on the CPU with the weights of its best epoch.
+
+    device: cpu or cuda (then bfloat16 autocast); resume_dir: where the checkpoint lives, and from where a killed
+    training continues; progress: label of the progress bar, None for no bar.
+    Returns one row an epoch: epoch, mean of each loss term, loss, validation scores.
+    """
+    subjects = [d.to(device) for d in ([data] if isinstance(data, TrainingData) else data)]
+    mix = (config.repeats_convex, config.repeats_mean)
+    batches = EpochBatches(subjects, config.batch_size, seed, 0, *mix)
+    module = _Module(decoder, config, seed, len(batches))
+    border = _EpochBorder(batches, config, resume_dir / "last.ckpt", checkpoint_every_s, progress)
+    resume_dir.mkdir(parents=True, exist_ok=True)
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        warnings.filterwarnings("ignore", module="lightning")
+        trainer = _quiet_trainer(config.max_epochs, device, resume_dir, [border, *callbacks])
+        checkpoint = border.path if border.path.is_file() else None
+        trainer.fit(module, train_dataloaders=batches, ckpt_path=checkpoint, weights_only=True)
+    assert border.best_state is not None
+    decoder.cpu().load_state_dict(border.best_state)
+    decoder.eval()
+    return border.rows
+
+
+def _quiet_trainer(max_epochs: int, device: str, folder: Path, callbacks: list[pl.Callback]) -> pl.Trainer:
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    return pl.Trainer(
+        max_epochs=max_epochs,
+        accelerator="gpu" if device == "cuda" else "cpu",
+        devices=1,
+        precision="bf16-mixed" if device == "cuda" else "32-true",
+        deterministic=True,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=False,
+        num_sanity_val_steps=0,
+        default_root_dir=folder,
+        callbacks=callbacks,
+    )
+
+
+class _Module(pl.LightningModule):
+    """The decoder's loss, AdamW and a cosine from lr to 0 over all steps; matrices decay, offsets and gains do not."""
+
+    def __init__(self, decoder: Any, config: Config, seed: int, n_steps: int) -> None:
+        super().__init__()
+        self.decoder, self.config, self.seed, self.n_steps = decoder, config, seed, n_steps
+        self.sums: dict[str, Tensor] = {}
+
+    def start_epoch(self, epoch: int) -> None:
+        self.epoch, self.sums = epoch, {}
+        state = np.random.SeedSequence([self.seed, epoch]).generate_state(2, np.uint32)
+        torch.manual_seed(int(state[0]) << 31 | int(state[1]) >> 1)
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        return batch  # the data are there already
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        terms = self.decoder.loss(batch, self.epoch + batch_idx / self.n_steps)
+        for name, value in terms.items():
+            self.sums[name] = self.sums.get(name, 0) + value.detach()
+        total: Tensor = torch.stack(list(terms.values())).sum()
+        return total
+
+    def configure_optimizers(self) -> Any:
+        parameters = [p for p in self.decoder.parameters() if p.requires_grad]
+        groups = [
+            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": self.config.weight_decay},
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=self.config.lr, fused=True)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.config.max_epochs * self.n_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class _EpochBorder(pl.Callback):
+    """All that happens between epochs: seeds, scores, the best weights, the checkpoint, the end."""
+
+    def __init__(self, batches: EpochBatches, config: Config, path: Path, every_s: float, progress: str | None) -> None:
+        self.batches, self.config, self.path, self.every_s, self.progress = batches, config, path, every_s, progress
+        self.rows: list[dict[str, float]] = []
+        self.best_state: dict[str, Tensor] | None = None
+        self.best_score, self.best_epoch = -1.0, -1
+
+    def state_dict(self) -> dict[str, Any]:
+        names = ("rows", "best_state", "best_score", "best_epoch")
+        return {name: getattr(self, name) for name in names}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        for name, value in state_dict.items():
+            setattr(self, name, value)
+
+    def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:
+        self.saved_at = time.monotonic()
+        n_done, n_all = len(self.rows), self.config.max_epochs
+        off = True if self.progress is None else None  # None: tqdm hides itself where no terminal watches
+        self.bar = tqdm(total=n_all, initial=n_done, desc=self.progress, unit="epoch", disable=off)
+        trainer.should_stop = self._out_of_patience()
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, module: Any) -> None:
+        # Our own count of finished epochs: Lightning's is off by one at some hooks after a resume.
+        self.batches.epoch = len(self.rows)
+        module.start_epoch(len(self.rows))
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
+        epoch, n_steps = len(self.rows), len(self.batches)
+        terms = {name: float(value) / n_steps for name, value in module.sums.items()}
+        loss = sum(terms.values())
+        if not np.isfinite(loss):
+            raise ValueError(f"the loss became {loss} in epoch {epoch} (terms {terms}); lower lr of the decoder")
+        scores = [validation_scores(module.decoder, data) for data in self.batches.data]
+        means = {name: float(np.mean([score[name] for score in scores])) for name in scores[0]}
+        self.rows.append({"epoch": epoch, **terms, "loss": loss, **means})
+        smooth = float(np.mean([row["val_mean"] for row in self.rows[-WINDOW:]]))
+        if smooth > self.best_score + ROUNDING:
+            self.best_score, self.best_epoch = smooth, epoch
+            self.best_state = {k: v.detach().cpu().clone() for k, v in module.decoder.state_dict().items()}
+        trainer.should_stop = self._out_of_patience()
+        last = trainer.should_stop or len(self.rows) == self.config.max_epochs
+        if last or time.monotonic() - self.saved_at >= self.every_s:
+            self._save(trainer)
+        self.bar.set_postfix(loss=f"{loss:.3f}", val=f"{means['val_mean']:.3f}", best=f"{self.best_score:.3f}")
+        self.bar.update()
+
+    def on_train_end(self, trainer: pl.Trainer, module: Any) -> None:
+        self.bar.close()
+
+    def on_exception(self, trainer: pl.Trainer, module: Any, exception: BaseException) -> None:
+        if hasattr(self, "bar"):
+            self.bar.close()
+
+    def _out_of_patience(self) -> bool:
+        return len(self.rows) - 1 - self.best_epoch >= self.config.patience
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        temporary = self.path.with_name(f".{self.path.name}.tmp")
+        trainer.save_checkpoint(temporary)
+        os.replace(temporary, self.path)
+        self.saved_at = time.monotonic()

@@ -1,0 +1,68 @@
+"""How good a decoder is on its validation images: the score that stops training and chooses among settings.
+
+Top-1 retrieval by centred cosine with all validation images as gallery, once with image embeddings, once with the mean
+of captions. Predictions and targets are each centred by their own mean over the training images: a contrastive decoder
+is free to place its outputs beside the cone in which CLIP's image (or text) embeddings lie.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from fmri2clip.decoders import TrainingData
+
+CENTRE_IMAGES = 512
+
+
+def training_means(decoder: Any, data: TrainingData, n_decoded: int | None = None) -> dict[str, Tensor]:
+    """Means over the training images, each (D,), that centre the cosine.
+
+    mean_image_D and mean_text_D of the targets; mean_predicted_image_D and mean_predicted_text_D of what the decoder
+    makes of the mean of repeats (only what it offers), of all training images or of about n_decoded of them.
+    """
+    train_I = ~data.is_validation_I
+    rows = train_I.nonzero()[:, 0]
+    rows = rows[:: max(1, len(rows) // (n_decoded or len(rows)))]
+    decoded = decoder.decode(data.mean_betas_IV[rows], data.subject)
+    means = {
+        "mean_image_D": data.image_embedding_ID[train_I].mean(0),
+        "mean_text_D": data.mean_text_ID[train_I].mean(0),
+    }
+    if decoded.embedding_ID is not None:
+        means["mean_predicted_image_D"] = decoded.embedding_ID.mean(0)
+    if decoded.text_embedding_ID is not None:
+        means["mean_predicted_text_D"] = decoded.text_embedding_ID.mean(0)
+    return means
+
+
+def validation_scores(decoder: Any, data: TrainingData) -> dict[str, float]:
+    """val_image_top1 and val_text_top1 (those the decoder offers) and their mean, val_mean; fractions, chance 1/n.
+
+    The centre of the predictions comes from CENTRE_IMAGES training images: all would cost a quarter of an epoch.
+    """
+    means = training_means(decoder, data, CENTRE_IMAGES)
+    validation_I = data.is_validation_I
+    decoded = decoder.decode(data.mean_betas_IV[validation_I], data.subject)
+    pairs = (
+        ("image", decoded.embedding_ID, data.image_embedding_ID),
+        ("text", decoded.text_embedding_ID, data.mean_text_ID),
+    )
+    scores = {
+        f"val_{kind}_top1": top1(
+            query_ID - means[f"mean_predicted_{kind}_D"], target_ID[validation_I] - means[f"mean_{kind}_D"]
+        )
+        for kind, query_ID, target_ID in pairs
+        if query_ID is not None
+    }
+    return scores | {"val_mean": sum(scores.values()) / len(scores)}
+
+
+def top1(query_ID: Tensor, gallery_ID: Tensor) -> float:
+    """Share of queries whose own gallery row has the highest cosine; k rows that tie for it share the credit, 1/k."""
+    similarity_II = normalize(query_ID.float(), dim=1) @ normalize(gallery_ID.float(), dim=1).T
+    best_II = similarity_II == similarity_II.max(1, keepdim=True).values
+    return float((torch.diagonal(best_II) / best_II.sum(1)).double().mean())

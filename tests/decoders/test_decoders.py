@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+
+from fmri2clip import decoders
+from fmri2clip.decoders import TrainingData
+
+
+def model_config(name: str) -> dict:
+    config = asdict(decoders.load_decoder(name).Config())
+    return {"decoder": name, "config": config, "n_voxels": 30, "width_D": 8, "seed": 3}
+
+
+def test_every_file_of_the_folder_is_a_decoder() -> None:
+    files = {path.stem for path in Path(decoders.__file__).parent.glob("*.py")} - {"__init__"}
+    assert set(decoders.names()) == files >= {"ridge", "brainclip"}
+
+
+@pytest.mark.parametrize("name", decoders.names())
+def test_decoder_keeps_the_protocol(name: str) -> None:
+    module = decoders.load_decoder(name)
+    assert isinstance(module.CITATION, str) and isinstance(module.Decoder.targets, tuple)
+    assert isinstance(module.Decoder.per_subject, bool)
+    assert hasattr(module.Decoder, "fit") != hasattr(module.Decoder, "loss")
+    assert set(module.Decoder(module.Config(), 30, 8, 0).n_parameters()) == {"trained", "deployed"}
+
+
+@pytest.mark.parametrize("name", decoders.names())
+def test_saved_model_decodes_the_same_from_its_folder_alone(name: str, tmp_path: Path, tiny: TrainingData) -> None:
+    module = decoders.load_decoder(name)
+    decoder = module.Decoder(module.Config(), 30, 8, 3)
+    if hasattr(decoder, "fit"):
+        decoder.fit(tiny)
+    decoders.save(tmp_path / "a", decoder, model_config(name))
+    decoders.save(tmp_path / "b", decoder, model_config(name))
+    loaded, config = decoders.load(tmp_path / "a")
+    expected, found = (d.decode(tiny.mean_betas_IV, "subj01").embedding_ID for d in (decoder.eval(), loaded))
+    assert torch.equal(expected, found)
+    assert config == model_config(name)
+    for file in ("weights.safetensors", "config.yaml"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_unknown_decoder_is_refused_with_a_hint() -> None:
+    with pytest.raises(ValueError, match=r"'brainclp' does not exist \(did you mean brainclip\?\); choose from"):
+        decoders.load_decoder("brainclp")
+
+
+def test_incomplete_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"has no config\.yaml"):
+        decoders.load(tmp_path)
+
+
+def test_means_over_repeats_and_captions_match_loops(tiny: TrainingData) -> None:
+    for i in (0, 17, 59):
+        assert torch.allclose(tiny.mean_betas_IV[i], tiny.betas_NV[tiny.image_N == i].mean(0), atol=1e-6)
+        mean_D = tiny.text_embedding_KD[tiny.caption_image_K == i].mean(0)
+        assert torch.allclose(tiny.mean_text_ID[i], mean_D / mean_D.norm(), atol=1e-6)
+
+
+def test_moving_keeps_every_field(tiny: TrainingData) -> None:
+    tiny.features["block_1_ITW"] = torch.ones(60, 2, 3)
+    moved = tiny.to("cpu")
+    assert moved.caption_K == tiny.caption_K and torch.equal(moved.betas_NV, tiny.betas_NV)
+    assert torch.equal(moved.features["block_1_ITW"], torch.ones(60, 2, 3))
+
+
+def test_package_and_closed_form_decoder_do_not_import_lightning_or_mlflow() -> None:
+    code = (
+        "import sys, fmri2clip.decoders as d, fmri2clip.training.run; d.load_decoder('ridge'); "
+        "heavy = ('lightning', 'mlflow', 'himalaya', 'sklearn', 'matplotlib', 'open_clip'); "
+        "print([m for m in heavy if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=_environment())
+    assert out.stdout.strip() == "[]"
+
+
+def _environment() -> dict[str, str]:
+    import os
+
+    return os.environ | {"PYTHONPATH": str(Path(decoders.__file__).parents[2])}

@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from fmri2clip import decoders, params, store
+from fmri2clip.training import run as run_module
+from fmri2clip.training.run import fit_decoder, resolve_device, train_run
+
+SUBJECTS = ("subj01", "subj02")
+N_IMAGES, WIDTH = 40, 6
+SMALL = {"network": "mlp", "hidden": 8, "batch_size": 16, "max_epochs": 3, "patience": 3}
+RIDGE = {"n_alphas": 3, "n_folds": 2, "log10_alpha_min": -2.0, "log10_alpha_max": 6.0}
+
+
+def make_params(**split: Any) -> params.Params:
+    def run(decoder: str, **split: Any) -> params.Run:
+        return params.Run(decoder=decoder, clip="mini", subjects=SUBJECTS, voxels="all", seed=1, split=split)
+
+    return params.Params(
+        note="",
+        compute=params.Compute(threads=1, device="cpu"),
+        dataset=params.Dataset(),
+        subjects=SUBJECTS,
+        world=params.World(),
+        rois={"all": ("nsdgeneral",)},
+        norm=params.Norm(),
+        labels=params.Labels(),
+        clips={"mini": params.Clip(model="mini", pretrained="mini.safetensors")},
+        split=params.Split(n_validation=8),
+        decoders={"ridge": RIDGE, "brainclip": SMALL},
+        runs={"ridge": run("ridge", **split), "clip": run("brainclip", **split)},
+        evaluation=params.Evaluation(),
+        tracking=params.Tracking(),
+    )
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    ids = rng.permutation(2 * N_IMAGES)
+
+    def unit(*shape: int) -> np.ndarray:
+        x = rng.standard_normal(shape) + 1
+        return (x / np.linalg.norm(x, axis=-1, keepdims=True)).astype(np.float16)
+
+    embedding = unit(len(ids), WIDTH)
+    for s, subject in enumerate(SUBJECTS):
+        n_voxels = 12 + s
+        seen = np.repeat(np.arange(N_IMAGES) + s * N_IMAGES, 3)
+        code = embedding[np.argsort(ids)[seen]].astype(np.float32) @ rng.standard_normal((WIDTH, n_voxels))
+        trials = np.arange(1, len(seen) + 1)
+        betas = {"betas_NV": code + rng.standard_normal(code.shape), "nsd_id_N": seen, "trial_N": trials}
+        ones = np.ones_like(trials)
+        store.write(tmp_path / f"rois/{subject}.h5", "betas", {**betas, "session_N": ones, "repetition_N": ones})
+        floats = {name: np.ones(n_voxels, np.float32) for name in ("ncsnr_V", "ncsnr_train_V")}
+        floats |= {name: np.ones((2, n_voxels), np.float32) for name in ("mean_SV", "std_SV")}
+        voxels = {
+            "ijk_V3": np.zeros((n_voxels, 3), np.int16),
+            "roi_VG": np.ones((n_voxels, 1), bool),
+            "roi_names_G": ["group/all"],
+            "invalid_SV": np.zeros((2, n_voxels), bool),
+        }
+        store.write(tmp_path / f"voxels/{subject}.h5", "voxels", {**voxels, **floats})
+    labels = np.eye(4, dtype=bool)[ids % 4]
+    clip = {
+        "nsd_id_I": ids,
+        "image_embedding_ID": embedding,
+        "text_embedding_KD": embedding,
+        "caption_K": [f"picture {i}" for i in ids],
+        "caption_image_K": np.arange(len(ids)),
+        "labels_IC": labels,
+        "area_IC": labels.astype(np.float32),
+        "n_objects_I": np.ones(len(ids), np.int16),
+        "category_C": ["cat", "dog", "cup", "bus"],
+        "present_C": np.ones(4, bool),
+        "prompt_P": ["{category}"],
+        "prompt_embedding_PCD": unit(1, 4, WIDTH),
+    }
+    store.write(tmp_path / "clip.h5", "clip", clip)
+    return tmp_path
+
+
+def train(tree: Path, name: str, out: str = "out", log: Any = None, **split: Any) -> Path:
+    settings = make_params(**split)
+    train_run(
+        name,
+        settings.runs[name],
+        settings,
+        rois_train_dir=tree / "rois",
+        voxels_dir=tree / "voxels",
+        clip_train_path=tree / "clip.h5",
+        models_dir=tree / out / "models",
+        curve_path=tree / out / "curve.csv",
+        log=log,
+        resume_root=tree / ".resume",
+    )
+    return tree / out
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("name", ["ridge", "clip"])
+def test_run_is_complete_repeatable_and_loads_from_its_folder(tree: Path, name: str) -> None:
+    out = train(tree, name)
+    files = ("config.yaml", "inputs.safetensors", "split.json", "weights.safetensors")
+    assert set(content(out)) == {f"models/{name}/{s}/{file}" for s in SUBJECTS for file in files} | {"curve.csv"}
+    assert not list((tree / ".resume").rglob("*.*"))
+    decoder, config = decoders.load(out / "models" / name / "subj02")
+    assert decoder.decode(torch.zeros(2, 13), "subj02").embedding_ID.shape == (2, WIDTH)
+    assert config["voxels"] == "all" and config["seed"] == 1 and config["n_training_images"] == {"subj02": 32}
+    assert len(config["digests"]["clip"]) == 64 and set(config["digests"]) == {"clip", "subj02"}
+    inputs = load_file(out / "models" / name / "subj02/inputs.safetensors")
+    means = {f"mean_{kind}_D" for kind in ("image", "text", "predicted_image", "predicted_text")}
+    assert set(inputs) == means | {"ijk_V3", "voxel_rows_V", "session_mean_SV", "session_std_SV"}
+    assert content(out) == content(train(tree, name, "again"))
+
+
+@pytest.mark.parametrize(("name", "n_rows"), [("ridge", 1), ("clip", 3)])
+def test_curve_has_the_agreed_columns(tree: Path, name: str, n_rows: int) -> None:
+    with (train(tree, name) / "curve.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["subject"] for row in rows] == [s for s in SUBJECTS for _ in range(n_rows)]
+    assert list(rows[0])[:2] == ["subject", "epoch"]
+    assert list(rows[0])[-3:] == ["val_image_top1", "val_text_top1", "val_mean"]
+    assert all(len(value.lstrip("0.").replace(".", "")) <= 10 for row in rows for value in row.values())
+
+
+def test_split_file_names_every_image_that_did_not_train(tree: Path) -> None:
+    import json
+
+    out = train(tree, "ridge", unseen_folds=4, n_images=5, holdout_clusters=4, seed=3)
+    split = json.loads((out / "models/ridge/subj01/split.json").read_text())
+    assert len(split["validation"]) == 8 and len(split["unseen_categories"]) == 1
+    assert len(split["validation"] + split["left_out"] + split["unused"]) == N_IMAGES - 5
+    one, two = (load_file(out / f"models/ridge/{s}/inputs.safetensors") for s in SUBJECTS)
+    assert np.array_equal(one["centroids_KD"], two["centroids_KD"]) and one["heldout_clusters"].shape == (1,)
+
+
+def test_killed_run_keeps_finished_subjects_and_shows_nothing(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = content(train(tree, "clip"))
+    trained: list[str] = []
+
+    def fit(decoder: Any, data: Any, *args: Any) -> Any:
+        trained.append(data[0].subject)
+        if trained == ["subj01", "subj02"]:
+            raise KeyboardInterrupt
+        return fit_decoder(decoder, data, *args)
+
+    monkeypatch.setattr(run_module, "fit_decoder", fit)
+    with pytest.raises(KeyboardInterrupt):
+        train(tree, "clip", "killed")
+    assert not (tree / "killed").exists()
+    assert content(train(tree, "clip", "killed")) == expected
+    assert trained == ["subj01", "subj02", "subj02"]
+
+
+def test_log_gets_every_finished_model_and_changes_nothing(tree: Path) -> None:
+    calls: list[tuple[str, bool, Mapping[str, float]]] = []
+
+    def log(folder: Path, curve: Path, seconds: Mapping[str, float]) -> None:
+        calls.append((folder.name, (folder / "weights.safetensors").is_file() and curve.is_file(), seconds))
+
+    assert content(train(tree, "ridge", log=log)) == content(train(tree, "ridge", "silent"))
+    assert [call[:2] for call in calls] == [(s, True) for s in SUBJECTS]
+    assert all(call[2]["train"] > 0 for call in calls)
+
+
+def test_models_that_are_no_longer_wanted_vanish(tree: Path) -> None:
+    old = tree / "out/models/ridge/subj08/weights.safetensors"
+    old.parent.mkdir(parents=True)
+    old.write_text("old")
+    train(tree, "ridge")
+    assert not old.exists()
+
+
+def test_permuted_training_is_another_model_of_the_same_split(tree: Path) -> None:
+    true, null = content(train(tree, "ridge")), content(train(tree, "ridge", "null", permute=True))
+    model = "models/ridge/subj01/"
+    assert true[model + "split.json"] == null[model + "split.json"]
+    assert true[model + "weights.safetensors"] != null[model + "weights.safetensors"]
+
+
+def test_missing_input_is_named_and_nothing_written(tree: Path) -> None:
+    (tree / "voxels/subj02.h5").unlink()
+    with pytest.raises(ValueError, match=r"voxels/subj02\.h5 does not exist; run the stage"):
+        train(tree, "ridge")
+    assert not (tree / "out").exists()
+
+
+def test_device_names() -> None:
+    assert resolve_device("cpu") == "cpu" and resolve_device("auto") in ("cpu", "cuda")
+    with pytest.raises(ValueError, match="choose from auto, cpu, cuda"):
+        resolve_device("gpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="no GPU is visible"):
+            resolve_device("cuda")
