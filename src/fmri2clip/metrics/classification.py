@@ -1,0 +1,96 @@
+"""Category decoding: zero-shot choice of the dominant category, and multi-label scores.
+
+Letters: I images, C categories, P positive images of one category, R weightings (a bootstrap has many).
+
+Average precision and area under the ROC curve equal scikit-learn's `average_precision_score` and `roc_auc_score` with
+`sample_weight`, ties included; they are written for many weightings at once because a bootstrap needs a thousand.
+Classes without a positive or without a negative test image are undefined: they are left out and counted, not set to 1.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmri2clip.metrics.retrieval import share_credit
+
+Floats = NDArray[np.floating]
+Bools = NDArray[np.bool_]
+Ints = NDArray[np.integer]
+
+
+def dominant_category(labels_IC: Bools, area_IC: Floats, n_objects_I: Ints, min_share: float) -> Ints:
+    """category_I: the category of the only object, or of at least min_share of the object area; -1 where none is.
+
+    area_IC is the visible fraction of the picture, summed over the instances of a category.
+    """
+    if not 0.5 < min_share <= 1.0:
+        raise ValueError(f"evaluation.dominant_area is {min_share}; choose a fraction above 0.5 and up to 1")
+    area_IC = np.where(labels_IC, area_IC, 0.0)
+    total_I = area_IC.sum(axis=1)
+    largest_I = area_IC.argmax(axis=1)
+    enough_I = area_IC[np.arange(len(area_IC)), largest_I] >= min_share * total_I
+    single_I = (n_objects_I == 1) & (np.asarray(labels_IC).sum(axis=1) == 1)
+    return np.where((total_I > 0) & (enough_I | single_I), largest_I, -1)
+
+
+def score_zero_shot(score_IC: Floats, candidate_C: Bools, category_I: Ints, k: int) -> Floats:
+    """success_I: the right category is among the k best candidates (ties share); NaN where the image has no candidate.
+
+    score_IC: any score, higher is likelier. category_I: right category of each image, -1 = image is not asked.
+    """
+    asked_I = (category_I >= 0) & np.asarray(candidate_C)[category_I]
+    own_I1 = score_IC[np.arange(len(score_IC)), category_I][:, None]
+    greater_I = ((score_IC > own_I1) & candidate_C).sum(axis=1)
+    tied_I = ((score_IC == own_I1) & candidate_C).sum(axis=1) - 1
+    return np.where(asked_I, share_credit(greater_I, np.maximum(tied_I, 0), k), np.nan)
+
+
+def find_defined_classes(labels_IC: Bools, present_C: Bools) -> Bools:
+    """defined_C: classes of the world that have at least one positive and one negative among these images."""
+    n_positive_C = np.asarray(labels_IC).sum(axis=0)
+    return np.asarray(present_C) & (n_positive_C > 0) & (n_positive_C < len(labels_IC))
+
+
+def score_class(label_I: Bools, score_I: Floats, weight_RI: Floats) -> tuple[Floats, Floats]:
+    """Average precision and ROC area of one class, once per row of weights.
+
+    AP = sum_p w_p precision(s_p) / sum_p w_p, the precision at the threshold that is the score of positive p;
+    AUC = sum_p w_p [N(s < s_p) + N(s = s_p) / 2] / (P N).
+    NaN where the weights leave no positive or, for AUC, no negative.
+    """
+    weight_RI = np.asarray(weight_RI, dtype=np.float32)
+    weight_RP, positive_P = weight_RI[:, label_I], score_I[label_I]
+    negative_RN, negative_N = weight_RI[:, ~label_I], score_I[~label_I]
+    true_RP = (weight_RP @ (positive_P[:, None] >= positive_P).astype(np.float32)).astype(np.float64)
+    above_NP = (negative_N[:, None] > positive_P).astype(np.float32)
+    tied_NP = (negative_N[:, None] == positive_P).astype(np.float32)
+    above_RP = (negative_RN @ above_NP).astype(np.float64)
+    tied_RP = (negative_RN @ tied_NP).astype(np.float64) if tied_NP.any() else np.zeros_like(above_RP)
+    n_positive_R, n_negative_R = weight_RP.sum(1, dtype=np.float64), negative_RN.sum(1, dtype=np.float64)
+    below_RP = n_negative_R[:, None] - above_RP - 0.5 * tied_RP
+    with np.errstate(divide="ignore", invalid="ignore"):
+        precision_RP = np.where(weight_RP > 0, true_RP / (true_RP + above_RP + tied_RP), 0.0)
+        ap_R = (weight_RP * precision_RP).sum(axis=1) / n_positive_R
+        auc_R = (weight_RP * below_RP).sum(axis=1) / (n_positive_R * n_negative_R)
+    return ap_R, auc_R
+
+
+def score_classes(labels_IC: Bools, score_IC: Floats, class_C: Bools, weight_RI: Floats) -> tuple[Floats, Floats]:
+    """map_R, auc_R: means over the marked classes, in each row over those that its weights leave defined."""
+    per_class = [score_class(labels_IC[:, c], score_IC[:, c], weight_RI) for c in np.flatnonzero(class_C)]
+    return _mean_defined([ap_R for ap_R, _ in per_class]), _mean_defined([auc_R for _, auc_R in per_class])
+
+
+def _mean_defined(values: list[Floats]) -> Floats:
+    value_CR = np.stack(values)
+    defined_CR = np.isfinite(value_CR)
+    n_R = defined_CR.sum(axis=0)
+    total_R = np.where(defined_CR, value_CR, 0.0).sum(axis=0)
+    return np.divide(total_R, n_R, out=np.full(len(n_R), np.nan), where=n_R > 0)
+
+
+def score_hamming(labels_IC: Bools, logits_IC: Floats, class_C: Bools) -> Floats:
+    """loss_I: fraction of the marked classes that are wrong at probability 0.5 (logit 0); lower is better."""
+    wrong_IC = (logits_IC > 0) != labels_IC
+    return wrong_IC[:, class_C].mean(axis=1)

@@ -1,0 +1,242 @@
+"""Evaluation of a linear decoder in a tiny world: recomputed by hand from the files, and its optional branches."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file, save_file
+
+from fmri2clip import decoders, evaluation, store
+from fmri2clip.decoders import Decoded
+from fmri2clip.metrics.statistics import mean_score, paired_difference
+from fmri2clip.predictions import read_scores
+from fmri2clip.testset import average_captions, average_repeats
+from tests.scoring_world import EVALUATION, N_CATEGORIES, N_TEST, SUBJECTS, World, unit, write_world
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return write_world(tmp_path)
+
+
+def run(world: World, name: str = "demo", subjects: tuple[str, ...] = SUBJECTS) -> dict:
+    return evaluation.evaluate_run(
+        models_dir=world.models,
+        run_name=name,
+        subjects=subjects,
+        test_paths=world.paths("test"),
+        voxels_paths=world.paths("voxels"),
+        shared_path=world.clip_test,
+        evaluation=EVALUATION,
+        metrics_path=world.root / "metrics.json",
+        predictions_path=world.root / "predictions.h5",
+    )
+
+
+def test_whole_gallery_score_recomputed_from_the_files(world: World) -> None:
+    tree = run(world)
+    assert json.loads((world.root / "metrics.json").read_text()) == tree
+    clip = store.read(world.clip_test, "clip")
+    scores = []
+    for subject in SUBJECTS:
+        inputs = load_file(world.models / "demo" / subject / "inputs.safetensors")
+        decoder, _ = decoders.load(world.models / "demo" / subject)
+        betas = store.read(world.paths("test")[subject], "betas")
+        mean_IV = np.stack(
+            [betas["betas_NV"][betas["nsd_id_N"] == i].astype(np.float32).mean(0) for i in clip["nsd_id_I"]]
+        )
+        embedding_ID = decoder.decode(
+            torch.from_numpy(mean_IV[:, inputs["voxel_rows_V"]]), subject
+        ).embedding_ID.numpy()
+        query_ID = unit(embedding_ID - inputs["mean_predicted_image_D"])
+        gallery_ID = unit(clip["image_embedding_ID"].astype(float) - inputs["mean_image_D"])
+        hits_I = (query_ID @ gallery_ID.T).argmax(axis=1) == np.arange(N_TEST)
+        assert tree["subjects"][subject]["retrieval_all"]["image_given_brain"]["top1"] == pytest.approx(
+            hits_I.mean(), abs=1e-6
+        )
+        stored = store.read(world.root / "predictions.h5", "predictions", group=subject)
+        np.testing.assert_allclose(stored["embedding_ID"], embedding_ID, rtol=1e-5, atol=1e-6)
+        scores.append(hits_I.mean())
+    assert tree["retrieval_all"]["image_given_brain"]["top1"] == pytest.approx(np.mean(scores), abs=1e-6)
+
+
+def test_tree_has_every_promised_score(world: World) -> None:
+    tree = run(world)
+    directions = {"image_given_brain", "brain_given_image", "text_given_brain", "text_given_brain_fixed"}
+    for part in (tree, tree["subjects"]["subj01"], tree["reference"]["noise_free"]):
+        for gallery in ("retrieval", "retrieval_hard", "retrieval_all"):
+            assert set(part[gallery]) == directions
+        assert part["zero_shot"]["chance"] == pytest.approx(1 / (N_CATEGORIES - 1))
+        assert {"top1", "top1_ci95_low", "top1_ci95_high", "top5"} <= set(part["retrieval"]["text_given_brain"])
+        assert {"map", "map_ci95_low", "auc", "n_classes"} <= set(part["classification"])
+    assert "hamming" not in tree["classification"]
+    assert "unseen" not in tree
+    assert (
+        tree["parameters"]["deployed"] == decoders.load(world.models / "demo" / "subj01")[0].n_parameters()["deployed"]
+    )
+    noisy, clean = (t["retrieval"]["image_given_brain"]["top1"] for t in (tree, tree["reference"]["noise_free"]))
+    assert 2 / EVALUATION.n_way < noisy < clean and clean > 0.95
+
+
+def test_same_inputs_give_same_bytes(world: World) -> None:
+    files = [world.root / "metrics.json", world.root / "predictions.h5"]
+    run(world)
+    before = [path.read_bytes() for path in files]
+    run(world)
+    assert [path.read_bytes() for path in files] == before
+
+
+def test_scores_survive_the_predictions_file(world: World) -> None:
+    tree = run(world)
+    scores = read_scores(world.root / "predictions.h5", world.clip_test)
+    for name in ("retrieval.text_given_brain.top1", "zero_shot.top1", "classification.map", "classification.auc"):
+        group, leaf = name.rsplit(".", 1)
+        node = tree
+        for part in group.split("."):
+            node = node[part]
+        found = mean_score([scores], name, EVALUATION.n_bootstrap, EVALUATION.seed)
+        assert found.value == pytest.approx(node[leaf], abs=1e-5)
+        assert found.low == pytest.approx(node[f"{leaf}_ci95_low"], abs=1e-5)
+    assert paired_difference([(scores, scores)], "classification.map", 20).estimate.value == 0.0
+
+
+def test_no_noise_free_no_reference(tmp_path: Path) -> None:
+    assert "reference" not in run(write_world(tmp_path, noise_free=False))
+
+
+def test_unseen_categories_are_scored_among_unseen_and_among_all(world: World) -> None:
+    for subject in SUBJECTS:
+        path = world.models / "demo" / subject / "split.json"
+        path.write_text(json.dumps({"unseen_categories": ["category1", "category3"]}))
+    unseen = run(world)["unseen"]
+    assert unseen["zero_shot"]["only"]["chance"] == pytest.approx(0.5)
+    assert unseen["zero_shot"]["all"]["chance"] == pytest.approx(0.2)
+    assert unseen["zero_shot"]["only"]["n_images"] == unseen["zero_shot"]["all"]["n_images"] < N_TEST
+    assert unseen["zero_shot"]["only"]["top1"] >= unseen["zero_shot"]["all"]["top1"]
+    assert unseen["noise_free"]["zero_shot"]["only"]["top1"] > 0.5
+
+
+def test_held_out_clusters_restrict_the_queries(world: World) -> None:
+    clip = store.read(world.clip_test, "clip")
+    centroids_KD = clip["image_embedding_ID"][:3].astype(np.float32)
+    for subject in SUBJECTS:
+        path = world.models / "demo" / subject / "inputs.safetensors"
+        save_file(load_file(path) | {"centroids_KD": centroids_KD, "heldout_clusters": np.array([2])}, path)
+    tree = run(world)
+    distance_IK = np.linalg.norm(clip["image_embedding_ID"].astype(float)[:, None] - centroids_KD, axis=2)
+    held_out_I = distance_IK.argmin(axis=1) == 2
+    assert tree["unseen"]["n_held_out_images"] == held_out_I.sum()
+    scores = read_scores(world.root / "predictions.h5", world.clip_test)["subj01"].per_image
+    every_I, own_I = (scores[f"{p}retrieval_all.image_given_brain.top1"][0] for p in ("", "unseen."))
+    np.testing.assert_array_equal(np.isfinite(own_I), held_out_I)
+    np.testing.assert_array_equal(own_I[held_out_I], every_I[held_out_I])
+
+
+class LogitsOnly:
+    """A decoder that offers nothing but category logits."""
+
+    def decode(self, betas_IV: torch.Tensor, subject: str) -> Decoded:
+        return Decoded(logits_IC=betas_IV[:, :N_CATEGORIES] - 0.5)
+
+    def n_parameters(self) -> dict[str, int]:
+        return {"trained": 1, "deployed": 1}
+
+
+def test_only_what_is_offered_is_scored(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoders, "load", lambda folder: (LogitsOnly(), {}))
+    tree = run(world)
+    assert set(tree) == {"classification", "parameters", "reference", "subjects"}
+    assert 0 < tree["classification"]["hamming"] < 1
+    stored = store.read(world.root / "predictions.h5", "predictions", group="subj01")
+    assert "embedding_ID" not in stored and stored["class_score_IC"].shape == (N_TEST, N_CATEGORIES)
+
+
+class SharedEmbedding(LogitsOnly):
+    """One embedding for images and texts, as a contrastive decoder has."""
+
+    def decode(self, betas_IV: torch.Tensor, subject: str) -> Decoded:
+        embedding_ID = betas_IV[:, :12]
+        return Decoded(embedding_ID=embedding_ID, text_embedding_ID=embedding_ID)
+
+
+def test_shared_embedding_is_searched_for_text_without_a_second_zero_shot(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoders, "load", lambda folder: (SharedEmbedding(), {}))
+    tree = run(world)
+    assert "text_given_brain" in tree["retrieval"] and "zero_shot_text" not in tree
+    assert "zero_shot_text" in run_original(world, monkeypatch)
+
+
+def run_original(world: World, monkeypatch: pytest.MonkeyPatch) -> dict:
+    monkeypatch.undo()
+    return run(world)
+
+
+def test_a_shared_model_serves_every_subject(world: World) -> None:
+    own = world.models / "demo" / "subj01"
+    expected = run(world, subjects=("subj01",))
+    shared = world.models / "demo" / "shared"
+    shared.mkdir()
+    for name in ("weights.safetensors", "config.yaml"):
+        (own / name).rename(shared / name)
+    assert run(world, subjects=("subj01",)) == expected
+
+
+def test_average_repeats_equals_a_loop() -> None:
+    rng = np.random.default_rng(0)
+    nsd_id_N = rng.choice([7, 3, 9, 40], 11)
+    betas_NV = rng.standard_normal((11, 4)).astype(np.float16)
+    mean_IV, nsd_id_I = average_repeats(betas_NV, nsd_id_N)
+    assert mean_IV.dtype == np.float32 and list(nsd_id_I) == sorted(set(nsd_id_N))
+    for row, nsd_id in zip(mean_IV, nsd_id_I, strict=True):
+        np.testing.assert_allclose(row, betas_NV[nsd_id_N == nsd_id].astype(float).mean(axis=0), rtol=1e-5)
+
+
+def test_average_captions_handles_order_and_missing_ones(world: World) -> None:
+    clip = dict(store.read(world.clip_test, "clip"))
+    order = np.random.default_rng(0).permutation(len(clip["caption_image_K"]))
+    row_I = np.array([5, 0, 44])
+    moved = clip | {name: clip[name][order] for name in ("caption_image_K", "text_embedding_KD")}
+    mean_ID, _ = average_captions(moved, row_I)
+    for row, mean_D in zip(row_I, mean_ID, strict=True):
+        np.testing.assert_allclose(
+            mean_D, unit(clip["text_embedding_KD"][clip["caption_image_K"] == row].astype(float).mean(0))
+        )
+    _, fixed_ID = average_captions(clip, row_I, 4)
+    last = np.flatnonzero(clip["caption_image_K"] == 5)[-1]
+    np.testing.assert_array_equal(fixed_ID[0], clip["text_embedding_KD"][last].astype(float))
+    keep_K = clip["caption_image_K"] != 44
+    fewer = clip | {name: clip[name][keep_K] for name in ("caption_image_K", "text_embedding_KD")}
+    np.testing.assert_allclose(average_captions(fewer, row_I[:2])[0], mean_ID[:2])
+    with pytest.raises(ValueError, match=f"no caption of NSD id {clip['nsd_id_I'][44]}"):
+        average_captions(fewer, row_I)
+
+
+def test_other_voxels_than_trained_on_are_refused(world: World) -> None:
+    path = world.paths("voxels")["subj02"]
+    voxels = store.read(path, "voxels")
+    voxels["ijk_V3"][9] += 1
+    store.write(path, "voxels", voxels)
+    with pytest.raises(ValueError, match="other voxels"):
+        run(world)
+    assert not (world.root / "metrics.json").exists() and not (world.root / "predictions.h5").exists()
+
+
+def test_missing_inputs_name_the_folder(world: World) -> None:
+    (world.models / "demo" / "subj02" / "split.json").unlink()
+    with pytest.raises(ValueError, match=r"subj02 has no split\.json"):
+        run(world)
+
+
+def test_betas_that_are_not_finite_name_the_file(world: World) -> None:
+    path = world.paths("test")["subj01"]
+    betas = store.read(path, "betas")
+    betas["betas_NV"][3, 5] = np.nan
+    store.write(path, "betas", betas)
+    with pytest.raises(ValueError, match=r"subj01\.h5: betas are not all finite"):
+        run(world)
