@@ -1,0 +1,68 @@
+"""What all stages share: parameters, paths, threads, command line, and one line instead of a traceback."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import os
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from fmri2clip.params import Params, load
+from fmri2clip.strict import check_known
+
+DATA = Path("data")
+RAW = DATA / "raw" / "nsd"
+ROIS = DATA / "rois"
+CLIP = DATA / "clip"
+PREDICTIONS = DATA / "predictions"
+MODELS = Path("models")
+REPORTS = Path("reports")
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+def run(stage: Callable[..., None]) -> None:
+    """Call `stage(params, *arguments)`; its further parameters are the arguments of the command line.
+
+    A ValueError or OSError ends the process with one line and exit code 1; FMRI2CLIP_TRACEBACK=1 shows where it rose.
+    """
+    name, *arguments = stage.__name__, *list(inspect.signature(stage).parameters)[1:]
+    parser = argparse.ArgumentParser(prog=f"python -m pipeline.{name}", description=inspect.getdoc(stage))
+    for argument in arguments:
+        parser.add_argument(argument)
+    given = vars(parser.parse_args())
+    try:
+        params = load()
+        set_threads(params.compute.threads)
+        stage(params, **given)
+    except (ValueError, OSError) as error:
+        if os.environ.get("FMRI2CLIP_TRACEBACK"):
+            raise
+        sys.exit(f"{' '.join([name, *given.values()])}: {error}")
+
+
+def set_threads(n: int) -> None:
+    """Limit numerical libraries to n threads: those already loaded, and through the environment those still to come."""
+    from threadpoolctl import threadpool_limits
+
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(n)))
+    threadpool_limits(n)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(n)
+
+
+def check_named(name: str, table: Iterable[str], key: str) -> None:
+    """Raise ValueError unless params.yaml has `name` in the table of that key."""
+    check_known(name, table, "params.yaml", key)
+
+
+def device(params: Params) -> str:
+    """'cpu' or 'cuda': compute.device with auto resolved. Raises ValueError if cuda is asked for and absent."""
+    import torch
+
+    wanted, has_cuda = params.compute.device, torch.cuda.is_available()
+    if wanted == "cuda" and not has_cuda:
+        raise ValueError("compute.device is cuda, but torch finds no GPU; set it to auto or cpu")
+    return "cuda" if has_cuda and wanted != "cpu" else "cpu"

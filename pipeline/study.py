@@ -1,0 +1,86 @@
+"""`python -m pipeline.study NAME`: run the variants of studies/NAME.yaml as DVC experiments and collect the answer.
+
+Writes reports/studies/NAME.json. Experiments that exist for this commit, code and parameters are reused; --force runs
+them again. A stopped study goes on where it was: the queue keeps what is finished.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fmri2clip import experiments, params, store, studies, study_results, tracking
+from fmri2clip.strict import build
+
+FILES = ("models/{run}", "reports/runs/{run}", "data/predictions/{run}.h5", "data/clip/{clip}/shared.h5")
+
+
+def run_study(root: Path, name: str, force: bool = False, poll_s: float = experiments.POLL_S) -> Path:
+    """Run what is missing of a study, record it in MLflow and write reports/studies/<name>.json; returns that path."""
+    study = studies.load(root / "studies" / f"{name}.yaml")
+    planned = studies.plan(study, root / "params.yaml")
+    print(f"{study.question}\n{len(planned)} experiments; {study.budget}", flush=True)
+    digest = experiments.code_digest(root)
+    tracking.never_raises(tracking.init_store)(root, params.load(root / "params.yaml").tracking.experiment)
+    run_missing(root, planned, force, poll_s)
+    results = {(e.variant, e.seed): collect(root, study, e, content) for e, content in planned.items()}
+    out = root / "reports" / "studies" / f"{name}.json"
+    with store.replacing(out) as (temporary,):
+        temporary.write_text(
+            json.dumps(study_results.summarise(study, results, digest), indent=1, allow_nan=False) + "\n"
+        )
+    return out
+
+
+def run_missing(
+    root: Path, planned: Mapping[studies.Experiment, Mapping[str, Any]], force: bool, poll_s: float
+) -> None:
+    """Queue and run the experiments without a current result; ValueError with the log of the first that fails."""
+    names = [e.name for e in planned]
+    experiments.run_queue(root, names, poll_s=poll_s)  # of a study that was interrupted
+    missing = []
+    for e, content in planned.items():
+        commit = experiments.find(root, e.name)
+        if commit and not force and experiments.is_current(root, commit, content):
+            print(f"{e.name}: reused", flush=True)
+            continue
+        experiments.forget(root, e.name)
+        experiments.queue(root, e.name, e.overrides, e.targets)
+        missing.append(e.name)
+    experiments.run_queue(root, missing, lambda text: print(text, flush=True), poll_s)
+    for failed in (name for name in missing if experiments.find(root, name) is None):
+        raise ValueError(f"experiment {failed} failed:\n{experiments.failure(root, failed)}")
+
+
+def collect(
+    root: Path, study: studies.Study, e: studies.Experiment, content: Mapping[str, Any]
+) -> study_results.Result:
+    """Result of a finished experiment; its models are recorded in MLflow where DVC restored them without executing."""
+    commit = experiments.find(root, e.name)
+    assert commit is not None, e.name
+    with tempfile.TemporaryDirectory() as folder:
+        clips = {run: content["runs"][run]["clip"] for run in study.runs}
+        paths = {path.format(run=run, clip=clip) for run, clip in clips.items() for path in FILES}
+        experiments.fetch(root, commit, sorted(paths), Path(folder))
+        tracking.sync_from_files(root, build(params.Params, content, "params.yaml"), Path(folder), e.name)
+        return study_results.read_result(study, Path(folder), content)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m pipeline.study", description=__doc__)
+    parser.add_argument("name", help="a file of studies/, without .yaml")
+    parser.add_argument("--force", action="store_true", help="run again what exists")
+    arguments = parser.parse_args()
+    try:
+        print(f"wrote {run_study(Path.cwd(), arguments.name, arguments.force)}")
+    except (ValueError, OSError) as error:
+        sys.exit(f"study {arguments.name}: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""Words that stand beside numbers: data set, split and seeds. No number of the report goes without them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from fmri2clip.params import Params
+from fmri2clip.report.inputs import RunResult
+
+
+def is_simulated(params: Params) -> bool:
+    return params.dataset.source == "simulated"
+
+
+def label_data(params: Params) -> str:
+    """Data set and preparation; of a simulated world also its seed and controls."""
+    if not is_simulated(params):
+        return f"Data: NSD, {params.dataset.preparation}, sessions {params.dataset.sessions}"
+    world = params.world
+    return (
+        f"Data: NSD-mini (simulated, not a brain), world seed {world.seed}, hierarchy {world.hierarchy}, captions"
+        f" {world.captions}"
+    )
+
+
+def label_seeds(params: Params, runs: Iterable[RunResult]) -> str:
+    """Training seeds of the runs (once where all agree), seed of the split and of draws and bootstrap."""
+    seeds = {result.name: result.run.seed for result in runs}
+    different = len(set(seeds.values())) > 1
+    training = (
+        ", ".join(f"{name} {seed}" for name, seed in seeds.items()) if different else str(next(iter(seeds.values())))
+    )
+    return f"Training seed {training}; split seed {params.split.seed}; evaluation seed {params.evaluation.seed}"

@@ -1,0 +1,176 @@
+"""Sections of the report. Each function turns what was read into blocks; missing inputs become sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from fmri2clip import figures
+from fmri2clip.metrics.statistics import Difference
+from fmri2clip.report import differences, pictures, results, retrieved, texts, unseen
+from fmri2clip.report.document import Block, Bullets, Figure, Gallery, Paragraph, Row, Section, Table
+from fmri2clip.report.inputs import Inputs, RunResult
+from fmri2clip.report.labels import is_simulated, label_data, label_seeds
+from fmri2clip.report.scores import headline, lookup
+
+NO_PAIRS = "No two runs share a subject: there is nothing to compare."
+
+
+def make_overview(inputs: Inputs, found: differences.Pairs, n_images: int, figures_dir: Path) -> Section:
+    """Headline numbers of every run beside their strongest rival, as a figure and in words."""
+    metrics = headline(inputs.params.evaluation)
+    blocks: list[Block] = [texts.make_notice(inputs.params)]
+    for clip in inputs.references:
+        panels, chances = results.collect_points(inputs, clip, metrics, n_images)
+        path = figures.draw_intervals(panels, chances, figures_dir / f"scores_{clip}.png")
+        runs = [result for result in inputs.runs.values() if result.run.clip == clip]
+        blocks.append(
+            Figure(
+                path,
+                f"Scores of decoders, baselines and references with CLIP model {clip}",
+                _caption(inputs, runs, clip, n_images),
+            )
+        )
+    said = tuple(say_pair(pair, found[pair], metrics) for pair in found)
+    label = (
+        f"Paired differences in points with 95 % intervals. {label_data(inputs.params)}."
+        f" {label_seeds(inputs.params, inputs.runs.values())}."
+    )
+    blocks += [Bullets(said), Paragraph(label, "label")] if said else [Paragraph(NO_PAIRS, "missing")]
+    return Section("overview", "At a glance", blocks)
+
+
+def _caption(inputs: Inputs, runs: list[RunResult], clip: str, n_images: int) -> str:
+    return (
+        "Filled: decoders; hollow: baselines, nulls and references; whiskers: 95 % intervals over images; dashed:"
+        f" chance. CLIP model `{clip}`, mean over subjects, {n_images} test images. {label_data(inputs.params)}."
+        f" {label_seeds(inputs.params, runs)}."
+    )
+
+
+def say_pair(pair: tuple[str, str], found: Mapping[str, Difference], metrics: Mapping[str, str]) -> str:
+    """One sentence on a pair of runs, metrics grouped by verdict."""
+    said: dict[str, list[str]] = {}
+    for name, difference in found.items():
+        score = differences.to_score(difference.estimate.value, difference.estimate.low, difference.estimate.high)
+        said.setdefault(difference.verdict, []).append(f"{metrics[name]} ({score.text()} {score.interval()})")
+    n_subjects = max((difference.n_subjects for difference in found.values()), default=0)
+    clauses = "; ".join(f"**{verdict}** in {', '.join(items)}" for verdict, items in said.items())
+    return f"`{pair[0]}` against `{pair[1]}` (n = {n_subjects} subjects): {clauses or 'no metric in common'}."
+
+
+def make_runs_table(inputs: Inputs) -> Table:
+    """What was trained: one row a run."""
+    rows = []
+    for result in inputs.runs.values():
+        run, metrics = result.run, result.metrics
+        trained, deployed = (lookup(metrics, f"parameters.{key}") for key in ("trained", "deployed"))
+        clip = f"{run.clip} ({inputs.params.clips[run.clip].model})"
+        settings = ", ".join(f"{key}={value}" for key, value in {**run.overrides, **run.split}.items())
+        rows.append(
+            Row(
+                (
+                    f"`{result.name}`", run.decoder, clip, run.voxels, ", ".join(run.subjects), settings or "-",
+                    str(run.seed), _count(trained), _count(deployed),
+                )
+            )
+        )  # fmt: skip
+    return Table(
+        title="Runs",
+        columns=(
+            "run",
+            "decoder",
+            "CLIP",
+            "voxels",
+            "subjects",
+            "differs from defaults",
+            "seed",
+            "weights trained",
+            "weights deployed",
+        ),
+        rows=tuple(rows),
+        label=f"{label_data(inputs.params)}. Weights: number of parameters per subject, mean over subjects.",
+        brief_columns=(0, 1, 2, 3, 4, 6, 7),
+        n_text_columns=6,
+    )
+
+
+def _count(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.0f}"
+
+
+def make_results(inputs: Inputs, n_images: int) -> Section:
+    blocks: list[Block] = [make_runs_table(inputs)]
+    for clip in inputs.references:
+        if len(inputs.references) > 1:
+            blocks.append(Paragraph(f"**CLIP model `{clip}`**"))
+        blocks += results.make_result_tables(inputs, clip, n_images)
+    return Section("scores", "Scores", blocks)
+
+
+def make_differences(inputs: Inputs, found: differences.Pairs) -> Section:
+    """Every pair of runs on every headline metric, for all subjects and for each."""
+    if not found:
+        return Section("differences", "Paired differences", [Paragraph(NO_PAIRS, "missing")])
+    metrics = headline(inputs.params.evaluation)
+    label = f"{label_data(inputs.params)}. {label_seeds(inputs.params, inputs.runs.values())}."
+    blocks: list[Block] = [
+        differences.make_difference_table(found, metrics, len(inputs.params.subjects), label),
+        differences.make_subject_table(found, metrics, label),
+    ]
+    return Section("differences", "Paired differences", blocks)
+
+
+def make_unseen(inputs: Inputs) -> Section:
+    return Section("unseen", "Unseen categories and clusters", unseen.make_unseen(inputs))
+
+
+def make_curves(inputs: Inputs, figures_dir: Path) -> Section:
+    curves = {name: result.curves for name, result in inputs.runs.items()}
+    names = {"val_image_top1": "image given brain", "val_text_top1": "text given brain"}
+    path = figures.draw_curves(curves, names, figures_dir / "curves.png")
+    caption = (
+        "Top-1 retrieval among the validation images (never test images) by training epoch; a decoder in closed form"
+        " is one dot. Training stops on the mean of both, the same for every decoder and loss weight."
+        f" {label_data(inputs.params)}. {label_seeds(inputs.params, inputs.runs.values())}."
+    )
+    return Section(
+        "curves", "Training", [Figure(path, "Validation retrieval by epoch for each run and subject", caption)]
+    )
+
+
+def make_pictures(inputs: Inputs, load: Callable[[int], object], figures_dir: Path) -> Section:
+    """Best, median and worst test images of the first subject of every run."""
+    blocks: list[Block] = [
+        Paragraph(
+            "The test images of a run's first subject are ordered by the rank of the true picture among all test"
+            f" pictures (equal ranks: by NSD id). Shown are the first {pictures.N_PER_PLACE}, the"
+            f" {pictures.N_PER_PLACE} in the middle and the last {pictures.N_PER_PLACE} of that order: a fixed rule, no"
+            f" choice. Each row: the picture that was seen, the {pictures.N_RETRIEVED} nearest test pictures (outlined:"
+            f" the seen one), and the {pictures.N_CAPTIONS} best matching captions of all test captions."
+        )
+    ]
+    if not is_simulated(inputs.params):
+        blocks.append(
+            Paragraph("NSD's terms forbid passing on its pictures: places are kept, pictures are not shown.", "missing")
+        )
+    for name, result in inputs.runs.items():
+        blocks.append(_make_gallery(inputs, name, result, load, figures_dir))
+    return Section("pictures", "Retrieved pictures and captions", blocks)
+
+
+def _make_gallery(inputs: Inputs, name: str, result: RunResult, load: Callable, figures_dir: Path) -> Block:
+    subject = result.run.subjects[0]
+    retrieval = retrieved.read_retrieval(inputs, result, subject)
+    if retrieval is None:
+        return Paragraph(f"`{name}` offers no image embedding, so it retrieves nothing.", "missing")
+    cases = pictures.make_cases(retrieval, load, f"{name}, {subject}")
+    path = figures.draw_strips(pictures.make_strips(cases), figures_dir / f"pictures_{name}.png", fit=pictures.fit_line)
+    note = (
+        f"`{name}`, {subject}: seen picture first, then the {pictures.N_RETRIEVED} nearest of {len(retrieval.nsd_id_I)}"
+        f" test pictures. {label_data(inputs.params)}. {label_seeds(inputs.params, [result])}."
+    )
+    alt = f"Pictures retrieved by {name} for {subject}"
+    return Gallery(
+        tuple(cases), note, Figure(path, alt, f"{note} The sign = stands before captions of the seen picture.")
+    )

@@ -1,0 +1,118 @@
+"""Sentences of the report that do not depend on the scores."""
+
+from __future__ import annotations
+
+from fmri2clip.params import Params
+from fmri2clip.report.document import Block, Bullets, Paragraph
+from fmri2clip.report.labels import is_simulated
+
+SIMULATED = (
+    "**This is a simulated world. It says nothing about brains.** Pictures, captions and responses were generated; the"
+    " voxels are model units with planted noise. The numbers show whether code and methods do what they claim where the"
+    " truth is known, and they are not comparable with any number measured on the Natural Scenes Dataset."
+)
+REAL = (
+    "**Data: the Natural Scenes Dataset** (Allen et al., Nature Neuroscience 2022). Its terms forbid passing on its"
+    " files and pictures: this page shows ids, ranks and captions, not the pictures."
+)
+STATUS = (
+    (
+        "Decoders that carry the name of a paper are re-implementations **in the style of** that paper. The `brainclip`"
+        " decoder is **BrainCLIP-style**: only abstracts of Liu et al. (arXiv:2302.12971; IEEE TMI 2025) and a"
+        " repository without the decoder could be read, so layers, loss weights and optimiser are ours. No number here"
+        " reproduces a number of a paper, and none is printed beside one."
+    ),
+    (
+        "`ridge` is the baseline that everybody knows: linear regression to the CLIP embeddings, penalty chosen by"
+        " cross-validation."
+    ),
+    (
+        "The test images are seen once, by `evaluate`. Training and every choice in it use training and validation"
+        " images; they are split by image."
+    ),
+    (
+        "One world, one training seed: an interval speaks about test images, not about training seeds or other"
+        " subjects. Repetitions over seeds and worlds are studies."
+    ),
+)
+ROWS = (
+    (
+        "`null.prior`: the mean training embedding, or the class frequency, for every image: what is reached without"
+        " any brain pattern."
+    ),
+    (
+        "`baseline.nearest_brain`: copies the embedding of the training image with the most similar pattern; no model"
+        " is trained."
+    ),
+    (
+        "`baseline.nearest_oracle`: copies the training embedding nearest to the true one: how far semantic overlap of"
+        " training and test gets."
+    ),
+    (
+        "`reference.target`: the true CLIP embedding instead of a decoded one. In image retrieval it is 100 % by"
+        " definition and left out."
+    ),
+    (
+        "`reference.repeats`: voxel pattern of repetition 1 searched among the means of repetitions 2 and 3. A measure"
+        " of reliability, not a bound."
+    ),
+    "`reference.noise_free`: the decoder of that run applied to responses without noise (simulated worlds only).",
+    (
+        "`reference.ideal_observer`: Gaussian likelihood under the true noise-free patterns (simulated worlds only):"
+        " what the voxels hold; `_diagonal`: with noise variances only."
+    ),
+)
+VERDICTS = (
+    "**better**, **worse**: the 95 % interval of the paired difference excludes 0.",
+    "**no worse**: not the former, and the lower end of the interval lies above \N{MINUS SIGN}3 points.",
+    "**unclear**: everything else. That two single intervals overlap or not is no test and is not used.",
+)
+
+
+def make_frame() -> list[Block]:
+    """What the report is about and what it cannot say."""
+    return [Bullets(STATUS)]
+
+
+def make_notice(params: Params) -> Paragraph:
+    """The one sentence that must be read before any number."""
+    return Paragraph(SIMULATED if is_simulated(params) else REAL, "notice")
+
+
+def make_protocols(params: Params, n_images: int, n_captions: int) -> list[Block]:
+    """How the scores are defined."""
+    evaluation = params.evaluation
+    scores = (
+        (
+            "**Similarity** is the centred cosine for every method: the mean training embedding is taken from query and"
+            " gallery."
+        ),
+        (
+            "**Directions** name gallery given query: `image given brain` searches the true picture with a decoded"
+            " pattern, `brain given image` the pattern with the picture, `text given brain` the caption (mean of the"
+            " picture's captions, or one fixed caption)."
+        ),
+        (
+            f"**{evaluation.n_way}-way**: {evaluation.n_draws} draws of {evaluation.n_way} test images, fixed by seed"
+            f" {evaluation.seed}; each image of a draw is a query once. **Hard gallery**: the query's own picture and"
+            f" its {evaluation.n_hard} nearest test pictures. **Whole test set**: all {n_images} pictures ({n_captions}"
+            " captions). Exact ties share the credit."
+        ),
+        (
+            "**Zero-shot**: nearest category prompt among the categories of the world. Decoders never saw a category"
+            " name; CLIP did."
+        ),
+        "**mAP, AUC**: multi-label scores, means over the defined categories.",
+        (
+            f"**Intervals**: 95 %, percentile bootstrap over image ids ({evaluation.n_bootstrap} resamples), the same"
+            " images drawn for all subjects, galleries and classes fixed. Subjects are few and fixed: they are not"
+            " resampled, their number stands in each table."
+        ),
+    )
+    return [
+        Bullets(scores),
+        Paragraph("Rows that are not decoders (patterns are those of all voxels of nsdgeneral):"),
+        Bullets(ROWS),
+        Paragraph("Verdicts on paired differences:"),
+        Bullets(VERDICTS),
+    ]

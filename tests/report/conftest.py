@@ -1,0 +1,279 @@
+"""A small made-up project for the report: two runs, three subjects, scores from the real metric code."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from fmri2clip import params as parameters
+from fmri2clip import store
+from fmri2clip.datasets.nsd import layout
+from fmri2clip.metrics.retrieval import centre
+from fmri2clip.metrics.scoring import Prediction, Truth, Unseen, merge, place, score, score_unseen
+from fmri2clip.metrics.statistics import Scores
+from fmri2clip.metrics.summary import summarise
+from fmri2clip.predictions import pack_scores
+from fmri2clip.report import write_report
+from fmri2clip.testset import make_truth
+
+SUBJECTS = ("subj01", "subj02", "subj05")
+CATEGORIES = ("person", "dog", "boat", "train", "zebra", "cup")
+NOISE = {"ridge": 1.6, "brainclip": 1.1}
+WIDTH = 24
+
+
+class Project:
+    """Writes every file that a report reads under `root`; `write()` makes the report."""
+
+    def __init__(self, root: Path, n_images: int = 40, subjects: tuple[str, ...] = SUBJECTS) -> None:
+        self.root, self.n_images, self.subjects = root, n_images, subjects
+        self.rng = np.random.default_rng(0)
+        self.params = self.make_params()
+        self.clip = self.write_clip()
+        self.write_pictures()
+        for name in self.params.runs:
+            self.write_run(name)
+        self.write_references()
+        for place_, subject in enumerate(subjects):
+            self.write_json(f"reports/rois/{subject}.json", roi_counts(place_))
+
+    def make_params(self) -> parameters.Params:
+        run = {"clip": "mini", "voxels": "all", "seed": 3}
+        content = {
+            "note": "A made-up project.",
+            "compute": {},
+            "dataset": {},
+            "subjects": list(self.subjects),
+            "world": {},
+            "rois": {"low": ["prf-visualrois"], "high": ["floc-faces"], "all": ["nsdgeneral"]},
+            "norm": {},
+            "labels": {},
+            "clips": {"mini": {"model": "mini-clip", "pretrained": "nowhere"}},
+            "split": {},
+            "decoders": {"ridge": {}, "brainclip": {}},
+            "runs": {
+                "ridge": {"decoder": "ridge", "subjects": list(self.subjects), **run},
+                "brainclip": {
+                    "decoder": "brainclip",
+                    "subjects": list(self.subjects[:2]),
+                    "overrides": {"alpha": 0.5},
+                    "split": {"unseen_folds": 3, "unseen_fold": 1},
+                    **run,
+                },
+            },
+            "evaluation": {"n_way": 20, "n_draws": 5, "n_hard": 5, "n_bootstrap": 50},
+            "tracking": {},
+        }
+        return parameters.build(parameters.Params, content, where="test")
+
+    def write_clip(self) -> dict[str, np.ndarray]:
+        n, rng = self.n_images, self.rng
+        category_I = np.arange(n) % len(CATEGORIES)
+        prompt_CD = unit(rng.normal(size=(len(CATEGORIES), WIDTH)))
+        labels_IC = category_I[:, None] == np.arange(len(CATEGORIES))
+        arrays = {
+            "nsd_id_I": np.arange(n) * 3 + 7,
+            "image_embedding_ID": unit(prompt_CD[category_I] + 0.2 * rng.normal(size=(n, WIDTH))),
+            "caption_K": [f"caption {k} of | a <{CATEGORIES[category_I[k // 2]]}> & friends" for k in range(2 * n)],
+            "caption_image_K": np.repeat(np.arange(n), 2),
+            "labels_IC": labels_IC,
+            "area_IC": 0.2 * labels_IC,
+            "n_objects_I": np.ones(n, dtype=np.int16),
+            "category_C": list(CATEGORIES),
+            "present_C": np.ones(len(CATEGORIES), dtype=bool),
+            "prompt_P": ["a photo of a {category}"],
+            "prompt_embedding_PCD": prompt_CD[None],
+        }
+        noise_KD = 0.1 * rng.normal(size=(2 * n, WIDTH))
+        arrays["text_embedding_KD"] = unit(arrays["image_embedding_ID"].repeat(2, axis=0) + noise_KD)
+        store.write(self.root / "data/clip/mini/shared.h5", "clip", arrays)
+        return store.read(self.root / "data/clip/mini/shared.h5", "clip")
+
+    def write_pictures(self) -> None:
+        path = layout.stimuli_path(self.root / "raw")
+        path.parent.mkdir(parents=True)
+        brick = np.zeros((3 * self.n_images + 10, 32, 32, 3), dtype=np.uint8)
+        y, x = np.mgrid[:32, :32] * 8
+        brick[:] = np.stack([x, y, 255 - x], axis=-1)
+        brick[:, 8:24, 8:24] = self.rng.integers(0, 255, (len(brick), 1, 1, 3))
+        with h5py.File(path, "w") as file:
+            file["imgBrick"] = brick
+
+    def truth(self) -> Truth:
+        zero_D = np.zeros(WIDTH)
+        return make_truth(self.clip, self.clip["nsd_id_I"], zero_D, zero_D, self.params.evaluation)
+
+    def decode(self, noise: float) -> np.ndarray:
+        true_ID = self.clip["image_embedding_ID"].astype(np.float64)
+        return (true_ID + noise * self.rng.normal(size=true_ID.shape) / np.sqrt(WIDTH)).astype(np.float32)
+
+    def write_run(self, name: str) -> None:
+        truth, scores, groups = self.truth(), {}, {}
+        left_out = Unseen(candidates_C=np.arange(len(CATEGORIES)) < 2) if self.params.runs[name].split else None
+        for subject in self.params.runs[name].subjects:
+            embedding_ID = self.decode(NOISE.get(name, 1.3))
+            parts = []
+            for prefix, decoded_ID in (("", embedding_ID), ("reference.noise_free", self.decode(0.3))):
+                centred_ID = centre(decoded_ID, np.zeros(WIDTH))
+                prediction = Prediction(image_ID=centred_ID, text_ID=centred_ID)
+                parts.append(place(score(prediction, truth), prefix) if prefix else score(prediction, truth))
+                if left_out:
+                    where = "unseen.noise_free" if prefix else "unseen"
+                    parts.append(place(score_unseen(prediction, truth, left_out), where))
+            constants = {"parameters.trained": 12345.0, "parameters.deployed": 1234.0}
+            parts.append(Scores(nsd_id_I=self.clip["nsd_id_I"], constants=constants))
+            scores[subject] = merge(parts)
+            groups[subject] = {"embedding_ID": embedding_ID, **pack_scores(scores[subject])}
+            means = {
+                f"mean_{part}_D": np.zeros(WIDTH, dtype=np.float32) for part in ("image", "text", "predicted_image")
+            }
+            folder = self.root / "models" / name / subject
+            folder.mkdir(parents=True)
+            save_file(means, folder / "inputs.safetensors")
+        store.write_groups(self.root / f"data/predictions/{name}.h5", "predictions", groups)
+        self.write_json(f"reports/runs/{name}/metrics.json", summarise(scores, 50, 0))
+        curve = self.root / f"reports/runs/{name}/curve.csv"
+        n_epochs = 1 if name == "ridge" else 9
+        lines = [
+            f"{subject},{epoch},{2 - 0.1 * epoch},{0.3 + 0.02 * epoch},{0.2 + 0.03 * epoch},0.3"
+            for subject in groups
+            for epoch in range(n_epochs)
+        ]
+        curve.write_text("\n".join(["subject,epoch,image_loss,val_image_top1,val_text_top1,val_mean", *lines]) + "\n")
+
+    def write_references(self) -> None:
+        truth, trees, groups = self.truth(), {}, {}
+        for name, noise in (("null.prior", 50.0), ("baseline.nearest_brain", 2.2), ("reference.target", 0.0)):
+            scores = {}
+            for subject in self.subjects:
+                centred_ID = centre(self.decode(noise), np.zeros(WIDTH))
+                searched = name != "reference.target"
+                prediction = Prediction(image_ID=centred_ID, text_ID=centred_ID, search_images=searched)
+                scores[subject] = score(prediction, truth)
+                groups[f"{name}.{subject}"] = pack_scores(scores[subject])
+            trees[name] = summarise(scores, 50, 0)
+        self.write_json("reports/references/mini.json", trees)
+        store.write_groups(self.root / "data/predictions/reference_mini.h5", "predictions", groups)
+
+    def write_json(self, name: str, content: object) -> None:
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content))
+
+    def write(self) -> tuple[str, str]:
+        """Make the report; returns page and summary."""
+        root, reports = self.root, self.root / "reports"
+        write_report(
+            self.params,
+            runs_dir=reports / "runs",
+            references_dir=reports / "references",
+            studies_dir=reports / "studies",
+            rois_dir=reports / "rois",
+            world_json=reports / "world/world.json",
+            predictions_dir=root / "data/predictions",
+            models_dir=root / "models",
+            clip_dir=root / "data/clip",
+            stimuli_path=layout.stimuli_path(root / "raw"),
+            out_html=reports / "index.html",
+            out_summary=reports / "summary.md",
+            figures_dir=reports / "figures",
+        )
+        return (reports / "index.html").read_text(), (reports / "summary.md").read_text()
+
+
+@pytest.fixture
+def study() -> dict[str, object]:
+    """A learning curve over two variants, in the layout that the study runner writes."""
+    metrics = ["retrieval.image_given_brain.top1", "zero_shot.top1", "parameters.trained"]
+    variants = {
+        f"n{n}": {
+            "overrides": [f"split.n_images={n}"], "params": {"split.n_images": n}, "x": n,
+            "runs": {
+                run: {
+                    metrics[0]: {"value": 0.1 + n / 1e4 + gain, "low": 0.08 + n / 1e4, "high": 0.2 + n / 1e4 + gain},
+                    metrics[1]: {"value": 0.3 + gain}, metrics[2]: {"value": 1234567.0},
+                }
+                for run, gain in (("ridge", 0.0), ("brainclip", 0.05))
+            },
+        }
+        for n in (250, 1000, 2500)
+    }  # fmt: skip
+    difference = {"value": 0.05, "low": 0.01, "high": 0.09, "verdict": "better", "n_positive": 2, "n_subjects": 2}
+    compared = {"title": "what brainclip gains", "a": ["n250"], "run_a": "brainclip", "b": ["n250"], "run_b": "ridge"}
+    return {
+        "study": "learning",
+        "question": "How many images does a decoder need?",
+        "budget": "Two subjects.",
+        "budget_minutes": 30,
+        "same_pictures": True,
+        "x_label": "training images",
+        "seeds": {"keys": ["runs.ridge.seed"], "values": [0, 1, 2]},
+        "metrics": metrics,
+        "code_sha256": "ab" * 32,
+        "params": {"world.seed": 1, "evaluation.n_way": 300, "evaluation.seed": 0},
+        "variants": variants,
+        "comparisons": [{**compared, "metrics": {metrics[0]: {**difference, "per_subject": {}}}}],
+    }
+
+
+@pytest.fixture
+def world() -> dict[str, object]:
+    return {
+        "subjects": {subject: {"n_voxels": 1700, "label_map_from_betas": 0.41} for subject in SUBJECTS},
+        "clip_block_explains": {"high": {"block1": 0.2, "block2": 0.51}, "low": {"block1": 0.3, "block2": 0.2}},
+        "asserted": {
+            "label_map_from_betas": {"value": 0.41, "low": 0.2, "high": 0.6, "met": 1},
+            "labels_explain_of_high": {"value": 0.71, "low": 0.0, "high": 0.5, "met": 0},
+        },
+    }
+
+
+@pytest.fixture
+def fresh(project: Project, tmp_path: Path) -> Project:
+    """The inputs of `project` in a folder of its own, without its report."""
+    copied = copy.copy(project)
+    copied.root = tmp_path
+    for name in ("data", "models", "raw", "reports/runs", "reports/references", "reports/rois"):
+        shutil.copytree(project.root / name, tmp_path / name)
+    return copied
+
+
+def unit(x: np.ndarray) -> np.ndarray:
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
+def roi_counts(k: int) -> dict[str, object]:
+    return {
+        "sessions": 12,
+        "voxels": {"kept": 1700 + k, "dropped": 3, "filled": 5, "filled_sessions": 9},
+        "rois": {"nsdgeneral": 1700 + k, "prf-visualrois": 700},
+        "labels": {"prf-visualrois/V1v": 120, "floc-faces/mTL-faces": 0},
+        "groups": {"low": 700, "high": 600, "all": 1700 + k},
+        "ncsnr": {"low": {"median": 0.36, "median_train": 0.35}},
+        "train": {"trials": 7500, "images": 2500, "shown": {"3": 2500}},
+        "test": {"trials": 1500, "images": 500, "shown": {}},
+    }
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    made = Project(tmp_path_factory.mktemp("project"))
+    made.write()
+    return made
+
+
+@pytest.fixture(scope="module")
+def page(project: Project) -> str:
+    return (project.root / "reports/index.html").read_text()
+
+
+@pytest.fixture(scope="module")
+def summary(project: Project) -> str:
+    return (project.root / "reports/summary.md").read_text()
