@@ -58,10 +58,11 @@ def main() -> None:
 def validate(base: parameters.Params, trial: dict) -> float:
     """Best smoothed validation score of one trial, averaged over subjects."""
     run = dataclasses.replace(base.runs["brainclip"], subjects=SUBJECTS, overrides=trial)
+    changed = dataclasses.replace(base, runs={"brainclip": run})
     with tempfile.TemporaryDirectory() as folder:
         curve = Path(folder) / "curve.csv"
         train_run(
-            "brainclip", run, base, rois_train_dir=ROOT / "data/rois/train", voxels_dir=ROOT / "data/rois/voxels",
+            "brainclip", changed, rois_train_dir=ROOT / "data/rois/train", voxels_dir=ROOT / "data/rois/voxels",
             clip_train_path=ROOT / f"data/clip/{run.clip}/train.h5", models_dir=Path(folder) / "models",
             curve_path=curve, resume_root=Path(folder) / "resume",
         )  # fmt: skip

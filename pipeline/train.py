@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Mapping
+from pathlib import Path
 
 from fmri2clip import tracking
 from fmri2clip.params import Params
@@ -13,21 +14,20 @@ from pipeline import _stage
 def train(params: Params, run: str) -> None:
     """Write models/<run> and reports/runs/<run>/curve.csv; record each model in MLflow."""
     _stage.check_named(run, params.runs, "runs")
-    start = time.perf_counter()
-    curve = _stage.REPORTS / "runs" / run / "curve.csv"
+
+    def log(folder: Path, curve: Path, seconds: Mapping[str, float]) -> None:
+        tracking.log_training(folder, curve, params, {f"{name}_s": value for name, value in seconds.items()})
+
     train_run(
         run,
-        params.runs[run],
         params,
         rois_train_dir=_stage.ROIS / "train",
         voxels_dir=_stage.ROIS / "voxels",
         clip_train_path=_stage.CLIP / params.runs[run].clip / "train.h5",
         models_dir=_stage.MODELS,
-        curve_path=curve,
+        curve_path=_stage.REPORTS / "runs" / run / "curve.csv",
+        log=log,
     )
-    timings = {"train_run_s": time.perf_counter() - start}
-    for folder in sorted((_stage.MODELS / run).iterdir()):
-        tracking.log_training(folder, curve, params, timings)
 
 
 if __name__ == "__main__":

@@ -132,6 +132,7 @@ class Evaluation:
     prompt: int = 0  # index into prompts of the clip
     dominant_area: float = 0.6  # fraction of the area of all objects
     caption_index: int = 0
+    tuning_trials: int = 12  # settings compared on validation data for each decoder; printed, nothing reads it
 
     def __post_init__(self) -> None:
         at_least(self, 0, "seed", "prompt", "caption_index")

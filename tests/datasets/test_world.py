@@ -47,7 +47,7 @@ def test_grid_averages_patches_in_their_places() -> None:
 def test_bands_are_judged_on_the_mean_over_subjects() -> None:
     subjects = {s: {"label_map_from_betas": v, "labels_explain_of_high": 0.6, "ideal_observer_top1": 1.0}
                 for s, v in (("a", 0.1), ("b", 0.5))}  # fmt: skip
-    asserted = world._asserted(subjects, {"block1": 0.2, "block2": 0.5})
+    asserted = world._asserted(subjects, {"block1": 0.2, "block2": 0.5, "grid": 0.9})
     assert asserted["label_map_from_betas"]["value"] == pytest.approx(0.3)
     assert {name: figure["met"] for name, figure in asserted.items()} == {
         "label_map_from_betas": 1, "labels_explain_of_high": 0, "ideal_observer_top1": 1,

@@ -92,7 +92,6 @@ def train(tree: Path, name: str, out: str = "out", log: Any = None, **split: Any
     settings = make_params(**split)
     train_run(
         name,
-        settings.runs[name],
         settings,
         rois_train_dir=tree / "rois",
         voxels_dir=tree / "voxels",

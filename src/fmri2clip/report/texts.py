@@ -104,9 +104,15 @@ def make_protocols(params: Params, n_images: int, n_captions: int) -> list[Block
         ),
         "**mAP, AUC**: multi-label scores, means over the defined categories.",
         (
-            f"**Intervals**: 95 %, percentile bootstrap over image ids ({evaluation.n_bootstrap} resamples), the same"
-            " images drawn for all subjects, galleries and classes fixed. Subjects are few and fixed: they are not"
-            " resampled, their number stands in each table."
+            f"**Intervals**: 95 %, bootstrap over image ids ({evaluation.n_bootstrap} resamples; percentiles, for mAP"
+            " reflected at the score, as resampling lifts average precision), the same images drawn for all subjects,"
+            " galleries and classes fixed. Subjects are few and fixed: they are not resampled, their number stands in"
+            " each table."
+        ),
+        (
+            f"**Parity**: for each decoder {evaluation.tuning_trials} settings were compared on validation data of the"
+            " development world before the parameters were fixed (the penalties of ridge in each training, the trials"
+            " of `benchmarks/tune.json` for the others). No test image took part."
         ),
     )
     return [

@@ -27,7 +27,7 @@ from safetensors.numpy import save_file
 
 from fmri2clip import decoders, resume, store
 from fmri2clip.decoders import TrainingData
-from fmri2clip.params import Params, Run, decoder_config, run_split
+from fmri2clip.params import Params, decoder_config, run_split
 from fmri2clip.training.data import Subject, load_subject, read_clip
 from fmri2clip.training.split import fit_clusters
 from fmri2clip.training.validation import training_means, validation_scores
@@ -38,7 +38,6 @@ Log = Callable[[Path, Path, Mapping[str, float]], Any]
 
 def train_run(
     run_name: str,
-    run: Run,
     params: Params,
     *,
     rois_train_dir: Path,
@@ -54,6 +53,7 @@ def train_run(
     rois_train_dir and voxels_dir hold <subject>.h5; clip_train_path is the cache of the training images.
     """
     torch.set_num_threads(params.compute.threads)
+    run = params.runs[run_name]
     module = decoders.load_decoder(run.decoder)
     config, split = decoder_config(params, run_name, module.Config), run_split(params, run_name)
     files = {s: {"betas": rois_train_dir / f"{s}.h5", "voxels": voxels_dir / f"{s}.h5"} for s in run.subjects}
