@@ -120,3 +120,21 @@ def test_pyplot_is_not_imported() -> None:
 
 def test_colours_differ_without_colour() -> None:
     assert len(set(figures.COLOURS)) == len(figures.COLOURS) == len(set(figures.MARKERS))
+
+
+def test_gallery_shows_every_picture(tmp_path: Path) -> None:
+    """Each picture of one plain colour is found in the figure."""
+    colours = np.array([[200, 30, 30], [30, 200, 30], [30, 30, 200], [200, 200, 30], [30, 200, 200]], np.uint8)
+    pictures = np.broadcast_to(colours[:, None, None], (5, 8, 8, 3))
+    figures.draw_gallery(pictures, list("abcde"), tmp_path / "gallery.png")
+    pixels = np.asarray(Image.open(tmp_path / "gallery.png").convert("RGB")).reshape(-1, 3)
+    for colour in colours:
+        assert (pixels == colour).all(axis=1).sum() > 1000
+
+
+def test_boxes_are_drawn_for_every_panel(tmp_path: Path) -> None:
+    values = {"low": np.linspace(0, 1, 20), "high": np.linspace(0, 0.5, 20)}
+    one = Image.open(figures.draw_boxes({"subj01": values}, tmp_path / "one.png", y_label="ncsnr"))
+    two = Image.open(figures.draw_boxes({"subj01": values, "subj02": values}, tmp_path / "two.png", y_label="ncsnr"))
+    assert two.height > 1.5 * one.height
+    assert (np.asarray(two.convert("L")) < 100).sum() > 1.5 * (np.asarray(one.convert("L")) < 100).sum()

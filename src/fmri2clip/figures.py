@@ -251,7 +251,7 @@ def draw_gallery(pictures_IHWC: NDArray[np.uint8], titles: Sequence[str], path: 
     n_rows = -(-len(titles) // n_columns)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(9, 0.4 + 1.75 * n_rows), layout="constrained")
-        panels = figure.subplots(n_rows, n_columns, squeeze=False).flat
+        panels = list(figure.subplots(n_rows, n_columns, squeeze=False).flat)
         for panel in panels:
             panel.axis("off")
         for panel, picture, title in zip(panels, pictures_IHWC, titles, strict=False):
