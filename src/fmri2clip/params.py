@@ -29,13 +29,35 @@ class Compute:
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    source: Literal["simulated"] = "simulated"
+    source: Literal["simulated", "s3"] = "simulated"
+    accept_terms: bool = False  # of NSD; nothing is downloaded without
+    container: Literal["hdf5", "nifti"] = "hdf5"  # of the betas
+    keep_raw: bool = True  # false: betas are fetched and dropped session by session
     preparation: str = "betas_fithrf_GLMdenoise_RR"
     sessions: Literal["released", "old37"] | int = "released"  # a number: the first sessions only
 
     def __post_init__(self) -> None:
         if isinstance(self.sessions, int):
             at_least(self, 1, "sessions")
+        if self.source == "simulated" and not self.keep_raw:
+            raise ValueError("keep_raw is false, which needs source s3; the simulated NSD is computed here, not fetched")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Download:
+    """How files are fetched; nothing here changes a byte of what is fetched, so no stage depends on it."""
+
+    bucket: str = "natural-scenes-dataset"
+    endpoint: str = ""  # URL of an S3 service, '' for AWS
+    region: str = "us-east-2"
+    coco_url: str = "http://images.cocodataset.org/annotations/annotations_trainval2017.zip"
+    connections: int = 8
+    part_mib: int = 16
+    retries: int = 8
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "connections", "part_mib")
+        at_least(self, 0, "retries")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +173,7 @@ class Params:
     note: str
     compute: Compute
     dataset: Dataset
+    download: Download
     subjects: tuple[str, ...]
     world: World
     rois: Mapping[str, tuple[str, ...]]
