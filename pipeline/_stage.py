@@ -26,12 +26,16 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"
 def run(stage: Callable[..., None]) -> None:
     """Call `stage(params, *arguments)`; its further parameters are the arguments of the command line.
 
+    A parameter with the default False becomes an option: dry_run is `--dry-run`.
     A ValueError or OSError ends the process with one line and exit code 1; FMRI2CLIP_TRACEBACK=1 shows where it rose.
     """
-    name, *arguments = stage.__name__, *list(inspect.signature(stage).parameters)[1:]
+    name, arguments = stage.__name__, list(inspect.signature(stage).parameters.values())[1:]
     parser = argparse.ArgumentParser(prog=f"python -m pipeline.{name}", description=inspect.getdoc(stage))
     for argument in arguments:
-        parser.add_argument(argument)
+        if argument.default is False:
+            parser.add_argument(f"--{argument.name.replace('_', '-')}", action="store_true")
+        else:
+            parser.add_argument(argument.name)
     given = vars(parser.parse_args())
     try:
         params = load()
@@ -40,7 +44,7 @@ def run(stage: Callable[..., None]) -> None:
     except (ValueError, OSError) as error:
         if os.environ.get("FMRI2CLIP_TRACEBACK"):
             raise
-        sys.exit(f"{' '.join([name, *given.values()])}: {error}")
+        sys.exit(f"{' '.join([name, *(value for value in given.values() if isinstance(value, str))])}: {error}")
 
 
 def set_threads(n: int) -> None:

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from fmri2clip.datasets.mini.write import write_stimuli
+from fmri2clip.datasets.nsd import fetch, layout, manifest
 from fmri2clip.params import Params
 from pipeline import _stage
 
 
-def download_stimuli(params: Params) -> None:
-    """Write data/raw/nsd/nsddata_stimuli and data/raw/nsd/nsddata/experiments."""
-    assert params.dataset.source == "simulated"
-    write_stimuli(_stage.RAW, params.world, params.subjects, threads=params.compute.threads)
+def download_stimuli(params: Params, dry_run: bool = False) -> None:
+    """Fill nsddata_stimuli and nsddata/experiments of data/raw/nsd; --dry-run only prints what is to fetch."""
+    root = _stage.RAW
+    if params.dataset.source == "s3":
+        fetch.fetch_stimuli(root, params.dataset, params.download, dry_run=dry_run)
+    elif dry_run:
+        print("dataset.source is simulated: nothing is fetched")
+    else:
+        write_stimuli(root, params.world, params.subjects, threads=params.compute.threads)
+        manifest.record(layout.stimuli_manifest_path(root), root, layout.stimuli_folders(root))
 
 
 if __name__ == "__main__":

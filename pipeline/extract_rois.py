@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fmri2clip.datasets.nsd.extract import extract_subject
+from fmri2clip.datasets.nsd.sources import session_source
 from fmri2clip.params import Params
 from pipeline import _stage
 
@@ -16,6 +17,8 @@ def extract_rois(params: Params, subject: str) -> None:
         dataset=params.dataset,
         rois=params.rois,
         norm=params.norm,
+        source=session_source(_stage.RAW, subject, params.dataset, params.download),
+        workers=params.compute.threads,
         train_path=_stage.ROIS / "train" / f"{subject}.h5",
         test_path=_stage.ROIS / "test" / f"{subject}.h5",
         voxels_path=_stage.ROIS / "voxels" / f"{subject}.h5",

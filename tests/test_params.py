@@ -110,6 +110,14 @@ def test_ranges(content: dict[str, Any], section: str, key: str, value: Any, mes
         ("subjects", ["subj09"], "subjects: 'subj09' is not known"),
         ("dataset.preparation", "betas", "dataset.preparation: 'betas' is not known"),
         ("rois.low", ["prf-visualroi"], "rois.low: ROI 'prf-visualroi' is not in NSD"),
+        ("rois.low", ["streams/early", "not prf-visualroi"], "(did you mean prf-visualrois?)"),
+        (
+            "rois.low",
+            ["streams and (early"],
+            "rois.low: 'streams and (early': expected 'and', 'or' or ')' at character",
+        ),
+        ("rois.low", ["floc-faces/FFA-3"], "rois.low: ROI 'floc-faces' has no label 'FFA-3'; choose from OFA, FFA-1"),
+        ("rois.low", [], "rois.low is empty"),
         ("runs.ridge.decoder", "rigde", "did you mean ridge?"),
         ("runs.ridge.clip", "maxi", "runs.ridge.clip: 'maxi' is not known; choose from mini"),
         ("runs.ridge.voxels", "lwo", "runs.ridge.voxels: 'lwo' is not known"),
@@ -126,6 +134,37 @@ def test_references_between_sections(content: dict[str, Any], path: str, value: 
     for key in path.split(".")[:-1]:
         node = node[key]
     node[last] = value
+    with pytest.raises(ValueError) as caught:
+        validation.validate(parse(content))
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("subjects", "sessions", "source", "message"),
+    [
+        (
+            ["subj01", "subj03"],
+            40,
+            "s3",
+            "dataset.sessions is 40, but NSD has fewer of some subjects (subj01 40, subj03 32)",
+        ),
+        (["subj08"], 31, "s3", "(subj08 30); take a smaller number, or 'released'"),
+        (["subj08"], 30, "s3", ""),
+        (["subj01"], 40, "s3", ""),
+        (["subj03"], "old37", "s3", ""),
+        (["subj03"], 40, "simulated", ""),
+    ],
+)
+def test_no_more_sessions_than_nsd_has(
+    content: dict[str, Any], subjects: list[str], sessions: Any, source: str, message: str
+) -> None:
+    content["subjects"] = subjects
+    content["dataset"] |= {"sessions": sessions, "source": source, "accept_terms": True}
+    for run in content["runs"].values():
+        run["subjects"] = subjects
+    if not message:
+        validation.validate(parse(content))
+        return
     with pytest.raises(ValueError) as caught:
         validation.validate(parse(content))
     assert message in str(caught.value)
@@ -157,40 +196,10 @@ def test_the_file_names_every_knob(content: dict[str, Any]) -> None:
     assert set(content["decoders"]) == set(decoders.names())
 
 
-def test_every_key_is_explained(root: Path) -> None:
-    """A comment above each key, or the key's name at the start of a comment above the list that precedes it."""
-    lines = (root / "presets" / "default.yaml").read_text().splitlines()
-    bare, above, named = [], "", ""
-    for line in lines:
-        text = line.strip()
-        if text.startswith("#"):
-            above, named = above + text, named + text
-        elif text and not text.startswith("- "):
-            key, _, value = text.partition(":")
-            is_section = not value and not line.startswith("    ")
-            if not above and f"{key}: " not in named and not is_section:
-                bare.append(line)
-            named = named if not value or f"{key}: " in named else above
-            above = ""
-    assert not bare
-
-
 def test_committed_parameters_are_the_default_preset(root: Path) -> None:
     shown = subprocess.run(["git", "show", "HEAD:params.yaml"], cwd=root, capture_output=True, text=True, check=False)
     if shown.returncode == 0 and shown.stdout == (root / "params.yaml").read_text():
         assert shown.stdout == (root / "presets" / "default.yaml").read_text()
-
-
-def test_presets_apply_and_default_restores(root: Path, tmp_path: Path) -> None:
-    default = root / "presets" / "default.yaml"
-    path = tmp_path / "params.yaml"
-    for source in sorted(root.glob("presets/*.yaml")):
-        shutil.copy(default, path)
-        preset.apply_preset(source.stem, path, root / "presets")
-        validation.validate(params.load(path))
-        assert path.read_text().count("#") > 60
-        preset.apply_preset("default", path, root / "presets")
-        assert path.read_bytes() == default.read_bytes()
 
 
 def test_smoke_replaces_the_tables(root: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fmri2clip import store
-from fmri2clip.schema import KINDS
+from fmri2clip.schema import KINDS, Rows
 
 
 def _betas(n_trials: int = 5, n_voxels: int = 3) -> dict[str, Any]:
@@ -210,3 +210,34 @@ def test_stream_refuses_gaps_and_shapes(tmp_path: Path) -> None:
         stream.write("image_embedding_ID", 0, np.zeros((2, 9)))
     with pytest.raises(AssertionError, match="do not fit"):
         stream.write("image_embedding_ID", 0, np.zeros((5, 8)))
+
+
+def _betas_in_rows(blocks: list[np.ndarray], shape: tuple[int, ...] = (5, 3)) -> dict[str, Any]:
+    return _betas() | {"betas_NV": Rows(shape, iter(blocks))}
+
+
+@pytest.mark.parametrize("cuts", [[], [2], [0, 1, 4, 5]])
+def test_rows_give_the_bytes_of_the_whole_array(tmp_path: Path, cuts: list[int]) -> None:
+    store.write(tmp_path / "whole.h5", "betas", _betas(), {"subject": "subj01"})
+    store.write(
+        tmp_path / "rows.h5", "betas", _betas_in_rows(np.split(_betas()["betas_NV"], cuts)), {"subject": "subj01"}
+    )
+    assert _digest(tmp_path / "rows.h5") == _digest(tmp_path / "whole.h5")
+
+
+@pytest.mark.parametrize(
+    ("blocks", "shape", "message"),
+    [
+        ([np.zeros((4, 3))], (5, 3), "have 4 rows, the array has 5"),
+        ([np.zeros((4, 3)), np.zeros((2, 3))], (5, 3), "have 6 rows or more"),
+        ([np.zeros((5, 1))], (5, 3), "block of betas_NV has shape"),
+        ([np.full((5, 3), 1e6)], (5, 3), "cannot hold"),
+        ([np.zeros((5, 3), dtype=complex)], (5, 3), "is complex"),
+        ([np.zeros((4, 3))], (4, 3), "betas_NV says 4"),
+        ([np.zeros(5)], (5,), "its axes are NV"),
+    ],
+)
+def test_rows_keep_the_schema(tmp_path: Path, blocks: list[np.ndarray], shape: tuple[int, ...], message: str) -> None:
+    with pytest.raises(AssertionError, match=message):
+        store.write(tmp_path / "x.h5", "betas", _betas_in_rows(blocks, shape))
+    assert list(tmp_path.iterdir()) == []

@@ -40,7 +40,7 @@ class Dataset:
         if isinstance(self.sessions, int):
             at_least(self, 1, "sessions")
         if self.source == "simulated" and not self.keep_raw:
-            raise ValueError("keep_raw is false, which needs source s3; the simulated NSD is computed here, not fetched")
+            raise ValueError("keep_raw is false, which needs source s3: the simulated NSD is not fetched")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,12 +97,19 @@ class Clip:
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     prompts: tuple[str, ...] = ("a photo of a {category}",)
     blocks: tuple[int, ...] = ()  # 1-based blocks whose tokens are cached
+    tokens: bool = False  # cache semantic, detail and text tokens
+    detail_layers: tuple[int, ...] = ()  # 1-based blocks behind the detail tokens
+    aggregation: Literal["mean_then_project", "project_then_mean", "raw"] = "mean_then_project"
 
     def __post_init__(self) -> None:
         at_least(self, 1, "batch_size")
         for prompt in self.prompts:
             if "{category}" not in prompt:
                 raise ValueError(f"prompts: {prompt!r} has no {{category}}; write e.g. 'a photo of a {{category}}'")
+        if self.tokens and not self.detail_layers:
+            raise ValueError("tokens is true, but detail_layers is empty; name the blocks of the detail tokens")
+        if len(set(self.detail_layers)) < len(self.detail_layers):
+            raise ValueError(f"detail_layers is {list(self.detail_layers)}; name each block once")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,12 +2,13 @@
 
 Every array name ends with its axes: `betas_NV` has N rows and V columns, `ijk_V3` has V rows and exactly 3 columns.
 Within one file (or one group of it) a letter has one size. Letters: N trials, I images, V voxels, D embedding width,
-T tokens, W token width, C categories, S sessions, K captions, P prompt templates, G ROI groups, M metrics.
+T image tokens, U text tokens, W token width, C categories, S sessions, K captions, P prompt templates, G ROI groups,
+M metrics.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
@@ -23,6 +24,13 @@ class Field(NamedTuple):
     dtype: str
     unit: str
     required: bool = True
+
+
+class Rows(NamedTuple):
+    """An array too large to hold: blocks of successive rows that add up to the shape."""
+
+    shape: tuple[int, ...]
+    blocks: Iterable[NDArray[Any]]
 
 
 KINDS: dict[str, dict[str, Field]] = {
@@ -59,6 +67,10 @@ KINDS: dict[str, dict[str, Field]] = {
         "prompt_P": Field("str", "template"),
         "prompt_embedding_PCD": Field("float16", "unit norm"),
         "block_*_ITW": Field("float16", "activation", False),
+        "semantic_tokens_ITD": Field("float16", "CLIP space, class token has norm 1", False),
+        "detail_tokens_ITD": Field("float16", "CLIP space, class token has norm 1", False),
+        "detail_tokens_ITW": Field("float16", "activation, class token has norm 1", False),
+        "text_tokens_IUD": Field("float16", "CLIP space, pooled token has norm 1", False),
     },
     "predictions": {
         "nsd_id_I": Field("int64", "row of imgBrick"),
@@ -101,6 +113,27 @@ def check(
     missing = [name for name, entry in KINDS[kind].items() if entry.required and name not in arrays]
     assert not (complete and missing), f"kind {kind!r} needs {', '.join(missing)}"
     return checked
+
+
+def outline(kind: str, arrays: Mapping[str, Value | Rows]) -> dict[str, Value]:
+    """The arrays, with one that takes no memory in the place of Rows: for checks of names, shapes and axes."""
+    return {
+        name: np.broadcast_to(np.zeros((), field(kind, name).dtype), value.shape) if isinstance(value, Rows) else value
+        for name, value in arrays.items()
+    }
+
+
+def checked_blocks(kind: str, name: str, rows: Rows) -> Iterator[tuple[slice, NDArray[Any]]]:
+    """(place, block in the schema's dtype) one after the other; at the end they must have filled the shape."""
+    start = 0
+    for block in rows.blocks:
+        array = check(kind, {name: block}, complete=False)[name]
+        stop = start + len(array)
+        assert array.shape[1:] == rows.shape[1:], f"block of {name} has shape {array.shape}, the array has {rows.shape}"
+        assert stop <= rows.shape[0], f"{name}: blocks have {stop} rows or more, the array has {rows.shape[0]}"
+        yield slice(start, stop), array
+        start = stop
+    assert start == rows.shape[0], f"{name}: blocks have {start} rows, the array has {rows.shape[0]}"
 
 
 def _cast(name: str, value: Value, dtype: str) -> NDArray[Any]:

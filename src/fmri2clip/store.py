@@ -14,14 +14,13 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from fmri2clip.schema import KINDS, Value, axes, check, field
+from fmri2clip.schema import KINDS, Rows, Value, axes, check, checked_blocks, field, outline
 
 Attrs = Mapping[str, str | int | float]
 
@@ -49,9 +48,10 @@ def replacing(*paths: Path) -> Iterator[list[Path]]:
             temporary.unlink(missing_ok=True)
 
 
-def write(path: Path, kind: str, arrays: Mapping[str, Value], attrs: Attrs | None = None) -> None:
-    """Write the arrays of one file of a kind."""
-    checked = check(kind, arrays)
+def write(path: Path, kind: str, arrays: Mapping[str, Value | Rows], attrs: Attrs | None = None) -> None:
+    """Write the arrays of one file of a kind. Rows give the bytes of the whole array and need memory for one block."""
+    rows = {name: value for name, value in arrays.items() if isinstance(value, Rows)}
+    checked: dict[str, NDArray[Any] | Rows] = {**check(kind, outline(kind, arrays)), **rows}
     with replacing(path) as (temporary,), h5py.File(temporary, "w") as file:
         _put_header(file, kind, attrs or {})
         _put_arrays(file, kind, checked)
@@ -154,11 +154,7 @@ class Stream:
         with replacing(self.path) as (temporary,), h5py.File(temporary, "w") as file:
             _put_header(file, self.kind, self.attrs)
             _put_arrays(file, self.kind, self.fixed)
-            for name, shape in sorted(self.shapes.items()):
-                dtype = field(self.kind, name).dtype
-                dataset = _describe(file.create_dataset(name, shape=shape, dtype=dtype), self.kind, name)
-                for start, stop in self._blocks(name)[1:]:
-                    dataset[start:stop] = np.load(self._block_path(name, start, stop))
+            _put_arrays(file, self.kind, {name: Rows(shape, self._load(name)) for name, shape in self.shapes.items()})
         shutil.rmtree(self.partial)
 
     def _blocks(self, name: str) -> list[tuple[int, int]]:
@@ -172,6 +168,9 @@ class Stream:
             chain.append((chain[-1][1], stops[chain[-1][1]]))
         return chain
 
+    def _load(self, name: str) -> Iterator[NDArray[Any]]:
+        yield from (np.load(self._block_path(name, start, stop)) for start, stop in self._blocks(name)[1:])
+
     def _block_path(self, name: str, start: int, stop: int) -> Path:
         return self.partial / f"{name}-{start:09d}-{stop:09d}.npy"
 
@@ -183,15 +182,9 @@ class Stream:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: object, traceback: object) -> None:
         if kind is None:
             self.close()
-
-
-def _axes(name: str) -> str:
-    return axes(name)
 
 
 def _put_header(file: h5py.File, kind: str, attrs: Attrs) -> None:
@@ -206,10 +199,15 @@ def _describe(dataset: h5py.Dataset, kind: str, name: str) -> h5py.Dataset:
     return dataset
 
 
-def _put_arrays(node: h5py.Group, kind: str, arrays: Mapping[str, NDArray[Any]]) -> None:
+def _put_arrays(node: h5py.Group, kind: str, arrays: Mapping[str, NDArray[Any] | Rows]) -> None:
     """Write checked arrays in the order of their names; text with fixed length, which keeps it out of HDF5's heap."""
     for name in sorted(arrays):
         array = arrays[name]
+        if isinstance(array, Rows):
+            dataset = _describe(node.create_dataset(name, array.shape, field(kind, name).dtype), kind, name)
+            for place, block in checked_blocks(kind, name, array):
+                dataset[place] = block
+            continue
         if array.dtype == object:
             array = np.array([item.encode() for item in array.flat], dtype=bytes).reshape(array.shape)
             dtype = h5py.string_dtype("utf-8", max(array.dtype.itemsize, 1))

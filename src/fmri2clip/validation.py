@@ -3,27 +3,48 @@
 from __future__ import annotations
 
 from fmri2clip import decoders
-from fmri2clip.datasets.nsd import layout
+from fmri2clip.datasets.nsd import layout, roi_groups
 from fmri2clip.params import Params, Run, decoder_config, run_split
 from fmri2clip.strict import check_known
 
 
 def validate(params: Params, where: str = "params.yaml") -> None:
-    """Check what refers to something else: subjects, ROIs, in each run decoder, CLIP model, voxels, overrides, split.
+    """Check what refers to something else: subjects, sessions, ROIs, and what each run names and overrides.
 
     Loads every decoder that a run names. Raises ValueError at the first mistake.
     """
     for subject in params.subjects:
         check_known(subject, layout.SUBJECTS, where, "subjects")
     check_known(params.dataset.preparation, layout.PREPARATIONS, where, "dataset.preparation")
-    for group, names in params.rois.items():
-        for name in names:
-            try:
-                layout.split_roi_name(name)
-            except ValueError as error:
-                raise ValueError(f"{where}: rois.{group}: {error}") from None
+    if params.dataset.source == "s3":
+        _check_terms(params, where)
+        _check_sessions(params, where)
+    try:
+        roi_groups.parse_groups(params.rois)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
     for name in params.runs:
         _validate_run(params, name, where)
+
+
+def _check_terms(params: Params, where: str) -> None:
+    if not params.dataset.accept_terms:
+        raise ValueError(
+            f"{where}: dataset.source is s3, but dataset.accept_terms is false; NSD may be used for research and "
+            f"education only, under the terms at {layout.TERMS_URL}. Read them, and if you accept them, set "
+            "dataset.accept_terms: true. Nothing is downloaded before"
+        )
+
+
+def _check_sessions(params: Params, where: str) -> None:
+    wanted = params.dataset.sessions
+    released = {subject: layout.released_sessions(subject) for subject in params.subjects}
+    if isinstance(wanted, int) and wanted > min(released.values(), default=wanted):
+        found = ", ".join(f"{subject} {n}" for subject, n in released.items())
+        raise ValueError(
+            f"{where}: dataset.sessions is {wanted}, but NSD has fewer of some subjects ({found}); take a smaller "
+            "number, or 'released' for all that each subject has"
+        )
 
 
 def _validate_run(params: Params, name: str, where: str) -> None:

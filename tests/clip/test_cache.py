@@ -4,6 +4,7 @@ import json
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -17,9 +18,10 @@ from PIL import Image
 from fmri2clip import params, store
 from fmri2clip.clip import cache, encoder
 from fmri2clip.datasets.nsd import layout
+from fmri2clip.datasets.nsd.categories import COCO_CATEGORIES
 
 N_COLUMNS, N_SHARED, SIZE = 10, 4, 24
-DOG, CAT = (next(c.id for c in layout.COCO_CATEGORIES if c.name == name) for name in ("dog", "cat"))
+DOG, CAT = (next(c.id for c in COCO_CATEGORIES if c.name == name) for name in ("dog", "cat"))
 
 
 @pytest.fixture(scope="module")
@@ -51,10 +53,9 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root, rng = tmp_path_factory.mktemp("nsd"), np.random.default_rng(0)
     n_images = N_SHARED + 8 * (N_COLUMNS - N_SHARED)
     own = np.arange(N_SHARED, n_images).reshape(8, -1)
-    subjectim = np.concatenate([np.tile(np.arange(N_SHARED), (8, 1)), own], axis=1) + 1
-    ordering = np.concatenate(
-        [np.arange(1, N_COLUMNS), rng.integers(1, N_COLUMNS, 741)]
-    )  # the last column is not shown
+    rest = np.arange(n_images, n_images + 250 - N_COLUMNS)  # pictures of a whole design that the session leaves out
+    subjectim = np.concatenate([np.tile(np.arange(N_SHARED), (8, 1)), own, np.tile(rest, (8, 1))], axis=1) + 1
+    ordering = np.concatenate([np.arange(1, N_COLUMNS), rng.integers(1, N_COLUMNS, 741)])  # nor is column 10 shown
     layout.expdesign_path(root).parent.mkdir(parents=True)
     design = {"masterordering": ordering[None], "subjectim": subjectim, "sharedix": subjectim[:1, :N_SHARED]}
     scipy.io.savemat(layout.expdesign_path(root), design)
@@ -111,6 +112,50 @@ def test_features_equal_a_direct_open_clip_call(tree: Path, clip: params.Clip, t
     np.testing.assert_allclose(train["block_1_ITW"], direct, atol=5e-3)
 
 
+@pytest.mark.parametrize("how", ["mean_then_project", "project_then_mean", "raw"])
+def test_token_targets_and_nothing_else_are_added(tree: Path, clip: params.Clip, tmp_path: Path, how: Any) -> None:
+    """The file grows by the aggregates alone; the class token and the pooled text token have norm 1."""
+    chosen = replace(clip, blocks=(), tokens=True, detail_layers=(2, 1), aggregation=how)
+    plain_path, path = run(tree, replace(clip, blocks=()), tmp_path / "plain")[0], run(tree, chosen, tmp_path)[0]
+    plain, train = store.read(plain_path, "clip"), store.read(path, "clip")
+    detail = "detail_tokens_ITW" if how == "raw" else "detail_tokens_ITD"
+    shapes = {
+        "semantic_tokens_ITD": (10, 5, 8),
+        detail: (10, 5, 64 if how == "raw" else 8),
+        "text_tokens_IUD": (10, 32, 8),
+    }
+    assert {name: train[name].shape for name in set(train) - set(plain)} == shapes
+    assert set(plain) <= set(train) and all(np.array_equal(train[name], plain[name]) for name in plain)
+    assert {name: value for name, value in train.attrs.items() if name not in plain.attrs} == {
+        "detail_layers": "1,2", "aggregation": how,
+    }  # fmt: skip
+    stored = sum(2 * int(np.prod(shape)) for shape in shapes.values())
+    assert stored <= path.stat().st_size - plain_path.stat().st_size <= stored + 8192  # headers of three arrays
+    for name in ("semantic_tokens_ITD", detail):
+        assert train[name].dtype == np.float16
+        np.testing.assert_allclose(np.linalg.norm(train[name][:, 0].astype(float), axis=1), 1, atol=1e-3)
+    np.testing.assert_allclose(train["semantic_tokens_ITD"][:, 0], train["image_embedding_ID"], atol=1e-3)
+    tokenizer = open_clip.get_tokenizer(clip.model)
+    first = [train["caption_K"][train["caption_image_K"] == i][0] for i in range(10)]
+    pooled = train["text_tokens_IUD"][np.arange(10), tokenizer(first).argmax(dim=1)]
+    np.testing.assert_allclose(pooled, train["text_embedding_KD"][::5], atol=1e-3)
+
+
+def test_a_block_fits_the_memory_promised(tree: Path, clip: params.Clip, tmp_path: Path, monkeypatch: Any) -> None:
+    """4 bytes x (D + 2 T D) values a picture, in multiples of the batch; text tokens count apart."""
+    seen: dict[str, set[int]] = {}
+    write = store.Stream.write
+
+    def spy(self: store.Stream, name: str, start: int, block: np.ndarray) -> None:
+        seen.setdefault(name, set()).add(len(block))
+        write(self, name, start, block)
+
+    monkeypatch.setattr(store.Stream, "write", spy)
+    monkeypatch.setattr(cache, "BLOCK_BYTES", 6 * 4 * (8 + 2 * 5 * 8) + 1)
+    run(tree, replace(clip, blocks=(), tokens=True, detail_layers=(1, 2)), tmp_path)
+    assert seen["detail_tokens_ITD"] == {6, 4} and seen["text_tokens_IUD"] == {3, 1}
+
+
 def test_captions_and_labels(tree: Path, clip: params.Clip, tmp_path: Path) -> None:
     train, shared = (store.read(path, "clip") for path in run(tree, clip, tmp_path))
     assert train["caption_K"][:5].tolist() == [f"caption {k} of 4" for k in range(5)]  # the sixth is left out
@@ -125,19 +170,21 @@ def test_captions_and_labels(tree: Path, clip: params.Clip, tmp_path: Path) -> N
     )
 
 
+@pytest.mark.parametrize("targets", [{}, {"tokens": True, "detail_layers": (1, 2)}])
 def test_a_killed_job_goes_on_and_ends_byte_identical(
-    tree: Path, clip: params.Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tree: Path, clip: params.Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, targets: dict[str, Any]
 ) -> None:
     monkeypatch.setattr(cache, "BLOCK", 3)
+    clip = replace(clip, **targets)
     whole = run(tree, clip, tmp_path / "whole")
     seen: list[int] = []
     features = encoder.Encoder.features
 
-    def killed(self: encoder.Encoder, images: np.ndarray, *rest: object) -> object:
+    def killed(self: encoder.Encoder, images: np.ndarray, *rest: Any, **options: Any) -> object:
         seen.append(len(images))
         if len(seen) == 3:
             raise KeyboardInterrupt
-        return features(self, images, *rest)  # type: ignore[arg-type]
+        return features(self, images, *rest, **options)
 
     monkeypatch.setattr(encoder.Encoder, "features", killed)
     with pytest.raises(KeyboardInterrupt):
@@ -149,9 +196,36 @@ def test_a_killed_job_goes_on_and_ends_byte_identical(
     assert not list((tmp_path / "killed" / "resume").rglob("*.npy"))
 
 
-def test_mistakes_leave_nothing(tree: Path, clip: params.Clip, tmp_path: Path) -> None:
+@pytest.mark.parametrize("array", ["detail_tokens_ITD", "semantic_tokens_ITD", "text_tokens_IUD"])
+def test_a_job_killed_amid_the_arrays_of_a_block_ends_byte_identical(
+    tree: Path, clip: params.Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, array: str
+) -> None:
+    monkeypatch.setattr(cache, "BLOCK", 3)
+    clip = replace(clip, tokens=True, detail_layers=(1, 2))
+    whole = run(tree, clip, tmp_path / "whole")
+    write, starts = store.Stream.write, []
+
+    def killed(self: store.Stream, name: str, start: int, block: np.ndarray) -> None:
+        starts.extend([start] if name == array else [])
+        if name == array and starts == [0, 3, 6]:
+            raise KeyboardInterrupt
+        write(self, name, start, block)
+
+    monkeypatch.setattr(store.Stream, "write", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(tree, clip, tmp_path / "killed")
+    resumed = run(tree, clip, tmp_path / "killed")
+    assert starts == [0, 3, 6, 6, 9, 0, 3]  # 10 training pictures, the third block twice, then the 4 shared ones
+    assert [p.read_bytes() for p in resumed] == [p.read_bytes() for p in whole]
+
+
+def test_mistakes_leave_nothing(tree: Path, clip: params.Clip, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.delattr(encoder.Encoder, "_forward")  # the mistakes show before anything is encoded
+    monkeypatch.delattr(encoder.Encoder, "_encode_texts")
     with pytest.raises(ValueError, match="no block 7"):
         run(tree, replace(clip, blocks=(7,)), tmp_path)
+    with pytest.raises(ValueError, match="detail_layers: cache-vit has no block 3; choose from 1 to 2"):
+        run(tree, replace(clip, tokens=True, detail_layers=(2, 3)), tmp_path)
     with pytest.raises(ValueError, match=r"nsd_expdesign\.mat does not exist"):
         run(tmp_path, clip, tmp_path / "out")
     assert not list(tmp_path.rglob("*.h5"))

@@ -104,11 +104,12 @@ def test_blocks_equal_hooks_on_a_direct_forward(tiny: params.Clip, batch_first: 
 
 
 def test_last_block_leads_to_the_embedding(tiny_encoder: encoder.Encoder) -> None:
-    embedding, tokens = tiny_encoder.features(pictures(3, 32), [3])
+    features = tiny_encoder.features(pictures(3, 32), [3])
     visual = tiny_encoder.model.visual
     with torch.no_grad():
-        pooled = visual.ln_post(torch.from_numpy(tokens[3])[:, 0]) @ visual.proj
-    np.testing.assert_allclose(torch.nn.functional.normalize(pooled, dim=-1).numpy(), embedding, atol=1e-5)
+        pooled = visual.ln_post(torch.from_numpy(features["block_3_ITW"])[:, 0]) @ visual.proj
+    unit = torch.nn.functional.normalize(pooled, dim=-1).numpy()
+    np.testing.assert_allclose(unit, features["image_embedding_ID"], atol=1e-5)
 
 
 def test_hooks_leave(tiny_encoder: encoder.Encoder) -> None:

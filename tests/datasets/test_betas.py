@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
+from typing import Any
 
 import h5py
 import nibabel as nib
@@ -29,14 +31,17 @@ def _mask() -> np.ndarray:
     return mask
 
 
-def _write(root: Path, suffix: str, volume: np.ndarray, slope: float = 0) -> Path:
+def _write(root: Path, suffix: str, volume: np.ndarray, scale: tuple[float, float] = (0, 0), **storage: Any) -> Path:
+    """scale: scl_slope and scl_inter of a NIfTI header. storage: of an HDF5 data set, one voxel a chunk by default."""
     path = layout.betas_path(root, "subj01", PREP, 1, suffix)
     path.parent.mkdir(parents=True, exist_ok=True)
     if suffix == ".nii.gz":
-        nib.save(nib.Nifti1Image(volume, np.diag([1.8, 1.8, 1.8, 1])), path)
+        content = bytearray(nib.Nifti1Image(volume, np.diag([1.8, 1.8, 1.8, 1])).to_bytes())
+        content[112:120] = np.array(scale, dtype="<f4").tobytes()
+        path.write_bytes(gzip.compress(bytes(content), 1))
     else:
         with h5py.File(path, "w") as file:
-            file.create_dataset("betas", data=volume.T, chunks=(len(volume.T), 1, 1, 1))
+            file.create_dataset("betas", data=volume.T, **({"chunks": (len(volume.T), 1, 1, 1)} | storage))
     return path
 
 
@@ -49,6 +54,98 @@ def test_every_container_gives_nifti_order(tmp_path: Path, suffix: str) -> None:
     np.testing.assert_array_equal(stored, _volume()[_mask()].T)
     for column, (x, y, z) in enumerate(np.argwhere(_mask())):
         np.testing.assert_array_equal(stored[:, column], _volume()[x, y, z])
+
+
+@pytest.mark.parametrize(
+    "storage",
+    [
+        {"compression": "gzip", "shuffle": True}, {"chunks": (100, 4, 3, 2)}, {"chunks": None}, {"fletcher32": True},
+        {"chunks": (750, 4, 7, 5), "compression": "gzip"},
+    ],
+    ids=str,
+)  # fmt: skip
+@pytest.mark.parametrize("slab_bytes", [1, 750 * 2 * 3 * 4 * 2, 2**20])
+def test_other_storage_of_hdf5(
+    tmp_path: Path, storage: dict[str, Any], slab_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(betas, "SLAB_BYTES", slab_bytes)
+    path = _write(tmp_path, ".mat", _volume(), **storage)
+    np.testing.assert_array_equal(betas.read_session(path, _mask()), _volume()[_mask()].T)
+
+
+def test_chunks_are_joined_in_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(betas, "GROUP_V", 7)
+    path = _write(tmp_path, ".hdf5", _volume())
+    np.testing.assert_array_equal(betas.read_session(path, _mask()), _volume()[_mask()].T)
+
+
+def test_voxels_that_are_not_stored_are_zero(tmp_path: Path) -> None:
+    path = _write(tmp_path, ".hdf5", _volume())
+    with h5py.File(path, "w") as file:
+        data = file.create_dataset("betas", shape=(750, *SHAPE[::-1]), dtype="<i2", chunks=(750, 1, 1, 1))
+        data[:, 3, 3, 2] = _volume()[2, 3, 3]
+    stored = betas.read_session(path, _mask())
+    here = np.argwhere(_mask()).tolist().index([2, 3, 3])
+    np.testing.assert_array_equal(stored[:, here], _volume()[2, 3, 3])
+    assert not np.delete(stored, here, axis=1).any()
+
+
+@pytest.mark.parametrize("scale", [(0, 0), (1, 0), (np.nan, 0)], ids=str)
+def test_unscaled_nifti(tmp_path: Path, scale: tuple[float, float]) -> None:
+    path = _write(tmp_path, ".nii.gz", _volume(), scale)
+    np.testing.assert_array_equal(betas.read_session(path, _mask()), _volume()[_mask()].T)
+
+
+@pytest.mark.parametrize("scale", [(1 / 300, 0), (1, 5)], ids=str)
+def test_scaled_nifti_is_refused(tmp_path: Path, scale: tuple[float, float]) -> None:
+    path = _write(tmp_path, ".nii.gz", _volume(), scale)
+    with pytest.raises(ValueError, match=rf"{path.name} has scl_slope {scale[0]:g} and scl_inter {scale[1]}"):
+        betas.read_session(path, _mask())
+
+
+@pytest.mark.parametrize("change", ["flipped bit", "appended", "shortened"])
+def test_damaged_gzip_content(tmp_path: Path, change: str) -> None:
+    path = _write(tmp_path, ".nii.gz", _volume())
+    content = bytearray(gzip.decompress(path.read_bytes()))
+    packed = bytearray(
+        gzip.compress(content[:-2] if change == "shortened" else content + b"x" * (change == "appended"))
+    )
+    if change == "flipped bit":
+        packed[-5] ^= 1  # of the checksum
+    path.write_bytes(packed)
+    with pytest.raises(ValueError, match=rf"{path.name} cannot be read .*delete it"):
+        betas.read_session(path, _mask())
+
+
+@pytest.mark.parametrize("suffix", [".hdf5", ".nii.gz"])
+def test_wrong_shapes_are_diagnosed(tmp_path: Path, suffix: str) -> None:
+    own, other = layout.VOLUME_SHAPES[0], layout.VOLUME_SHAPES[2]
+    mask = np.ones(own, dtype=bool)
+    for shape, trials, said in [
+        (own[::-1], 750, "axes look swapped"),
+        (other, 750, "this is the grid of subj03"),
+        (own, 749, "complete session"),
+    ]:
+        empty = np.broadcast_to(np.int16(0), (*shape, trials))
+        path = _write_shape(tmp_path, suffix, empty)
+        with pytest.raises(ValueError, match=rf"{path.name} has .* is needed.*{said}"):
+            betas.read_session(path, mask)
+
+
+def _write_shape(root: Path, suffix: str, empty: np.ndarray) -> Path:
+    """A file that says its shape and holds no values."""
+    path = layout.betas_path(root, "subj01", PREP, 1, suffix)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if suffix == ".nii.gz":
+        header = nib.Nifti1Header()
+        header.set_data_shape(empty.shape)
+        header.set_data_dtype(empty.dtype)
+        header["vox_offset"], header["magic"] = 352, b"n+1"
+        path.write_bytes(gzip.compress(header.binaryblock + bytes(4)))
+    else:
+        with h5py.File(path, "w") as file:
+            file.create_dataset("betas", shape=empty.T.shape, dtype="<i2", chunks=(empty.shape[-1], 1, 1, 1))
+    return path
 
 
 def test_percent_signal_change() -> None:
@@ -90,11 +187,19 @@ def test_truncated_file_gives_one_clear_error(tmp_path: Path, suffix: str, kept:
         betas.read_session(path, _mask())
 
 
+@pytest.mark.parametrize(
+    ("suffix", "dtype"), [(".hdf5", "<f4"), (".mat", "<u2"), (".hdf5", ">i2"), (".nii.gz", "<f4"), (".nii.gz", "<u2")]
+)
+def test_other_numbers_are_refused(tmp_path: Path, suffix: str, dtype: str) -> None:
+    path = _write(tmp_path, suffix, _volume().astype(dtype))
+    with pytest.raises(ValueError, match=f"holds {np.dtype(dtype)}, not"):
+        betas.read_session(path, _mask())
+
+
 def test_other_content_is_refused(tmp_path: Path) -> None:
-    path = _write(tmp_path, ".hdf5", _volume().astype(np.float32))
-    with pytest.raises(ValueError, match="holds float32"):
-        betas.read_session(path, _mask())
-    with h5py.File(path, "w") as file:
-        file["other"] = np.zeros(3)
-    with pytest.raises(ValueError, match="no data set 'betas'"):
-        betas.read_session(path, _mask())
+    path = _write(tmp_path, ".hdf5", _volume())
+    for name in ("other", "betas/inner"):
+        with h5py.File(path, "w") as file:
+            file[name] = np.zeros(3)
+        with pytest.raises(ValueError, match="no data set 'betas'"):
+            betas.read_session(path, _mask())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
@@ -13,57 +12,20 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from fmri2clip.datasets.mini.scenes import Instance, Scene
-from fmri2clip.datasets.mini.write import write_stimuli, write_subject
 from fmri2clip.datasets.nsd import layout
-from fmri2clip.datasets.nsd.check import check_published_design, check_tree
-from fmri2clip.datasets.nsd.check_subject import CHECKS, compute_ncsnr
-from fmri2clip.params import Dataset, World
+from fmri2clip.datasets.nsd.check import SUBJECT_CHECKS, check_tree
+from fmri2clip.datasets.nsd.check_betas import compute_ncsnr
+from fmri2clip.datasets.nsd.check_design import check_published_design
+from fmri2clip.params import Dataset
+from tests.check_world import SUBJECT, write_tree
 
-WORLD = World(seed=3, n_sessions=2, n_shared=30, image_size=8)
-SUBJECT = "subj05"
 DATASET = Dataset(sessions="released")
-
-
-def render(seed, indices, image_size, captions, threads):
-    image = np.full((image_size, image_size, 3), 9, dtype=np.uint8)
-    thing = Instance(
-        category="dog", category_id=18, colour="red", bbox=(200.0, 100.0, 80.0, 60.0),
-        segmentation=[[200.0, 100.0, 280.0, 100.0, 280.0, 160.0]], area=2400.0, centre=(0.4, 0.3),
-    )  # fmt: skip
-    scene = Scene(
-        image=image, width=640, height=480, crop_box=(0.0, 0.0, 0.25, 0.0), background="field", instances=[thing],
-        captions=[f"caption {k}" for k in range(5)],
-    )  # fmt: skip
-    return [scene] * len(indices)
-
-
-@dataclass
-class Cortex:
-    """Voxels with a signal that grows along the brain mask."""
-
-    signal_IV: np.ndarray
-    image_N: np.ndarray
-    noise_free_IV: np.ndarray
-
-    def sessions(self):
-        rng = np.random.default_rng(1)
-        for image_T in self.image_N.reshape(-1, 750):
-            yield self.signal_IV[image_T] + rng.standard_normal((750, self.signal_IV.shape[1]), dtype=np.float32)
-
-
-def simulate(images_IHWC, image_index_N, volume, world, subject):
-    strength = np.linspace(0.1, 1, int(volume.brainmask.sum()), dtype=np.float32)
-    rng = np.random.default_rng(2)
-    signal = rng.standard_normal((len(images_IHWC), strength.size), dtype=np.float32) * rng.permutation(strength)
-    return Cortex(signal, image_index_N, signal[:, volume.nsdgeneral[volume.brainmask]])
 
 
 @pytest.fixture(scope="module")
 def intact(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("intact")
-    write_stimuli(root, WORLD, [SUBJECT], render=render)
-    write_subject(root, WORLD, SUBJECT, DATASET.preparation, "both", render=render, simulate=simulate)
+    write_tree(root, "both")
     return root
 
 
@@ -79,12 +41,14 @@ def failures(root: Path, dataset: Dataset = DATASET) -> dict[str, str]:
 
 def test_a_simulated_tree_passes_everything(intact: Path) -> None:
     checks = check_tree(intact, [SUBJECT], DATASET)
-    assert [check.name for check in checks] == [
-        "design.tables", "stimuli.pictures", "stimuli.table", "coco",
-        *(f"{SUBJECT}.{name}" for name in
-          ("responses", "grid", "rois", "nsdgeneral", "first_session", "containers", "betas")),
-    ]  # fmt: skip
-    assert [check for check in checks if not check.passed] == []
+    assert {check.name: check.status for check in checks} == {
+        "files.stimuli": "SKIP", f"files.{SUBJECT}": "SKIP",  # no manifests here
+        "design.tables": "PASS", "design.published": "SKIP", "stimuli.pictures": "PASS", "stimuli.table": "PASS",
+        "stimuli.duplicates": "PASS", "coco": "PASS",
+        **{f"{SUBJECT}.{name}": "PASS" for name in ("responses", "grid", "rois", "labels", "nsdgeneral")},
+        f"{SUBJECT}.counts": "SKIP",
+        **{f"{SUBJECT}.{name}": "PASS" for name in ("ncsnr", "first_session", "containers", "betas")},
+    }  # fmt: skip
     details = {check.name: check.detail for check in checks}
     assert details["design.tables"] == "2 sessions, 500 pictures each, 30 shared"
     assert details[f"{SUBJECT}.containers"] == "2 pairs"
@@ -99,7 +63,8 @@ def test_fewer_sessions_than_ncsnr_was_made_from(intact: Path) -> None:
 
 def test_an_empty_folder_fails_every_check(tmp_path: Path) -> None:
     checks = check_tree(tmp_path, [SUBJECT], DATASET)
-    assert [check for check in checks if check.passed or "does not exist" not in check.detail] == []
+    assert [check for check in checks if "does not exist" not in check.detail] == []
+    assert {check.name for check in checks if check.passed} == {"files.stimuli", f"files.{SUBJECT}"}
 
 
 def _edit_betas(root: Path, edit: Callable[[np.ndarray], np.ndarray], session: int = 2) -> None:
@@ -143,7 +108,8 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], set[str], str]] = {
     "no captions": (lambda r: layout.captions_path(r, "train2017").unlink(), {"coco"}, "does not exist"),
     "design unreadable": (
         lambda r: layout.expdesign_path(r).write_bytes(b"MATLAB"),
-        {"design.tables", "stimuli.pictures", "stimuli.table", "coco", *CHECKS}, "MATLAB 5"),
+        {"design.tables", "design.published", "stimuli.pictures", "stimuli.table", "stimuli.duplicates", "coco",
+         *SUBJECT_CHECKS}, "MATLAB 5"),
     "ROI file gone": (lambda r: layout.roi_path(r, SUBJECT, "streams").unlink(), {"rois"}, "streams.nii.gz"),
     "ROI label too large": (
         lambda r: _edit_roi(r, "floc-places", lambda v: np.where(v == 3, 4, v)), {"rois"}, "1 to 3"),

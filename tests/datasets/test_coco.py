@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from fmri2clip.datasets.nsd import coco, layout
+from fmri2clip.datasets.nsd import coco, coco_files, layout
 
 PERSON, CAR, TOOTHBRUSH = 0, 2, 79  # columns of ids 1, 3 and 90
 
@@ -68,9 +70,10 @@ def test_visible_fraction_against_pixels() -> None:
         pixels[y0:y1, x0:x1] = True
         crop = coco.Crop(0, 0, left / width, right / width)
         expected = pixels[:, left : width - right].mean()
-        box = _box(1, 1, x0, y0, x1 - x0, y1 - y0)
+        fields = _box(1, 1, x0, y0, x1 - x0, y1 - y0)
+        box = coco_files.Instance(**{name: fields[name] for name in coco_files.Instance.__struct_fields__})
         assert coco.visible_fraction(box, crop, width, height) == pytest.approx(expected, abs=1e-12)
-        box["area"] /= 2  # a shape that fills half of its box is taken to be spread over it evenly
+        box.area /= 2  # a shape that fills half of its box is taken to be spread over it evenly
         assert coco.visible_fraction(box, crop, width, height) == pytest.approx(expected / 2, abs=1e-12)
 
 
@@ -126,3 +129,65 @@ def test_errors_name_the_file(tmp_path: Path) -> None:
     layout.stim_info_path(tmp_path).write_text("a,b\n1,2\n")
     with pytest.raises(ValueError, match="no NSD stimulus table"):
         coco.load_annotations(tmp_path, [0], min_area=0)
+
+
+def _rewrite(path: Path, edit: Callable[[dict[str, Any]], object]) -> None:
+    content = json.loads(path.read_text())
+    edit(content)
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("edit", "problem"),
+    [
+        (lambda c: c.pop("images"), "missing required field `images`"),
+        (lambda c: c["annotations"][0].pop("area"), "missing required field `area`"),
+        (lambda c: c["annotations"][1].update(bbox=[1, 2, 3]), r"length 4 - at `\$\.annotations\[1\]\.bbox`"),
+        (lambda c: c["annotations"][1].update(bbox=None), "Expected `array`, got `null`"),
+        (lambda c: c["images"][0].update(width="wide"), "Expected `float`, got `str`"),
+        (lambda c: c["annotations"][1].update(category_id=12), "image 7 has category 12, none of COCO's 80"),
+    ],
+)
+def test_hostile_instances(tmp_path: Path, edit: Callable[[dict[str, Any]], object], problem: str) -> None:
+    path = layout.instances_path(_tree(tmp_path), "train2017")
+    _rewrite(path, edit)
+    with pytest.raises(ValueError, match=problem) as error:
+        coco.load_annotations(tmp_path, [0], min_area=0)
+    assert str(error.value).startswith(str(path))
+
+
+def test_hostile_captions(tmp_path: Path) -> None:
+    path = layout.captions_path(_tree(tmp_path), "train2017")
+    _rewrite(path, lambda c: c["annotations"][0].update(caption=3))
+    with pytest.raises(ValueError, match=r"captions_train2017\.json is not laid out .*Expected `str`, got `int`"):
+        coco.load_annotations(tmp_path, [0], min_area=0)
+    not_text = b'{"annotations": [{"image_id": 7, "caption": "\xff"}]}'
+    for content, problem in ((b"", "is empty"), (b"<html>", "is no JSON"), (not_text, "is no JSON")):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=rf"captions_train2017\.json {problem}"):
+            coco.load_annotations(tmp_path, [0], min_area=0)
+
+
+def test_hostile_picture_table(tmp_path: Path) -> None:
+    path = layout.stim_info_path(_tree(tmp_path))
+    text = path.read_text()
+    for old, new, problem in (
+        ("cropBox", "crop", "is no NSD stimulus table: it lacks cropBox"),
+        (",1,False", ",0,False", "nsdId is not 0, 1, ... in order, row 1 has 0"),
+        ("0,7,", "0,7.5,", "cocoId is float64, not integers"),
+        ("(0, 0, 0.2, 0.3)", "(0, 0, 0.2)", "the cropBox of nsdId 0 is '(0, 0, 0.2)', not four numbers"),
+    ):
+        assert old in text
+        path.write_text(text.replace(old, new, 1))
+        with pytest.raises(ValueError, match=re.escape(problem)):
+            coco.load_annotations(tmp_path, [0], min_area=0)
+
+
+def test_file_layer_against_json(tmp_path: Path) -> None:
+    path = layout.instances_path(_tree(tmp_path), "train2017")
+    _rewrite(path, lambda c: c.update(categories=[{"id": 3, "name": "car", "supercategory": "vehicle"}]))
+    content = json.loads(path.read_text())
+    assert coco_files.load_categories(tmp_path, "train2017") == [(3, "car")]
+    assert coco_files.load_sizes(tmp_path, "train2017") == {
+        i["id"]: (i["width"], i["height"]) for i in content["images"]
+    }

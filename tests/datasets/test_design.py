@@ -11,7 +11,8 @@ import scipy.io
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fmri2clip.datasets.nsd import design, layout
+from fmri2clip.datasets.nsd import check_design, design, layout
+from tests.check_world import small_mat
 
 # sessions: (all, train, test) as (trials, images), and test images seen (3, 2, 1) times: counted on the real file
 PUBLISHED = {
@@ -88,6 +89,10 @@ def test_published_table(published: design.Design, n_sessions: int) -> None:
     shown = design.count_presentations(trials, shared=True)
     assert (shown[3], shown[2], shown[1]) == seen
 
+    once, twice, thrice = (shown[k] for k in (1, 2, 3))
+    split = check_design.SplitCounts(*train, *test, (thrice, twice, once))
+    assert check_design.count_split(published, n_sessions) == split == check_design.SPLITS[n_sessions]
+
     train_loop, test_loop = _loop(published.ordering_N[: 750 * n_sessions], 1000)
     assert (sum(train_loop.values()), len(train_loop)) == train
     assert (sum(test_loop.values()), len(test_loop)) == test
@@ -123,23 +128,8 @@ def test_published_totals(published: design.Design) -> None:
     assert all(shared.isdisjoint(design.list_images(trials, shared=False).tolist()) for trials in listed)
 
 
-def _small_mat(folder: Path, **changes: np.ndarray) -> Path:
-    """A tree with two sessions, 500 images a subject, 20 of them shared."""
-    rng = np.random.default_rng(2)
-    own = 21 + np.arange(8 * 480).reshape(8, 480)
-    arrays = {
-        "masterordering": rng.permutation(np.repeat(np.arange(1, 501), 3))[None].astype(np.uint16),
-        "subjectim": np.hstack([np.tile(np.arange(1, 21), (8, 1)), own]).astype(np.int32),
-        "sharedix": np.arange(1, 21, dtype=np.int32)[None],
-    }
-    path = layout.expdesign_path(folder)
-    path.parent.mkdir(parents=True)
-    scipy.io.savemat(path, {k: v for k, v in (arrays | changes).items() if v is not None}, format="5")
-    return path
-
-
 def test_file_is_read_one_based_and_without_wrapping(tmp_path: Path) -> None:
-    mat = scipy.io.loadmat(_small_mat(tmp_path))
+    mat = scipy.io.loadmat(small_mat(tmp_path))
     loaded = design.load_design(tmp_path)
     trials = design.list_trials(loaded, "subj03", "released")
     assert loaded.n_sessions == 2 and loaded.n_shared == 20
@@ -153,7 +143,7 @@ def test_file_is_read_one_based_and_without_wrapping(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("sessions", [0, 3, "all", True, 1.0])
 def test_sessions_out_of_range(tmp_path: Path, sessions: object) -> None:
-    _small_mat(tmp_path)
+    small_mat(tmp_path)
     with pytest.raises(ValueError, match="subj01 allows released, old37 or a number from 1 to 2"):
         design.count_sessions(design.load_design(tmp_path), "subj01", sessions)  # type: ignore[arg-type]
 
@@ -162,15 +152,15 @@ def test_bad_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"nsd_expdesign\.mat does not exist"):
         design.load_design(tmp_path)
     with pytest.raises(ValueError, match="no multiple of 750"):
-        _small_mat(tmp_path / "a", masterordering=np.ones((1, 749), dtype=np.uint16))
+        small_mat(tmp_path / "a", masterordering=np.ones((1, 749), dtype=np.uint16))
         design.load_design(tmp_path / "a")
     with pytest.raises(ValueError, match="leaves 1"):
-        _small_mat(tmp_path / "b", masterordering=np.full((1, 750), 501, dtype=np.uint16))
+        small_mat(tmp_path / "b", masterordering=np.full((1, 750), 501, dtype=np.uint16))
         design.load_design(tmp_path / "b")
     with pytest.raises(ValueError, match="differ between subjects"):
-        _small_mat(tmp_path / "c", sharedix=np.arange(1, 31, dtype=np.int32)[None])
+        small_mat(tmp_path / "c", sharedix=np.arange(1, 31, dtype=np.int32)[None])
         design.load_design(tmp_path / "c")
-    path = _small_mat(tmp_path / "d")
+    path = small_mat(tmp_path / "d")
     path.write_bytes(path.read_bytes()[:300])
     with pytest.raises(ValueError, match="cannot be read as a MATLAB 5 file"):
         design.load_design(tmp_path / "d")

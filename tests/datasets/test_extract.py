@@ -5,118 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
 import h5py
 import nibabel as nib
 import numpy as np
 import pytest
-import scipy.io
+import scipy.stats
 
 from fmri2clip import store
-from fmri2clip.datasets.nsd import extract, layout
-from fmri2clip.params import Dataset, Norm
-
-PREP = "betas_fithrf_GLMdenoise_RR"
-SHAPE = (4, 5, 3)
-N_SHARED = 60
-GROUPS = {"low": ["prf-visualrois"], "all": ["nsdgeneral"]}
-DEAD, HALF, FLAT = (1, 1, 1), (1, 2, 1), (2, 2, 2)  # never a signal; none in session 1; constant 1 % in session 2
-
-
-class Tree:
-    """A subject with 500 pictures, each shown three times in two sessions, and the arrays behind its files."""
-
-    def __init__(self, root: Path) -> None:
-        self.root, self.rng = root, np.random.default_rng(0)
-        self._write_design()
-        self._write_rois()
-        self._write_betas()
-
-    def _write_design(self) -> None:
-        self.ordering = self.rng.permutation(np.repeat(np.arange(1, 501), 3))
-        self.subjectim = np.tile(self.rng.permutation(900)[:500] + 1, (8, 1))
-        layout.experiments_dir(self.root).mkdir(parents=True)
-        scipy.io.savemat(
-            layout.expdesign_path(self.root),
-            {
-                "masterordering": self.ordering[None].astype(np.uint16),
-                "subjectim": self.subjectim.astype(np.int32),
-                "sharedix": np.sort(self.subjectim[:1, :N_SHARED]).astype(np.int32),
-            },
-        )
-        self.nsd_id = self.subjectim[0, self.ordering - 1] - 1
-        self.shared = self.ordering <= N_SHARED
-
-    def _save(self, path: Path, volume: np.ndarray) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        nib.save(nib.Nifti1Image(volume.astype(np.float64), np.eye(4)), path)
-
-    def _write_rois(self) -> None:
-        general = self.rng.choice([-1, 0, 1], SHAPE, p=[0.2, 0.2, 0.6])
-        for voxel in (DEAD, HALF, FLAT):
-            general[voxel] = 1
-        self.mask = general == 1
-        self.prf = self.rng.integers(-1, 8, SHAPE)
-        self._save(layout.roi_path(self.root, "subj01", "nsdgeneral"), general)
-        self._save(layout.roi_path(self.root, "subj01", "prf-visualrois"), self.prf)
-        self.ncsnr = np.where(self.rng.random(SHAPE) < 0.1, np.nan, self.rng.random(SHAPE))
-        self._save(layout.ncsnr_path(self.root, "subj01", PREP), self.ncsnr)
-
-    def _write_betas(self) -> None:
-        self.signal = self.rng.standard_normal((501, *SHAPE))
-        percent = self.signal[self.ordering] + self.rng.standard_normal((1500, *SHAPE))
-        percent[750:] = 3 * percent[750:] + 2
-        stored = np.clip(np.round(percent * 300), -32768, 32767).astype(np.int16)
-        stored[(slice(None), *DEAD)] = 0
-        stored[(slice(0, 750), *HALF)] = 0
-        stored[(slice(750, None), *FLAT)] = 300
-        self.percent = stored / 300
-        for session in (1, 2):
-            volume = stored[(session - 1) * 750 : session * 750]
-            with h5py.File(layout.betas_path(self.root, "subj01", PREP, session), "w") as file:
-                file.create_dataset("betas", data=volume.transpose(0, 3, 2, 1), chunks=(750, 1, 1, 1))
-
-    def write_noise_free(self) -> None:
-        ijk = np.argwhere(self.mask)[::-1].astype(np.int16)
-        with h5py.File(layout.noise_free_path(self.root, "subj01", PREP), "w") as file:
-            file["ijk"] = ijk
-            file["nsd_id"] = self.subjectim[0, ::-1] - 1
-            file["betas"] = self.signal[500:0:-1][(slice(None), *ijk.T)].astype(np.float32)
-
-    def kept(self) -> np.ndarray:
-        kept = self.mask.copy()
-        kept[DEAD] = False
-        return kept
-
-    def z_scores(self, stats: str = "train_only") -> np.ndarray:
-        """(1500, V) by the definition, one session and voxel at a time."""
-        result = np.zeros((1500, int(self.kept().sum())))
-        for session in range(2):
-            here = slice(session * 750, session * 750 + 750)
-            used = ~self.shared[here] | (stats == "all_trials")
-            for column, voxel in enumerate(np.argwhere(self.kept())):
-                x = self.percent[(here, *voxel)]
-                if x[used].min() < x[used].max():
-                    result[here, column] = (x - x[used].mean()) / x[used].std(ddof=1)
-        return result
-
-
-def _outputs(folder: Path) -> dict[str, Path]:
-    names = {"train": "train/s.h5", "test": "test/s.h5", "voxels": "voxels/s.h5", "report": "s.json"}
-    return {f"{name}_path": folder / path for name, path in names.items()}
-
-
-def _run(tree: Tree, folder: Path, stats: Any = "train_only", sessions: Any = "released", **changes: Any) -> Path:
-    arguments: dict[str, Any] = {
-        "dataset": Dataset(preparation=PREP, sessions=sessions),
-        "rois": GROUPS,
-        "norm": Norm(stats=stats),
-        **_outputs(folder),
-        **changes,
-    }
-    extract.extract_subject(tree.root, "subj01", **arguments)
-    return folder
+from fmri2clip.datasets.nsd import layout
+from tests.extract_world import FLAT, HALF, N_SHARED, PREP, SHAPE, Tree, outputs, run
 
 
 @pytest.fixture(scope="module")
@@ -126,12 +24,12 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Tree:
 
 @pytest.fixture(scope="module")
 def done(tree: Tree, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return _run(tree, tmp_path_factory.mktemp("rois"))
+    return run(tree, tmp_path_factory.mktemp("rois"))
 
 
 @pytest.mark.parametrize("stats", ["train_only", "all_trials"])
 def test_z_scores_and_split(tree: Tree, tmp_path: Path, stats: str) -> None:
-    _run(tree, tmp_path, stats)
+    run(tree, tmp_path, stats)
     z = tree.z_scores(stats)
     for part, chosen in (("train", ~tree.shared), ("test", tree.shared)):
         read = store.read(tmp_path / part / "s.h5", "betas")
@@ -152,7 +50,7 @@ def test_test_betas_do_not_touch_training(tree: Tree, done: Path, tmp_path: Path
             values = file["betas"][()]
             values[other.shared[(session - 1) * 750 : session * 750]] = 12345
             file["betas"][...] = values
-    _run(other, tmp_path)
+    run(other, tmp_path)
     for name in ("train/s.h5", "voxels/s.h5"):
         assert (tmp_path / name).read_bytes() == (done / name).read_bytes()
     assert (tmp_path / "test/s.h5").read_bytes() != (done / "test/s.h5").read_bytes()
@@ -189,14 +87,6 @@ def test_ncsnr_from_training_trials(tree: Tree, done: Path) -> None:
     assert np.median(got) == pytest.approx(1, abs=0.1), "signal and noise have equal variance"
 
 
-def test_ncsnr_is_undefined_without_three_presentations() -> None:
-    rng = np.random.default_rng(0)
-    images = np.repeat(np.arange(10), 2)
-    assert np.isnan(extract.compute_ncsnr(rng.standard_normal((20, 3)), np.ones(20), images)).all()
-    constant = np.zeros((30, 1))
-    assert np.isnan(extract.compute_ncsnr(constant, np.ones(30), np.repeat(np.arange(10), 3))).all()
-
-
 def test_report_holds_numbers(tree: Tree, done: Path) -> None:
     report = json.loads((done / "s.json").read_text())
     assert report["sessions"] == 2
@@ -205,12 +95,16 @@ def test_report_holds_numbers(tree: Tree, done: Path) -> None:
     assert report["labels"]["prf-visualrois/hV4"] == int(np.sum(tree.kept() & (tree.prf == 7)))
     assert report["train"] == {"trials": 1320, "images": 440, "shown": {"1": 0, "2": 0, "3": 440}}
     assert report["test"] == {"trials": 180, "images": 60, "shown": {"1": 0, "2": 0, "3": 60}}
+    voxels = store.read(done / "voxels" / "s.h5", "voxels")
+    both = np.isfinite(voxels["ncsnr_V"]) & np.isfinite(voxels["ncsnr_train_V"])
+    r = scipy.stats.pearsonr(voxels["ncsnr_V"][both], voxels["ncsnr_train_V"][both]).statistic
+    assert report["ncsnr_agreement"] == pytest.approx(r, abs=6e-5)
     assert report["ncsnr"]["all"]["median"] == pytest.approx(np.nanmedian(tree.ncsnr[tree.kept()]), abs=1e-5)
 
 
 def test_outputs_repeat_bytewise(tree: Tree, done: Path, tmp_path: Path) -> None:
-    _run(tree, tmp_path)
-    for path in _outputs(done).values():
+    run(tree, tmp_path)
+    for path in outputs(done).values():
         again = tmp_path / path.relative_to(done)
         assert hashlib.sha256(again.read_bytes()).digest() == hashlib.sha256(path.read_bytes()).digest()
     assert not list(tmp_path.rglob(".*"))
@@ -219,7 +113,7 @@ def test_outputs_repeat_bytewise(tree: Tree, done: Path, tmp_path: Path) -> None
 def test_noise_free_responses(tmp_path: Path) -> None:
     tree = Tree(tmp_path / "nsd")
     tree.write_noise_free()
-    _run(tree, tmp_path)
+    run(tree, tmp_path)
     read = store.read(tmp_path / "test" / "s.h5", "betas")
     voxels = store.read(tmp_path / "voxels" / "s.h5", "voxels")
     assert read["noise_free_nsd_id_I"].tolist() == sorted(tree.subjectim[0, :N_SHARED] - 1)
@@ -250,6 +144,9 @@ def _break(tree: Tree, fault: str) -> str:
     elif fault == "ncsnr of another subject":
         path = layout.ncsnr_path(tree.root, "subj01", PREP)
         nib.save(nib.Nifti1Image(np.zeros((9, 9, 9)), np.eye(4)), path)
+    elif fault == "ncsnr of NaN":
+        path = layout.ncsnr_path(tree.root, "subj01", PREP)
+        nib.save(nib.Nifti1Image(np.full(SHAPE, np.nan), np.eye(4)), path)
     elif fault == "no signal":
         path = path.parent
         for session in (1, 2):
@@ -262,22 +159,22 @@ def _break(tree: Tree, fault: str) -> str:
     "fault",
     [
         "missing session", "truncated session", "missing ROI", "missing ncsnr", "wrong shape",
-        "ncsnr of another subject", "no signal",
+        "ncsnr of another subject", "ncsnr of NaN", "no signal",
     ],
 )  # fmt: skip
 def test_faults_name_the_file_and_leave_nothing(tmp_path: Path, fault: str) -> None:
     tree = Tree(tmp_path / "nsd")
     named = _break(tree, fault)
     with pytest.raises(ValueError, match=named):
-        _run(tree, tmp_path / "rois")
+        run(tree, tmp_path / "rois")
     assert not (tmp_path / "rois").exists()
 
 
 def test_first_session_only(tree: Tree, tmp_path: Path) -> None:
-    _run(tree, tmp_path, sessions=1)
+    run(tree, tmp_path, sessions=1)
     read = store.read(tmp_path / "voxels" / "s.h5", "voxels")
     assert read["mean_SV"].shape == (1, int(tree.mask.sum()) - 2), (
         "a voxel without signal in all sessions used is dropped"
     )
     with pytest.raises(ValueError, match="subj01 allows released, old37 or a number from 1 to 2"):
-        _run(tree, tmp_path, sessions=3)
+        run(tree, tmp_path, sessions=3)

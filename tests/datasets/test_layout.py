@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from fmri2clip.datasets.nsd import layout
+from fmri2clip.datasets.nsd.categories import COCO_CATEGORIES
 
 ROOT = Path("nsd")
 
@@ -48,12 +49,12 @@ def test_constants_agree_with_each_other() -> None:
 
 
 def test_coco_table() -> None:
-    ids = [category.id for category in layout.COCO_CATEGORIES]
+    ids = [category.id for category in COCO_CATEGORIES]
     assert ids == sorted(ids) and len(ids) == 80
     assert set(range(1, 91)) - set(ids) == {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
-    assert layout.COCO_CATEGORIES[0] == (1, "person", "person")
-    assert layout.COCO_CATEGORIES[79] == (90, "toothbrush", "indoor")
-    assert len({category.supercategory for category in layout.COCO_CATEGORIES}) == 12
+    assert COCO_CATEGORIES[0] == (1, "person", "person")
+    assert COCO_CATEGORIES[79] == (90, "toothbrush", "indoor")
+    assert len({category.supercategory for category in COCO_CATEGORIES}) == 12
 
 
 def test_subjects() -> None:

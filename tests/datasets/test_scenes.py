@@ -12,13 +12,13 @@ from fmri2clip.datasets.mini import captions as texts
 from fmri2clip.datasets.mini import scenes
 from fmri2clip.datasets.mini.scenes import BACKGROUNDS, BY_FREQUENCY, make_scene, render_many
 from fmri2clip.datasets.mini.shapes import CATEGORIES, PALETTE, SHAPES, outline
-from fmri2clip.datasets.nsd import layout
+from fmri2clip.datasets.nsd.categories import COCO_CATEGORIES
 
 SCENES = render_many(5, range(150), threads=1)
 
 
 def test_categories_are_cocos() -> None:
-    cocos = {(category.id, category.name) for category in layout.COCO_CATEGORIES}
+    cocos = {(category.id, category.name) for category in COCO_CATEGORIES}
     assert {(shape.category_id, name) for name, shape in SHAPES.items()} <= cocos
     assert sorted(BY_FREQUENCY) == sorted(CATEGORIES)
     assert {name for background in BACKGROUNDS.values() for name in background.home} == set(CATEGORIES)

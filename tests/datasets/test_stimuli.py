@@ -53,7 +53,27 @@ def test_errors_name_the_file(root: Path, tmp_path: Path) -> None:
     path.write_bytes(layout.stimuli_path(root).read_bytes()[:500])
     with pytest.raises(ValueError, match="cannot be read as HDF5"):
         stimuli.image_shape(tmp_path)
-    with h5py.File(path, "w") as file:
-        file["imgBrick"] = PICTURES.astype(np.float32)
-    with pytest.raises(ValueError, match="no imgBrick"):
+    path.write_bytes(b"<html>404</html>")
+    with pytest.raises(ValueError, match="cannot be read as HDF5"):
         stimuli.image_shape(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "problem"),
+    [
+        ({"imgBrick": PICTURES.astype(np.float32)}, r"but one of \(20, 6, 6, 3\) float32"),
+        ({"imgBrick": PICTURES.transpose(0, 3, 1, 2)}, r"but one of \(20, 3, 6, 6\) uint8"),
+        ({"imgBrick": PICTURES[0]}, r"but one of \(6, 6, 3\) uint8"),
+        ({"imgBrick": PICTURES[:0]}, r"but one of \(0, 6, 6, 3\) uint8"),
+        ({"images": PICTURES}, "it has images"),
+        ({}, "it has nothing"),
+    ],
+)
+def test_other_contents_are_refused(tmp_path: Path, arrays: dict[str, np.ndarray], problem: str) -> None:
+    path = layout.stimuli_path(tmp_path)
+    path.parent.mkdir(parents=True)
+    with h5py.File(path, "w") as file:
+        for name, array in arrays.items():
+            file[name] = array
+    with pytest.raises(ValueError, match=rf"has no imgBrick of \(images, height, width, 3\) uint8.*{problem}"):
+        stimuli.read_images(tmp_path, [0])

@@ -50,6 +50,7 @@ class Project:
             "note": "A made-up project.",
             "compute": {},
             "dataset": {},
+            "download": {},
             "subjects": list(self.subjects),
             "world": {},
             "rois": {"low": ["prf-visualrois"], "high": ["floc-faces"], "all": ["nsdgeneral"]},

@@ -28,6 +28,7 @@ def make_params(**split: Any) -> params.Params:
         note="",
         compute=params.Compute(threads=1, device="cpu"),
         dataset=params.Dataset(),
+        download=params.Download(),
         subjects=SUBJECTS,
         world=params.World(),
         rois={"all": ("nsdgeneral",)},

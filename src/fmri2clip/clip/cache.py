@@ -2,7 +2,8 @@
 
 `train` holds the pictures that only one subject sees, `shared` those that all subjects see: the test set. Features are
 written block by block and a killed job goes on at the next block; both files appear together at the end.
-Letters: I images, K captions (the first five of each picture), C categories, P prompts, D embedding, T tokens, W width.
+Letters: I images, K captions (the first five of each picture), C categories, P prompts, D embedding, T tokens, W width,
+U text tokens.
 """
 
 from __future__ import annotations
@@ -20,13 +21,17 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from fmri2clip import resume, store
-from fmri2clip.clip import encoder
+from fmri2clip.clip import encoder, tokens
 from fmri2clip.datasets.nsd import coco, design, layout, stimuli
 from fmri2clip.params import Clip, Dataset, Labels
 
 Array = NDArray[Any]
 BLOCK = 1024  # pictures or captions between two saves, at most
-BLOCK_BYTES = 2**28  # of float32 tokens in memory, at most
+BLOCK_BYTES = 2**28  # of float32 features in memory, at most
+CODE = (
+    *("clip/cache.py", "clip/encoder.py", "clip/tokens.py", "store.py"),
+    *("datasets/nsd/categories.py", "datasets/nsd/coco.py", "datasets/nsd/coco_files.py"),
+)
 
 
 def cache_clip(
@@ -51,22 +56,21 @@ def cache_clip(
     parts = {name: _annotate(root, ids, labels) for name, ids in list_pictures(root, subjects, dataset).items()}
     model = encoder.load(clip, device)
     model.check_blocks(clip.blocks)
+    if clip.tokens:
+        model.check_targets()
     common = _describe_categories(model, clip, parts)
-    attrs: dict[str, str | int] = {
-        "clip": clip_name,
-        "model": clip.model,
-        "image_size": model.image_size,
-        "weights_sha256": model.weights_sha256,
-    }
     inputs = resume.fingerprint([layout.stimuli_path(root), layout.annotations_dir(root)])
-    code = resume.code_digest("clip/cache.py", "clip/encoder.py", "datasets/nsd/coco.py", "store.py")
+    code = resume.code_digest(*CODE)
     key = (clip, list(subjects), dataclasses.asdict(dataset), labels, inputs, code, threads, device)
     folder = resume.resume_dir(f"cache_clip/{clip_name}", *key, root=resume_root)
     paths = {"train": train_path, "shared": shared_path}
+    attrs = _describe_model(clip_name, model)
     streams = [_open(paths[name], part, common, attrs, model, folder / name) for name, part in parts.items()]
     for (name, part), stream in zip(parts.items(), streams, strict=True):
         _fill_pictures(stream, root, part.nsd_id_I, model, threads, f"{clip_name}: {name} pictures")
         _fill_captions(stream, part.caption_K, model, f"{clip_name}: {name} captions")
+        if clip.tokens:
+            _fill_text_tokens(stream, part, model, f"{clip_name}: {name} caption tokens")
     for stream in streams:  # only now: a file that is closed would be lost if the job were killed before the other one
         stream.close()
     resume.remove(folder, root=resume_root)
@@ -84,6 +88,17 @@ def list_pictures(root: Path, subjects: Sequence[str], dataset: Dataset) -> dict
 
 def _annotate(root: Path, ids: Array, labels: Labels) -> coco.Annotations:
     return coco.load_annotations(root, ids, min_area=labels.min_area)
+
+
+def _describe_model(clip_name: str, model: encoder.Encoder) -> dict[str, str | int]:
+    """Attributes of both files."""
+    attrs: dict[str, str | int] = {
+        "clip": clip_name,
+        "model": model.clip.model,
+        "image_size": model.image_size,
+        "weights_sha256": model.weights_sha256,
+    }
+    return attrs | (tokens.describe(model.clip) if model.clip.tokens else {})
 
 
 def _describe_categories(
@@ -110,27 +125,35 @@ def _open(
 ) -> store.Stream:
     names = ("nsd_id_I", "caption_K", "caption_image_K", "labels_IC", "area_IC", "n_objects_I")
     sizes = {"I": len(part.nsd_id_I), "K": len(part.caption_K), "D": model.width_D}
-    if model.clip.blocks:
+    if model.clip.blocks or model.clip.tokens:
         sizes |= dict(zip("TW", model.token_shape(), strict=True))
-    streamed = ["image_embedding_ID", "text_embedding_KD", *(f"block_{b}_ITW" for b in model.clip.blocks)]
+    streamed = [*_picture_features(model.clip), "text_embedding_KD"]
+    if model.clip.tokens:
+        sizes["U"] = model.model.context_length
+        streamed.append(tokens.TEXT)
     fixed = {name: getattr(part, name) for name in names} | dict(common)
     return store.open_stream(path, "clip", fixed=fixed, sizes=sizes, names=streamed, attrs=attrs, partial=partial)
+
+
+def _picture_features(clip: Clip) -> list[str]:
+    """Names of what is computed from the pictures themselves."""
+    blocks = [f"block_{b}_ITW" for b in clip.blocks]
+    return ["image_embedding_ID", *blocks, *(tokens.image_names(clip) if clip.tokens else ())]
 
 
 def _fill_pictures(
     stream: store.Stream, root: Path, ids: Array, model: encoder.Encoder, threads: int, label: str
 ) -> None:
-    """Pooled embeddings and block tokens, from the first picture that any of them lacks."""
-    names = [name for name in stream.shapes if name.endswith(("_ID", "_ITW"))]
-    start, step = stream.rows_done(*names), _block_size(model)
+    """Pooled embeddings, block tokens and token targets, from the first picture that any of them lacks."""
+    names = _picture_features(model.clip)
+    start, step = stream.rows_done(*names), _block_size(stream, names, model.clip.batch_size)
     blocks = stimuli.iterate_images(root, ids, step, start)
     resized = ((position, model.resize(images, threads)) for position, images in blocks)
     with _ahead(resized) as ready, tqdm(total=len(ids), initial=start, desc=label, unit="image") as bar:
         for position, images in ready:
-            embedding_ID, tokens = model.features(images, model.clip.blocks)
-            stream.write("image_embedding_ID", position, embedding_ID)
-            for block, tokens_ITW in tokens.items():
-                stream.write(f"block_{block}_ITW", position, tokens_ITW)
+            features = model.features(images, model.clip.blocks, targets=model.clip.tokens)
+            for name in names:
+                stream.write(name, position, features[name])
             bar.update(len(images))
 
 
@@ -144,10 +167,21 @@ def _fill_captions(stream: store.Stream, captions: Sequence[str], model: encoder
             bar.update(len(row_K))
 
 
-def _block_size(model: encoder.Encoder) -> int:
-    """Pictures in a block: a multiple of the batch, within BLOCK pictures and BLOCK_BYTES of tokens where possible."""
-    batch, blocks = model.clip.batch_size, len(model.clip.blocks)
-    bytes_I = 4 * blocks * int(np.prod(model.token_shape())) if blocks else 1
+def _fill_text_tokens(stream: store.Stream, part: coco.Annotations, model: encoder.Encoder, label: str) -> None:
+    """Text tokens of the first caption of each picture, from the first one that lacks them."""
+    first_I = np.unique(part.caption_image_K, return_index=True)[1]
+    texts = [part.caption_K[k] for k in first_I]
+    start, step = stream.rows_done(tokens.TEXT), _block_size(stream, [tokens.TEXT], model.clip.batch_size)
+    with tqdm(total=len(texts), initial=start, desc=label, unit="caption") as bar:
+        for position in range(start, len(texts), step):
+            block = texts[position : position + step]
+            stream.write(tokens.TEXT, position, model.text_tokens(block))
+            bar.update(len(block))
+
+
+def _block_size(stream: store.Stream, names: Sequence[str], batch: int) -> int:
+    """Rows in a block of these arrays: a multiple of the batch, within BLOCK rows and BLOCK_BYTES where possible."""
+    bytes_I = 4 * sum(int(np.prod(stream.shapes[name][1:])) for name in names)
     return max(1, min(BLOCK, BLOCK_BYTES // bytes_I) // batch) * batch
 
 

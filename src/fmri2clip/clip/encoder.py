@@ -2,7 +2,7 @@
 
 One call serves the published models (`ViT-L-14-quickgelu` with the tag `openai`) and the mini CLIP (a custom JSON and a
 checkpoint path). Letters: I images or texts, H W C height, width and channels of a picture, T tokens, W in `_ITW` token
-width, D embedding width.
+width, U text tokens, D embedding width.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +22,7 @@ import torch
 from PIL import Image
 
 from fmri2clip import params
+from fmri2clip.clip import tokens
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 
@@ -80,75 +81,95 @@ class Encoder:
         return images.permute(0, 3, 1, 2).float().div_(255).sub_(self._mean).div_(self._std)
 
     def features(
-        self, images_IHWC: np.ndarray, blocks: Sequence[int] = (), threads: int = 1
-    ) -> tuple[np.ndarray, dict[int, np.ndarray]]:
-        """Unit-norm float32 embedding (I, D) and, for each 1-based block, its float32 tokens (I, T, W).
+        self, images_IHWC: np.ndarray, blocks: Sequence[int] = (), threads: int = 1, targets: bool = False
+    ) -> dict[str, np.ndarray]:
+        """Features of uint8 pictures (I, H, W, 3), float32, under the names that they have in the CLIP cache.
 
-        The class token comes first. One forward pass per `clip.batch_size` pictures serves both.
+        image_embedding_ID, unit norm; block_<b>_ITW for each 1-based block, class token first, not normalised; with
+        `targets` the semantic and detail tokens of tokens.py. One forward pass a batch of pictures serves them all.
         """
         self.check_blocks(blocks)
+        if targets:
+            self.check_targets()
         n, step = len(images_IHWC), self.clip.batch_size
-        parts = [self._forward(images_IHWC[i : i + step], blocks, threads) for i in range(0, n, step)]
+        parts = [self._forward(images_IHWC[i : i + step], blocks, threads, targets) for i in range(0, n, step)]
         if not parts:
             raise ValueError("no pictures to encode; pass at least one")
-        return np.concatenate([p[0] for p in parts]), {b: np.concatenate([p[1][b] for p in parts]) for b in blocks}
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     @torch.inference_mode()
     def _forward(
-        self, images_IHWC: np.ndarray, blocks: Sequence[int], threads: int
-    ) -> tuple[np.ndarray, dict[int, np.ndarray]]:
+        self, images_IHWC: np.ndarray, blocks: Sequence[int], threads: int, targets: bool
+    ) -> dict[str, np.ndarray]:
         images = self.preprocess(images_IHWC, threads).to(self.dtype)
-        with self._tap(blocks) as tapped:
+        found: dict[str, torch.Tensor] = {}
+        gather = tokens.ImageTargets(self.model.visual, self.clip) if targets else None
+
+        def take(block: int, tokens_ITW: torch.Tensor) -> None:
+            if block in blocks:
+                found[f"block_{block}_ITW"] = tokens_ITW
+            if gather:
+                gather.add(block, tokens_ITW)
+
+        with self._tap({*blocks, *(gather.blocks if gather else ())}, take):
             pooled_ID = self.model.encode_image(images).float()
-        first = bool(getattr(getattr(self.model.visual, "transformer", None), "batch_first", True))
-        tokens = {b: (x if first else x.transpose(0, 1)).float().cpu().numpy() for b, x in tapped.items()}
-        return torch.nn.functional.normalize(pooled_ID, dim=-1).cpu().numpy(), tokens
+        found["image_embedding_ID"] = torch.nn.functional.normalize(pooled_ID, dim=-1)
+        found |= gather.finish() if gather else {}
+        return {name: value.float().cpu().numpy() for name, value in found.items()}
 
     @contextmanager
-    def _tap(self, blocks: Sequence[int]) -> Iterator[dict[int, torch.Tensor]]:
-        """Collect the outputs of chosen blocks while the model runs; the hooks leave with the context."""
-        tapped: dict[int, torch.Tensor] = {}
+    def _tap(self, blocks: Iterable[int], take: Callable[[int, torch.Tensor], None]) -> Iterator[None]:
+        """Hand the outputs (I, T, W) of chosen blocks to `take` while the model runs; the hooks leave afterwards."""
+        batch_first = bool(getattr(getattr(self.model.visual, "transformer", None), "batch_first", True))
 
-        def keep(block: int) -> Any:
-            return lambda module, inputs, output: tapped.__setitem__(block, output)
+        def hand(block: int) -> Any:
+            return lambda module, inputs, output: take(block, output if batch_first else output.transpose(0, 1))
 
-        hooks = [self._resblocks[b - 1].register_forward_hook(keep(b)) for b in blocks]
+        hooks = [self._resblocks[b - 1].register_forward_hook(hand(b)) for b in blocks]
         try:
-            yield tapped
+            yield
         finally:
             for hook in hooks:
                 hook.remove()
 
     def images(self, images_IHWC: np.ndarray, threads: int = 1) -> np.ndarray:
         """uint8 (I, H, W, 3) -> unit-norm float32 embedding (I, D)."""
-        return self.features(images_IHWC, (), threads)[0]
+        return self.features(images_IHWC, (), threads)["image_embedding_ID"]
 
     def blocks(self, images_IHWC: np.ndarray, blocks: Sequence[int], threads: int = 1) -> dict[int, np.ndarray]:
         """1-based block -> float32 tokens (I, T, W) after that block, class token first, not normalised."""
-        return self.features(images_IHWC, blocks, threads)[1]
+        features = self.features(images_IHWC, blocks, threads)
+        return {block: features[f"block_{block}_ITW"] for block in blocks}
 
-    def check_blocks(self, blocks: Sequence[int]) -> None:
-        """Raise ValueError for a block that the image tower does not have."""
+    def check_blocks(self, blocks: Sequence[int], key: str = "blocks") -> None:
+        """Raise ValueError for a block that the image tower does not have; key: the parameter that names it."""
         wrong = [b for b in blocks if not 1 <= b <= self.n_blocks]
         if wrong:
-            has = (
-                f"choose from 1 to {self.n_blocks}"
-                if self.n_blocks
-                else "its image tower is not a ViT, so leave blocks empty"
-            )
-            raise ValueError(f"{self.clip.model} has no block {wrong[0]}; {has}")
+            none = f"its image tower is not a ViT, so leave {key} empty"
+            has = f"choose from 1 to {self.n_blocks}" if self.n_blocks else none
+            raise ValueError(f"{key}: {self.clip.model} has no block {wrong[0]}; {has}")
 
-    @torch.inference_mode()
+    def check_targets(self) -> None:
+        """Raise ValueError if the model gives no token targets or lacks one of the blocks of detail_layers."""
+        tokens.check_towers(self.model, self.clip.model)
+        self.check_blocks(self.clip.detail_layers, "detail_layers")
+
     def texts(self, texts: Sequence[str]) -> np.ndarray:
         """Unit-norm float32 embedding (I, D) of each text; the tokenizer cuts texts at the model's context length."""
+        unit = torch.nn.functional.normalize
+        return self._encode_texts(texts, lambda ids_IU: unit(self.model.encode_text(ids_IU).float(), dim=-1))
+
+    def text_tokens(self, texts: Sequence[str]) -> np.ndarray:
+        """Text tokens (I, U, D) of tokens.py, float32: the pooled one has norm 1 and is the embedding of the text."""
+        return self._encode_texts(texts, lambda ids_IU: tokens.text_targets(self.model, ids_IU))
+
+    @torch.inference_mode()
+    def _encode_texts(self, texts: Sequence[str], encode: Callable[[torch.Tensor], torch.Tensor]) -> np.ndarray:
         step = self.clip.batch_size
-        parts = []
-        for i in range(0, len(texts), step):
-            tokens = self.tokenizer(list(texts[i : i + step])).to(self.device)
-            parts.append(torch.nn.functional.normalize(self.model.encode_text(tokens).float(), dim=-1).cpu().numpy())
-        if not parts:
+        batches = [list(texts[i : i + step]) for i in range(0, len(texts), step)]
+        if not batches:
             raise ValueError("no texts to encode; pass at least one")
-        return np.concatenate(parts)
+        return np.concatenate([encode(self.tokenizer(batch).to(self.device)).cpu().numpy() for batch in batches])
 
     @property
     def width_D(self) -> int:

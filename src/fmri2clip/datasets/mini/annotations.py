@@ -15,6 +15,7 @@ import pandas as pd
 from fmri2clip.datasets.mini.design import BLOCK, Design
 from fmri2clip.datasets.mini.scenes import Scene
 from fmri2clip.datasets.nsd import layout
+from fmri2clip.datasets.nsd.categories import COCO_CATEGORIES
 
 DAYS_BETWEEN_SESSIONS = 7
 RUN_SECONDS, SLOT_SECONDS = 300, 4
@@ -47,7 +48,7 @@ class CocoFiles:
             self._captions[split].append({"id": coco_id * 10 + k, "image_id": coco_id, "caption": caption})
 
     def instances(self, split: str) -> bytes:
-        categories = [category._asdict() for category in layout.COCO_CATEGORIES]
+        categories = [category._asdict() for category in COCO_CATEGORIES]
         return self._file(split, {"annotations": self._instances[split], "categories": categories})
 
     def captions(self, split: str) -> bytes:

@@ -79,8 +79,7 @@ def write_stimuli(
         tables[layout.captions_path(root, split)] = coco.captions(split)
     for path, content in tables.items():
         write_bytes(path, content)
-    folders = (layout.experiments_dir(root), layout.stimuli_dir(root))
-    remove_others(folders, {layout.stimuli_path(root), *tables})
+    remove_others(layout.stimuli_folders(root), {layout.stimuli_path(root), *tables})
 
 
 def write_subject(
@@ -110,13 +109,7 @@ def write_subject(
     ijk_V3 = np.argwhere(volume.nsdgeneral).astype(np.int16)
     write_arrays(written[-1], {"ijk": ijk_V3, "nsd_id": ids_I, "betas": np.asarray(cortex.noise_free_IV, np.float32)})
     written += _write_sessions(root, world, volume, preparation, suffixes, cortex, image_index_N)
-    remove_others(subject_folders(root, subject), set(written))
-
-
-def subject_folders(root: Path, subject: str) -> tuple[Path, Path, Path]:
-    """The folders that hold nothing but files of one subject."""
-    betas = layout.betas_dir(root, subject, layout.PREPARATIONS[0]).parent.parent
-    return betas, layout.ppdata_dir(root, subject), layout.labels_dir(root, subject).parent
+    remove_others(layout.subject_folders(root, subject), set(written))
 
 
 def _load_cortex() -> Simulate:
@@ -219,6 +212,6 @@ def _refuse_real_stimuli(root: Path) -> None:
 
 def _refuse_real_subject(root: Path, subject: str) -> None:
     """Betas without noise-free responses beside them were not written by us."""
-    betas = subject_folders(root, subject)[0]
+    betas = layout.subject_folders(root, subject)[0]
     if any(betas.rglob("betas_session*")) and not any(betas.rglob("noise_free.hdf5")):
         raise ValueError(f"{betas} holds betas that were not simulated; move {root} away before simulating into it")

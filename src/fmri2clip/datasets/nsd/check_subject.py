@@ -1,15 +1,12 @@
-"""What must hold for the files of one subject in an NSD tree, real or simulated.
+"""What must hold for behaviour, masks and regions of one subject in an NSD tree, real or simulated.
 
-Every function checks one property: it returns a short description of what it saw and raises ValueError where the
-property does not hold. Sources: NSD manual; cvnlab/nsddatapaper, main/export.m, main/export_noiseceiling.m,
-main/analysis_surfaceroistovolume.m; nsd_savenifti.m for the header.
-
-Axis letters: N trials, I images, R presentations, V voxels.
+Every function checks one property: it returns what it saw, or raises ValueError where the property does not hold. What
+NSD leaves open (label files, counts that changed between revisions, files that no analysis needs) is a warning.
+Sources: NSD manual; cvnlab/nsddatapaper, main/analysis_surfaceroistovolume.m; nsd_savenifti.m for the header.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,19 +16,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fmri2clip.datasets.nsd import betas, layout, rois
 from fmri2clip.datasets.nsd import design as designs
+from fmri2clip.datasets.nsd import layout, published, rois
+from fmri2clip.datasets.nsd.verdicts import Finding, passed, require, shorten, skipped
 
 VOXEL_MM = 1.8
-N_SAMPLE = 1000  # voxels of nsdgeneral read from every session: neighbours, so that a real tree is read in minutes
-PSC_RANGE = (0.1, 10.0)  # of the median |beta| in nsdgeneral, percent signal change
-NCSNR_CORRELATION = 0.99
-SLAB_VOXELS = 250_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class SubjectFiles:
-    """A subject of a tree, the sessions asked for, and what is read once for all checks."""
+    """A subject of a tree, the sessions asked for, and what the checks need to know of the tree."""
 
     root: Path
     subject: str
@@ -39,189 +33,189 @@ class SubjectFiles:
     trials: designs.Trials
     all_sessions: bool  # the trials are all that the tree's ncsnr was computed from
     is_real: bool
+    keep_raw: bool  # betas lie in the tree
 
     @property
     def n_sessions(self) -> int:
         return int(self.trials.session_N[-1])
 
+    def entry(self, numbers: tuple[int, ...] | tuple[float, ...]) -> float | None:
+        """Entry of a table by subject; None where it ends earlier."""
+        row = layout.subject_number(self.subject) - 1
+        return numbers[row] if row < len(numbers) else None
 
-def require(condition: bool | np.bool_, problem: str) -> None:
-    """Raises ValueError with the problem unless the condition holds."""
-    if not condition:
-        raise ValueError(problem)
 
-
-def check_responses(files: SubjectFiles) -> str:
-    """19 columns; the picture of every trial that was run is the one that the design names."""
+def check_responses(files: SubjectFiles) -> Finding:
+    """19 columns; the picture of every trial that was run is the one that the design names; run lengths."""
     path, trials = layout.responses_path(files.root, files.subject), files.trials
-    require(path.is_file(), f"{path} does not exist")
-    table = pd.read_csv(path, sep="\t")
-    require(tuple(table.columns) == layout.RESPONSE_COLUMNS, f"{path} has the columns {list(table.columns)}")
-    require(len(table) >= len(trials.trial_N), f"{path} has {len(table)} trials, {len(trials.trial_N)} are needed")
+    if files.is_real and not path.is_file():
+        return Finding("WARN", f"{path} does not exist; nothing but this check reads it")
+    table = _read_responses(path)
+    n_planned = layout.released_sessions(files.subject) * layout.TRIALS_PER_SESSION
+    complete = len(table) == n_planned if files.is_real else len(table) >= len(trials.trial_N)
+    require(complete, f"{path} has {len(table)} trials, {n_planned if files.is_real else len(trials.trial_N)} expected")
     table = table.iloc[: len(trials.trial_N)]
-    wrong = int(np.sum(table["73KID"].to_numpy().astype(int) - 1 != trials.nsd_id_N))
+    wrong = int(np.sum(table["73KID"].to_numpy() - 1 != trials.nsd_id_N))
     require(wrong == 0, f"{path}: 73KID of {wrong} trials is not the picture of the design")
-    require(np.array_equal(table["SESSION"].astype(int), trials.session_N), f"{path}: SESSION is out of step")
+    require(np.array_equal(table["SESSION"], trials.session_N), f"{path}: SESSION is out of step")
+    same_column = pd.Series(trials.nsd_id_N).groupby(table["10KID"].to_numpy()).nunique()
+    require((same_column == 1).all(), f"{path}: a 10KID stands for several pictures")
     lengths = table.groupby(["SESSION", "RUN"])["TRIAL"].agg(["size", "max"]).to_numpy()
     expected = np.resize(layout.TRIALS_PER_RUN, len(lengths))[:, None]
     require((lengths == expected).all(), f"{path}: runs are not of {layout.TRIALS_PER_RUN} trials in turn")
-    return f"{len(table)} trials"
+    return passed(f"{len(table)} trials")
 
 
-def check_grid(files: SubjectFiles) -> str:
+def _read_responses(path: Path) -> pd.DataFrame:
+    require(path.is_file(), f"{path} does not exist; run the download stage")
+    try:
+        table = pd.read_csv(path, sep="\t")
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read as a table ({error}); download it again") from error
+    missing = [name for name in layout.RESPONSE_COLUMNS if name not in table.columns]
+    require(not missing, f"{path} lacks the columns {', '.join(missing)}; download it again")
+    require(tuple(table.columns) == layout.RESPONSE_COLUMNS, f"{path} has the columns {list(table.columns)}")
+    ids = ["SESSION", "RUN", "TRIAL", "73KID", "10KID"]
+    numbers = table[ids].apply(pd.to_numeric, errors="coerce")
+    whole = (numbers % 1 == 0).all()
+    require(whole.all(), f"{path}: {', '.join(whole.index[~whole])} hold something else than whole numbers")
+    return table.assign(**numbers.astype(np.int64))
+
+
+def check_grid(files: SubjectFiles) -> Finding:
     """All volumes share one grid and the header's affine: 1.8 mm, centred; the published shape in a real tree."""
-    mask = rois.read_volume(layout.brainmask_path(files.root, files.subject))
+    brainmask = layout.brainmask_path(files.root, files.subject)
+    mask = rois.read_volume(brainmask)
     if files.is_real:
         expected = layout.VOLUME_SHAPES[layout.subject_number(files.subject) - 1]
-        require(mask.shape == expected, f"brainmask has shape {mask.shape}, the release {expected}")
+        require(mask.shape == expected, f"{brainmask} has shape {mask.shape}, the release {expected}")
     affine = np.diag((VOXEL_MM,) * 3 + (1.0,))
     affine[:3, 3] = (1 - (np.array(mask.shape) + 1) / 2) * VOXEL_MM
-    paths = [*layout.volumes_dir(files.root, files.subject).rglob("*.nii.gz"), _ncsnr_path(files)]
+    paths = [*sorted(layout.volumes_dir(files.root, files.subject).rglob("*.nii.gz")), ncsnr_path(files)]
+    moved = []
     for path in paths:
-        require(path.is_file(), f"{path} does not exist")
-        image: Any = nib.load(path)
+        image = _open(path)
         require(image.shape[:3] == mask.shape, f"{path} has shape {image.shape}, brainmask {mask.shape}")
-        require(np.allclose(image.affine, affine, atol=1e-3), f"{path} has the affine {image.affine.tolist()}")
-    return f"{len(paths)} volumes of {mask.shape}"
+        if not np.allclose(image.affine, affine, atol=1e-3):
+            moved.append(f"{path} has the affine {image.affine.tolist()}")
+    require(files.is_real or not moved, shorten(moved))  # voxels are matched by index, so a real tree only looks odd
+    return passed(f"{len(paths)} volumes of {mask.shape}", moved[:1])
 
 
-def check_rois(files: SubjectFiles) -> str:
+def check_rois(files: SubjectFiles) -> Finding:
     """float64 labels in {-1, 0, 1..N}; the merged volume is the left one with the right one where left is -1."""
     present = rois.list_rois(files.root, files.subject)
+    lost = [
+        layout.roi_path(files.root, files.subject, roi, hemisphere)
+        for roi in layout.ROI_LABELS
+        for hemisphere in ("", *layout.HEMISPHERES)
+        if (f"{hemisphere}.{roi}" if hemisphere else roi) not in present
+    ]
+    required = [path for path in lost if not files.is_real or path.name == f"{layout.GENERAL_ROI}.nii.gz"]
+    require(not required, f"{shorten(required)} does not exist; {files.subject} has {', '.join(present) or 'no ROIs'}")
     for roi in layout.ROI_LABELS:
-        merged = rois.read_roi(files.root, files.subject, roi)
-        left, right = (rois.read_roi(files.root, files.subject, roi, hemisphere) for hemisphere in layout.HEMISPHERES)
-        combined = np.where(left == layout.OUTSIDE_CORTEX, right, left)
-        require(np.array_equal(merged, combined), f"{roi} is not lh.{roi} and rh.{roi} put together")
-        for hemisphere in ("", *layout.HEMISPHERES):
-            image: Any = nib.load(layout.roi_path(files.root, files.subject, roi, hemisphere))
-            require(image.get_data_dtype() == np.float64, f"{hemisphere} {roi} is stored as {image.get_data_dtype()}")
-        counts = np.bincount(merged[merged > 0], minlength=len(layout.roi_labels(roi)) + 1)
-        require(counts.sum() == np.sum(merged > 0) > 0, f"{roi}: labels do not add up to the {counts.sum()} voxels")
-    return f"{len(present)} volumes"
+        if not any(path.name.endswith(f"{roi}.nii.gz") for path in lost):
+            _check_roi(files, roi)
+    names = shorten([path.name for path in lost])
+    warnings = [f"{len(lost)} ROI files that other subjects have are missing: {names}"] if lost else []
+    return passed(f"{len(present)} volumes", warnings)
 
 
-def check_nsdgeneral(files: SubjectFiles) -> str:
+def _check_roi(files: SubjectFiles, roi: str) -> None:
+    path = layout.roi_path(files.root, files.subject, roi)
+    merged = rois.read_roi(files.root, files.subject, roi)
+    left, right = (rois.read_roi(files.root, files.subject, roi, hemisphere) for hemisphere in layout.HEMISPHERES)
+    require(left.shape == right.shape == merged.shape, f"{path} and its hemispheres differ in shape")
+    combined = np.where(left == layout.OUTSIDE_CORTEX, right, left)
+    require(np.array_equal(merged, combined), f"{path} is not lh.{roi} and rh.{roi} put together")
+    for hemisphere in ("", *layout.HEMISPHERES):
+        volume = layout.roi_path(files.root, files.subject, roi, hemisphere)
+        dtype = _open(volume).get_data_dtype()
+        require(dtype == np.float64, f"{volume} is stored as {dtype}, not float64")
+    counts = np.bincount(merged[merged > 0], minlength=len(layout.roi_labels(roi)) + 1)
+    require(counts.sum() == np.sum(merged > 0) > 0, f"{path}: labels do not add up to the {counts.sum()} voxels")
+
+
+def check_labels(files: SubjectFiles) -> Finding:
+    """Label names in the .ctab files are those that rois may name; other names are a warning, numbers decide."""
+    warnings, n_read = [], 0
+    for roi, labels in layout.ROI_LABELS.items():
+        path = layout.ctab_path(files.root, files.subject, roi)
+        if path.is_file():
+            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+            names = dict(line.split(maxsplit=1) for line in lines if len(line.split()) > 1)
+            found = [names.get(str(number), "nothing").strip() for number in range(1, len(labels) + 1)]
+            differ = [f"{k} is {name}, not {labels[k - 1]}" for k, name in enumerate(found, 1) if name != labels[k - 1]]
+            warnings += [f"{path}: {shorten(differ)}"] if differ else []
+            n_read += 1
+    if not n_read:
+        return skipped(f"{layout.labels_dir(files.root, files.subject)} has no label names to compare")
+    return passed(f"{n_read} files with the names that rois takes", warnings)
+
+
+def check_nsdgeneral(files: SubjectFiles) -> Finding:
     """nsdgeneral lies in the brain mask; its size is the published one in a real tree."""
-    mask = _general(files)
-    brain = rois.read_volume(layout.brainmask_path(files.root, files.subject)) > 0
+    path = layout.roi_path(files.root, files.subject, layout.GENERAL_ROI)
+    mask, brain = general_mask(files), read_on_grid(layout.brainmask_path(files.root, files.subject), files) > 0
     outside = int(np.sum(mask & ~brain))
-    require(files.is_real or outside == 0, f"{outside} voxels of nsdgeneral lie outside the brain mask")
-    n_published = layout.NSDGENERAL_VOXELS[layout.subject_number(files.subject) - 1]
-    require(
-        not files.is_real or mask.sum() == n_published, f"nsdgeneral has {mask.sum()} voxels, published {n_published}"
-    )
-    return f"{mask.sum()} voxels"
+    require(files.is_real or outside == 0, f"{path}: {outside} voxels lie outside the brain mask")
+    n_published = files.entry(layout.NSDGENERAL_VOXELS)
+    require(not files.is_real or mask.sum() == n_published, f"{path} has {mask.sum()} voxels, published {n_published}")
+    return passed(f"{mask.sum()} voxels" + (f", {outside} outside the brain mask" if outside else ""))
 
 
-def check_first_session(files: SubjectFiles) -> str:
-    """Session 1 has the grid of the masks, is zero outside the brain mask and reaches both int16 limits."""
-    brain = rois.read_volume(layout.brainmask_path(files.root, files.subject)) > 0
-    path = betas.find_session(files.root, files.subject, files.preparation, 1)
-    lowest, highest, outside = 0, 0, 0
-    for slab in _slabs(brain.shape):
-        stored_NV = betas.read_session(path, slab)
-        outside += int(stored_NV[:, ~brain[slab]].any(axis=0).sum())
-        lowest, highest = min(lowest, int(stored_NV.min())), max(highest, int(stored_NV.max()))
-    require(outside == 0, f"{path}: {outside} voxels outside the brain mask are not zero")
-    limits = np.iinfo(np.int16)
-    saturated = (lowest, highest) == (limits.min, limits.max)
-    require(saturated, f"{path} holds {lowest} to {highest}; saturated voxels are expected in every session")
-    return f"{brain.sum()} voxels with data, values {lowest} to {highest}"
+def check_counts(files: SubjectFiles) -> Finding:
+    """Published sizes of brain mask and areas, in a real tree; more than 5 % off is a warning."""
+    if not files.is_real:
+        return skipped("published numbers hold for the released NSD only")
+    mask = rois.read_volume(layout.brainmask_path(files.root, files.subject)) > 0
+    counts, expected = {"brainmask": int(mask.sum())}, {"brainmask": files.entry(published.BRAINMASK_VOXELS)}
+    for area, numbers in published.AREA_VOXELS.items():
+        path = layout.roi_path(files.root, files.subject, area.partition("/")[0])
+        if files.entry(numbers) is not None and path.is_file():
+            counts[area], expected[area] = count_area(files.root, files.subject, area), files.entry(numbers)
+    off = [
+        f"{area} has {counts[area]} voxels, published {number}"
+        for area, number in expected.items()
+        if number is not None and published.differs(counts[area], number)
+    ]
+    return passed(", ".join(f"{area} {count}" for area, count in counts.items()), off)
 
 
-def _slabs(shape: tuple[int, ...]) -> Iterator[NDArray[np.bool_]]:
-    """Masks that cut a grid along Z into parts of at most SLAB_VOXELS voxels, so that memory stays bounded."""
-    thickness = max(1, SLAB_VOXELS // (shape[0] * shape[1]))
-    for z in range(0, shape[2], thickness):
-        slab = np.zeros(shape, dtype=bool)
-        slab[..., z : z + thickness] = True
-        yield slab
+def count_area(root: Path, subject: str, area: str) -> int:
+    """Voxels of an area in the whole volume: 'prf-visualrois/V1v+V1d' is the union of two labels."""
+    roi, _, labels = area.partition("/")
+    numbers = [layout.roi_labels(roi).index(label) + 1 for label in labels.split("+")]
+    return int(np.isin(rois.read_roi(root, subject, roi), numbers).sum())
 
 
-def check_containers(files: SubjectFiles) -> str:
-    """Where a session lies in several containers, they hold the same betas."""
-    sample, compared = _sample(files), 0
-    for session in range(1, files.n_sessions + 1):
-        paths = [
-            layout.betas_path(files.root, files.subject, files.preparation, session, suffix)
-            for suffix in layout.BETA_SUFFIXES
-        ]
-        found = [path for path in paths if path.is_file()]
-        for other in found[1:]:
-            same = np.array_equal(betas.read_session(found[0], sample), betas.read_session(other, sample))
-            require(same, f"{found[0]} and {other} differ")
-            compared += 1
-    return f"{compared} pairs"
+def read_on_grid(path: Path, files: SubjectFiles) -> NDArray[Any]:
+    """Volume of the shape of nsdgeneral; another shape raises ValueError."""
+    volume, shape = rois.read_volume(path), general_mask(files).shape
+    require(volume.shape == shape, f"{path} has shape {volume.shape}, {layout.GENERAL_ROI} {shape}")
+    return volume
 
 
-def check_betas(files: SubjectFiles) -> str:
-    """Sessions are complete, voxels marked as not valid are zero, scale is percent, and the shipped ncsnr follows."""
-    sample = _sample(files)
-    z_NV = np.empty((len(files.trials.trial_N), int(sample.sum())), dtype=np.float32)
-    medians, n_invalid = [], 0
-    for session in range(1, files.n_sessions + 1):
-        path = betas.find_session(files.root, files.subject, files.preparation, session)
-        psc_NV = betas.to_percent(betas.read_session(path, sample))
-        valid_V = rois.read_volume(layout.valid_path(files.root, files.subject, session))[sample] > 0
-        require(
-            not psc_NV[:, ~valid_V].any(), f"{path}: voxels that valid_session{session:02d} leaves out are not zero"
-        )
-        std_V = psc_NV.std(axis=0, ddof=1)
-        n_invalid += int(np.sum(std_V == 0))
-        medians.append(float(np.median(np.abs(psc_NV[:, std_V > 0]))))
-        z_NV[files.trials.session_N == session] = (psc_NV - psc_NV.mean(axis=0)) / np.where(std_V > 0, std_V, np.nan)
-    median = float(np.median(medians))
-    require(
-        PSC_RANGE[0] < median < PSC_RANGE[1],
-        f"median |beta| is {median:.4g} percent, {PSC_RANGE} expected: scaled twice or not at all?",
-    )
-    ncsnr = _compare_ncsnr(files, z_NV, rois.read_volume(_ncsnr_path(files))[sample])
-    return f"{z_NV.shape[1]} voxels, median |beta| {median:.3g} percent, {n_invalid} voxel-sessions empty, {ncsnr}"
+def general_mask(files: SubjectFiles) -> NDArray[np.bool_]:
+    """Voxels of nsdgeneral; an empty one raises ValueError."""
+    mask = rois.read_roi(files.root, files.subject, layout.GENERAL_ROI) > 0
+    require(mask.any(), f"{layout.roi_path(files.root, files.subject, layout.GENERAL_ROI)} has no voxel above 0")
+    return mask
 
 
-def compute_ncsnr(z_NV: NDArray[np.float32], nsd_id_N: NDArray[np.int64]) -> NDArray[np.float64]:
-    """sqrt(max(0, 1 - n) / n), n = mean over pictures shown three times of the unbiased variance; NaN z = missing."""
-    order = np.argsort(nsd_id_N, kind="stable")
-    _, counts = np.unique(nsd_id_N, return_counts=True)
-    shown = np.repeat(counts == layout.REPETITIONS, counts)
-    z_IRV = z_NV[order[shown]].reshape(-1, layout.REPETITIONS, z_NV.shape[1])
-    variance_IV = z_IRV.var(axis=1, ddof=1, dtype=np.float64)
-    missing_IV = np.isnan(variance_IV)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        noise_V = np.where(missing_IV, 0, variance_IV).sum(axis=0) / (~missing_IV).sum(axis=0)
-        return np.sqrt(np.maximum(0, 1 - noise_V) / noise_V)
-
-
-def _compare_ncsnr(files: SubjectFiles, z_NV: NDArray[np.float32], shipped_V: NDArray[Any]) -> str:
-    if not files.all_sessions:
-        return "ncsnr not compared (it was made from more sessions)"
-    recomputed_V = compute_ncsnr(z_NV, files.trials.nsd_id_N)
-    both = np.isfinite(shipped_V) & np.isfinite(recomputed_V)
-    r = float(np.corrcoef(shipped_V[both], recomputed_V[both])[0, 1])
-    require(r > NCSNR_CORRELATION, f"shipped and recomputed ncsnr correlate at {r:.4f}; {NCSNR_CORRELATION} expected")
-    return f"ncsnr median {np.nanmedian(shipped_V):.3f}, recomputed r = {r:.4f}"
-
-
-def _general(files: SubjectFiles) -> NDArray[np.bool_]:
-    return rois.read_roi(files.root, files.subject, layout.GENERAL_ROI) > 0
-
-
-def _sample(files: SubjectFiles) -> NDArray[np.bool_]:
-    """Up to N_SAMPLE voxels of nsdgeneral in neighbouring slices, which HDF5 files store together."""
-    mask = _general(files)
-    k, j, i = np.nonzero(mask.T)
-    start = max(0, (len(k) - N_SAMPLE) // 2)
-    chosen = np.zeros_like(mask)
-    chosen[i[start : start + N_SAMPLE], j[start : start + N_SAMPLE], k[start : start + N_SAMPLE]] = True
-    return chosen
-
-
-def _ncsnr_path(files: SubjectFiles) -> Path:
+def ncsnr_path(files: SubjectFiles) -> Path:
     return layout.ncsnr_path(files.root, files.subject, files.preparation)
 
 
+def _open(path: Path) -> Any:
+    require(path.is_file(), f"{path} does not exist; run the download stage")
+    try:
+        return nib.load(path)
+    except (OSError, EOFError, ValueError, nib.filebasedimages.ImageFileError) as error:
+        raise ValueError(f"{path} cannot be read as NIfTI ({error}); delete it and download it again") from error
+
+
 CHECKS = {
-    "responses": check_responses, "grid": check_grid, "rois": check_rois, "nsdgeneral": check_nsdgeneral,
-    "first_session": check_first_session, "containers": check_containers, "betas": check_betas,
+    "responses": check_responses, "grid": check_grid, "rois": check_rois, "labels": check_labels,
+    "nsdgeneral": check_nsdgeneral, "counts": check_counts,
 }  # fmt: skip

@@ -9,8 +9,7 @@ Captions describe the uncropped picture and are used as they are. Letters: I ima
 from __future__ import annotations
 
 import ast
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,11 +18,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fmri2clip.datasets.nsd import layout
+from fmri2clip.datasets.nsd import coco_files, layout
+from fmri2clip.datasets.nsd.categories import COCO_CATEGORIES
+from fmri2clip.datasets.nsd.coco_files import Instance
 
 MAX_CAPTIONS = 5  # COCO asked for five; a few pictures have more
-CATEGORY_NAMES = tuple(category.name for category in layout.COCO_CATEGORIES)
-_COLUMN = {category.id: column for column, category in enumerate(layout.COCO_CATEGORIES)}
+CATEGORY_NAMES = tuple(category.name for category in COCO_CATEGORIES)
+_COLUMN = {category.id: column for column, category in enumerate(COCO_CATEGORIES)}
 
 
 class Crop(NamedTuple):
@@ -64,38 +65,63 @@ class Annotations:
     n_objects_I: NDArray[np.int16]  # visible objects
 
 
-def load_sources(root: Path, nsd_ids: Iterable[int]) -> dict[int, Source]:
-    """COCO id, split and crop of pictures, from the CSV; a missing file, column or picture raises ValueError."""
+def read_stim_info(root: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """Columns of the CSV, one row a picture in the order of nsdId; a file that lacks one raises ValueError."""
     path = layout.stim_info_path(root)
     if not path.is_file():
         raise ValueError(f"{path} does not exist; run the download_stimuli stage")
     try:
-        table = pd.read_csv(path, usecols=["cocoId", "cocoSplit", "cropBox", "nsdId"]).set_index("nsdId")
+        table = pd.read_csv(path, usecols=lambda name: name in columns)
     except ValueError as error:
-        raise ValueError(f"{path} is no NSD stimulus table ({error})") from error
+        raise ValueError(f"{path} is no NSD stimulus table ({error}); download it again") from error
+    missing = [name for name in columns if name not in table.columns]
+    if missing:
+        raise ValueError(f"{path} is no NSD stimulus table: it lacks {', '.join(missing)}; download it again")
+    wrong_I = table["nsdId"].to_numpy() != np.arange(len(table))
+    if wrong_I.any():
+        row = int(wrong_I.argmax())
+        raise ValueError(
+            f"{path}: nsdId is not 0, 1, ... in order, row {row} has {table['nsdId'][row]}; download it again"
+        )
+    return table
+
+
+def parse_crop(path: Path, nsd_id: int, text: str) -> Crop:
+    """Crop from the CSV's text '(top, bottom, left, right)'; anything but four fractions raises ValueError."""
+    try:
+        crop = Crop(*(float(side) for side in ast.literal_eval(text)))
+    except (ValueError, SyntaxError, TypeError) as error:
+        raise ValueError(f"{path}: the cropBox of nsdId {nsd_id} is {text!r}, not four numbers") from error
+    if min(crop) < 0 or crop.top + crop.bottom >= 1 or crop.left + crop.right >= 1:
+        raise ValueError(f"{path}: the cropBox of nsdId {nsd_id} is {text!r}; sides from 0 to 1 that leave something")
+    return crop
+
+
+def load_sources(root: Path, nsd_ids: Iterable[int]) -> dict[int, Source]:
+    """COCO id, split and crop of pictures, from the CSV; a missing file, column or picture raises ValueError."""
+    path = layout.stim_info_path(root)
+    table = read_stim_info(root, ("cocoId", "cocoSplit", "cropBox", "nsdId"))
     wanted = [int(nsd_id) for nsd_id in nsd_ids]
-    missing = sorted(set(wanted) - set(table.index))
+    missing = sorted({nsd_id for nsd_id in wanted if not 0 <= nsd_id < len(table)})
     if missing:
         raise ValueError(f"{path} has no row for nsdId {missing[:5]} ({len(missing)} in all)")
+    if not pd.api.types.is_integer_dtype(table["cocoId"]):
+        raise ValueError(f"{path}: cocoId is {table['cocoId'].dtype}, not integers; download it again")
     rows = table.loc[wanted]
-    crops = [Crop(*ast.literal_eval(text)) for text in rows["cropBox"]]
     return {
-        nsd_id: Source(int(coco_id), split, crop)
-        for nsd_id, coco_id, split, crop in zip(wanted, rows["cocoId"], rows["cocoSplit"], crops, strict=True)
+        nsd_id: Source(int(coco_id), split, parse_crop(path, nsd_id, crop))
+        for nsd_id, coco_id, split, crop in zip(wanted, rows["cocoId"], rows["cocoSplit"], rows["cropBox"], strict=True)
     }
 
 
-def visible_fraction(instance: Mapping[str, Any], crop: Crop, width: float, height: float) -> float:
-    """Area of an instance inside the crop over the area of the crop, 0 to 1.
-
-    instance: COCO annotation with `area` (square pixels) and `bbox` (x, y, width, height) in the uncropped picture.
-    """
+def visible_fraction(instance: Instance, crop: Crop, width: float, height: float) -> float:
+    """Area of an instance inside the crop over the area of the crop, 0 to 1; size of the uncropped picture: pixels."""
     x0, y0, x1, y1 = crop.bounds(width, height)
-    x, y, w, h = instance["bbox"]
+    x, y, w, h = instance.bbox
     clipped = max(0.0, min(x + w, x1) - max(x, x0)) * max(0.0, min(y + h, y1) - max(y, y0))
     if clipped == 0:
         return 0.0
-    return min(1.0, float(instance["area"]) * clipped / (w * h) / ((x1 - x0) * (y1 - y0)))
+    return min(1.0, instance.area * clipped / (w * h) / ((x1 - x0) * (y1 - y0)))
 
 
 def load_annotations(
@@ -124,7 +150,7 @@ def load_annotations(
         for instance in instances.get(coco_id, []):
             fraction = visible_fraction(instance, crop if cropped else UNCROPPED, *sizes[coco_id])
             if not cropped or fraction >= max(min_area, np.finfo(float).tiny):
-                column = _COLUMN[instance["category_id"]]
+                column = _column(root, split, instance)
                 labels_IC[row, column] = True
                 area_IC[row, column] += fraction
                 n_objects_I[row] += 1
@@ -140,32 +166,27 @@ def load_annotations(
     )
 
 
+def _column(root: Path, split: str, instance: Instance) -> int:
+    if instance.category_id not in _COLUMN:
+        path = layout.instances_path(root, split)
+        raise ValueError(f"{path}: image {instance.image_id} has category {instance.category_id}, none of COCO's 80")
+    return _COLUMN[instance.category_id]
+
+
 def _read_splits(
     root: Path, splits: Iterable[str], coco_ids: set[int]
-) -> tuple[dict[int, tuple[float, float]], dict[int, list[dict[str, Any]]], dict[int, list[str]]]:
+) -> tuple[dict[int, tuple[float, float]], dict[int, list[Instance]], dict[int, list[str]]]:
     """(width, height), instances and captions by COCO id, for the images asked for, in the order of the files."""
     sizes: dict[int, tuple[float, float]] = {}
-    instances: dict[int, list[dict[str, Any]]] = {}
+    instances: dict[int, list[Instance]] = {}
     captions: dict[int, list[str]] = {}
     for split in splits:
-        content = _read_json(layout.instances_path(root, split))
-        sizes |= {item["id"]: (item["width"], item["height"]) for item in content["images"] if item["id"] in coco_ids}
-        for item in content["annotations"]:
-            if item["image_id"] in coco_ids:
-                instances.setdefault(item["image_id"], []).append(item)
-        for item in _read_json(layout.captions_path(root, split))["annotations"]:
-            if item["image_id"] in coco_ids:
-                captions.setdefault(item["image_id"], []).append(item["caption"].strip())
+        content = coco_files.decode(layout.instances_path(root, split), coco_files.InstanceFile)
+        sizes |= {item.id: (item.width, item.height) for item in content.images if item.id in coco_ids}
+        for instance in content.annotations:
+            if instance.image_id in coco_ids:
+                instances.setdefault(instance.image_id, []).append(instance)
+        for caption in coco_files.decode(layout.captions_path(root, split), coco_files.CaptionFile).annotations:
+            if caption.image_id in coco_ids:
+                captions.setdefault(caption.image_id, []).append(caption.caption.strip())
     return sizes, instances, captions
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise ValueError(
-            f"{path} does not exist; put the COCO 2017 annotations there or run the download_stimuli stage"
-        )
-    try:
-        content: dict[str, Any] = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{path} is no JSON ({error}); download it again") from error
-    return content

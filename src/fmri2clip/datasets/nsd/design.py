@@ -10,6 +10,7 @@ J columns of subjectim.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,35 +57,68 @@ def load_design(root: Path) -> Design:
     try:
         mat = scipy.io.loadmat(path, variable_names=["masterordering", "subjectim", "sharedix"])
     except Exception as error:
-        raise ValueError(f"{path} cannot be read as a MATLAB 5 file ({error}); download it again") from error
+        what = _guess_content(path) or f"cannot be read as a MATLAB 5 file ({error})"
+        raise ValueError(f"{path} {what}; delete it and download it again") from error
     missing = {"masterordering", "subjectim", "sharedix"} - set(mat)
     if missing:
-        raise ValueError(f"{path} lacks {', '.join(sorted(missing))}")
+        raise ValueError(f"{path} lacks {', '.join(sorted(missing))}; download it again")
     return make_design(mat["masterordering"], mat["subjectim"], mat["sharedix"], str(path))
+
+
+def _guess_content(path: Path) -> str:
+    """What a file that is no MATLAB 5 file seems to be, '' if unknown."""
+    with path.open("rb") as file:
+        head = file.read(512)
+    if not head:
+        return "is empty, no MATLAB 5 file"
+    if head.lstrip().startswith(b"<"):
+        return "is a web page or an error message of a server saved under this name, no MATLAB 5 file"
+    if b"HDF" in head[:8] or head.startswith(b"MATLAB 7.3"):
+        return "is a MATLAB 7.3 file (HDF5), but NSD's is MATLAB 5"
+    return ""
 
 
 def make_design(
     masterordering: NDArray[Any], subjectim: NDArray[Any], sharedix: NDArray[Any], source: str = "design"
 ) -> Design:
     """Design from the arrays of nsd_expdesign.mat (1-based, any integer dtype), checked for consistency."""
+    arrays = {"masterordering": masterordering, "subjectim": subjectim, "sharedix": sharedix}
+    for name, array in arrays.items():
+        if array.dtype.kind not in "iu" or array.ndim > 2:
+            raise ValueError(f"{source}: {name} is {array.dtype} of shape {array.shape}, not a table of integers")
     ordering_N = masterordering.astype(np.int64).ravel()
-    nsd_id_SJ = subjectim.astype(np.int64) - 1
-    n_columns, n_shared = nsd_id_SJ.shape[1], sharedix.size
-    problems = {
-        f"masterordering has {ordering_N.size} trials, no multiple of {layout.TRIALS_PER_SESSION}": ordering_N.size
-        % layout.TRIALS_PER_SESSION,
-        f"subjectim has {len(nsd_id_SJ)} rows, not {len(layout.SUBJECTS)}": len(nsd_id_SJ) != len(layout.SUBJECTS),
-        f"masterordering leaves 1..{n_columns}": ordering_N.size
-        and not 1 <= ordering_N.min() <= ordering_N.max() <= n_columns,
-        "an id of subjectim is below 1": nsd_id_SJ.size and nsd_id_SJ.min() < 0,
-        f"the first {n_shared} columns of subjectim differ between subjects": np.ptp(
-            nsd_id_SJ[:, :n_shared], axis=0
-        ).any(),
-    }
-    for problem, found in problems.items():
-        if found:
-            raise ValueError(f"{source}: {problem}")
-    return Design(ordering_N=ordering_N, nsd_id_SJ=nsd_id_SJ, n_shared=n_shared)
+    nsd_id_SJ = np.atleast_2d(subjectim.astype(np.int64)) - 1
+    for problem in _find_problems(ordering_N, nsd_id_SJ, sharedix.astype(np.int64).ravel() - 1):
+        raise ValueError(f"{source}: {problem}; download it again")
+    return Design(ordering_N=ordering_N, nsd_id_SJ=nsd_id_SJ, n_shared=sharedix.size)
+
+
+def _find_problems(ordering_N: Ints, nsd_id_SJ: Ints, shared_I: Ints) -> Iterator[str]:
+    """Contradictions, in an order in which each may rely on the absence of those before it."""
+    n_subjects, n_columns = nsd_id_SJ.shape
+    n_shared = shared_I.size
+    if ordering_N.size % layout.TRIALS_PER_SESSION or not ordering_N.size:
+        yield f"masterordering has {ordering_N.size} trials, no multiple of {layout.TRIALS_PER_SESSION}"
+    if n_subjects != len(layout.SUBJECTS):
+        yield f"subjectim has {n_subjects} rows, not {len(layout.SUBJECTS)}"
+    wrong_N = (ordering_N < 1) | (ordering_N > n_columns)
+    if wrong_N.any():
+        trial = int(wrong_N.argmax())
+        yield f"masterordering leaves 1..{n_columns}: trial {trial + 1} shows {ordering_N[trial]}"
+    if ordering_N.size != layout.REPETITIONS * n_columns:
+        yield f"masterordering has {ordering_N.size} trials, not {layout.REPETITIONS} for each of {n_columns} pictures"
+    if nsd_id_SJ.min() < 0:
+        yield f"an id of subjectim is below 1: {nsd_id_SJ.min() + 1}"
+    if nsd_id_SJ.max() >= layout.N_IMAGES:
+        yield f"an id of subjectim is above the {layout.N_IMAGES} pictures of NSD: {nsd_id_SJ.max() + 1}"
+    if n_shared > n_columns:
+        yield f"sharedix has {n_shared} pictures, subjectim only {n_columns}"
+    if np.ptp(nsd_id_SJ[:, :n_shared], axis=0).any():
+        yield f"the first {n_shared} columns of subjectim differ between subjects"
+    if not np.array_equal(nsd_id_SJ[0, :n_shared], shared_I):
+        yield f"the first {n_shared} columns of subjectim are not sharedix"
+    if (np.diff(np.sort(nsd_id_SJ, axis=1), axis=1) == 0).any():
+        yield "subjectim names a picture twice for one subject"
 
 
 def count_sessions(design: Design, subject: str, sessions: str | int) -> int:

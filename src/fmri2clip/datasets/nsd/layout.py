@@ -2,17 +2,19 @@
 
 Sources are named behind each constant: the NSD manual (cvnlab.slite.page), the scripts that wrote the release
 (cvnlab/nsddatapaper: main/export.m, main/analysis_drawrois_*.m, main/analysis_surfaceroistovolume.m), Allen et al.
-2022, and COCO (Lin et al. 2014). Every path function takes the root of the tree, the folder that holds `nsddata`,
-`nsddata_betas` and `nsddata_stimuli`; subjects are written 'subj01'. Paths are returned whether or not they exist.
+2022. Every path function takes the root of the tree, the folder that holds `nsddata`, `nsddata_betas` and
+`nsddata_stimuli`; subjects are written 'subj01'. Paths are returned whether or not they exist.
 """
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
 
 SUBJECTS = tuple(f"subj{number:02d}" for number in range(1, 9))  # NSD manual, General information
 SPACE = "func1pt8mm"  # the 1.8 mm volumes that the decoding literature uses
+MANIFEST_NAME = "manifest.json"  # ours: what the download stage answers for
 PREPARATIONS = ("betas_assumehrf", "betas_fithrf", "betas_fithrf_GLMdenoise_RR")  # export.m
 BETA_SUFFIXES = (".hdf5", ".nii.gz", ".mat")  # .mat: first release, HDF5 inside (MATLAB v7.3)
 
@@ -57,6 +59,9 @@ ROI_LABELS: dict[str, tuple[str, ...]] = {  # label k is entry k - 1 (analysis_d
     ),
 }  # fmt: skip
 UNNAMED_ROIS = {"HCP_MMP1": 180, "corticalsulc": 28}  # exist in the release; labels are used by number here
+OPEN_ROIS = ("MTL", "thalamus")  # likewise; how many labels they have is read from the file
+FILE_PREFIX = "file:"  # 'file:my-roi' is my-roi.nii.gz in the subject's ROI folder: a mask that NSD does not name
+TERMS_URL = "https://cvnlab.slite.page/p/IB6BSeW_7o"  # NSD's terms of use
 
 CSV_COLUMNS = (  # nsd_stim_info_merged.csv after its unnamed index column (manual, Experiments)
     "cocoId", "cocoSplit", "cropBox", "loss", "nsdId", "flagged", "BOLD5000", "shared1000",
@@ -68,36 +73,6 @@ RESPONSE_COLUMNS = (  # responses.tsv, tab-separated (manual, Behavioral data)
     "MEMORYRECENT", "MEMORYFIRST", "ISOLDCURRENT", "ISCORRECTCURRENT", "TOTAL1", "TOTAL2", "BUTTON", "MISSINGDATA",
 )  # fmt: skip
 COCO_SPLITS = ("train2017", "val2017")
-
-
-class Category(NamedTuple):
-    """One COCO object category: its id in the annotation files (1 to 90 with gaps), name and supercategory."""
-
-    id: int
-    name: str
-    supercategory: str
-
-
-_COCO = {  # instances_train2017.json, "categories" (Lin et al. 2014)
-    "person": "1 person",
-    "vehicle": "2 bicycle,3 car,4 motorcycle,5 airplane,6 bus,7 train,8 truck,9 boat",
-    "outdoor": "10 traffic light,11 fire hydrant,13 stop sign,14 parking meter,15 bench",
-    "animal": "16 bird,17 cat,18 dog,19 horse,20 sheep,21 cow,22 elephant,23 bear,24 zebra,25 giraffe",
-    "accessory": "27 backpack,28 umbrella,31 handbag,32 tie,33 suitcase",
-    "sports": "34 frisbee,35 skis,36 snowboard,37 sports ball,38 kite,39 baseball bat,40 baseball glove,"
-    "41 skateboard,42 surfboard,43 tennis racket",
-    "kitchen": "44 bottle,46 wine glass,47 cup,48 fork,49 knife,50 spoon,51 bowl",
-    "food": "52 banana,53 apple,54 sandwich,55 orange,56 broccoli,57 carrot,58 hot dog,59 pizza,60 donut,61 cake",
-    "furniture": "62 chair,63 couch,64 potted plant,65 bed,67 dining table,70 toilet",
-    "electronic": "72 tv,73 laptop,74 mouse,75 remote,76 keyboard,77 cell phone",
-    "appliance": "78 microwave,79 oven,80 toaster,81 sink,82 refrigerator",
-    "indoor": "84 book,85 clock,86 vase,87 scissors,88 teddy bear,89 hair drier,90 toothbrush",
-}
-COCO_CATEGORIES: tuple[Category, ...] = tuple(  # index c of a label vector = position here (ids ascending)
-    Category(int(entry.split(" ", 1)[0]), entry.split(" ", 1)[1], supercategory)
-    for supercategory, entries in _COCO.items()
-    for entry in entries.split(",")
-)
 
 
 def subject_number(subject: str) -> int:
@@ -120,24 +95,54 @@ def old37_sessions(subject: str) -> int:
 def split_roi_name(name: str) -> tuple[str, str, str]:
     """'lh.floc-faces/OFA' -> ('lh', 'floc-faces', 'OFA'); hemisphere and label are '' when not given.
 
-    Unknown ROI or label names raise ValueError. Labels of HCP_MMP1 and corticalsulc are numbers.
+    A label may be given by its number: 'streams/5' is 'streams/ventral'. Files that NSD does not name keep their prefix
+    and have numbers only: 'file:my-roi/2' -> ('', 'file:my-roi', '2'). Raises ValueError for unknown ROIs and labels.
     """
-    roi, _, label = name.partition("/")
-    prefix, _, rest = roi.partition(".")
-    hemisphere, roi = (prefix, rest) if prefix in HEMISPHERES else ("", roi)
-    known = (*ROI_LABELS, *UNNAMED_ROIS)
-    if roi not in known:
-        raise ValueError(f"ROI {name!r} is not in NSD; choose from {', '.join(known)}")
-    if label and label not in roi_labels(roi):
-        raise ValueError(f"ROI {roi!r} has no label {label!r}; choose from {', '.join(roi_labels(roi))}")
-    return hemisphere, roi, label
+    volume, slash, label = name.partition("/")
+    prefix, _, rest = volume.partition(".")
+    hemisphere, roi = (prefix, rest) if prefix in HEMISPHERES else ("", volume)
+    known = (*ROI_LABELS, *UNNAMED_ROIS, *OPEN_ROIS)
+    if volume.startswith(FILE_PREFIX):
+        own = volume.removeprefix(FILE_PREFIX)
+        if not own or "\\" in own or own.removeprefix("lh.").removeprefix("rh.") in known:
+            raise ValueError(f"ROI {name!r}: {FILE_PREFIX} takes the name of a file that NSD does not have")
+    elif roi not in known:
+        raise ValueError(
+            f"ROI {name!r} is not in NSD; choose from {', '.join(known)}{did_you_mean(roi, known)}, with lh. or rh. in "
+            f"front for one hemisphere; any other file of the roi folder is written {FILE_PREFIX}NAME"
+        )
+    return hemisphere, roi, _find_label(roi, label) if slash else ""
+
+
+def _find_label(roi: str, label: str) -> str:
+    """The label's name; the number itself where it has none."""
+    labels = roi_labels(roi)
+    number = int(label) if label.isascii() and label.isdecimal() and len(label) < 6 and label[0] != "0" else 0
+    if label in labels or (number and not labels):
+        return label
+    if 1 <= number <= len(labels):
+        return labels[number - 1]
+    numbers = f"the numbers 1 to {len(labels) or 'N'}"
+    named = f"{', '.join(labels)}{did_you_mean(label, labels)} or {numbers}" if roi in ROI_LABELS else numbers
+    raise ValueError(f"ROI {roi!r} has no label {label!r}; choose from {named}")
 
 
 def roi_labels(roi: str) -> tuple[str, ...]:
-    """Names of the labels 1..N of an ROI volume; the number itself where the release gives no name here."""
+    """Names of the labels 1..N of an ROI volume; the number itself where the release gives no name here.
+
+    Empty for OPEN_ROIS and files of the user, whose N only the file knows.
+    """
+    if roi in OPEN_ROIS or roi.startswith(FILE_PREFIX):
+        return ()
     if roi in UNNAMED_ROIS:
         return tuple(str(number) for number in range(1, UNNAMED_ROIS[roi] + 1))
     return ROI_LABELS[roi]
+
+
+def did_you_mean(value: str, allowed: Iterable[str]) -> str:
+    """' (did you mean X?)' with the nearest of the allowed names, or '' if none is near."""
+    near = difflib.get_close_matches(value, list(allowed), n=1)
+    return f" (did you mean {near[0]}?)" if near else ""
 
 
 def experiments_dir(root: Path) -> Path:
@@ -222,6 +227,26 @@ def ncsnr_path(root: Path, subject: str, preparation: str) -> Path:
 def noise_free_path(root: Path, subject: str, preparation: str) -> Path:
     """Noise-free responses; only a simulated tree has this file."""
     return betas_dir(root, subject, preparation) / "noise_free.hdf5"
+
+
+def manifest_path(root: Path, subject: str) -> Path:
+    """List of the files of one subject that the download stage answers for; not a file of NSD."""
+    return root / "nsddata_betas" / "ppdata" / subject / MANIFEST_NAME
+
+
+def stimuli_manifest_path(root: Path) -> Path:
+    """The same for pictures, annotations and design."""
+    return root / "nsddata_stimuli" / MANIFEST_NAME
+
+
+def stimuli_folders(root: Path) -> tuple[Path, ...]:
+    """Folders that hold nothing but pictures, annotations and design."""
+    return root / "nsddata_stimuli", root / "nsddata" / "experiments"
+
+
+def subject_folders(root: Path, subject: str) -> tuple[Path, ...]:
+    """Folders that hold nothing but files of one subject."""
+    return manifest_path(root, subject).parent, ppdata_dir(root, subject), labels_dir(root, subject).parent
 
 
 def labels_dir(root: Path, subject: str) -> Path:

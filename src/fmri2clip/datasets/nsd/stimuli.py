@@ -69,11 +69,19 @@ def _brick(root: Path) -> Iterator[h5py.Dataset]:
     if not path.is_file():
         raise ValueError(f"{path} does not exist; run the download_stimuli stage")
     try:
-        file = h5py.File(path, "r")
+        with h5py.File(path, "r") as file:
+            yield _find_brick(path, file)
     except OSError as error:
         raise ValueError(f"{path} cannot be read as HDF5 ({error}); delete it and download it again") from error
-    with file:
-        brick = file.get(layout.IMAGES_DATASET)
-        if not isinstance(brick, h5py.Dataset) or brick.dtype != np.uint8 or brick.ndim != 4 or brick.shape[3] != 3:
-            raise ValueError(f"{path} has no {layout.IMAGES_DATASET} of (images, height, width, 3) uint8")
-        yield brick
+
+
+def _find_brick(path: Path, file: h5py.File) -> h5py.Dataset:
+    brick, wanted = file.get(layout.IMAGES_DATASET), "(images, height, width, 3) uint8"
+    if not isinstance(brick, h5py.Dataset):
+        raise ValueError(f"{path} has no {layout.IMAGES_DATASET} of {wanted}; it has {', '.join(file) or 'nothing'}")
+    if brick.dtype != np.uint8 or brick.ndim != 4 or brick.shape[3] != 3 or not brick.size:
+        raise ValueError(
+            f"{path} has no {layout.IMAGES_DATASET} of {wanted} but one of {brick.shape} {brick.dtype}; if that is a "
+            "copy made by other software, download the original"
+        )
+    return brick

@@ -1,0 +1,24 @@
+"""NSD's public bucket, and the terms under which it is open."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from fmri2clip.datasets.nsd import layout
+from fmri2clip.datasets.remotes import S3Remote
+from fmri2clip.params import Dataset, Download
+
+
+@cache
+def open_bucket(download: Download) -> S3Remote:
+    """The bucket that the parameters name; nothing is asked of it yet."""
+    return S3Remote(download.bucket, download.endpoint, download.region, download.connections)
+
+
+def require_terms(dataset: Dataset) -> None:
+    """Raise ValueError unless the user has accepted NSD's terms."""
+    if not dataset.accept_terms:
+        raise ValueError(
+            f"nothing was downloaded: NSD is given under terms (research and education only, no redistribution), see "
+            f"{layout.TERMS_URL}; set dataset.accept_terms to true in params.yaml once you accept them"
+        )

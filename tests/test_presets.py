@@ -1,0 +1,162 @@
+"""presets/: each loads, validates and stays readable; its groups have voxels; tables are replaced as a whole."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ruamel.yaml import YAML
+
+from fmri2clip import params, validation
+from fmri2clip.datasets.mini import volume
+from fmri2clip.datasets.nsd import layout, roi_groups
+from pipeline import preset
+
+PRESETS = sorted(path.stem for path in Path(__file__).parents[1].glob("presets/*.yaml"))
+
+
+def unexplained(text: str) -> list[str]:
+    """Lines of keys without a comment above, or their name in a comment above the list that precedes them."""
+    bare, above, named = [], "", ""
+    for line in text.splitlines():
+        text = line.strip()
+        if text.startswith("#"):
+            above, named = above + text, named + text
+        elif text and not text.startswith("- "):
+            key, _, value = text.partition(":")
+            is_section = not value and not line.startswith("    ")
+            if not above and f"{key}: " not in named and not is_section:
+                bare.append(line)
+            named = named if not value or f"{key}: " in named else above
+            above = ""
+    return bare
+
+
+@pytest.fixture(params=PRESETS)
+def applied(request: pytest.FixtureRequest, root: Path, tmp_path: Path) -> Path:
+    """params.yaml after a preset, the user having accepted the terms where it needs that."""
+    path = tmp_path / "params.yaml"
+    shutil.copy(root / "presets" / "default.yaml", path)
+    preset.apply_preset(request.param, path, root / "presets")
+    if params.load(path).dataset.source == "s3":
+        path.write_text(path.read_text().replace("accept_terms: false", "accept_terms: true"))
+    return path
+
+
+def test_presets_apply_and_default_restores(applied: Path, root: Path) -> None:
+    validation.validate(params.load(applied))
+    assert applied.read_text().count("#") > 60
+    assert not unexplained(applied.read_text())
+    assert max(len(line) for line in applied.read_text().splitlines()) <= 120
+    preset.apply_preset("default", applied, root / "presets")
+    assert applied.read_bytes() == (root / "presets" / "default.yaml").read_bytes()
+
+
+def test_layout_of_presets_survives_dvc_overrides(applied: Path) -> None:
+    """`dvc exp run -S` rewrites the file through ruamel.yaml; every comment must still be there."""
+    from dvc.utils.hydra import apply_overrides
+
+    comments = [line for line in applied.read_text().splitlines() if line.strip().startswith("#")]
+    rois = [f"rois.{group}=[nsdgeneral]" for group in params.load(applied).rois]
+    apply_overrides(applied, ["world.seed=2", "subjects=[subj01]", "runs.ridge.subjects=[subj01]", *rois])
+    assert [line for line in applied.read_text().splitlines() if line.strip().startswith("#")] == comments
+
+
+@pytest.mark.parametrize("name", [name for name in PRESETS if name.startswith("rois_")])
+def test_roi_presets_keep_what_runs_name(name: str, root: Path, tmp_path: Path) -> None:
+    """Every preset of groups serves the default runs, and says what its low and high mean."""
+    text = (root / "presets" / f"{name}.yaml").read_text()
+    assert set(YAML(typ="safe").load(text)) == {"rois"}
+    assert text.startswith("# ") and "# low: " in text and "# high: " in text
+    path = tmp_path / "params.yaml"
+    shutil.copy(root / "presets" / "default.yaml", path)
+    before = params.load(path)
+    preset.apply_preset(name, path, root / "presets")
+    after = params.load(path)
+    assert {"low", "high", "all"} <= set(after.rois) and after.rois["all"] == ("nsdgeneral",)
+    assert dataclasses.replace(after, rois=before.rois) == before
+
+
+@pytest.mark.parametrize("name", [name for name in PRESETS if name.startswith("rois_")])
+@pytest.mark.parametrize("subject", layout.SUBJECTS)
+def test_groups_of_presets_have_voxels_in_the_simulated_brain(name: str, subject: str, root: Path) -> None:
+    brain = volume_of(subject)
+    groups = YAML(typ="safe").load((root / "presets" / f"{name}.yaml").read_text())["rois"]
+    members: dict[str, np.ndarray] = {}
+    for group, tree in roi_groups.parse_groups(groups).items():
+        columns = {}
+        for written in roi_groups.names(tree):
+            hemisphere, roi, label = layout.split_roi_name(written)
+            columns[written] = brain.member(f"{hemisphere}.{roi}" if hemisphere else roi, label)[brain.nsdgeneral]
+        members[group] = roi_groups.evaluate(tree, columns)
+        assert members[group].any(), group
+    assert members["all"].all() and not (members["low"] & members["high"]).any()
+    if name == "rois_styvesg":
+        own = [members[group] for group in groups if group not in ("low", "high", "all")]
+        assert (np.sum(own, axis=0) == 1).all(), "a partition of nsdgeneral"
+    if name == "rois_minus_early":
+        assert (members["low"] | members["high"]).all()
+
+
+@lru_cache
+def volume_of(subject: str) -> volume.Volume:
+    return volume.make_volume(subject, world_seed=1)
+
+
+def test_the_real_nsd_waits_for_the_user(root: Path, tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    shutil.copy(root / "presets" / "default.yaml", path)
+    preset.apply_preset("nsd", path, root / "presets")
+    loaded = params.load(path)
+    assert "accept_terms" not in YAML(typ="safe").load((root / "presets" / "nsd.yaml").read_text())["dataset"]
+    assert not loaded.dataset.accept_terms and loaded.dataset.source == "s3"
+    assert set(loaded.clips) == {"vit_l14"} and {run.clip for run in loaded.runs.values()} == {"vit_l14"}
+    with pytest.raises(ValueError) as caught:
+        validation.validate(loaded)
+    for part in ("research and education only", layout.TERMS_URL, "set dataset.accept_terms: true"):
+        assert part in str(caught.value)
+    default = YAML(typ="safe").load((root / "presets" / "default.yaml").read_text())
+    assert dataclasses.asdict(loaded.world) == default["world"]
+
+
+def test_tables_of_a_preset_are_taken_as_they_stand(root: Path, tmp_path: Path) -> None:
+    """New groups and models work, nothing of the old table stays, and neighbours keep their comments."""
+    path = tmp_path / "params.yaml"
+    default = (root / "presets" / "default.yaml").read_text()
+    path.write_text(default)
+    table = """rois:
+  # mine: a block of text in words
+  mine:
+    [
+      streams/early, # with a comment
+
+      file:my-roi,
+    ]
+  all: [nsdgeneral]
+"""
+    (tmp_path / "own.yaml").write_text(
+        f"# head\n{table}\n# of the next\nworld:\n  seed: 2\nsubjects: [subj01]\n"
+        "clips:\n  other: {model: a, pretrained: b}\nruns:\n  one:\n    decoder: ridge\n    clip: other\n"
+        "    subjects: [subj01]\n    voxels: mine\n# end"
+    )
+    preset.apply_preset("own", path, tmp_path)
+    loaded = params.load(path)
+    assert loaded.rois == {"mine": ("streams/early", "file:my-roi"), "all": ("nsdgeneral",)}
+    assert set(loaded.clips) == {"other"} and set(loaded.runs) == {"one"} and loaded.world.seed == 2
+    validation.validate(loaded)
+    text = path.read_text()
+    assert (
+        f"\n\n{table}\nnorm:" in text and "# head" not in text and "# of the next" not in text and "# end" not in text
+    )
+    assert text.split("\nnorm:")[1].split("\nclips:")[0] == default.split("\nnorm:")[1].split("\nclips:")[0]
+    (tmp_path / "flow.yaml").write_text("{rois: {all: [nsdgeneral]}}")
+    with pytest.raises(ValueError, match="no line starts with 'rois:'"):
+        preset.apply_preset("flow", path, tmp_path)
+    (tmp_path / "deep.yaml").write_text("dataset:\n  source:\n    kind: s3\n")
+    with pytest.raises(ValueError, match=r"dataset\.source is a mapping, expected a value"):
+        preset.apply_preset("deep", path, tmp_path)
+    assert path.read_text() == text
