@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fmri2clip import tracking
-from fmri2clip.evaluation import evaluate_run
+from fmri2clip.evaluation import Pictures, evaluate_run
 from fmri2clip.params import Params
 from pipeline import _stage
 
@@ -23,6 +23,7 @@ def evaluate(params: Params, run: str) -> None:
         evaluation=params.evaluation,
         metrics_path=metrics,
         predictions_path=_stage.PREDICTIONS / f"{run}.h5",
+        pictures=Pictures(_stage.RAW, params.labels.min_area),
     )
     for weights in sorted((_stage.MODELS / run).glob("*/weights.safetensors")):
         tracking.log_test_metrics(weights.parent, metrics, params)

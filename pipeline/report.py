@@ -19,6 +19,8 @@ def report(params: Params) -> None:
         studies_dir=reports / "studies",
         rois_dir=reports / "rois",
         world_json=reports / "world.json",
+        hierarchy_dir=reports / "hierarchy",
+        parameters_json=reports / "parameters.json",
         predictions_dir=_stage.PREDICTIONS,
         clip_dir=_stage.CLIP,
         out_html=reports / "index.html",

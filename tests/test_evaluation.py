@@ -155,6 +155,90 @@ def test_only_what_is_offered_is_scored(world: World, monkeypatch: pytest.Monkey
     assert "embedding_ID" not in stored and stored["class_score_IC"].shape == (N_TEST, N_CATEGORIES)
 
 
+SHAPES = {"semantic_tokens_ITD": (5, 12), "detail_tokens_ITW": (5, 7), "text_tokens_IUD": (3, 12)}
+STREAMS = {"fused": (5, 12), "semantic": (5, 12), "detail": (1, 7), "text": (3, 12)}  # detail: its class token only
+
+
+class TokensOnly(LogitsOnly):
+    """Tokens that are a fixed linear map of the voxels, offset by 3."""
+
+    def decode_tokens(self, betas_IV: torch.Tensor, subject: str) -> Decoded:
+        generator, n_voxels = torch.Generator().manual_seed(1), betas_IV.shape[1]
+        maps = {s: torch.randn(n_voxels, t * w, generator=generator) for s, (t, w) in STREAMS.items()}
+        return Decoded(tokens={s: (betas_IV @ m).view(-1, *STREAMS[s]) + 3 for s, m in maps.items()})
+
+
+@pytest.fixture
+def token_world(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
+    """A cache of noisy tokens that the decoder would predict from the noise-free responses of subj01."""
+    monkeypatch.setattr(decoders, "load", lambda folder: (TokensOnly(), {}))
+    clip, rng = dict(store.read(world.clip_test, "clip")), np.random.default_rng(0)
+    betas = store.read(world.paths("test")["subj01"], "betas")
+    rows_V = load_file(world.models / "demo" / "subj01" / "inputs.safetensors")["voxel_rows_V"]
+    order = np.argsort(betas["noise_free_nsd_id_I"])
+    true_IV = torch.from_numpy(betas["noise_free_IV"][order][:, rows_V].astype(np.float32))
+    tokens = TokensOnly().decode_tokens(true_IV, "subj01").tokens
+    for name, stream in (
+        ("semantic_tokens_ITD", "fused"),
+        ("detail_tokens_ITW", "detail"),
+        ("text_tokens_IUD", "text"),
+    ):
+        array = 6 * rng.standard_normal((N_TEST, *SHAPES[name]))
+        array[:, : STREAMS[stream][0]] += tokens[stream].numpy() + 5
+        clip[name] = array.astype(np.float16)
+    store.write(world.clip_test, "clip", clip, {"clip": "tiny"})
+    for subject in SUBJECTS:
+        path = world.models / "demo" / subject / "inputs.safetensors"
+        means = {f"mean_predicted_tokens_{s}_TW": np.full(shape, 3, np.float32) for s, shape in STREAMS.items()}
+        means |= {f"mean_tokens_{s}_TW": np.full(shape, 8, np.float32) for s, shape in STREAMS.items()}
+        save_file(load_file(path) | means, path)
+    return world
+
+
+def test_token_retrieval_recomputed_from_the_files(token_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = run(token_world, subjects=("subj01",))
+    clip = store.read(token_world.clip_test, "clip")
+    inputs = load_file(token_world.models / "demo" / "subj01" / "inputs.safetensors")
+    betas = store.read(token_world.paths("test")["subj01"], "betas")
+    mean_IV = np.stack([betas["betas_NV"][betas["nsd_id_N"] == i].astype(np.float32).mean(0) for i in clip["nsd_id_I"]])
+    tokens = TokensOnly().decode_tokens(torch.from_numpy(mean_IV[:, inputs["voxel_rows_V"]]), "subj01").tokens
+    branches = {
+        "semantic": (tree["retrieval_tokens_all"]["semantic"]["image_given_brain"], "semantic_tokens_ITD"),
+        "fused": (tree["retrieval_tokens_all"]["fused"]["image_given_brain"], "semantic_tokens_ITD"),
+        "detail": (tree["retrieval_detail_all"]["image_given_brain"], "detail_tokens_ITW"),
+        "text": (tree["retrieval_text_tokens_all"]["text_given_brain"], "text_tokens_IUD"),
+    }
+    for stream, (found, target) in branches.items():
+        n_tokens = STREAMS[stream][0]
+        query_IX = unit(tokens[stream].numpy().reshape(N_TEST, -1).astype(float) - 3)
+        gallery_IX = unit(clip[target][:, :n_tokens].reshape(N_TEST, -1).astype(float) - 8)
+        hits_I = (query_IX @ gallery_IX.T).argmax(axis=1) == np.arange(N_TEST)
+        assert found["top1"] == pytest.approx(hits_I.mean(), abs=1e-6)
+    assert tree["retrieval_tokens"]["fused"]["image_given_brain"]["top1"] > 0.3
+    clean = tree["reference"]["noise_free"]["retrieval_tokens"]["fused"]["image_given_brain"]
+    assert clean["top1"] > tree["retrieval_tokens"]["fused"]["image_given_brain"]["top1"]
+    assert "tokens" not in " ".join(store.read(token_world.root / "predictions.h5", "predictions", group="subj01"))
+    monkeypatch.setattr(evaluation, "GALLERY_BYTES", 8 * 60 * 7)  # galleries of 7 images and fewer
+    assert run(token_world, subjects=("subj01",)) == tree
+
+
+def test_tokens_come_in_blocks_of_rows(token_world: World) -> None:
+    model = evaluation.load_model(token_world.models / "demo", "subj01")
+    betas_IV = np.random.default_rng(0).standard_normal((10, len(model.inputs["voxel_rows_V"]))).astype(np.float32)
+    whole = TokensOnly().decode_tokens(torch.from_numpy(betas_IV), "subj01").tokens
+    blocks = list(evaluation.decode_tokens(model, "subj01", betas_IV, n_block=4))
+    assert [rows for rows, _ in blocks] == [slice(0, 4), slice(4, 8), slice(8, 12)]
+    for stream in STREAMS:
+        np.testing.assert_allclose(np.concatenate([t[stream] for _, t in blocks]), whole[stream], rtol=1e-5, atol=1e-5)
+
+
+def test_a_cache_without_the_tokens_says_what_to_set(token_world: World) -> None:
+    clip = {k: v for k, v in store.read(token_world.clip_test, "clip").items() if "detail" not in k}
+    store.write(token_world.clip_test, "clip", clip, {"clip": "tiny"})
+    with pytest.raises(ValueError, match=r"has no 'detail_tokens_ITW'.*set tokens of the clip to true"):
+        run(token_world)
+
+
 class SharedEmbedding(LogitsOnly):
     """One embedding for images and texts, as a contrastive decoder has."""
 

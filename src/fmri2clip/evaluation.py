@@ -1,36 +1,58 @@
 """Score a trained run on the sealed test images: metrics.json and per-image predictions.
 
-Letters: N trials, I test images (ascending NSD id), V voxels, D embedding width, C categories, M metrics.
+Letters: N trials, I test images (ascending NSD id), V voxels, D embedding width, T tokens, W token width, C categories.
 
 The repeats of a test image are averaged (z-scored betas, float32) and decoded once. Whatever the decoder offers is
 scored; nothing here asks which decoder it is. Predictions and targets are each centred by their own mean over the
-subject's training images, which training has put into the model folder. Where a noise-free response exists (simulated
-data), the same decoder is scored on it as well: `reference.noise_free`.
+subject's training images, which training has put into the model folder. Tokens are large: they are predicted and
+compared in blocks of images and never stored, as the model folder gives them again at any time. Where a noise-free
+response exists (simulated data), the same decoder is scored on it as well: `reference.noise_free`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from fmri2clip import decoders, store
-from fmri2clip.metrics.retrieval import centre
-from fmri2clip.metrics.scoring import Prediction, Truth, Unseen, find_rows, merge, place, score, score_unseen
+from fmri2clip.decoders import TOKEN_TARGETS
+from fmri2clip.look import STREAMS, Look, read_look, score_look
+from fmri2clip.metrics.retrieval import centre, similarity
+from fmri2clip.metrics.scoring import (
+    Prediction,
+    Truth,
+    Unseen,
+    find_rows,
+    merge,
+    place,
+    score,
+    score_tokens,
+    score_unseen,
+)
 from fmri2clip.metrics.statistics import Scores
 from fmri2clip.metrics.summary import summarise
 from fmri2clip.params import Evaluation
 from fmri2clip.predictions import pack_scores, write_json
 from fmri2clip.testset import CLIP_NAMES, TestBetas, make_truth, read_test_betas
+from fmri2clip.training.cached import read_target
 from fmri2clip.training.split import assign_clusters
 
 Array = NDArray[Any]
+GALLERY_BYTES = 2**28  # of true tokens, float64, in memory at a time
+
+
+class Pictures(NamedTuple):
+    """Where the pictures are: an NSD tree, and from which visible fraction on an object counts."""
+
+    root: Path
+    min_area: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,20 +74,24 @@ def evaluate_run(
     evaluation: Evaluation,
     metrics_path: Path,
     predictions_path: Path,
+    pictures: Pictures | None = None,
 ) -> dict[str, Any]:
     """Score every subject of a run; writes metrics_path (JSON) and predictions_path, returns the content of the former.
 
     models_dir holds <run_name>/<subject>; test_paths and voxels_paths hold a file of each subject; shared_path is the
-    CLIP cache of the test images. Raises ValueError if the files do not belong together.
+    CLIP cache of the test images; pictures: where they are, for the readouts. Raises ValueError if the files do not
+    belong together.
     """
     clip = store.read(shared_path, "clip", CLIP_NAMES)
+    look = read_look(pictures.root, clip["nsd_id_I"], pictures.min_area) if pictures else None
     run: dict[str, Scores] = {}
     groups: dict[str, dict[str, Any]] = {}
     for subject in subjects:
         model = load_model(models_dir / run_name, subject)
         rows_V = select_voxels(model, voxels_paths[subject])
         betas = read_test_betas(test_paths[subject], rows_V)
-        run[subject], groups[subject] = evaluate_subject(model, subject, betas, clip, evaluation)
+        read_tokens(model, shared_path, clip)
+        run[subject], groups[subject] = evaluate_subject(model, subject, betas, clip, evaluation, look)
     tree = summarise(run, evaluation.n_bootstrap, evaluation.seed)
     store.write_groups(predictions_path, "predictions", groups)
     write_json(metrics_path, tree)
@@ -73,7 +99,12 @@ def evaluate_run(
 
 
 def evaluate_subject(
-    model: Model, subject: str, betas: TestBetas, clip: Mapping[str, Array], evaluation: Evaluation
+    model: Model,
+    subject: str,
+    betas: TestBetas,
+    clip: Mapping[str, Array],
+    evaluation: Evaluation,
+    look: Look | None = None,
 ) -> tuple[Scores, dict[str, Any]]:
     """Scores of one subject and the arrays of its group in the predictions file."""
     truth = make_truth(
@@ -82,10 +113,16 @@ def evaluate_subject(
     unseen = find_unseen(model, clip, betas.nsd_id_I)
     decoded = decode(model, subject, betas.mean_IV)
     scores = [_score_all(model, decoded, truth, unseen, "", "unseen"), _count_parameters(model, betas)]
+    scores.append(score_all_tokens(model, subject, betas.mean_IV, clip, truth))
+    if look is not None:
+        tokens = read_streams(model, subject, betas.mean_IV, tuple(STREAMS))
+        scores.append(score_look(look, betas.nsd_id_I, decoded.get("embedding_ID"), tokens))
     noise_free: dict[str, Array] = {}
     if betas.noise_free_IV is not None:
         noise_free = decode(model, subject, betas.noise_free_IV)
         scores.append(_score_all(model, noise_free, truth, unseen, "reference.noise_free", "unseen.noise_free"))
+        token_scores = score_all_tokens(model, subject, betas.noise_free_IV, clip, truth)
+        scores.append(place(token_scores, "reference.noise_free"))
     merged = merge(scores)
     arrays: dict[str, Any] = {name: value for name, value in decoded.items() if name != "logits_IC"}
     if "embedding_ID" in noise_free:
@@ -151,6 +188,66 @@ def decode(model: Model, subject: str, betas_IV: Array) -> dict[str, Array]:
         decoded = model.decoder.decode(torch.from_numpy(np.ascontiguousarray(betas_IV)), subject)
     names = ("embedding_ID", "text_embedding_ID", "logits_IC")
     return {name: getattr(decoded, name).float().numpy() for name in names if getattr(decoded, name) is not None}
+
+
+def token_streams(model: Model) -> list[str]:
+    """Streams of tokens that the decoder offers: those that training has centred."""
+    return [name for name in TOKEN_TARGETS if f"mean_tokens_{name}_TW" in model.inputs]
+
+
+def read_tokens(model: Model, shared_path: Path, clip: dict[str, Array]) -> None:
+    """Add the cached tokens of the test images that the decoder's streams are compared with to `clip`."""
+    for target in {TOKEN_TARGETS[stream] for stream in token_streams(model)}:
+        if not any(name in clip for name in target.split("|")):
+            name, array = read_target(shared_path, target)
+            clip[name] = array
+
+
+def decode_tokens(
+    model: Model, subject: str, betas_IV: Array, n_block: int = 64
+) -> Iterator[tuple[slice, dict[str, Array]]]:
+    """Rows and their tokens (rows, T, W) by stream, float32, block after block; none for a decoder without tokens."""
+    for start in range(0, len(betas_IV) if token_streams(model) else 0, n_block):
+        rows = slice(start, start + n_block)
+        with torch.no_grad():
+            decoded = model.decoder.decode_tokens(torch.from_numpy(np.ascontiguousarray(betas_IV[rows])), subject)
+        yield rows, {name: tokens_ITW.float().numpy() for name, tokens_ITW in decoded.tokens.items()}
+
+
+def read_streams(model: Model, subject: str, betas_IV: Array, streams: Sequence[str]) -> dict[str, Array]:
+    """All tokens (I, T, W) of those of the streams that the decoder offers, float16."""
+    blocks = [
+        {name: tokens_ITW[name].astype(np.float16) for name in streams if name in tokens_ITW}
+        for _, tokens_ITW in decode_tokens(model, subject, betas_IV)
+    ]
+    return {name: np.concatenate([block[name] for block in blocks]) for name in (blocks[0] if blocks else ())}
+
+
+def score_all_tokens(model: Model, subject: str, betas_IV: Array, clip: Mapping[str, Array], truth: Truth) -> Scores:
+    """Retrieval by the flattened tokens of every stream, centred by the means over the training images.
+
+    Memory: tokens of one block of images beside the cache's own, whatever the number of images.
+    """
+    row_I = find_rows(clip["nsd_id_I"], truth.nsd_id_I, "the CLIP cache of the test images")
+    n_images = len(row_I)
+    similarities = {name: np.zeros((n_images, n_images)) for name in token_streams(model)}
+    for rows, tokens in decode_tokens(model, subject, betas_IV):
+        for stream, similarity_II in similarities.items():
+            query_IX = _centre_tokens(tokens[stream], required(model, f"mean_predicted_tokens_{stream}_TW"))
+            mean_TW = required(model, f"mean_tokens_{stream}_TW")
+            true_ITW = next(clip[name] for name in TOKEN_TARGETS[stream].split("|") if name in clip)
+            step = max(1, GALLERY_BYTES // (8 * mean_TW.size))
+            for start in range(0, n_images, step):
+                block = row_I[start : start + step]
+                gallery_JX = _centre_tokens(true_ITW[block, : len(mean_TW)], mean_TW)
+                similarity_II[rows, start : start + step] = similarity(query_IX, gallery_JX)
+    scored = [score_tokens(matrix, truth.galleries, stream) for stream, matrix in similarities.items()]
+    return Scores(nsd_id_I=truth.nsd_id_I, per_image={k: v for part in scored for k, v in part.items()})
+
+
+def _centre_tokens(tokens_ITW: Array, mean_TW: Array) -> Array:
+    """One centred vector of norm 1 an image."""
+    return centre(tokens_ITW.reshape(len(tokens_ITW), -1), mean_TW.reshape(-1))
 
 
 def make_prediction(model: Model, decoded: Mapping[str, Array]) -> Prediction:

@@ -270,3 +270,48 @@ def draw_boxes(panels: Mapping[str, Mapping[str, NDArray[np.floating]]], path: P
             panel.set(title=title, ylabel=y_label, ylim=(0, None))
             panel.tick_params(axis="x", labelrotation=30)
         return save(figure, path)
+
+
+def draw_hierarchy(
+    panels: Mapping[str, Mapping[str, Line]], similarity_LL: NDArray[np.floating], path: Path, *, y_label: str
+) -> Path:
+    """Similarity to a model's blocks: a panel a subject, a line with its interval as a band a voxel group; then the
+    matrix of the similarity between the blocks themselves, 0 to 1, with its numbers where they fit.
+    """
+    n_columns = min(3, len(panels) + 1)
+    n_rows = -(-(len(panels) + 1) // n_columns)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(3.1 * n_columns + 0.9, 2.7 * n_rows), layout="constrained")
+        axes = list(figure.subplots(n_rows, n_columns, squeeze=False).flat)
+        for place, (panel, (subject, lines)) in enumerate(zip(axes, panels.items(), strict=False)):
+            for index, (name, line) in enumerate(lines.items()):
+                _draw_band(panel, name, line, index)
+            panel.set(title=subject, xlabel="block", ylabel="" if place % n_columns else y_label)
+            panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        bottom, top = (f(limit for p in axes[: len(panels)] for limit in p.get_ylim()) for f in (min, max))
+        for panel in axes[: len(panels)]:
+            panel.set_ylim(min(0.0, bottom), top)
+        _draw_matrix(axes[len(panels)], similarity_LL)
+        for panel in axes[len(panels) + 1 :]:
+            panel.axis("off")
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", title="voxels")
+        return save(figure, path)
+
+
+def _draw_band(panel: Axes, name: str, line: Line, index: int) -> None:
+    colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
+    panel.fill_between(line.x, line.low, line.high, color=colour, alpha=0.18, linewidth=0)
+    panel.plot(line.x, line.value, label=name, color=colour, marker=marker, markersize=4, linewidth=1.4)
+
+
+def _draw_matrix(panel: Axes, similarity_LL: NDArray[np.floating]) -> None:
+    n = len(similarity_LL)
+    panel.imshow(similarity_LL, vmin=0, vmax=1, cmap="cividis", extent=(0.5, n + 0.5, n + 0.5, 0.5))
+    panel.set(title="CKA between blocks", xlabel="block", ylabel="block")
+    panel.grid(False)
+    for axis in (panel.xaxis, panel.yaxis):
+        axis.set_major_locator(MaxNLocator(integer=True))
+    for row, column in np.ndindex(n, n) if n <= 12 else ():
+        value = similarity_LL[row, column]
+        ink = "black" if value > 0.5 else "white"
+        panel.text(column + 1, row + 1, f"{value:.2f}", color=ink, fontsize=6, ha="center", va="center")

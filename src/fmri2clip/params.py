@@ -171,6 +171,25 @@ class Evaluation:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Hierarchy:
+    n_images: int = 400  # training images of each subject, at most
+    n_draws: int = 10  # of voxels and of the halves of the trials
+    n_permutations: int = 200  # shuffles of clusters, and as many of single voxels
+    n_bootstrap: int = 500
+    seed: int = 0
+    block_voxels: int = 80  # voxels in a cluster that is shuffled as one
+    tokens: Literal["patch_mean", "class_token", "grid"] = "patch_mean"  # summary of the figure, the null and the band
+    band_share: float = 0.9  # of the best RSA that a block of the band reaches
+    band_cka: float = 0.9  # CKA that any two blocks of the band reach
+
+    def __post_init__(self) -> None:
+        at_least(self, 10, "n_images")
+        at_least(self, 1, "n_draws", "n_permutations", "n_bootstrap", "block_voxels")
+        at_least(self, 0, "seed")
+        fraction(self, "band_share", "band_cka")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Tracking:
     experiment: str = "fmri2clip"
 
@@ -191,6 +210,7 @@ class Params:
     decoders: Mapping[str, Mapping[str, Any]]
     runs: Mapping[str, Run]
     evaluation: Evaluation
+    hierarchy: Hierarchy
     tracking: Tracking
 
 

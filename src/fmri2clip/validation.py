@@ -57,7 +57,12 @@ def _validate_run(params: Params, name: str, where: str) -> None:
         check_known(subject, params.subjects, where, f"{key}.subjects")
     _check_prompt(params, run, where)
     run_split(params, name, where)
-    decoder_config(params, name, decoders.load_decoder(run.decoder).Config, where)
+    module = decoders.load_decoder(run.decoder)
+    config = decoder_config(params, name, module.Config, where)
+    for group in config.rois() if hasattr(config, "rois") else ():
+        check_known(group, params.rois, where, f"{key}: detail_rois or semantic_rois", "a key of rois")
+    if any("_tokens_" in target for target in decoders.find_targets(module, config)):
+        _check_tokens(params, run, where, key)
 
 
 def _check_prompt(params: Params, run: Run, where: str) -> None:
@@ -65,3 +70,11 @@ def _check_prompt(params: Params, run: Run, where: str) -> None:
     if params.evaluation.prompt >= n_prompts:
         allowed = f"0 to {n_prompts - 1}, as clips.{run.clip} has {n_prompts} prompts"
         raise ValueError(f"{where}: evaluation.prompt is {params.evaluation.prompt}, expected {allowed}")
+
+
+def _check_tokens(params: Params, run: Run, where: str, key: str) -> None:
+    if not params.clips[run.clip].tokens:
+        raise ValueError(
+            f"{where}: {key} learns tokens that clip {run.clip} does not cache; set clips.{run.clip}.tokens to true "
+            f"and name clips.{run.clip}.detail_layers"
+        )

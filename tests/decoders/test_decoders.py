@@ -4,6 +4,7 @@ import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,30 +12,37 @@ import torch
 from fmri2clip import decoders
 from fmri2clip.decoders import TrainingData
 
+SMALL = {"brainmclip": {"hidden": 16, "blocks": 1, "token_rank": 3}}
+
+
+def make_config(name: str) -> Any:
+    return decoders.load_decoder(name).Config(**SMALL.get(name, {}))
+
 
 def model_config(name: str) -> dict:
-    config = asdict(decoders.load_decoder(name).Config())
-    return {"decoder": name, "config": config, "n_voxels": 30, "width_D": 8, "seed": 3}
+    return {"decoder": name, "config": asdict(make_config(name)), "n_voxels": 30, "width_D": 8, "seed": 3}
 
 
 def test_every_file_of_the_folder_is_a_decoder() -> None:
     files = {path.stem for path in Path(decoders.__file__).parent.glob("*.py")} - {"__init__"}
-    assert set(decoders.names()) == files >= {"ridge", "brainclip"}
+    assert set(decoders.names()) == files >= {"ridge", "brainclip", "brainmclip"}
 
 
 @pytest.mark.parametrize("name", decoders.names())
-def test_decoder_keeps_the_protocol(name: str) -> None:
+def test_decoder_keeps_the_protocol(name: str, tiny: TrainingData) -> None:
     module = decoders.load_decoder(name)
     assert isinstance(module.CITATION, str) and isinstance(module.Decoder.targets, tuple)
     assert isinstance(module.Decoder.per_subject, bool)
     assert hasattr(module.Decoder, "fit") != hasattr(module.Decoder, "loss")
-    assert set(module.Decoder(module.Config(), 30, 8, 0).n_parameters()) == {"trained", "deployed"}
+    config = make_config(name)
+    assert set(decoders.find_targets(module, config)) <= set(module.Decoder.targets)
+    assert set(decoders.build(module, config, [tiny], 0).n_parameters()) == {"trained", "deployed"}
 
 
 @pytest.mark.parametrize("name", decoders.names())
 def test_saved_model_decodes_the_same_from_its_folder_alone(name: str, tmp_path: Path, tiny: TrainingData) -> None:
     module = decoders.load_decoder(name)
-    decoder = module.Decoder(module.Config(), 30, 8, 3)
+    decoder = decoders.build(module, make_config(name), [tiny], 3)
     if hasattr(decoder, "fit"):
         decoder.fit(tiny)
     decoders.save(tmp_path / "a", decoder, model_config(name))
@@ -42,7 +50,11 @@ def test_saved_model_decodes_the_same_from_its_folder_alone(name: str, tmp_path:
     loaded, config = decoders.load(tmp_path / "a")
     expected, found = (d.decode(tiny.mean_betas_IV, "subj01").embedding_ID for d in (decoder.eval(), loaded))
     assert torch.equal(expected, found)
-    assert config == model_config(name)
+    assert {key: value for key, value in config.items() if key != "sizes"} == model_config(name)
+    assert config.get("sizes", {}) == getattr(decoder, "sizes", {})
+    if hasattr(decoder, "decode_tokens"):
+        expected, found = (d.decode_tokens(tiny.mean_betas_IV, "subj01").tokens for d in (decoder, loaded))
+        assert all(torch.equal(expected[stream], found[stream]) for stream in expected)
     for file in ("weights.safetensors", "config.yaml"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 

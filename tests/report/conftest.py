@@ -70,6 +70,7 @@ class Project:
                 },
             },
             "evaluation": {"n_way": 20, "n_draws": 5, "n_hard": 5, "n_bootstrap": 50},
+            "hierarchy": {},
             "tracking": {},
         }
         return parameters.build(parameters.Params, content, where="test")
@@ -178,6 +179,8 @@ class Project:
             studies_dir=reports / "studies",
             rois_dir=reports / "rois",
             world_json=reports / "world/world.json",
+            hierarchy_dir=reports / "hierarchy",
+            parameters_json=reports / "parameters.json",
             predictions_dir=root / "data/predictions",
             models_dir=root / "models",
             clip_dir=root / "data/clip",

@@ -9,7 +9,10 @@ from fmri2clip.decoders import TrainingData
 
 @pytest.fixture
 def tiny() -> TrainingData:
-    """60 images (12 for validation), three trials and two captions each; 30 voxels mix an 8-dimensional CLIP."""
+    """60 images (12 for validation), three trials and two captions each; 30 voxels mix an 8-dimensional CLIP.
+
+    5 image tokens (class token first) and 4 text tokens; early voxels 0 to 13, category voxels 12 to 24.
+    """
     generator = torch.Generator().manual_seed(0)
 
     def draw(*shape: int) -> torch.Tensor:
@@ -20,7 +23,7 @@ def tiny() -> TrainingData:
     code_ID, offset_D = draw(n_images, width), draw(width)
     is_validation_I = torch.zeros(n_images, dtype=torch.bool)
     is_validation_I[torch.randperm(n_images, generator=generator)[:12]] = True
-    return TrainingData(
+    data = TrainingData(
         subject="subj01",
         betas_NV=(code_ID @ draw(width, 30) / 3)[image_N] + 0.7 * draw(3 * n_images, 30),
         image_N=image_N,
@@ -31,3 +34,13 @@ def tiny() -> TrainingData:
         caption_K=[f"scene {k // 5}" for k in range(2 * n_images)],
         is_validation_I=is_validation_I,
     )
+    semantic_ITD = torch.cat([data.image_embedding_ID[:, None], code_ID[:, None] + draw(n_images, 4, width)], 1)
+    detail_ITD = normalize(code_ID.flip(1)[:, None] + draw(n_images, 5, width), dim=2)
+    text_IUD = draw(n_images, 4, width)
+    text_IUD[:, 0] = 2.0
+    named = {"semantic_tokens_ITD": semantic_ITD, "detail_tokens_ITD": detail_ITD, "text_tokens_IUD": text_IUD}
+    data.features |= {name: value.half() for name, value in named.items()}
+    voxel = torch.arange(30)
+    data.groups |= {"low": voxel < 14, "high": (voxel >= 12) & (voxel < 25), "all": voxel >= 0}
+    data.ncsnr_V = torch.rand(30, generator=generator)
+    return data

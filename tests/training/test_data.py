@@ -10,7 +10,8 @@ import torch
 from fmri2clip import store
 from fmri2clip.decoders import TrainingData
 from fmri2clip.params import Split
-from fmri2clip.training.data import EpochBatches, load_subject, members, read_clip, repeat_weights, text_ids
+from fmri2clip.training.cached import read_clip
+from fmri2clip.training.data import EpochBatches, load_subject, members, repeat_weights, text_ids
 from fmri2clip.training.validation import top1, training_means, validation_scores
 
 N_IMAGES, N_VOXELS, WIDTH = 24, 10, 6
@@ -36,10 +37,10 @@ def files(tmp_path: Path) -> dict[str, Path]:
     low = np.arange(N_VOXELS) % 2 == 0
     voxels = {
         "ijk_V3": rng.integers(0, 20, (N_VOXELS, 3)),
-        "roi_VG": np.stack([low, np.zeros_like(low)], 1),
-        "roi_names_G": ["group/low", "group/none"],
+        "roi_VG": np.stack([low, np.zeros_like(low), np.arange(N_VOXELS) > 5, low], 1),
+        "roi_names_G": ["group/low", "group/none", "group/high", "floc-faces"],
         "ncsnr_V": np.ones(N_VOXELS, np.float32),
-        "ncsnr_train_V": np.ones(N_VOXELS, np.float32),
+        "ncsnr_train_V": np.arange(N_VOXELS, dtype=np.float32),
         "mean_SV": np.arange(2 * N_VOXELS, dtype=np.float32).reshape(2, -1),
         "std_SV": np.ones((2, N_VOXELS), np.float32),
         "invalid_SV": np.zeros((2, N_VOXELS), bool),
@@ -91,6 +92,23 @@ def test_every_row_belongs_to_its_image(files: dict[str, Path]) -> None:
     assert torch.allclose(data.image_embedding_ID.norm(dim=1), torch.ones(N_IMAGES), atol=1e-6)
     assert subject.inputs["voxel_rows_V"].tolist() == [0, 2, 4, 6, 8]
     assert subject.inputs["session_mean_SV"][1].tolist() == [10, 12, 14, 16, 18]
+
+
+def test_members_of_every_group_and_ncsnr_are_those_of_the_voxels_of_the_run(files: dict[str, Path]) -> None:
+    data = load(files).data  # voxels 0, 2, 4, 6, 8
+    assert {name: member.tolist() for name, member in data.groups.items()} == {
+        "low": [True] * 5,
+        "none": [False] * 5,
+        "high": [False, False, False, True, True],
+    }
+    assert data.ncsnr_V.tolist() == [0, 2, 4, 6, 8]
+
+
+def test_a_target_is_the_first_of_its_names_that_the_cache_has(files: dict[str, Path]) -> None:
+    data = load(files, targets=("block_1_ITW|block_2_ITW",)).data
+    assert set(data.features) == {"block_2_ITW"}
+    with pytest.raises(ValueError, match=r"has no 'text_tokens_IUD'; it has .*; set tokens of the clip to true"):
+        load(files, targets=("text_tokens_IUD",))
 
 
 def test_left_out_and_unused_images_are_not_in_memory(files: dict[str, Path]) -> None:

@@ -17,6 +17,8 @@ from fmri2clip.training.run import fit_decoder, resolve_device, train_run
 SUBJECTS = ("subj01", "subj02")
 N_IMAGES, WIDTH = 40, 6
 SMALL = {"network": "mlp", "hidden": 8, "batch_size": 16, "max_epochs": 3, "patience": 3}
+RUNS = {"ridge": "ridge", "clip": "brainclip", "mclip": "brainmclip"}
+MCLIP = {"hidden": 8, "blocks": 1, "token_rank": 2, "batch_size": 16, "max_epochs": 3, "patience": 3}
 RIDGE = {"n_alphas": 3, "n_folds": 2, "log10_alpha_min": -2.0, "log10_alpha_max": 6.0}
 
 
@@ -36,9 +38,10 @@ def make_params(**split: Any) -> params.Params:
         labels=params.Labels(),
         clips={"mini": params.Clip(model="mini", pretrained="mini.safetensors")},
         split=params.Split(n_validation=8),
-        decoders={"ridge": RIDGE, "brainclip": SMALL},
-        runs={"ridge": run("ridge", **split), "clip": run("brainclip", **split)},
+        decoders={"ridge": RIDGE, "brainclip": SMALL, "brainmclip": MCLIP},
+        runs={name: run(decoder, **split) for name, decoder in RUNS.items()},
         evaluation=params.Evaluation(),
+        hierarchy=params.Hierarchy(),
         tracking=params.Tracking(),
     )
 
@@ -65,8 +68,8 @@ def tree(tmp_path: Path) -> Path:
         floats |= {name: np.ones((2, n_voxels), np.float32) for name in ("mean_SV", "std_SV")}
         voxels = {
             "ijk_V3": np.zeros((n_voxels, 3), np.int16),
-            "roi_VG": np.ones((n_voxels, 1), bool),
-            "roi_names_G": ["group/all"],
+            "roi_VG": np.stack([np.arange(n_voxels) < n_voxels - k for k in (0, 6)] + [np.arange(n_voxels) > 4], 1),
+            "roi_names_G": ["group/all", "group/low", "group/high"],
             "invalid_SV": np.zeros((2, n_voxels), bool),
         }
         store.write(tmp_path / f"voxels/{subject}.h5", "voxels", {**voxels, **floats})
@@ -84,6 +87,9 @@ def tree(tmp_path: Path) -> Path:
         "present_C": np.ones(4, bool),
         "prompt_P": ["{category}"],
         "prompt_embedding_PCD": unit(1, 4, WIDTH),
+        "semantic_tokens_ITD": unit(len(ids), 3, WIDTH),
+        "detail_tokens_ITD": unit(len(ids), 3, WIDTH),
+        "text_tokens_IUD": unit(len(ids), 2, WIDTH),
     }
     store.write(tmp_path / "clip.h5", "clip", clip)
     return tmp_path
@@ -123,6 +129,22 @@ def test_run_is_complete_repeatable_and_loads_from_its_folder(tree: Path, name: 
     means = {f"mean_{kind}_D" for kind in ("image", "text", "predicted_image", "predicted_text")}
     assert set(inputs) == means | {"ijk_V3", "voxel_rows_V", "session_mean_SV", "session_std_SV"}
     assert content(out) == content(train(tree, name, "again"))
+
+
+def test_run_with_tokens_keeps_their_means_and_the_voxels_of_its_streams(tree: Path) -> None:
+    out = train(tree, "mclip")
+    decoder, config = decoders.load(out / "models/mclip/subj02")
+    assert decoder.semantic_rows.tolist() == list(range(5, 13)) and decoder.detail_rows.tolist() == list(range(13))
+    assert config["sizes"]["n_semantic"] == 8 and config["parameters"] == decoder.n_parameters()
+    tokens = decoder.decode_tokens(torch.zeros(2, 13), "subj02").tokens
+    assert {name: tuple(x.shape) for name, x in tokens.items()} == {
+        "fused": (2, 3, WIDTH), "semantic": (2, 3, WIDTH), "detail": (2, 3, WIDTH), "text": (2, 2, WIDTH),
+    }  # fmt: skip
+    inputs = load_file(out / "models/mclip/subj02/inputs.safetensors")
+    for stream, x in tokens.items():
+        for kind in ("tokens", "predicted_tokens"):
+            assert inputs[f"mean_{kind}_{stream}_TW"].shape == x.shape[1:]
+    assert content(out) == content(train(tree, "mclip", "again"))
 
 
 @pytest.mark.parametrize(("name", "n_rows"), [("ridge", 1), ("clip", 3)])

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from fmri2clip.decoders import TrainingData
+from fmri2clip.decoders import TrainingData, brainmclip
 from fmri2clip.decoders.brainclip import Config, Decoder
 from fmri2clip.training import trainer
 from fmri2clip.training.data import EpochBatches
@@ -65,6 +65,62 @@ def test_killed_training_ends_with_the_same_bytes(kills: list[KillAfter], tiny: 
             train(tiny, tmp_path / "killed", CONFIG, kill)
     assert train(tiny, tmp_path / "killed") == expected
     assert len(expected[1]) == 8
+
+
+def train_brainmclip(data: TrainingData, folder: Path, *callbacks: pl.Callback) -> tuple[bytes, list[dict[str, float]]]:
+    config = brainmclip.Config(hidden=16, blocks=1, token_rank=3, batch_size=16, max_epochs=6, patience=6, lr=1e-2)
+    decoder = brainmclip.Decoder.from_data(config, [data], 0)
+    rows = trainer.fit(
+        decoder, data, config, seed=0, device="cpu", resume_dir=folder, callbacks=callbacks, checkpoint_every_s=0.0,
+        progress=None,
+    )  # fmt: skip
+    return save(dict(decoder.state_dict())), rows
+
+
+@pytest.mark.parametrize("kills", [[KillAfter(1)], [KillAfter(0, 2), KillAfter(3, 1)]])
+def test_killed_brainmclip_ends_with_the_same_bytes(kills: list[KillAfter], tiny: TrainingData, tmp_path: Path) -> None:
+    """Its random numbers (mixtures, tokens, dropout), warm-up and gradient clip all survive a resume."""
+    expected = train_brainmclip(tiny, tmp_path / "whole")
+    for kill in kills:
+        torch.manual_seed(7)
+        with pytest.raises(Killed):
+            train_brainmclip(tiny, tmp_path / "killed", kill)
+    assert train_brainmclip(tiny, tmp_path / "killed") == expected
+    assert len(expected[1]) == 6 and expected[1][0]["loss"] > expected[1][-1]["loss"]
+
+
+def test_learning_rate_warms_up_then_falls_along_a_cosine(tiny: TrainingData, tmp_path: Path) -> None:
+    rates: list[float] = []
+
+    class Watch(pl.Callback):
+        def on_train_batch_start(self, trainer: pl.Trainer, module: Any, batch: Any, batch_idx: int) -> None:
+            rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    train_brainmclip(tiny, tmp_path, Watch())
+    n_rise, n_all = 2 * 3, 6 * 3  # two epochs of three steps
+    rise = [1e-2 * (step + 1) / (n_rise + 1) for step in range(n_rise)]
+    fall = [1e-2 * (1 + np.cos(np.pi * (step - n_rise) / (n_all - n_rise))) / 2 for step in range(n_rise, n_all)]
+    assert rates == pytest.approx(rise + fall)
+
+
+@pytest.mark.parametrize(("limit", "clipped"), [(1e-3, True), (0.0, False)])
+def test_gradient_clip_limits_the_norm(limit: float, clipped: bool, tiny: TrainingData, tmp_path: Path) -> None:
+    norms: list[float] = []
+
+    class Watch(pl.Callback):
+        def on_before_zero_grad(self, trainer: pl.Trainer, module: Any, optimizer: Any) -> None:
+            grads = [p.grad for p in module.parameters() if p.grad is not None]
+            if grads:
+                norms.append(float(torch.nn.utils.get_total_norm(grads)))
+
+    config = brainmclip.Config(
+        hidden=16, blocks=1, token_rank=3, batch_size=16, max_epochs=2, patience=2, gradient_clip=limit
+    )  # fmt: skip
+    decoder = brainmclip.Decoder.from_data(config, [tiny], 0)
+    trainer.fit(
+        decoder, tiny, config, seed=0, device="cpu", resume_dir=tmp_path, callbacks=[Watch()], progress=None
+    )  # fmt: skip
+    assert norms and (max(norms) < 1.01e-3) is clipped
 
 
 def test_resume_trains_only_the_missing_epochs(tiny: TrainingData, tmp_path: Path) -> None:

@@ -5,9 +5,16 @@ A decoder file defines `CITATION`, `Config` (frozen dataclass, optimiser setting
     Decoder(config, n_voxels, width_D, seed)   n_voxels: int; a mapping subject -> int where per_subject is False
     targets: tuple[str, ...]                   cached CLIP arrays (names of the clip file) that training needs
     per_subject: bool                          one model a subject, or one for all
+    select_targets(config) -> tuple[str, ...]  optional static method: the targets where they depend on the settings;
+                                               'a_ITD|b_ITW' is the first of them that the clip file has
+    from_data(config, data, seed) -> Decoder   optional class method: builds from a list of TrainingData what n_voxels
+                                               and width_D do not determine; the further keywords of the constructor
+                                               stand in `sizes`, arrays (such as a choice of voxels) are buffers
+    sizes: dict[str, int | str]                optional, with from_data
     fit(data) -> dict of numbers               closed form decoders only; the row of the curve
     loss(batch, epoch) -> dict of terms        gradient decoders only; their sum is minimised, epoch counts fractions
-    decode(betas_IV, subject) -> Decoded       inference on z-scored betas, mean of repeats
+    decode(betas_IV, subject) -> Decoded       inference on z-scored betas, mean of repeats; no tokens
+    decode_tokens(betas_IV, subject)           optional: decode with `tokens`; large, so called for blocks of images
     n_parameters() -> {"trained", "deployed"}
 
 Axis letters: N trials, I images, V voxels, D embedding width, K captions, C categories, T tokens, W token width,
@@ -18,6 +25,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from functools import cached_property
@@ -43,6 +51,8 @@ class TrainingData:
     caption_K: list[str]
     is_validation_I: Tensor  # bool
     features: dict[str, Tensor] = field(default_factory=dict)  # further targets by cached name, rows are images
+    groups: dict[str, Tensor] = field(default_factory=dict)  # ROI group -> bool, members among V; stays on the CPU
+    ncsnr_V: Tensor | None = None  # signal over noise deviation, from training trials
 
     def to(self, device: str) -> TrainingData:
         """The same data on another device."""
@@ -86,8 +96,18 @@ class Decoded:
 
     embedding_ID: Tensor | None = None
     text_embedding_ID: Tensor | None = None
-    tokens_ITW: Tensor | None = None
     logits_IC: Tensor | None = None
+    tokens: dict[str, Tensor] = field(default_factory=dict)  # by the names of TOKEN_TARGETS, (I, T, W) each
+
+
+# What predicted tokens are compared with, by stream: arrays of the clip file ('|': the first that it has). A stream of
+# fewer tokens than its target is compared with the target's first ones.
+TOKEN_TARGETS = {
+    "fused": "semantic_tokens_ITD",
+    "semantic": "semantic_tokens_ITD",
+    "detail": "detail_tokens_ITD|detail_tokens_ITW",
+    "text": "text_tokens_IUD",
+}
 
 
 def names() -> list[str]:
@@ -107,10 +127,27 @@ def load_decoder(name: str) -> ModuleType:
     return importlib.import_module(f"{__name__}.{name}")
 
 
+def find_targets(module: ModuleType, config: Any) -> tuple[str, ...]:
+    """Cached CLIP arrays that training a decoder with these settings needs."""
+    select = getattr(module.Decoder, "select_targets", None)
+    targets: tuple[str, ...] = select(config) if select else module.Decoder.targets
+    return targets
+
+
+def build(module: ModuleType, config: Any, data: Sequence[TrainingData], seed: int) -> Any:
+    """An untrained decoder for these subjects. Raises ValueError if the data do not fit the settings."""
+    if hasattr(module.Decoder, "from_data"):
+        return module.Decoder.from_data(config, data, seed)
+    sizes = {d.subject: d.betas_NV.shape[1] for d in data}
+    n_voxels = sizes[data[0].subject] if module.Decoder.per_subject else sizes
+    return module.Decoder(config, n_voxels, data[0].image_embedding_ID.shape[1], seed)
+
+
 def save(folder: Path, decoder: Any, config: dict[str, Any]) -> None:
     """Write weights.safetensors and config.yaml into a folder that is not yet visible under its final name.
 
-    `config` must hold decoder (name), n_voxels, width_D, seed and config (the resolved Config as a mapping).
+    `config` must hold decoder (name), n_voxels, width_D, seed and config (the resolved Config as a mapping); the
+    `sizes` of a decoder that has them are added.
     """
     from ruamel.yaml import YAML
     from safetensors.torch import save_file
@@ -118,6 +155,8 @@ def save(folder: Path, decoder: Any, config: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: value.detach().cpu().contiguous() for name, value in decoder.state_dict().items()}
     save_file(state, folder / "weights.safetensors")
+    if hasattr(decoder, "sizes"):
+        config = {**config, "sizes": dict(decoder.sizes)}
     yaml = YAML()
     yaml.default_flow_style = False
     with (folder / "config.yaml").open("w") as file:
@@ -139,6 +178,7 @@ def load(folder: Path, device: str = "cpu") -> tuple[Any, dict[str, Any]]:
             )
     config = YAML(typ="safe").load((folder / "config.yaml").read_text())
     module = load_decoder(config["decoder"])
-    decoder = module.Decoder(module.Config(**config["config"]), config["n_voxels"], config["width_D"], config["seed"])
+    settings, sizes = module.Config(**config["config"]), config.get("sizes", {})
+    decoder = module.Decoder(settings, config["n_voxels"], config["width_D"], config["seed"], **sizes)
     decoder.load_state_dict(load_file(folder / "weights.safetensors"))
     return decoder.to(device).eval(), config

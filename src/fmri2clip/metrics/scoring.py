@@ -6,6 +6,9 @@ Offered          scored as
 embedding        retrieval of images (both directions), zero_shot, and classification through the category prompts
 text_embedding   text_given_brain and zero_shot_text; a decoder without it is searched with its embedding
 logits           classification in place of the prompts, and hamming (logits are log odds, so 0 is probability 0.5)
+tokens           retrieval with all tokens of a picture as one vector: retrieval_tokens.<stream>.image_given_brain,
+                 retrieval_detail.image_given_brain and retrieval_text_tokens.text_given_brain; the other galleries
+                 as retrieval_tokens_hard..., retrieval_tokens_all...
 
 The text of an image is the mean of its caption embeddings (`text_given_brain`) or one fixed caption of it
 (`text_given_brain_fixed`). Prompts are centred by the mean prompt of the categories that occur in the world.
@@ -25,6 +28,8 @@ from fmri2clip.metrics.statistics import Scores
 
 Floats = NDArray[np.floating]
 Bools = NDArray[np.bool_]
+# Where the scores of a stream of tokens stand, and what is searched; streams that are not named: tokens.<stream>.
+TOKEN_BRANCHES = {"detail": ("detail", "image_given_brain"), "text": ("text_tokens", "text_given_brain")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +89,18 @@ def score(prediction: Prediction, truth: Truth) -> Scores:
     return replace(
         classes, per_image=per_image | dict(classes.per_image), constants=constants | dict(classes.constants)
     )
+
+
+def score_tokens(similarity_II: Floats, galleries: Galleries, stream: str) -> dict[str, tuple[Floats, Floats]]:
+    """Retrieval by flattened tokens; similarity_II: rows predicted tokens of a stream, columns true ones."""
+    branch, direction = TOKEN_BRANCHES.get(stream, (f"tokens.{stream}", "image_given_brain"))
+    part, _, stream = branch.partition(".")
+    scores: dict[str, tuple[Floats, Floats]] = {}
+    for name, value in score_retrieval(similarity_II, galleries, direction).items():
+        gallery, rest = name.split(".", 1)
+        gallery = gallery.replace("retrieval", f"retrieval_{part}")
+        scores[".".join(filter(None, (gallery, stream, rest)))] = value
+    return scores
 
 
 def score_categories(score_IC: Floats, truth: Truth, name: str, candidate_C: Bools) -> Scores:

@@ -1,4 +1,7 @@
-"""Reads everything that a report shows. What the pipeline always writes must be there; studies and world may not."""
+"""Reads everything that a report shows.
+
+What is read of every run, clip and subject must be there; studies, world, hierarchy and counts of weights may not.
+"""
 
 from __future__ import annotations
 
@@ -37,6 +40,9 @@ class Inputs:
     world: Tree | None  # asserted figures of the simulated world
     world_pictures: Mapping[str, Path]  # those of scenes, ncsnr that exist
     studies: Mapping[str, Tree]
+    hierarchy: Mapping[str, Tree]  # clip -> RSA and CKA by block, of those that were analysed
+    hierarchy_pictures: Mapping[str, Path]
+    weights: Tree | None  # of the network at real size
     predictions_dir: Path
     models_dir: Path
     clip_dir: Path
@@ -59,6 +65,8 @@ def read_inputs(
     studies_dir: Path,
     rois_dir: Path,
     world_json: Path,
+    hierarchy_dir: Path,
+    parameters_json: Path,
     predictions_dir: Path,
     models_dir: Path,
     clip_dir: Path,
@@ -67,6 +75,7 @@ def read_inputs(
     """Read the files of all runs, clips and subjects that the parameters name; a missing one raises ValueError."""
     clips = sorted({run.clip for run in params.runs.values()})
     pictures = {name: world_json.with_name(f"{name}.png") for name in ("scenes", "ncsnr")}
+    blocks = {clip: hierarchy_dir / f"{clip}.json" for clip in params.clips}
     return Inputs(
         params=params,
         runs={name: _read_run(name, run, runs_dir / name, predictions_dir) for name, run in params.runs.items()},
@@ -75,6 +84,11 @@ def read_inputs(
         world=read_json(world_json) if world_json.is_file() else None,
         world_pictures={name: path for name, path in pictures.items() if path.is_file()},
         studies={path.stem: read_json(path) for path in sorted(studies_dir.glob("*.json"))},
+        hierarchy={clip: read_json(path) for clip, path in blocks.items() if path.is_file()},
+        hierarchy_pictures={
+            clip: path.with_suffix(".png") for clip, path in blocks.items() if path.with_suffix(".png").is_file()
+        },
+        weights=read_json(parameters_json) if parameters_json.is_file() else None,
         predictions_dir=predictions_dir,
         models_dir=models_dir,
         clip_dir=clip_dir,

@@ -25,6 +25,16 @@ HEADLINE = {  # the four numbers of overview, paired differences and studies
     "zero_shot.top1": "zero-shot category top-1",
     "classification.map": "multi-label mAP",
 }
+TOKENS = {  # metrics of decoders that predict tokens
+    "retrieval_tokens.fused.image_given_brain.top1": "fused tokens, image given brain top-1",
+    "retrieval_tokens.semantic.image_given_brain.top1": "semantic tokens, image given brain top-1",
+    "retrieval_detail.image_given_brain.top1": "detail tokens, image given brain top-1",
+    "retrieval_text_tokens.text_given_brain.top1": "text tokens, text given brain top-1",
+}
+MAPS = ("colour", "luminance", "edges", "position", "size")
+READOUTS = {f"readout.{name}": name for name in MAPS} | {
+    f"readout_detail.{name}": f"{name}, from detail tokens" for name in MAPS
+}
 OTHER = {
     "zero_shot.top1": "zero-shot top-1",
     "zero_shot.top5": "zero-shot top-5",

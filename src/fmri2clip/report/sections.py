@@ -11,7 +11,7 @@ from fmri2clip.report import differences, pictures, results, retrieved, texts, u
 from fmri2clip.report.document import Block, Bullets, Figure, Gallery, Paragraph, Row, Section, Table
 from fmri2clip.report.inputs import Inputs, RunResult
 from fmri2clip.report.labels import is_simulated, label_data, label_seeds
-from fmri2clip.report.scores import headline, lookup
+from fmri2clip.report.scores import READOUTS, TOKENS, chance, headline, lookup, read_score
 
 NO_PAIRS = "No two runs share a subject: there is nothing to compare."
 
@@ -105,7 +105,47 @@ def make_results(inputs: Inputs, n_images: int) -> Section:
         if len(inputs.references) > 1:
             blocks.append(Paragraph(f"**CLIP model `{clip}`**"))
         blocks += results.make_result_tables(inputs, clip, n_images)
+        blocks += make_tokens(inputs, clip, n_images)
     return Section("scores", "Scores", blocks)
+
+
+def make_tokens(inputs: Inputs, clip: str, n_images: int) -> list[Block]:
+    """Tables of TOKENS and READOUTS for the rows that have any of them; nothing where no run has."""
+    evaluation = inputs.params.evaluation
+    protocol = f"Protocol: {evaluation.n_way}-way, {evaluation.n_draws} fixed draws of the test images."
+    shares = "Share of the variance of a map that is predicted; 0: the mean of the training folds."
+    tables = (
+        _make_extra_table(inputs, clip, TOKENS, "Detail and semantic tokens (%)", protocol, n_images),
+        _make_extra_table(inputs, clip, READOUTS, "Read-out of the picture's look (%)", shares, n_images),
+    )
+    return [table for table in tables if table is not None]
+
+
+def _make_extra_table(
+    inputs: Inputs, clip: str, titles: Mapping[str, str], title: str, protocol: str, n_images: int
+) -> Table | None:
+    runs = [result for result in inputs.runs.values() if result.run.clip == clip]
+    metrics = [name for name in titles if any(lookup(result.metrics, name) is not None for result in runs)]
+    rows: list[Row] = []
+    for heading, trees in results.group_rows(runs, inputs.references[clip]).items():
+        kind = "result" if heading == "Decoders" else "context"
+        scores = {name: [read_score(tree, metric) for metric in metrics] for name, tree in trees.items()}
+        found = [Row((f"`{name}`", *(s or "-" for s in row)), kind) for name, row in scores.items() if any(row)]
+        rows += [Row((heading,), "heading"), *found] if found else []
+    if not metrics:
+        return None
+    if titles is TOKENS:
+        level = chance("retrieval.top1", inputs.params.evaluation, n_images, {})
+        rows.append(Row(("chance level", *[f"{level:.1f}"] * len(metrics)), "context"))
+    return Table(
+        title=title,
+        columns=("row", *(titles[name] for name in metrics)),
+        rows=tuple(rows),
+        label=(
+            f"{label_data(inputs.params)}, {n_images} test images. {protocol} Mean over subjects, in brackets the 95 %"
+            f" bootstrap interval over images. {label_seeds(inputs.params, runs)}."
+        ),
+    )
 
 
 def make_differences(inputs: Inputs, found: differences.Pairs) -> Section:

@@ -10,10 +10,10 @@ from fmri2clip import figures
 from fmri2clip.report.differences import TONES, to_score
 from fmri2clip.report.document import Block, Cell, Details, Figure, Paragraph, Row, Score, Section, Table, Verdict
 from fmri2clip.report.inputs import Inputs, Tree
-from fmri2clip.report.scores import DIRECTIONS, HEADLINE, OTHER
+from fmri2clip.report.scores import DIRECTIONS, HEADLINE, OTHER, READOUTS, TOKENS
 
 NONE = "No study has been collected yet: `make study NAME=...` runs one of `studies/` and puts its numbers here."
-PERCENT = ("retrieval", "zero_shot", "classification", "unseen", "reference")  # families of fractions
+PERCENT = ("retrieval", "zero_shot", "classification", "unseen", "reference", "readout")  # families of fractions
 COUNTS = ("n_images", "n_classes", "n_undefined", "n_held_out_images")
 FAMILIES = {"retrieval": "n-way", "retrieval_hard": "hard gallery", "retrieval_all": "whole test set"}
 N_PANELS = 3
@@ -58,7 +58,9 @@ def title_metric(metric: str, ways: object = "n") -> str:
         return (
             f"{DIRECTIONS[middle[0]]}, {FAMILIES[family].replace('n-way', f'{ways}-way')} {leaf.replace('top', 'top-')}"
         )
-    return OTHER.get(metric, f"`{metric}`")
+    if metric in READOUTS:
+        return f"read-out of {READOUTS[metric]}"
+    return {**OTHER, **TOKENS}.get(metric, f"`{metric}`")
 
 
 def label_study(study: Tree) -> str:
@@ -108,7 +110,7 @@ def _count(value: float) -> str:
 
 def scale(metric: str) -> int:
     """100 for a fraction that is printed in percent, 1 for any other number."""
-    return 100 if metric.split(".")[0] in PERCENT and metric.rsplit(".", 1)[-1] not in COUNTS else 1
+    return 100 if metric.startswith(PERCENT) and metric.rsplit(".", 1)[-1] not in COUNTS else 1
 
 
 def _make_difference_table(name: str, study: Tree, label: str) -> Table:

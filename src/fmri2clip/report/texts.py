@@ -19,8 +19,16 @@ STATUS = (
     (
         "Decoders that carry the name of a paper are re-implementations **in the style of** that paper. The `brainclip`"
         " decoder is **BrainCLIP-style**: only abstracts of Liu et al. (arXiv:2302.12971; IEEE TMI 2025) and a"
-        " repository without the decoder could be read, so layers, loss weights and optimiser are ours. No number here"
-        " reproduces a number of a paper, and none is printed beside one."
+        " repository without the decoder could be read, so layers, loss weights and optimiser are ours. No score here"
+        " reproduces a score of a paper, and none is printed beside one."
+    ),
+    (
+        "The `brainmclip` decoder is **BrainMCLIP-style**: of Xia et al. (arXiv:2510.19332) only the abstract and"
+        " third-party summaries could be read. From the abstract: functionally distinct areas are aligned with"
+        " intermediate and final CLIP layers and fused, Cross-Reconstruction, a multi-granularity loss, no VAE. From"
+        " the summaries: the ROIs, detail as the mean of CLIP layers 11 to 20, the direction of Cross-Reconstruction."
+        " Losses, widths, heads, fusion and schedule are ours. No number of the paper is reproduced; its 71.7 % fewer"
+        " parameters are quoted in the table of weights, not confirmed."
     ),
     (
         "`ridge` is the baseline that everybody knows: linear regression to the CLIP embeddings, penalty chosen by"
@@ -69,6 +77,22 @@ VERDICTS = (
 )
 
 
+TOKEN_SCORES = (
+    (
+        "**Tokens**, of decoders that predict them: retrieval with all tokens of a picture as one centred vector."
+        " `retrieval_tokens.fused` and `retrieval_tokens.semantic` search the tokens of the last CLIP block,"
+        " `retrieval_detail` the mean of intermediate blocks, `retrieval_text_tokens` the text tokens of the picture's"
+        " first caption."
+    ),
+    (
+        "**Read-out**: colour, luminance and edges of the picture on a coarse grid, position and size of its largest"
+        " object, by ridge regression cross-fitted over test images; no decoder is trained on these. `readout`: from"
+        " the fused tokens, or the embedding of a decoder without tokens; `readout_detail`: from the detail tokens."
+        " 100 % is perfect, features without information score 0 or a little less."
+    ),
+)
+
+
 def make_frame() -> list[Block]:
     """What the report is about and what it cannot say."""
     return [Bullets(STATUS)]
@@ -103,6 +127,7 @@ def make_protocols(params: Params, n_images: int, n_captions: int) -> list[Block
             " name; CLIP did."
         ),
         "**mAP, AUC**: multi-label scores, means over the defined categories.",
+        *TOKEN_SCORES,
         (
             f"**Intervals**: 95 %, bootstrap over image ids ({evaluation.n_bootstrap} resamples; percentiles, for mAP"
             " reflected at the score, as resampling lifts average precision), the same images drawn for all subjects,"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fmri2clip import store
 from fmri2clip.datasets.nsd import layout, stimuli
 from fmri2clip.params import Params
-from fmri2clip.report import data, differences, html, markdown, sections, studies, texts
+from fmri2clip.report import data, differences, hierarchy, html, markdown, parameters, sections, studies, texts
 from fmri2clip.report.document import Report, Section
 from fmri2clip.report.inputs import Inputs, read_inputs
 from fmri2clip.report.labels import is_simulated, label_data
@@ -30,6 +30,8 @@ def write_report(
     studies_dir: Path = Path("reports/studies"),
     rois_dir: Path = Path("reports/rois"),
     world_json: Path = Path("reports/world/world.json"),
+    hierarchy_dir: Path = Path("reports/hierarchy"),
+    parameters_json: Path = Path("reports/parameters.json"),
     predictions_dir: Path = Path("data/predictions"),
     models_dir: Path = Path("models"),
     clip_dir: Path = Path("data/clip"),
@@ -41,8 +43,8 @@ def write_report(
 
     stimuli_path: nsd_stimuli.hdf5 inside an NSD tree. models_dir: only the training means beside the weights are read.
     Files of a run, clip or subject that are missing raise ValueError;
-    studies, world figures and pictures of the world may be missing, and the report says so. figures_dir belongs to the
-    report: PNG files in it that are not of this report are deleted.
+    studies, world figures, pictures of the world, hierarchy analyses and counts of weights may be missing, and the
+    report says so. figures_dir belongs to the report: PNG files in it that are not of this report are deleted.
     """
     inputs = read_inputs(
         params,
@@ -51,6 +53,8 @@ def write_report(
         studies_dir=studies_dir,
         rois_dir=rois_dir,
         world_json=world_json,
+        hierarchy_dir=hierarchy_dir,
+        parameters_json=parameters_json,
         predictions_dir=predictions_dir,
         models_dir=models_dir,
         clip_dir=clip_dir,
@@ -80,6 +84,8 @@ def make_report(inputs: Inputs, figures_dir: Path) -> Report:
         sections.make_unseen(inputs),
         sections.make_curves(inputs, figures_dir),
         sections.make_pictures(inputs, make_loader(params, inputs.stimuli_path), figures_dir),
+        hierarchy.make_hierarchy(inputs),
+        parameters.make_weights(inputs),
         studies.make_studies(inputs, figures_dir),
         data.make_data(inputs),
         data.make_world(inputs),

@@ -15,26 +15,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from fmri2clip import store
 from fmri2clip.decoders import Batch, TrainingData
 from fmri2clip.params import Split
+from fmri2clip.training.cached import find_rows, select_images
 from fmri2clip.training.split import Clusters, SplitResult, derangement, make_split
 
 Array = NDArray[Any]
-
-CLIP_NAMES = (
-    "nsd_id_I",
-    "image_embedding_ID",
-    "text_embedding_KD",
-    "caption_K",
-    "caption_image_K",
-    "labels_IC",
-    "area_IC",
-    "category_C",
-    "present_C",
-)
 
 
 @dataclass(frozen=True)
@@ -46,11 +34,6 @@ class Subject:
     nsd_id_I: Array  # all training images of the subject, the axis of `split`
     inputs: dict[str, Array]  # ijk_V3, voxel_rows_V, session_mean_SV, session_std_SV
     unseen: list[str]  # names of the unseen categories
-
-
-def read_clip(path: Path, targets: Sequence[str] = ()) -> store.Arrays:
-    """Pooled embeddings, captions and labels of the training images, and any further cached arrays in `targets`."""
-    return store.read(path, "clip", sorted({*CLIP_NAMES, *targets}))
 
 
 def load_subject(
@@ -69,9 +52,9 @@ def load_subject(
     Raises ValueError if files disagree or a value is not finite.
     """
     betas = store.read(rois_train, "betas", ["betas_NV", "nsd_id_N"])
-    inputs = _select_voxels(voxels, group, betas["betas_NV"].shape[1])
+    inputs, groups, ncsnr_V = _select_voxels(voxels, group, betas["betas_NV"].shape[1])
     nsd_id_I = np.unique(betas["nsd_id_N"])
-    rows_I = _rows(clip["nsd_id_I"], nsd_id_I, subject)
+    rows_I = find_rows(clip["nsd_id_I"], nsd_id_I, subject)
     visible_IC = clip["labels_IC"][rows_I] | (clip["area_IC"][rows_I] > 0)
     embedding_ID = clip["image_embedding_ID"][rows_I]
     result = make_split(nsd_id_I, visible_IC, embedding_ID, clip["present_C"], split, clusters)
@@ -90,38 +73,29 @@ def load_subject(
         image_N=torch.from_numpy(new_row_I[image_N[keep_N]]),
         nsd_id_I=torch.from_numpy(nsd_id_I[kept_I].astype(np.int64)),
         is_validation_I=torch.from_numpy(result.validation_I[kept_I]),
-        **_clip_part(clip, rows_I[kept_I], targets),
+        groups={name: torch.from_numpy(member_V) for name, member_V in groups.items()},
+        ncsnr_V=torch.from_numpy(ncsnr_V),
+        **select_images(clip, rows_I[kept_I], targets),
     )
     unseen = [str(clip["category_C"][c]) for c in result.unseen_C]
     return Subject(data, result, nsd_id_I, inputs, unseen)
 
 
-def _select_voxels(path: Path, group: str, n_columns: int) -> dict[str, Array]:
-    """Columns of the ROI group, with coordinates and session statistics of just these voxels."""
-    voxels = store.read(path, "voxels", ["ijk_V3", "roi_VG", "roi_names_G", "mean_SV", "std_SV"])
-    groups = [name for name in voxels["roi_names_G"] if name.startswith("group/")]
-    if f"group/{group}" not in groups:
-        raise ValueError(f"{path} has no voxel group {group!r}; it has {', '.join(name[6:] for name in groups)}")
+def _select_voxels(path: Path, group: str, n_columns: int) -> tuple[dict[str, Array], dict[str, Array], Array]:
+    """Columns of the ROI group with coordinates and session statistics; members of every group and ncsnr among them."""
+    voxels = store.read(path, "voxels", ["ijk_V3", "roi_VG", "roi_names_G", "mean_SV", "std_SV", "ncsnr_train_V"])
+    groups = {name[6:]: k for k, name in enumerate(voxels["roi_names_G"]) if name.startswith("group/")}
+    if group not in groups:
+        raise ValueError(f"{path} has no voxel group {group!r}; it has {', '.join(groups)}")
     if len(voxels["ijk_V3"]) != n_columns:
         raise ValueError(f"{path} lists {len(voxels['ijk_V3'])} voxels, the betas have {n_columns}; extract both again")
-    rows_V = np.flatnonzero(voxels["roi_VG"][:, list(voxels["roi_names_G"]).index(f"group/{group}")])
+    rows_V = np.flatnonzero(voxels["roi_VG"][:, groups[group]])
     if not len(rows_V):
         raise ValueError(f"{path}: voxel group {group!r} is empty; choose another for runs.<run>.voxels")
     statistics = {f"session_{name}_SV": voxels[f"{name}_SV"][:, rows_V] for name in ("mean", "std")}
-    return {"ijk_V3": voxels["ijk_V3"][rows_V], "voxel_rows_V": rows_V, **statistics}
-
-
-def _rows(cached_I: Array, wanted_I: Array, subject: str) -> Array:
-    """Row of each wanted id in the CLIP cache."""
-    order = np.argsort(cached_I)
-    rows_I = order[np.searchsorted(cached_I, wanted_I, sorter=order).clip(max=len(order) - 1)]
-    missing = wanted_I[cached_I[rows_I] != wanted_I]
-    if len(missing):
-        raise ValueError(
-            f"the CLIP cache lacks {len(missing)} images that {subject} saw (first nsd_id {missing[0]}); "
-            "run cache_clip again"
-        )
-    return rows_I
+    inputs = {"ijk_V3": voxels["ijk_V3"][rows_V], "voxel_rows_V": rows_V, **statistics}
+    members_V = {name: voxels["roi_VG"][rows_V, k] for name, k in groups.items()}
+    return inputs, members_V, voxels["ncsnr_train_V"][rows_V]
 
 
 def _permuted(train_I: Array, seed: int) -> Array:
@@ -130,32 +104,6 @@ def _permuted(train_I: Array, seed: int) -> Array:
     train = np.flatnonzero(train_I)
     rows[train] = train[derangement(len(train), seed)]
     return rows
-
-
-def _clip_part(clip: store.Arrays, rows_I: Array, targets: Sequence[str]) -> dict[str, Any]:
-    """Embeddings and captions of the images at these rows of the cache."""
-    new_row = np.full(len(clip["nsd_id_I"]), -1)
-    new_row[rows_I] = np.arange(len(rows_I))
-    caption_image_K = new_row[clip["caption_image_K"]]
-    keep_K = caption_image_K >= 0
-    without = np.setdiff1d(np.arange(len(rows_I)), caption_image_K)
-    if len(without):
-        nsd_id = clip["nsd_id_I"][rows_I[without[0]]]
-        raise ValueError(
-            f"{len(without)} training images have no caption (first nsd_id {nsd_id}); run cache_clip again"
-        )
-    return {
-        "image_embedding_ID": _unit(clip["image_embedding_ID"][rows_I]),
-        "text_embedding_KD": _unit(clip["text_embedding_KD"][keep_K]),
-        "caption_image_K": torch.from_numpy(caption_image_K[keep_K].astype(np.int64)),
-        "caption_K": [str(text) for text in clip["caption_K"][keep_K]],
-        "features": {name: torch.from_numpy(clip[name][rows_I]) for name in targets if name not in CLIP_NAMES[1:3]},
-    }
-
-
-def _unit(embedding: Array) -> Tensor:
-    """float32 with norm 1 again: float16 on disk has rounded it."""
-    return torch.nn.functional.normalize(torch.from_numpy(embedding.astype(np.float32)), dim=1)
 
 
 def text_ids(captions: Sequence[str]) -> Array:

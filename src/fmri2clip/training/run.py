@@ -28,9 +28,10 @@ from safetensors.numpy import save_file
 from fmri2clip import decoders, resume, store
 from fmri2clip.decoders import TrainingData
 from fmri2clip.params import Params, decoder_config, run_split
-from fmri2clip.training.data import Subject, load_subject, read_clip
+from fmri2clip.training.cached import read_clip
+from fmri2clip.training.data import Subject, load_subject
 from fmri2clip.training.split import fit_clusters
-from fmri2clip.training.validation import training_means, validation_scores
+from fmri2clip.training.validation import token_means, training_means, validation_scores
 
 # (folder of the model, curve.csv, seconds by name): called once a model when the run is complete, for tracking.
 Log = Callable[[Path, Path, Mapping[str, float]], Any]
@@ -66,7 +67,7 @@ def train_run(
         | {s: {kind: _sha256(path) for kind, path in paths.items()} for s, paths in files.items()},
     }
     work = resume.resume_dir(f"train/{run_name}", described, params.compute, _code(run.decoder), root=resume_root)
-    targets, per_subject = module.Decoder.targets, module.Decoder.per_subject
+    targets, per_subject = decoders.find_targets(module, config), module.Decoder.per_subject
     clip = read_clip(clip_train_path, targets)
     clusters = fit_clusters(clip["image_embedding_ID"], split) if split.holdout_clusters else None
     seconds: dict[str, dict[str, float]] = {}
@@ -92,7 +93,8 @@ def _code(decoder: str) -> str:
     """Digest of the code that decides what a training results in."""
     return resume.code_digest(
         *(f"decoders/{name}.py" for name in ("__init__", decoder)),
-        *(f"training/{name}.py" for name in ("data", "run", "split", "trainer", "validation")),
+        *(f"training/{name}.py" for name in ("cached", "data", "routing", "run", "split", "trainer", "validation")),
+        *("losses.py", "networks.py"),
     )
 
 
@@ -104,7 +106,7 @@ def _train_model(
     sizes = {d.subject: d.betas_NV.shape[1] for d in data}
     n_voxels = sizes[data[0].subject] if module.Decoder.per_subject else sizes
     width_D = data[0].image_embedding_ID.shape[1]
-    decoder = module.Decoder(config, n_voxels, width_D, described["seed"])
+    decoder = decoders.build(module, config, data, described["seed"])
     rows = fit_decoder(decoder, data, config, described["seed"], device, work / f"checkpoint_{name}", name)
     described = described | {
         "n_voxels": n_voxels,
@@ -117,7 +119,8 @@ def _train_model(
     shutil.rmtree(folder, ignore_errors=True)
     decoders.save(folder / name, decoder, described)
     for subject in subjects:
-        _save_subject(folder / subject.data.subject, subject, training_means(decoder, subject.data))
+        means = training_means(decoder, subject.data) | token_means(decoder, subject.data)
+        _save_subject(folder / subject.data.subject, subject, means)
     (folder / "curve.json").write_text(json.dumps(rows))
     (work / "finished").mkdir(exist_ok=True)
     os.replace(folder, work / "finished" / name)

@@ -13,6 +13,7 @@ without a new best; the weights of the best epoch are restored.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
 import warnings
@@ -36,7 +37,11 @@ CHECKPOINT_EVERY_S = 10.0  # shorter epochs share a checkpoint: writing one cost
 
 
 class Config(Protocol):
-    """The settings that every gradient decoder's Config has."""
+    """The settings that every gradient decoder's Config has.
+
+    Two more are optional: warmup_epochs (the learning rate rises linearly over so many epochs before the cosine) and
+    gradient_clip (largest norm of the gradient), 0 for neither.
+    """
 
     lr: float
     weight_decay: float
@@ -73,7 +78,8 @@ def fit(
     resume_dir.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings(), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         warnings.filterwarnings("ignore", module="lightning")
-        trainer = _quiet_trainer(config.max_epochs, device, resume_dir, [border, *callbacks])
+        clip = getattr(config, "gradient_clip", 0.0)
+        trainer = _quiet_trainer(config.max_epochs, device, resume_dir, [border, *callbacks], clip)
         checkpoint = border.path if border.path.is_file() else None
         trainer.fit(module, train_dataloaders=batches, ckpt_path=checkpoint, weights_only=True)
     assert border.best_state is not None
@@ -82,7 +88,9 @@ def fit(
     return border.rows
 
 
-def _quiet_trainer(max_epochs: int, device: str, folder: Path, callbacks: list[pl.Callback]) -> pl.Trainer:
+def _quiet_trainer(
+    max_epochs: int, device: str, folder: Path, callbacks: list[pl.Callback], gradient_clip: float
+) -> pl.Trainer:
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     return pl.Trainer(
@@ -91,6 +99,7 @@ def _quiet_trainer(max_epochs: int, device: str, folder: Path, callbacks: list[p
         devices=1,
         precision="bf16-mixed" if device == "cuda" else "32-true",
         deterministic=True,
+        gradient_clip_val=gradient_clip or None,
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,
@@ -131,8 +140,21 @@ class _Module(pl.LightningModule):
             {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
         ]
         optimizer = torch.optim.AdamW(groups, lr=self.config.lr, fused=True)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.config.max_epochs * self.n_steps)
+        schedule = self._schedule(optimizer)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _schedule(self, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
+        n_all = self.config.max_epochs * self.n_steps
+        n_rise = getattr(self.config, "warmup_epochs", 0.0) * self.n_steps
+        if not n_rise:
+            return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_all)
+        n_rise = min(n_rise, n_all / 2)
+
+        def factor(step: int) -> float:
+            fall = (step - n_rise) / (n_all - n_rise)
+            return (step + 1) / (n_rise + 1) if step < n_rise else (1 + math.cos(math.pi * min(fall, 1.0))) / 2
+
+        return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 
 
 class _EpochBorder(pl.Callback):

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from fmri2clip.decoders import TrainingData
+from fmri2clip.decoders import TOKEN_TARGETS, TrainingData
 
 CENTRE_IMAGES = 512
+BLOCK = 64  # images whose tokens are in memory at a time
 
 
 def training_means(decoder: Any, data: TrainingData, n_decoded: int | None = None) -> dict[str, Tensor]:
@@ -37,6 +38,33 @@ def training_means(decoder: Any, data: TrainingData, n_decoded: int | None = Non
     if decoded.text_embedding_ID is not None:
         means["mean_predicted_text_D"] = decoded.text_embedding_ID.mean(0)
     return means
+
+
+def token_means(decoder: Any, data: TrainingData) -> dict[str, Tensor]:
+    """Means over the training images, each (T, W), that centre the cosine of flattened tokens, for every stream.
+
+    mean_tokens_<stream>_TW of the targets and mean_predicted_tokens_<stream>_TW of the predictions; empty for a decoder
+    without tokens. Tokens are predicted for BLOCK images at a time and only summed up.
+    """
+    if not hasattr(decoder, "decode_tokens"):
+        return {}
+    rows = (~data.is_validation_I).nonzero()[:, 0]
+    sums: dict[str, Tensor] = {}
+    for block in rows.split(BLOCK):
+        tokens = decoder.decode_tokens(data.mean_betas_IV[block], data.subject).tokens
+        for stream, predicted_ITW in tokens.items():
+            true_ITW = _target(data, stream)[block, : predicted_ITW.shape[1]]
+            if true_ITW.shape != predicted_ITW.shape:
+                continue  # a stream that was trained on tokens of another width cannot be compared
+            for name, value_ITW in (("tokens", true_ITW), ("predicted_tokens", predicted_ITW)):
+                key = f"mean_{name}_{stream}_TW"
+                sums[key] = sums.get(key, 0) + value_ITW.double().sum(0)
+    return {name: (total / len(rows)).float() for name, total in sums.items()}
+
+
+def _target(data: TrainingData, stream: str) -> Tensor:
+    """Cached tokens that a stream is compared with."""
+    return next(data.features[name] for name in TOKEN_TARGETS[stream].split("|") if name in data.features)
 
 
 def validation_scores(decoder: Any, data: TrainingData) -> dict[str, float]:
