@@ -154,5 +154,5 @@ def _describe_parity(tuning_trials: int) -> str:
     return (
         f"**Parity**: for each decoder {tuning_trials} settings were compared on validation data of the development"
         " world before the parameters were fixed (the penalties of ridge in each training, the trials of"
-        " `benchmarks/tune.json` for the others). No test image took part."
+        " `benchmarks/tune_<decoder>.json` for the others). No test image took part."
     )
