@@ -13,6 +13,7 @@ import pytest
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pipeline")]
 STAGES = ["check_params", "check_data", "extract_rois@subj01", "train@ridge", "train@brainclip", "report"]
+RUNS = ("brainclip", "brainmclip", "ridge")  # of the preset smoke
 MISTAKES = [
     ("  threads: 2", "  thraeds: 2", "compute.thraeds is not a field of Compute (did you mean threads?)"),
     ("    voxels: high", "    voxels: hihg", "runs.brainclip.voxels: 'hihg' is not known"),
@@ -72,7 +73,7 @@ def test_every_stage_runs(clone: Path, first: subprocess.CompletedProcess[str]) 
 
 
 def test_outputs_are_there_and_complete(clone: Path, first: subprocess.CompletedProcess[str]) -> None:
-    for run in ("ridge", "brainclip"):
+    for run in RUNS:
         metrics = json.loads((clone / "reports" / "runs" / run / "metrics.json").read_text())
         assert 0 <= metrics["retrieval"]["image_given_brain"]["top1"] <= 1
         assert set(metrics["subjects"]) == {"subj01", "subj02"}
@@ -96,7 +97,7 @@ def test_every_model_is_in_mlflow(clone: Path, first: subprocess.CompletedProces
         "print(sorted(r.data.tags['run'] + '/' + r.data.tags['subject'] for r in c.search_runs(e)))"
     )
     listed = call(clone, sys.executable, "-c", script)
-    expected = [f"{run}/{subject}" for run in ("brainclip", "ridge") for subject in ("subj01", "subj02")]
+    expected = [f"{run}/{subject}" for run in RUNS for subject in ("subj01", "subj02")]
     assert listed.stdout.strip() == str(expected), listed.stderr[-2000:]
 
 
