@@ -118,7 +118,7 @@ def _make_difference_table(name: str, study: Tree, label: str) -> Table:
     rows = []
     for comparison in study["comparisons"]:
         sides = [f"{comparison[f'run_{side}']} in {', '.join(comparison[side])}" for side in ("a", "b")]
-        cells = [_difference_cell(comparison["metrics"].get(metric)) for metric in metrics]
+        cells = [difference_cell(comparison["metrics"].get(metric)) for metric in metrics]
         rows.append(Row((comparison["title"], " \N{MINUS SIGN} ".join(sides), *cells)))
     n_tests = sum(len(comparison["metrics"]) for comparison in study["comparisons"])
     resampled = "the same images" if study["same_pictures"] else "images of each world on its own"
@@ -136,7 +136,8 @@ def _make_difference_table(name: str, study: Tree, label: str) -> Table:
     )
 
 
-def _difference_cell(found: Tree | None) -> Cell:
+def difference_cell(found: Tree | None) -> Cell:
+    """A paired difference with its interval, verdict and count of subjects."""
     if found is None:
         return "-"
     score = to_score(*(found.get(key, math.nan) for key in ("value", "low", "high")))

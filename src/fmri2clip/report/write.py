@@ -13,7 +13,18 @@ from numpy.typing import NDArray
 from fmri2clip import store
 from fmri2clip.datasets.nsd import layout, stimuli
 from fmri2clip.params import Params
-from fmri2clip.report import data, differences, hierarchy, html, markdown, parameters, sections, studies, texts
+from fmri2clip.report import (
+    ablations,
+    data,
+    differences,
+    hierarchy,
+    html,
+    markdown,
+    parameters,
+    sections,
+    studies,
+    texts,
+)
 from fmri2clip.report.document import Report, Section
 from fmri2clip.report.inputs import Inputs, read_inputs
 from fmri2clip.report.labels import is_simulated, label_data
@@ -86,6 +97,7 @@ def make_report(inputs: Inputs, figures_dir: Path) -> Report:
         sections.make_pictures(inputs, make_loader(params, inputs.stimuli_path), figures_dir),
         hierarchy.make_hierarchy(inputs),
         parameters.make_weights(inputs),
+        ablations.make_ablations(inputs),
         studies.make_studies(inputs, figures_dir),
         data.make_data(inputs),
         data.make_world(inputs),
