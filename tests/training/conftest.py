@@ -11,7 +11,9 @@ from fmri2clip.decoders import TrainingData
 def tiny() -> TrainingData:
     """60 images (12 for validation), three trials and two captions each; 30 voxels mix an 8-dimensional CLIP.
 
-    5 image tokens (class token first) and 4 text tokens; early voxels 0 to 13, category voxels 12 to 24.
+    5 image tokens (class token first) and 4 text tokens; early voxels 0 to 13, category voxels 12 to 24. Labels: three
+    categories that the picture's code decides, one that no picture shows. ROIs: V1 of 8 voxels, V2 of 6, faces of 13,
+    bodies without any; three voxels are in none.
     """
     generator = torch.Generator().manual_seed(0)
 
@@ -42,5 +44,10 @@ def tiny() -> TrainingData:
     data.features |= {name: value.half() for name, value in named.items()}
     voxel = torch.arange(30)
     data.groups |= {"low": voxel < 14, "high": (voxel >= 12) & (voxel < 25), "all": voxel >= 0}
+    rois = {"V1v": voxel < 5, "V1d": (voxel >= 5) & (voxel < 8), "V2v": (voxel >= 8) & (voxel < 14)}
+    data.rois |= {f"prf-visualrois/{name}": member for name, member in rois.items()}
+    data.rois |= {"floc-faces": (voxel >= 14) & (voxel < 27), "floc-bodies": voxel < 0}
+    data.labels_IC = torch.cat([code_ID[:, :3] > 0.5, torch.zeros(n_images, 1, dtype=torch.bool)], 1)
+    data.features |= {"low_mean_IW": draw(n_images, 6).half(), "low_cls_IW": draw(n_images, 6).half()}
     data.ncsnr_V = torch.rand(30, generator=generator)
     return data
