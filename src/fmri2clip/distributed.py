@@ -10,6 +10,7 @@ Dropout draws other numbers in each process. Batch norm would see a share only: 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -39,16 +40,34 @@ class Shares:
         """Outputs for this process' rows of all parts, one part after the other -> those for all rows, in order."""
         if self.n_ranks == 1:
             return x
-        from torch.distributed.nn.functional import all_gather
-
         starts = [sum(self.sizes[:part]) for part in range(len(self.sizes))]
         order = [start + self._rows(p, rank) for rank in range(self.n_ranks) for p, start in enumerate(starts)]
         place = torch.empty(sum(self.sizes), dtype=torch.int64)
         rows = torch.cat(order)
         place[rows] = torch.arange(len(rows))
-        return torch.cat(all_gather(x.contiguous()))[place.to(x.device)]
+        return all_gather(x)[place.to(x.device)]
 
     def _rows(self, part: int, rank: int) -> Tensor:
         n = self.sizes[part]
         share = -(-n // self.n_ranks)
         return (torch.arange(share) + rank * share).clamp(max=n - 1)
+
+
+def all_gather(x: Tensor) -> Tensor:
+    """Rows of all processes in order of their ranks; the gradient of a process' rows is the sum over processes."""
+    gathered: Tensor = _AllGather.apply(x)
+    return gathered
+
+
+class _AllGather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        parts = [torch.empty_like(x) for _ in range(world_size())]
+        dist.all_gather(parts, x.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        total = gradient.contiguous().clone()
+        dist.all_reduce(total)
+        return total.chunk(world_size())[dist.get_rank()]
