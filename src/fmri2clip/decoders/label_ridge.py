@@ -131,5 +131,5 @@ def scale(score_IC: Tensor, labels_IC: Tensor) -> Tensor:
     score, label = score_IC.flatten().cpu().numpy(), labels_IC.flatten().cpu().numpy() > 0
     if label.all() or not label.any():
         return torch.tensor([1.0, 0.0])
-    fitted = LogisticRegression(C=float("inf"), max_iter=1000).fit(score[:, None], label)
+    fitted = LogisticRegression(C=float("inf"), tol=1e-8, max_iter=1000).fit(score[:, None], label)
     return torch.tensor([float(fitted.coef_[0, 0]), float(fitted.intercept_[0])])
