@@ -155,6 +155,39 @@ def test_only_what_is_offered_is_scored(world: World, monkeypatch: pytest.Monkey
     assert "embedding_ID" not in stored and stored["class_score_IC"].shape == (N_TEST, N_CATEGORIES)
 
 
+class WithFacts(LogitsOnly):
+    """One that also states numbers about itself, by subject."""
+
+    def facts(self, subject: str) -> dict[str, float]:
+        return {"input_map.explained_variance": {"subj01": 0.25}.get(subject, 0.75), "parameters.per_subject": 7.0}
+
+
+def test_what_a_decoder_states_stands_in_the_tree(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoders, "load", lambda folder: (WithFacts(), {}))
+    tree = run(world)
+    assert tree["subjects"]["subj01"]["input_map"] == {"explained_variance": 0.25}
+    assert tree["input_map"]["explained_variance"] == 0.5 and tree["parameters"]["per_subject"] == 7
+    assert tree["parameters"]["trained"] == 1 and "explained_variance_ci95_low" not in tree["input_map"]
+
+
+def test_a_class_without_positives_changes_no_mean(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is said of a category that no test image shows, mAP, AUC and Hamming stay as they are."""
+    trees = []
+    unseen_C = ~store.read(world.clip_test, "clip", ["labels_IC"])["labels_IC"].any(0)
+    for shift in (0.0, 50.0):
+
+        class Shifted(LogitsOnly):
+            def decode(self, betas_IV: torch.Tensor, subject: str, shift: float = shift) -> Decoded:
+                logits_IC = super().decode(betas_IV, subject).logits_IC
+                assert logits_IC is not None
+                logits_IC[:, unseen_C] += shift
+                return Decoded(logits_IC=logits_IC)
+
+        monkeypatch.setattr(decoders, "load", lambda folder, made=Shifted: (made(), {}))
+        trees.append(run(world))
+    assert unseen_C.any() and trees[0]["classification"] == trees[1]["classification"]
+
+
 SHAPES = {"semantic_tokens_ITD": (5, 12), "detail_tokens_ITW": (5, 7), "text_tokens_IUD": (3, 12)}
 STREAMS = {"fused": (5, 12), "semantic": (5, 12), "detail": (1, 7), "text": (3, 12)}  # detail: its class token only
 

@@ -127,6 +127,18 @@ def test_ranges(content: dict[str, Any], section: str, key: str, value: Any, mes
         ("runs.ridge.split", {"n_imgs": 3}, "runs.ridge.split.n_imgs is not a field of Split (did you mean n_images?)"),
         ("decoders.brainclip.lrr", 1.0, "decoders.brainclip.lrr is not a field of brainclip.Config (did you mean lr?)"),
         ("evaluation.prompt", 2, "evaluation.prompt is 2, expected 0 to 1"),
+        (
+            "clips.mini.low_level",
+            False,
+            "runs.clip_mused is guided by low-level features that clip mini does not cache",
+        ),
+        (
+            "runs.clip_mused.overrides",
+            {"low_pool": "flatten"},
+            "has low_pool flatten, which needs block 1 in clips.mini",
+        ),
+        ("runs.clip_mused.overrides", {"new_subject": "subj08"}, "new_subject: 'subj08' is not among the subjects of"),
+        ("runs.clip_mused.overrides", {"areas": "V1,,V2"}, "runs.clip_mused.overrides.areas is 'V1,,V2', expected"),
     ],
 )
 def test_references_between_sections(content: dict[str, Any], path: str, value: Any, message: str) -> None:

@@ -112,7 +112,7 @@ def evaluate_subject(
     )
     unseen = find_unseen(model, clip, betas.nsd_id_I)
     decoded = decode(model, subject, betas.mean_IV)
-    scores = [_score_all(model, decoded, truth, unseen, "", "unseen"), _count_parameters(model, betas)]
+    scores = [_score_all(model, decoded, truth, unseen, "", "unseen"), _count_parameters(model, subject, betas)]
     scores.append(score_all_tokens(model, subject, betas.mean_IV, clip, truth))
     if look is not None:
         tokens = read_streams(model, subject, betas.mean_IV, tuple(STREAMS))
@@ -141,10 +141,12 @@ def _score_all(
     return merge(parts)
 
 
-def _count_parameters(model: Model, betas: TestBetas) -> Scores:
-    """parameters.trained and parameters.deployed of the model that serves this subject."""
-    counts = {f"parameters.{name}": float(n) for name, n in model.decoder.n_parameters().items()}
-    return Scores(nsd_id_I=betas.nsd_id_I, constants=counts)
+def _count_parameters(model: Model, subject: str, betas: TestBetas) -> Scores:
+    """parameters.trained and parameters.deployed of the model that serves this subject, and what else it states."""
+    constants = {f"parameters.{name}": float(n) for name, n in model.decoder.n_parameters().items()}
+    if hasattr(model.decoder, "facts"):
+        constants |= model.decoder.facts(subject)
+    return Scores(nsd_id_I=betas.nsd_id_I, constants=constants)
 
 
 def load_model(folder: Path, subject: str) -> Model:

@@ -97,6 +97,7 @@ class Clip:
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     prompts: tuple[str, ...] = ("a photo of a {category}",)
     blocks: tuple[int, ...] = ()  # 1-based blocks whose tokens are cached
+    low_level: bool = False  # cache block 1, pooled, as the low-level features of clip_mused
     tokens: bool = False  # cache semantic, detail and text tokens
     detail_layers: tuple[int, ...] = ()  # 1-based blocks behind the detail tokens
     aggregation: Literal["mean_then_project", "project_then_mean", "raw"] = "mean_then_project"
@@ -122,10 +123,11 @@ class Split:
     holdout_clusters: int = 0  # k of k-means, 0: off
     holdout_fraction: float = 0.2  # of the clusters
     n_images: int = 0  # 0: all
+    n_sessions: int = 0  # 0: all; k: only trials of the subject's first k sessions
     permute: bool = False  # null: pair the brains of training images with other training images
 
     def __post_init__(self) -> None:
-        at_least(self, 0, "seed", "unseen_folds", "unseen_fold", "holdout_clusters", "n_images")
+        at_least(self, 0, "seed", "unseen_folds", "unseen_fold", "holdout_clusters", "n_images", "n_sessions")
         at_least(self, 1, "n_validation")
         fraction(self, "holdout_fraction")
         if self.unseen_folds and self.unseen_fold >= self.unseen_folds:

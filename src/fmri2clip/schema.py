@@ -67,6 +67,8 @@ KINDS: dict[str, dict[str, Field]] = {
         "prompt_P": Field("str", "template"),
         "prompt_embedding_PCD": Field("float16", "unit norm"),
         "block_*_ITW": Field("float16", "activation", False),
+        "low_cls_IW": Field("float16", "activation of block 1, class token", False),
+        "low_mean_IW": Field("float16", "activation of block 1, mean over patches", False),
         "semantic_tokens_ITD": Field("float16", "CLIP space, class token has norm 1", False),
         "detail_tokens_ITD": Field("float16", "CLIP space, class token has norm 1", False),
         "detail_tokens_ITW": Field("float16", "activation, class token has norm 1", False),

@@ -61,8 +61,24 @@ def _validate_run(params: Params, name: str, where: str) -> None:
     config = decoder_config(params, name, module.Config, where)
     for group in config.rois() if hasattr(config, "rois") else ():
         check_known(group, params.rois, where, f"{key}: detail_rois or semantic_rois", "a key of rois")
-    if any("_tokens_" in target for target in decoders.find_targets(module, config)):
+    targets = decoders.find_targets(module, config)
+    if any("_tokens_" in target for target in targets):
         _check_tokens(params, run, where, key)
+    _check_low_level(params, run, targets, where, key)
+    if getattr(config, "new_subject", ""):
+        check_known(config.new_subject, run.subjects, where, f"{key}: new_subject", "among the subjects of the run")
+
+
+def _check_low_level(params: Params, run: Run, targets: tuple[str, ...], where: str, key: str) -> None:
+    """Low-level features of a decoder must be in the cache of its clip."""
+    clip = params.clips[run.clip]
+    if any(target.startswith("low_") for target in targets) and not clip.low_level:
+        raise ValueError(
+            f"{where}: {key} is guided by low-level features that clip {run.clip} does not cache; set "
+            f"clips.{run.clip}.low_level to true, or w_low to 0"
+        )
+    if "block_1_ITW" in targets and 1 not in clip.blocks:
+        raise ValueError(f"{where}: {key} has low_pool flatten, which needs block 1 in clips.{run.clip}.blocks; add it")
 
 
 def _check_prompt(params: Params, run: Run, where: str) -> None:

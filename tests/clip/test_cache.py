@@ -112,6 +112,17 @@ def test_features_equal_a_direct_open_clip_call(tree: Path, clip: params.Clip, t
     np.testing.assert_allclose(train["block_1_ITW"], direct, atol=5e-3)
 
 
+def test_low_level_features_are_block_one_pooled(tree: Path, clip: params.Clip, tmp_path: Path) -> None:
+    """Nothing else is added, and nothing else changes; tokens of the block itself are not needed for it."""
+    plain = store.read(run(tree, clip, tmp_path / "plain")[0], "clip")
+    train = store.read(run(tree, replace(clip, low_level=True, blocks=()), tmp_path)[0], "clip")
+    block_ITW = plain["block_1_ITW"].astype(np.float32)
+    np.testing.assert_allclose(train["low_cls_IW"], block_ITW[:, 0], atol=5e-3)
+    np.testing.assert_allclose(train["low_mean_IW"], block_ITW[:, 1:].mean(axis=1), atol=5e-3)
+    assert set(train) ^ set(plain) == {"low_cls_IW", "low_mean_IW", "block_1_ITW", "block_2_ITW"}
+    assert all(np.array_equal(train[name], plain[name]) for name in set(train) & set(plain))
+
+
 @pytest.mark.parametrize("how", ["mean_then_project", "project_then_mean", "raw"])
 def test_token_targets_and_nothing_else_are_added(tree: Path, clip: params.Clip, tmp_path: Path, how: Any) -> None:
     """The file grows by the aggregates alone; the class token and the pooled text token have norm 1."""

@@ -1,46 +1,12 @@
 from __future__ import annotations
 
 import pytest
-import torch
-from torch.nn.functional import normalize
 
 from fmri2clip.decoders import TrainingData
+from tests.tiny_subject import make_tiny
 
 
 @pytest.fixture
 def tiny() -> TrainingData:
-    """60 images (12 for validation), three trials and two captions each; 30 voxels mix an 8-dimensional CLIP.
-
-    5 image tokens (class token first) and 4 text tokens; early voxels 0 to 13, category voxels 12 to 24.
-    """
-    generator = torch.Generator().manual_seed(0)
-
-    def draw(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape, generator=generator)
-
-    n_images, width = 60, 8
-    image_N, caption_image_K = torch.arange(n_images).repeat(3), torch.arange(n_images).repeat_interleave(2)
-    code_ID, offset_D = draw(n_images, width), draw(width)
-    is_validation_I = torch.zeros(n_images, dtype=torch.bool)
-    is_validation_I[torch.randperm(n_images, generator=generator)[:12]] = True
-    data = TrainingData(
-        subject="subj01",
-        betas_NV=(code_ID @ draw(width, 30) / 3)[image_N] + 0.7 * draw(3 * n_images, 30),
-        image_N=image_N,
-        nsd_id_I=torch.arange(n_images) * 7,
-        image_embedding_ID=normalize(code_ID + offset_D, dim=1),
-        text_embedding_KD=normalize(code_ID[caption_image_K] + 0.3 * draw(2 * n_images, width) - offset_D, dim=1),
-        caption_image_K=caption_image_K,
-        caption_K=[f"scene {k // 5}" for k in range(2 * n_images)],
-        is_validation_I=is_validation_I,
-    )
-    semantic_ITD = torch.cat([data.image_embedding_ID[:, None], code_ID[:, None] + draw(n_images, 4, width)], 1)
-    detail_ITD = normalize(code_ID.flip(1)[:, None] + draw(n_images, 5, width), dim=2)
-    text_IUD = draw(n_images, 4, width)
-    text_IUD[:, 0] = 2.0
-    named = {"semantic_tokens_ITD": semantic_ITD, "detail_tokens_ITD": detail_ITD, "text_tokens_IUD": text_IUD}
-    data.features |= {name: value.half() for name, value in named.items()}
-    voxel = torch.arange(30)
-    data.groups |= {"low": voxel < 14, "high": (voxel >= 12) & (voxel < 25), "all": voxel >= 0}
-    data.ncsnr_V = torch.rand(30, generator=generator)
-    return data
+    """One subject; see make_tiny."""
+    return make_tiny()

@@ -74,6 +74,44 @@ def load(files: dict[str, Path], split: Split = SPLIT, group: str = "low", targe
     return load_subject("subj01", files["betas"], files["voxels"], clip, group, split, targets=targets)
 
 
+def test_labels_and_rois_come_with_the_data(files: dict[str, Path]) -> None:
+    data, clip = load(files, group="high").data, store.read(files["clip"], "clip")
+    rows_I = [clip["nsd_id_I"].tolist().index(i) for i in data.nsd_id_I.tolist()]
+    assert data.labels_IC is not None and np.array_equal(data.labels_IC.numpy(), clip["labels_IC"][rows_I])
+    assert set(data.rois) == {"floc-faces"} and set(data.groups) == {"low", "none", "high"}
+    assert data.rois["floc-faces"].tolist() == [v % 2 == 0 for v in range(6, N_VOXELS)]
+
+
+def write_sessions(files: dict[str, Path]) -> tuple[np.ndarray, np.ndarray]:
+    """The same trials over four sessions; ids and sessions of the trials."""
+    betas = dict(store.read(files["betas"], "betas"))
+    betas["session_N"] = 1 + np.arange(len(betas["nsd_id_N"])) * 4 // len(betas["nsd_id_N"])
+    store.write(files["betas"], "betas", betas)
+    return betas["nsd_id_N"], betas["session_N"]
+
+
+@pytest.mark.parametrize("k", [1, 2, 4])
+def test_first_sessions_alone_are_read(files: dict[str, Path], k: int) -> None:
+    id_N, session_N = write_sessions(files)
+    whole, part = load(files), load(files, replace(SPLIT, n_sessions=k))
+    seen = set(id_N[session_N <= k])
+    for which in ("train_I", "validation_I"):
+        ids = [set(s.nsd_id_I[getattr(s.split, which)]) for s in (whole, part)]
+        assert ids[1] == ids[0] & seen
+    assert set(part.data.nsd_id_I.tolist()) == seen
+    assert len(part.data.betas_NV) == (session_N <= k).sum() and part.split.unused_I.sum() == N_IMAGES - len(seen)
+    assert not (part.split.train_I & part.split.unused_I).any()
+    rows_N = session_N <= k
+    betas_NV = store.read(files["betas"], "betas")["betas_NV"][rows_N][:, ::2].astype(np.float32)
+    assert np.array_equal(part.data.betas_NV.numpy(), betas_NV)
+    assert part.data.nsd_id_I[part.data.image_N].tolist() == id_N[rows_N].tolist()
+
+
+def test_sessions_that_do_not_exist_are_refused(files: dict[str, Path]) -> None:
+    with pytest.raises(ValueError, match=r"split\.n_sessions is 9, but .* has 1 sessions; take fewer"):
+        load(files, replace(SPLIT, n_sessions=9))
+
+
 def test_every_row_belongs_to_its_image(files: dict[str, Path]) -> None:
     subject = load(files, targets=("block_2_ITW",))
     data, clip = subject.data, store.read(files["clip"], "clip")

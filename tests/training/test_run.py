@@ -17,14 +17,25 @@ from fmri2clip.training.run import fit_decoder, resolve_device, train_run
 SUBJECTS = ("subj01", "subj02")
 N_IMAGES, WIDTH = 40, 6
 SMALL = {"network": "mlp", "hidden": 8, "batch_size": 16, "max_epochs": 3, "patience": 3}
-RUNS = {"ridge": "ridge", "clip": "brainclip", "mclip": "brainmclip"}
+RUNS = {"ridge": "ridge", "clip": "brainclip", "mclip": "brainmclip", "mused": "clip_mused", "labels": "label_ridge"}
 MCLIP = {"hidden": 8, "blocks": 1, "token_rank": 2, "batch_size": 16, "max_epochs": 3, "patience": 3}
+MUSED = {"areas": "V1, faces, low", "components": 2, "width": 8, "layers": 1, "heads": 2, "batch_size": 16}
+MUSED |= {"max_epochs": 3, "patience": 3}
+LABELS = {"areas": "V1, faces, low", "components": 2, "n_alphas": 3, "n_folds": 2}
 RIDGE = {"n_alphas": 3, "n_folds": 2, "log10_alpha_min": -2.0, "log10_alpha_max": 6.0}
 
 
-def make_params(**split: Any) -> params.Params:
+def make_params(overrides: dict[str, Any] | None = None, **split: Any) -> params.Params:
     def run(decoder: str, **split: Any) -> params.Run:
-        return params.Run(decoder=decoder, clip="mini", subjects=SUBJECTS, voxels="all", seed=1, split=split)
+        return params.Run(
+            decoder=decoder,
+            clip="mini",
+            subjects=SUBJECTS,
+            voxels="all",
+            seed=1,
+            split=split,
+            overrides=overrides or {},
+        )
 
     return params.Params(
         note="",
@@ -38,7 +49,13 @@ def make_params(**split: Any) -> params.Params:
         labels=params.Labels(),
         clips={"mini": params.Clip(model="mini", pretrained="mini.safetensors")},
         split=params.Split(n_validation=8),
-        decoders={"ridge": RIDGE, "brainclip": SMALL, "brainmclip": MCLIP},
+        decoders={
+            "ridge": RIDGE,
+            "brainclip": SMALL,
+            "brainmclip": MCLIP,
+            "clip_mused": MUSED,
+            "label_ridge": LABELS,
+        },
         runs={name: run(decoder, **split) for name, decoder in RUNS.items()},
         evaluation=params.Evaluation(),
         hierarchy=params.Hierarchy(),
@@ -62,14 +79,18 @@ def tree(tmp_path: Path) -> Path:
         code = embedding[np.argsort(ids)[seen]].astype(np.float32) @ rng.standard_normal((WIDTH, n_voxels))
         trials = np.arange(1, len(seen) + 1)
         betas = {"betas_NV": code + rng.standard_normal(code.shape), "nsd_id_N": seen, "trial_N": trials}
-        ones = np.ones_like(trials)
-        store.write(tmp_path / f"rois/{subject}.h5", "betas", {**betas, "session_N": ones, "repetition_N": ones})
+        numbers = {"session_N": 1 + trials * 2 // (len(trials) + 1), "repetition_N": np.ones_like(trials)}
+        store.write(tmp_path / f"rois/{subject}.h5", "betas", {**betas, **numbers})
         floats = {name: np.ones(n_voxels, np.float32) for name in ("ncsnr_V", "ncsnr_train_V")}
         floats |= {name: np.ones((2, n_voxels), np.float32) for name in ("mean_SV", "std_SV")}
         voxels = {
             "ijk_V3": np.zeros((n_voxels, 3), np.int16),
-            "roi_VG": np.stack([np.arange(n_voxels) < n_voxels - k for k in (0, 6)] + [np.arange(n_voxels) > 4], 1),
-            "roi_names_G": ["group/all", "group/low", "group/high"],
+            "roi_VG": np.stack(
+                [np.arange(n_voxels) < n_voxels - k for k in (0, 6, 9)]
+                + [np.arange(n_voxels) > 4, np.arange(n_voxels) < 0],
+                1,
+            ),
+            "roi_names_G": ["group/all", "group/low", "prf-visualrois/V1v", "group/high", "faces"],
             "invalid_SV": np.zeros((2, n_voxels), bool),
         }
         store.write(tmp_path / f"voxels/{subject}.h5", "voxels", {**voxels, **floats})
@@ -90,13 +111,16 @@ def tree(tmp_path: Path) -> Path:
         "semantic_tokens_ITD": unit(len(ids), 3, WIDTH),
         "detail_tokens_ITD": unit(len(ids), 3, WIDTH),
         "text_tokens_IUD": unit(len(ids), 2, WIDTH),
+        "low_mean_IW": unit(len(ids), 5),
     }
     store.write(tmp_path / "clip.h5", "clip", clip)
     return tmp_path
 
 
-def train(tree: Path, name: str, out: str = "out", log: Any = None, **split: Any) -> Path:
-    settings = make_params(**split)
+def train(
+    tree: Path, name: str, out: str = "out", log: Any = None, overrides: dict[str, Any] | None = None, **split: Any
+) -> Path:
+    settings = make_params(overrides, **split)
     train_run(
         name,
         settings,
@@ -145,6 +169,41 @@ def test_run_with_tokens_keeps_their_means_and_the_voxels_of_its_streams(tree: P
         for kind in ("tokens", "predicted_tokens"):
             assert inputs[f"mean_{kind}_{stream}_TW"].shape == x.shape[1:]
     assert content(out) == content(train(tree, "mclip", "again"))
+
+
+def test_one_model_serves_all_subjects(tree: Path) -> None:
+    out = train(tree, "mused")
+    own = ("inputs.safetensors", "split.json")
+    files = {f"models/mused/{s}/{file}" for s in SUBJECTS for file in own}
+    assert set(content(out)) == files | {f"models/mused/shared/{f}" for f in ("config.yaml", "weights.safetensors")} | {
+        "curve.csv"
+    }
+    decoder, config = decoders.load(out / "models/mused/shared")
+    assert decoder.subjects == SUBJECTS and config["n_voxels"] == {"subj01": 12, "subj02": 13}
+    assert decoder.decode(torch.zeros(2, 13), "subj02").logits_IC.shape == (2, 4)
+    assert content(out) == content(train(tree, "mused", "again"))
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides"), [("mused", {"shared": False, "identity": "none", "backbone": "mlp"}), ("labels", {})]
+)
+def test_label_baselines_have_a_model_for_each_subject(tree: Path, name: str, overrides: dict[str, Any]) -> None:
+    out = train(tree, name, overrides=overrides)
+    for subject, n_voxels in zip(SUBJECTS, (12, 13), strict=True):
+        decoder, config = decoders.load(out / "models" / name / subject)
+        assert decoder.decode(torch.zeros(2, n_voxels), subject).logits_IC.shape == (2, 4)
+        assert list(config["n_training_images"]) == [subject]
+
+
+def test_a_new_subject_has_its_first_sessions_only(tree: Path) -> None:
+    out = train(tree, "mused", overrides={"new_subject": "subj02", "new_sessions": 1})
+    config = decoders.load(out / "models/mused/shared")[1]
+    assert config["n_training_images"]["subj01"] == 32 and 4 < config["n_training_images"]["subj02"] < 25
+    with (out / "curve.csv").open() as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == [str(epoch) for epoch in range(6)]
+    assert content(out) == content(
+        train(tree, "mused", "again", overrides={"new_subject": "subj02", "new_sessions": 1})
+    )
 
 
 @pytest.mark.parametrize(("name", "n_rows"), [("ridge", 1), ("clip", 3)])

@@ -55,7 +55,7 @@ def cache_clip(
     torch.set_num_threads(threads)
     parts = {name: _annotate(root, ids, labels) for name, ids in list_pictures(root, subjects, dataset).items()}
     model = encoder.load(clip, device)
-    model.check_blocks(clip.blocks)
+    model.check_blocks([*clip.blocks, 1] if clip.low_level else clip.blocks)
     if clip.tokens:
         model.check_targets()
     common = _describe_categories(model, clip, parts)
@@ -125,7 +125,7 @@ def _open(
 ) -> store.Stream:
     names = ("nsd_id_I", "caption_K", "caption_image_K", "labels_IC", "area_IC", "n_objects_I")
     sizes = {"I": len(part.nsd_id_I), "K": len(part.caption_K), "D": model.width_D}
-    if model.clip.blocks or model.clip.tokens:
+    if model.clip.blocks or model.clip.tokens or model.clip.low_level:
         sizes |= dict(zip("TW", model.token_shape(), strict=True))
     streamed = [*_picture_features(model.clip), "text_embedding_KD"]
     if model.clip.tokens:
@@ -138,20 +138,22 @@ def _open(
 def _picture_features(clip: Clip) -> list[str]:
     """Names of what is computed from the pictures themselves."""
     blocks = [f"block_{b}_ITW" for b in clip.blocks]
-    return ["image_embedding_ID", *blocks, *(tokens.image_names(clip) if clip.tokens else ())]
+    low = (tokens.LOW_CLS, tokens.LOW_MEAN) if clip.low_level else ()
+    return ["image_embedding_ID", *low, *blocks, *(tokens.image_names(clip) if clip.tokens else ())]
 
 
 def _fill_pictures(
     stream: store.Stream, root: Path, ids: Array, model: encoder.Encoder, threads: int, label: str
 ) -> None:
-    """Pooled embeddings, block tokens and token targets, from the first picture that any of them lacks."""
+    """Pooled embeddings, block 1, block tokens and token targets, from the first picture that any of them lacks."""
     names = _picture_features(model.clip)
     start, step = stream.rows_done(*names), _block_size(stream, names, model.clip.batch_size)
     blocks = stimuli.iterate_images(root, ids, step, start)
     resized = ((position, model.resize(images, threads)) for position, images in blocks)
     with _ahead(resized) as ready, tqdm(total=len(ids), initial=start, desc=label, unit="image") as bar:
         for position, images in ready:
-            features = model.features(images, model.clip.blocks, targets=model.clip.tokens)
+            clip = model.clip
+            features = model.features(images, clip.blocks, targets=clip.tokens, low_level=clip.low_level)
             for name in names:
                 stream.write(name, position, features[name])
             bar.update(len(images))

@@ -81,25 +81,32 @@ class Encoder:
         return images.permute(0, 3, 1, 2).float().div_(255).sub_(self._mean).div_(self._std)
 
     def features(
-        self, images_IHWC: np.ndarray, blocks: Sequence[int] = (), threads: int = 1, targets: bool = False
+        self,
+        images_IHWC: np.ndarray,
+        blocks: Sequence[int] = (),
+        threads: int = 1,
+        targets: bool = False,
+        low_level: bool = False,
     ) -> dict[str, np.ndarray]:
         """Features of uint8 pictures (I, H, W, 3), float32, under the names that they have in the CLIP cache.
 
         image_embedding_ID, unit norm; block_<b>_ITW for each 1-based block, class token first, not normalised; with
-        `targets` the semantic and detail tokens of tokens.py. One forward pass a batch of pictures serves them all.
+        `targets` the semantic and detail tokens of tokens.py, with `low_level` its pooled block 1. One forward pass a
+        batch of pictures serves them all.
         """
-        self.check_blocks(blocks)
+        self.check_blocks([*blocks, 1] if low_level else blocks)
         if targets:
             self.check_targets()
         n, step = len(images_IHWC), self.clip.batch_size
-        parts = [self._forward(images_IHWC[i : i + step], blocks, threads, targets) for i in range(0, n, step)]
+        wanted = (blocks, threads, targets, low_level)
+        parts = [self._forward(images_IHWC[i : i + step], *wanted) for i in range(0, n, step)]
         if not parts:
             raise ValueError("no pictures to encode; pass at least one")
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     @torch.inference_mode()
     def _forward(
-        self, images_IHWC: np.ndarray, blocks: Sequence[int], threads: int, targets: bool
+        self, images_IHWC: np.ndarray, blocks: Sequence[int], threads: int, targets: bool, low_level: bool
     ) -> dict[str, np.ndarray]:
         images = self.preprocess(images_IHWC, threads).to(self.dtype)
         found: dict[str, torch.Tensor] = {}
@@ -108,10 +115,12 @@ class Encoder:
         def take(block: int, tokens_ITW: torch.Tensor) -> None:
             if block in blocks:
                 found[f"block_{block}_ITW"] = tokens_ITW
+            if block == 1 and low_level:
+                found.update(tokens.pool_low_level(tokens_ITW))
             if gather:
                 gather.add(block, tokens_ITW)
 
-        with self._tap({*blocks, *(gather.blocks if gather else ())}, take):
+        with self._tap({*blocks, *(gather.blocks if gather else ()), *((1,) if low_level else ())}, take):
             pooled_ID = self.model.encode_image(images).float()
         found["image_embedding_ID"] = torch.nn.functional.normalize(pooled_ID, dim=-1)
         found |= gather.finish() if gather else {}

@@ -25,11 +25,20 @@ from open_clip.transformer import VisionTransformer
 from fmri2clip import params
 
 SEMANTIC, TEXT = "semantic_tokens_ITD", "text_tokens_IUD"
+LOW_CLS, LOW_MEAN = "low_cls_IW", "low_mean_IW"
 
 
 def image_names(clip: params.Clip) -> tuple[str, str]:
     """Names of the semantic and of the detail tokens in the cache; raw detail tokens keep the tower's width W."""
     return SEMANTIC, "detail_tokens_ITW" if clip.aggregation == "raw" else "detail_tokens_ITD"
+
+
+def pool_low_level(tokens_ITW: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Low-level features of CLIP-MUSED from the tokens of block 1, class token first: that token, and the patch mean.
+
+    The paper takes the first layer; which of its tokens, and how they are pooled, was not available to us.
+    """
+    return {LOW_CLS: tokens_ITW[:, 0], LOW_MEAN: tokens_ITW[:, 1:].float().mean(1)}
 
 
 def describe(clip: params.Clip) -> dict[str, str]:

@@ -4,21 +4,26 @@ A decoder file defines `CITATION`, `Config` (frozen dataclass, optimiser setting
 
     Decoder(config, n_voxels, width_D, seed)   n_voxels: int; a mapping subject -> int where per_subject is False
     targets: tuple[str, ...]                   cached CLIP arrays (names of the clip file) that training needs
-    per_subject: bool                          one model a subject, or one for all
+    per_subject: bool                          one model a subject, or one for all; the latter trains on MixedBatch
+    trains_alone(config) -> bool               optional static method, where per_subject is False: one model for each
+                                               subject after all, by the code of the shared one (a baseline)
     select_targets(config) -> tuple[str, ...]  optional static method: the targets where they depend on the settings;
                                                'a_ITD|b_ITW' is the first of them that the clip file has
     from_data(config, data, seed) -> Decoder   optional class method: builds from a list of TrainingData what n_voxels
                                                and width_D do not determine; the further keywords of the constructor
                                                stand in `sizes`, arrays (such as a choice of voxels) are buffers
-    sizes: dict[str, int | str]                optional, with from_data
+    sizes: dict[str, Any]                      optional, with from_data; what YAML can hold
     fit(data) -> dict of numbers               closed form decoders only; the row of the curve
     loss(batch, epoch) -> dict of terms        gradient decoders only; their sum is minimised, epoch counts fractions
     decode(betas_IV, subject) -> Decoded       inference on z-scored betas, mean of repeats; no tokens
     decode_tokens(betas_IV, subject)           optional: decode with `tokens`; large, so called for blocks of images
+    phases(data) -> iterable of Phase          optional: trainings one after the other, instead of one on all data;
+                                               the decoder freezes and frees its weights between two of them
+    facts(subject) -> dict of numbers          optional: constants for metrics.json, by dotted name
     n_parameters() -> {"trained", "deployed"}
 
 Axis letters: N trials, I images, V voxels, D embedding width, K captions, C categories, T tokens, W token width,
-B images of a batch.
+B images of a batch, S subjects.
 """
 
 from __future__ import annotations
@@ -52,7 +57,9 @@ class TrainingData:
     is_validation_I: Tensor  # bool
     features: dict[str, Tensor] = field(default_factory=dict)  # further targets by cached name, rows are images
     groups: dict[str, Tensor] = field(default_factory=dict)  # ROI group -> bool, members among V; stays on the CPU
+    rois: dict[str, Tensor] = field(default_factory=dict)  # every ROI of the voxel file -> bool among V; on the CPU
     ncsnr_V: Tensor | None = None  # signal over noise deviation, from training trials
+    labels_IC: Tensor | None = None  # bool, category visible in the picture
 
     def to(self, device: str) -> TrainingData:
         """The same data on another device."""
@@ -88,6 +95,24 @@ class Batch:
     image_id_B: Tensor  # nsd_id
     text_id_B: Tensor  # equal captions have equal numbers
     features: dict[str, Tensor] = field(default_factory=dict)
+    mean_text_BD: Tensor | None = None  # mean of all captions of the image, unit norm
+    labels_BC: Tensor | None = None  # float32, 1 where the category is visible
+
+
+@dataclass
+class MixedBatch:
+    """One training step of a model for several subjects: images of each of them, subjects in order of their names."""
+
+    parts: list[Batch]
+
+
+@dataclass
+class Phase:
+    """One of several trainings of a decoder: on which subjects, with which settings."""
+
+    name: str
+    data: list[TrainingData]
+    config: Any
 
 
 @dataclass
@@ -132,6 +157,11 @@ def find_targets(module: ModuleType, config: Any) -> tuple[str, ...]:
     select = getattr(module.Decoder, "select_targets", None)
     targets: tuple[str, ...] = select(config) if select else module.Decoder.targets
     return targets
+
+
+def trains_alone(module: ModuleType, config: Any) -> bool:
+    """True if each subject has a model of its own."""
+    return bool(module.Decoder.per_subject or getattr(module.Decoder, "trains_alone", lambda config: False)(config))
 
 
 def build(module: ModuleType, config: Any, data: Sequence[TrainingData], seed: int) -> Any:

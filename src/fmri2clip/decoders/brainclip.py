@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fmri2clip.decoders import Batch, Decoded
+from fmri2clip.distributed import Shares
 
 CITATION = (
     "Y. Liu, Y. Ma, W. Zhou, G. Zhu, N. Zheng, 'BrainCLIP: Bridging Brain and Visual-Linguistic Representation via "
@@ -128,7 +129,11 @@ class Decoder(nn.Module):
 
     def loss(self, batch: Batch, epoch: float) -> dict[str, Tensor]:
         """Weighted terms of L (see the head of this file); `epoch` counts fractions, for the warm-up of beta."""
-        f_BD, mu, logvar = self(batch.betas_BV)
+        shares = Shares([len(batch.betas_BV)])
+        f_BD, mu, logvar = (
+            None if output is None else shares.gather(output) for output in self(shares.take(0, batch.betas_BV))
+        )
+        assert f_BD is not None
         same_image_BB = batch.image_id_B[:, None] == batch.image_id_B
         same_text_BB = same_image_BB | (batch.text_id_B[:, None] == batch.text_id_B)
         alpha, tau = self.config.alpha, self.temperature

@@ -7,8 +7,9 @@ P captions of one image, B images of a batch, S sessions.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from fmri2clip import store
-from fmri2clip.decoders import Batch, TrainingData
+from fmri2clip.decoders import Batch, MixedBatch, TrainingData
 from fmri2clip.params import Split
 from fmri2clip.training.cached import find_rows, select_images
 from fmri2clip.training.split import Clusters, SplitResult, derangement, make_split
@@ -51,18 +52,21 @@ def load_subject(
     group: name in params `rois`. With split.permute, all trials of a training image go to another training image.
     Raises ValueError if files disagree or a value is not finite.
     """
-    betas = store.read(rois_train, "betas", ["betas_NV", "nsd_id_N"])
-    inputs, groups, ncsnr_V = _select_voxels(voxels, group, betas["betas_NV"].shape[1])
+    betas = store.read(rois_train, "betas", ["betas_NV", "nsd_id_N", "session_N"])
+    inputs, members, ncsnr_V = _select_voxels(voxels, group, betas["betas_NV"].shape[1])
     nsd_id_I = np.unique(betas["nsd_id_N"])
     rows_I = find_rows(clip["nsd_id_I"], nsd_id_I, subject)
     visible_IC = clip["labels_IC"][rows_I] | (clip["area_IC"][rows_I] > 0)
     embedding_ID = clip["image_embedding_ID"][rows_I]
     result = make_split(nsd_id_I, visible_IC, embedding_ID, clip["present_C"], split, clusters)
-    kept_I = result.train_I | result.validation_I
     image_N = np.searchsorted(nsd_id_I, betas["nsd_id_N"])
     if split.permute:
         image_N = _permuted(result.train_I, split.seed)[image_N]
-    keep_N = kept_I[image_N]
+    used_N = _first_sessions(betas["session_N"], split.n_sessions, rois_train)
+    if split.n_sessions:
+        result = _restrict(result, np.bincount(image_N[used_N], minlength=len(nsd_id_I)) > 0, subject)
+    kept_I = result.train_I | result.validation_I
+    keep_N = kept_I[image_N] & used_N
     betas_NV = betas["betas_NV"][keep_N][:, inputs["voxel_rows_V"]].astype(np.float32)
     if not np.isfinite(betas_NV).all():
         raise ValueError(f"{rois_train} has values that are not finite among the voxels of {group!r}; extract it again")
@@ -73,7 +77,8 @@ def load_subject(
         image_N=torch.from_numpy(new_row_I[image_N[keep_N]]),
         nsd_id_I=torch.from_numpy(nsd_id_I[kept_I].astype(np.int64)),
         is_validation_I=torch.from_numpy(result.validation_I[kept_I]),
-        groups={name: torch.from_numpy(member_V) for name, member_V in groups.items()},
+        groups={name[6:]: torch.from_numpy(m_V) for name, m_V in members.items() if name.startswith("group/")},
+        rois={name: torch.from_numpy(m_V) for name, m_V in members.items() if not name.startswith("group/")},
         ncsnr_V=torch.from_numpy(ncsnr_V),
         **select_images(clip, rows_I[kept_I], targets),
     )
@@ -82,7 +87,7 @@ def load_subject(
 
 
 def _select_voxels(path: Path, group: str, n_columns: int) -> tuple[dict[str, Array], dict[str, Array], Array]:
-    """Columns of the ROI group with coordinates and session statistics; members of every group and ncsnr among them."""
+    """Columns of the ROI group with coordinates and session statistics; members of every ROI and ncsnr among them."""
     voxels = store.read(path, "voxels", ["ijk_V3", "roi_VG", "roi_names_G", "mean_SV", "std_SV", "ncsnr_train_V"])
     groups = {name[6:]: k for k, name in enumerate(voxels["roi_names_G"]) if name.startswith("group/")}
     if group not in groups:
@@ -94,8 +99,27 @@ def _select_voxels(path: Path, group: str, n_columns: int) -> tuple[dict[str, Ar
         raise ValueError(f"{path}: voxel group {group!r} is empty; choose another for runs.<run>.voxels")
     statistics = {f"session_{name}_SV": voxels[f"{name}_SV"][:, rows_V] for name in ("mean", "std")}
     inputs = {"ijk_V3": voxels["ijk_V3"][rows_V], "voxel_rows_V": rows_V, **statistics}
-    members_V = {name: voxels["roi_VG"][rows_V, k] for name, k in groups.items()}
-    return inputs, members_V, voxels["ncsnr_train_V"][rows_V]
+    members = {str(name): voxels["roi_VG"][rows_V, k] for k, name in enumerate(voxels["roi_names_G"])}
+    return inputs, members, voxels["ncsnr_train_V"][rows_V]
+
+
+def _first_sessions(session_N: Array, n_sessions: int, path: Path) -> Array:
+    """Trials of the first n_sessions sessions; of all for 0. Raises ValueError if there are fewer."""
+    if n_sessions > session_N.max():
+        raise ValueError(f"split.n_sessions is {n_sessions}, but {path} has {session_N.max()} sessions; take fewer")
+    return np.logical_or(session_N <= n_sessions, n_sessions == 0)
+
+
+def _restrict(split: SplitResult, seen_I: Array, subject: str) -> SplitResult:
+    """The split among images that trials show. Validation images are among the seen too: the rest is unknown here."""
+    train_I, validation_I = split.train_I & seen_I, split.validation_I & seen_I
+    if train_I.sum() < 2 or not validation_I.any():
+        raise ValueError(
+            f"{subject}: the sessions of split.n_sessions show {train_I.sum()} training and {validation_I.sum()} "
+            "validation images; take more sessions, or a larger n_validation"
+        )
+    unused_I = split.unused_I | ~(seen_I | split.left_out_I)
+    return replace(split, train_I=train_I, validation_I=validation_I, unused_I=unused_I)
 
 
 def _permuted(train_I: Array, seed: int) -> Array:
@@ -163,7 +187,36 @@ class EpochBatches:
             image_id_B=data.nsd_id_I[image_B],
             text_id_B=self.text_ids[s][caption_B],
             features={name: value[image_B] for name, value in data.features.items()},
+            mean_text_BD=data.mean_text_ID[image_B],
+            labels_BC=None if data.labels_IC is None else data.labels_IC[image_B].float(),
         )
+
+
+class MixedBatches(EpochBatches):
+    """Batches of one epoch that mix subjects: each step holds equally many images (to one) of every subject.
+
+    An epoch shows each image of the subject with most images once; another subject starts over when all its images have
+    been shown. Subjects stand in order of their names and draw from generators of their own, so the order in which they
+    are given changes nothing, and the batches are a pure function of (seed, epoch).
+    """
+
+    def __init__(self, data: Sequence[TrainingData], batch_size: int, seed: int, *rest: Any) -> None:
+        super().__init__(sorted(data, key=lambda d: d.subject), batch_size, seed, *rest)
+        if batch_size < len(self.data):
+            raise ValueError(f"batch_size is {batch_size}, expected at least one image of each of {len(data)} subjects")
+
+    def __len__(self) -> int:
+        return -(-max(map(len, self.train)) * len(self.data) // self.batch_size)
+
+    def __iter__(self) -> Iterator[MixedBatch]:  # type: ignore[override]
+        rngs = [np.random.default_rng([self.seed, self.epoch, zlib.crc32(d.subject.encode())]) for d in self.data]
+        steps = [np.array_split(self._order(s, rng), len(self)) for s, rng in enumerate(rngs)]
+        for chunks in zip(*steps, strict=True):
+            yield MixedBatch([self._batch(s, rows_B, rngs[s]) for s, rows_B in enumerate(chunks)])
+
+    def _order(self, s: int, rng: np.random.Generator) -> Array:
+        rows, n = self.train[s], max(map(len, self.train))
+        return np.concatenate([rng.permutation(rows) for _ in range(-(-n // len(rows)))])[:n]
 
 
 def members(group: Array, n: int) -> Array:

@@ -17,7 +17,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from safetensors.numpy import save_file
 
 from fmri2clip import decoders, resume, store
 from fmri2clip.decoders import TrainingData
-from fmri2clip.params import Params, decoder_config, run_split
+from fmri2clip.params import Params, Split, decoder_config, run_split
 from fmri2clip.training.cached import read_clip
 from fmri2clip.training.data import Subject, load_subject
 from fmri2clip.training.split import fit_clusters
@@ -67,7 +67,7 @@ def train_run(
         | {s: {kind: _sha256(path) for kind, path in paths.items()} for s, paths in files.items()},
     }
     work = resume.resume_dir(f"train/{run_name}", described, params.compute, _code(run.decoder), root=resume_root)
-    targets, per_subject = decoders.find_targets(module, config), module.Decoder.per_subject
+    targets, per_subject = decoders.find_targets(module, config), decoders.trains_alone(module, config)
     clip = read_clip(clip_train_path, targets)
     clusters = fit_clusters(clip["image_embedding_ID"], split) if split.holdout_clusters else None
     seconds: dict[str, dict[str, float]] = {}
@@ -76,17 +76,34 @@ def train_run(
         if (work / "finished" / name).is_dir():
             continue
         subjects = [
-            load_subject(s, files[s]["betas"], files[s]["voxels"], clip, run.voxels, split, clusters, targets)
+            load_subject(
+                *(s, files[s]["betas"], files[s]["voxels"], clip, run.voxels, subject_split(split, config, s)),
+                *(clusters, targets),
+            )
             for s in group
         ]
         own = {"clip": described["digests"]["clip"], **{s: described["digests"][s] for s in group}}
         started = time.monotonic()
         _train_model(name, subjects, module, config, {**described, "digests": own}, params.compute.device, work)
         seconds[name] = {"train": time.monotonic() - started}
+    if not is_writer():
+        return
     for folder in _place(run_name, work / "finished", models_dir, curve_path):
         if log:
             log(folder, curve_path, seconds.get(folder.name, {}))
     resume.remove(work, root=resume_root)
+
+
+def subject_split(split: Split, config: Any, subject: str) -> Split:
+    """The split of one subject: the `new_subject` of a decoder's settings has its first `new_sessions` only."""
+    if subject == getattr(config, "new_subject", "") and config.new_sessions:
+        return replace(split, n_sessions=config.new_sessions)
+    return split
+
+
+def is_writer() -> bool:
+    """False in all but the first of the processes that torchrun starts."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _code(decoder: str) -> str:
@@ -94,7 +111,15 @@ def _code(decoder: str) -> str:
     return resume.code_digest(
         *(f"decoders/{name}.py" for name in ("__init__", decoder)),
         *(f"training/{name}.py" for name in ("cached", "data", "routing", "run", "split", "trainer", "validation")),
-        *("losses.py", "networks.py"),
+        *(
+            "distributed.py",
+            "guidance.py",
+            "input_maps.py",
+            "kernel_ridge.py",
+            "losses.py",
+            "metrics/classification.py",
+        ),
+        *("mused_config.py", "mused_networks.py", "networks.py", "rois.py"),
     )
 
 
@@ -108,6 +133,8 @@ def _train_model(
     width_D = data[0].image_embedding_ID.shape[1]
     decoder = decoders.build(module, config, data, described["seed"])
     rows = fit_decoder(decoder, data, config, described["seed"], device, work / f"checkpoint_{name}", name)
+    if not is_writer():
+        return
     described = described | {
         "n_voxels": n_voxels,
         "width_D": width_D,
@@ -145,7 +172,14 @@ def fit_decoder(
         return [{"epoch": 0, **row, **validation_scores(decoder, single)}]
     from fmri2clip.training import trainer  # imports lightning, which a closed form need not pay for
 
-    return trainer.fit(decoder, data, config, seed=seed, device=device, resume_dir=folder, progress=label)
+    if not hasattr(decoder, "phases"):
+        return trainer.fit(decoder, data, config, seed=seed, device=device, resume_dir=folder, progress=label)
+    rows: list[dict[str, float]] = []
+    for phase in decoder.phases(data):
+        where = {"resume_dir": folder / phase.name, "progress": f"{label} {phase.name}"}
+        part = trainer.fit(decoder, phase.data, phase.config, seed=seed, device=device, **where)
+        rows += [{**row, "epoch": row["epoch"] + len(rows)} for row in part]
+    return rows
 
 
 def resolve_device(name: str) -> str:

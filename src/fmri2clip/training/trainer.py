@@ -4,10 +4,15 @@ Every random number of epoch e comes from (seed, e): EpochBatches draws images, 
 generators behind dropout and noise are seeded with it when the epoch starts. A training that was killed and continues
 from its last checkpoint therefore ends with the same bytes.
 
-When to stop: the score of an epoch is the mean of image and text top-1 on the validation images (validation.py). A few
-hundred images make it coarse and noisy, so epochs are compared by the mean of their last WINDOW scores, and only a
-strictly greater mean replaces the best epoch: of equals the earlier one stays. Training ends after `patience` epochs
-without a new best; the weights of the best epoch are restored.
+When to stop: the score of an epoch is the mean of image and text top-1 on the validation images, or the mean average
+precision of a decoder of categories (validation.py), each averaged over subjects. A few hundred images make it coarse
+and noisy, so epochs are compared by the mean of their last WINDOW scores, and only a strictly greater mean replaces the
+best epoch: of equals the earlier one stays. Training ends after `patience` epochs without a new best; the weights of
+the best epoch are restored.
+
+Under torchrun, the processes train together (DistributedDataParallel; gloo on CPUs). Each draws the same global batch
+and decodes its share of it (distributed.py), so batch_size means the same for any number of processes; a decoder that
+takes no share decodes all in each process, to the same result. Only the first process writes files.
 """
 
 from __future__ import annotations
@@ -27,8 +32,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from fmri2clip.decoders import Batch, TrainingData
-from fmri2clip.training.data import EpochBatches
+from fmri2clip.decoders import Batch, MixedBatch, TrainingData
+from fmri2clip.training.data import EpochBatches, MixedBatches
 from fmri2clip.training.validation import validation_scores
 
 WINDOW = 3
@@ -72,7 +77,8 @@ def fit(
     """
     subjects = [d.to(device) for d in ([data] if isinstance(data, TrainingData) else data)]
     mix = (config.repeats_convex, config.repeats_mean)
-    batches = EpochBatches(subjects, config.batch_size, seed, 0, *mix)
+    kind = EpochBatches if decoder.per_subject else MixedBatches
+    batches = kind(subjects, config.batch_size, seed, 0, *mix)
     module = _Module(decoder, config, seed, len(batches))
     border = _EpochBorder(batches, config, resume_dir / "last.ckpt", checkpoint_every_s, progress)
     resume_dir.mkdir(parents=True, exist_ok=True)
@@ -96,7 +102,7 @@ def _quiet_trainer(
     return pl.Trainer(
         max_epochs=max_epochs,
         accelerator="gpu" if device == "cuda" else "cpu",
-        devices=1,
+        **_processes(),
         precision="bf16-mixed" if device == "cuda" else "32-true",
         deterministic=True,
         gradient_clip_val=gradient_clip or None,
@@ -110,6 +116,15 @@ def _quiet_trainer(
     )
 
 
+def _processes() -> dict[str, Any]:
+    """Lightning's settings for the processes that torchrun has started, or for one."""
+    n_all, n_here = (int(os.environ.get(name, 1)) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+    if n_all == 1:
+        return {"devices": 1}
+    nodes = {"devices": n_here, "num_nodes": n_all // n_here}
+    return {**nodes, "strategy": "ddp", "use_distributed_sampler": False}
+
+
 class _Module(pl.LightningModule):
     """The decoder's loss, AdamW and a cosine from lr to 0 over all steps; matrices decay, offsets and gains do not."""
 
@@ -121,12 +136,12 @@ class _Module(pl.LightningModule):
     def start_epoch(self, epoch: int) -> None:
         self.epoch, self.sums = epoch, {}
         state = np.random.SeedSequence([self.seed, epoch]).generate_state(2, np.uint32)
-        torch.manual_seed(int(state[0]) << 31 | int(state[1]) >> 1)
+        torch.manual_seed((int(state[0]) << 31 | int(state[1]) >> 1) + self.global_rank)
 
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         return batch  # the data are there already
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch | MixedBatch, batch_idx: int) -> Tensor:
         terms = self.decoder.loss(batch, self.epoch + batch_idx / self.n_steps)
         for name, value in terms.items():
             self.sums[name] = self.sums.get(name, 0) + value.detach()
@@ -201,7 +216,8 @@ class _EpochBorder(pl.Callback):
             self.best_state = {k: v.detach().cpu().clone() for k, v in module.decoder.state_dict().items()}
         trainer.should_stop = self._out_of_patience()
         last = trainer.should_stop or len(self.rows) == self.config.max_epochs
-        if last or time.monotonic() - self.saved_at >= self.every_s:
+        due = last or time.monotonic() - self.saved_at >= self.every_s
+        if trainer.strategy.broadcast(due):  # one clock decides: all processes take part in saving
             self._save(trainer)
         self.bar.set_postfix(loss=f"{loss:.3f}", val=f"{means['val_mean']:.3f}", best=f"{self.best_score:.3f}")
         self.bar.update()
@@ -219,5 +235,6 @@ class _EpochBorder(pl.Callback):
     def _save(self, trainer: pl.Trainer) -> None:
         temporary = self.path.with_name(f".{self.path.name}.tmp")
         trainer.save_checkpoint(temporary)
-        os.replace(temporary, self.path)
+        if trainer.is_global_zero:
+            os.replace(temporary, self.path)
         self.saved_at = time.monotonic()

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from fmri2clip.decoders import TOKEN_TARGETS, TrainingData
+from fmri2clip.metrics.classification import find_defined_classes, score_classes
 
 CENTRE_IMAGES = 512
 BLOCK = 64  # images whose tokens are in memory at a time
@@ -68,8 +70,9 @@ def _target(data: TrainingData, stream: str) -> Tensor:
 
 
 def validation_scores(decoder: Any, data: TrainingData) -> dict[str, float]:
-    """val_image_top1 and val_text_top1 (those the decoder offers) and their mean, val_mean; fractions, chance 1/n.
+    """val_image_top1, val_text_top1 and val_map (those the decoder offers) and their mean, val_mean; fractions.
 
+    Chance is 1/n for top-1. val_map is the mean over the categories that have both labels among these images.
     The centre of the predictions comes from CENTRE_IMAGES training images: all would cost a quarter of an epoch.
     """
     means = training_means(decoder, data, CENTRE_IMAGES)
@@ -86,7 +89,18 @@ def validation_scores(decoder: Any, data: TrainingData) -> dict[str, float]:
         for kind, query_ID, target_ID in pairs
         if query_ID is not None
     }
+    if decoded.logits_IC is not None and data.labels_IC is not None:
+        scores["val_map"] = mean_average_precision(data.labels_IC[validation_I], decoded.logits_IC)
     return scores | {"val_mean": sum(scores.values()) / len(scores)}
+
+
+def mean_average_precision(labels_IC: Tensor, logits_IC: Tensor) -> float:
+    """Mean average precision over the categories that some of the images show and others do not; 0 without any."""
+    label_IC, score_IC = labels_IC.cpu().numpy(), logits_IC.float().cpu().numpy()
+    class_C = find_defined_classes(label_IC, np.ones(label_IC.shape[1], dtype=bool))
+    if not class_C.any():
+        return 0.0
+    return float(score_classes(label_IC, score_IC, class_C, np.ones((1, len(label_IC))))[0][0])
 
 
 def top1(query_ID: Tensor, gallery_ID: Tensor) -> float:

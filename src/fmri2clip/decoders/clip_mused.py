@@ -1,0 +1,347 @@
+"""CLIP-MUSED-style decoder: one model for all subjects, told apart by two tokens, guided by CLIP, decoding categories.
+
+    z_r = projection(map_s(x)_r) + e_r              ROI r of subject s: K components -> E, plus a learned ROI embedding
+    [h_s, l_s, z_1 ... z_R] -> blocks of self-attention -> Zh, Zl, (ROI outputs);  logits = head([Zh, Zl])
+    L = w_label BCE(logits, labels) + w_orthogonal orth(Zh, Zl) + w_high guide(Fh, Zh) + w_low guide(Fl, Zl)
+
+guide and orth are defined in guidance.py, the maps in input_maps.py, the blocks in mused_networks.py. Fh are features
+of CLIP's last layer (picture and captions), Fl those of its first block. A batch mixes subjects, so the similarity
+matrices hold pairs of images that different brains saw: this ties the subjects together. BCE is the mean over images
+and classes.
+
+From the authors' HCP code (commit 99d153d): losses and their weights, clipping of features, tokens from a normal
+distribution of deviation 0.02, head. Ours, as the code for NSD is not public and the paper could not be read: ROI
+tokens, all sizes, AdamW, pre-norm blocks with residual paths for the tokens (`block: paper_like` is theirs), a head
+bias that starts at the log odds of the classes. Baselines of the paper are settings: `identity` none or embedding
+(which read the mean of the ROI outputs), `backbone: mlp`, `shared: false`; only settings with tokens have guidance. A
+new subject (`new_subject`) is ours too: the other subjects train the model, then everything is frozen but the new
+subject's tokens, started at the mean of the others', and, as an option, a projection of its own.
+
+Axis letters: B images of a batch, I images, V voxels, R ROIs, K components, E token width, T tokens, C categories.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fmri2clip import guidance
+from fmri2clip.decoders import Decoded, MixedBatch, Phase, TrainingData
+from fmri2clip.distributed import Shares
+from fmri2clip.input_maps import InputMap, find_clip_axes
+from fmri2clip.mused_config import LOW_TARGETS, Config
+from fmri2clip.mused_networks import FlatMLP, Transformer, roll_out
+from fmri2clip.rois import parse_names, select_rois
+
+__all__ = ["CITATION", "Config", "Decoder"]
+
+CITATION = (
+    "Q. Zhou, C. Du, S. Wang, H. He, 'CLIP-MUSED: CLIP-Guided Multi-Subject Visual Neural Information Semantic "
+    "Decoding', ICLR 2024, arXiv:2402.08994."
+)
+POOLED = ("image_embedding_ID", "text_embedding_KD")
+
+
+class Decoder(nn.Module):
+    """Input maps and tokens of each subject around a network that all share."""
+
+    cosines_S2: Tensor
+
+    targets = (*POOLED, *LOW_TARGETS.values())
+    per_subject = False
+
+    def __init__(
+        self,
+        config: Config,
+        n_voxels: Mapping[str, int],
+        width_D: int,
+        seed: int,
+        *,
+        n_classes: int,
+        n_roi_voxels: Mapping[str, Sequence[int]],
+    ) -> None:
+        """n_roi_voxels: subject -> voxels of each ROI; what they are is a buffer, filled by from_data or by loading."""
+        super().__init__()
+        self.config, self.roi_names = config, parse_names(config.areas)
+        self.subjects = tuple(sorted(n_roi_voxels))
+        self.n_roi_voxels = {s: list(n_roi_voxels[s]) for s in self.subjects}
+        self.sizes = {"n_classes": n_classes, "n_roi_voxels": self.n_roi_voxels}
+        self.register_buffer("cosines_S2", torch.zeros(len(self.subjects), 2))
+        self._frozen = False
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self._build_shared(config, n_classes)
+            for subject in self.subjects:
+                torch.manual_seed(seed << 32 | zlib.crc32(subject.encode()))  # the same whoever else is there
+                self._build_own(config, subject)
+
+    def _build_own(self, c: Config, subject: str) -> None:
+        """Input map, and tokens or embedding, of one subject."""
+        self.maps[subject] = InputMap(self.n_roi_voxels[subject], c.components, c.input_map == "subject_linear")
+        if c.identity not in ("none", "shared_tokens"):
+            self.identity[subject] = torch.randn(c.n_tokens or 1, c.width) * 0.02
+
+    def _build_shared(self, c: Config, n_classes: int) -> None:
+        self.maps = nn.ModuleDict()
+        self.projection = nn.Linear(c.components, c.width)
+        self.roi_embedding_RE = nn.Parameter(torch.randn(len(self.roi_names), c.width) * 0.02)
+        self.identity = nn.ParameterDict()
+        if c.identity == "shared_tokens":
+            self.identity["all"] = torch.randn(c.n_tokens, c.width) * 0.02
+        self.network: nn.Module
+        if c.backbone == "mlp":
+            self.network, n_read = FlatMLP(len(self.roi_names), c.width, c.hidden, c.layers, c.dropout), c.hidden
+        else:
+            sizes = (c.width, c.layers, c.heads, c.feedforward * c.width, c.dropout)
+            self.network = Transformer(*sizes, c.block, c.n_tokens)
+            n_read = c.width * (c.n_tokens * self._reads("tokens") + self._reads("pooled"))
+        self.head = nn.Linear(n_read, n_classes)
+        if c.new_fit == "tokens_projection" and c.new_subject:
+            self.new_projection = nn.Linear(c.components, c.width)
+
+    def _reads(self, kind: str) -> bool:
+        """Whether the head reads tokens, pooled ROI outputs; without tokens there is nothing but the latter."""
+        c = self.config
+        return c.head_input in (kind, "both") if c.n_tokens else kind == "pooled"
+
+    @staticmethod
+    def trains_alone(config: Config) -> bool:
+        return not config.shared
+
+    @staticmethod
+    def select_targets(config: Config) -> tuple[str, ...]:
+        """Low-level features only where they guide."""
+        return (*POOLED, LOW_TARGETS[config.low_pool]) if config.n_tokens and config.w_low else POOLED
+
+    @classmethod
+    def from_data(cls, config: Config, data: Sequence[TrainingData], seed: int) -> Decoder:
+        """Decoder with the maps fitted on training images. Raises ValueError for unknown ROIs or new_subject."""
+        data = sorted(data, key=lambda d: d.subject)
+        old = [d for d in data if d.subject != config.new_subject]
+        if not old or (config.new_subject and len(old) == len(data)):
+            raise ValueError(
+                f"new_subject is {config.new_subject!r}, expected one of several subjects of the run, which are "
+                f"{', '.join(d.subject for d in data)}"
+            )
+        rows = {d.subject: select_rois(d, parse_names(config.areas)) for d in data}
+        labels_IC = torch.cat([_labels(d)[~d.is_validation_I] for d in old])
+        decoder = cls(
+            config,
+            {d.subject: d.betas_NV.shape[1] for d in data},
+            data[0].image_embedding_ID.shape[1],
+            seed,
+            n_classes=labels_IC.shape[1],
+            n_roi_voxels={s: [len(r) for r in rois] for s, rois in rows.items()},
+        )
+        axes = find_clip_axes(old, config.components) if config.input_map == "clip_aligned" else None
+        for s, d in enumerate(data):
+            decoder.map_of(d.subject).fit(d, rows[d.subject], axes)
+            decoder.cosines_S2[s] = torch.tensor(decoder._measure_features(d))
+        odds_C = (labels_IC.float().sum(0) + 0.5) / (len(labels_IC) - labels_IC.float().sum(0) + 0.5)
+        decoder.head.bias.data.copy_(odds_C.log())
+        return decoder
+
+    def _measure_features(self, d: TrainingData) -> tuple[float, float]:
+        """Mean off-diagonal cosine of the high- and of the low-level features of the training images; 0 where none."""
+        c, train_I = self.config, ~d.is_validation_I
+        high_IF = guidance.high_features(d.image_embedding_ID[train_I], d.mean_text_ID[train_I], c.high_mode)
+        low_IF = d.features.get(LOW_TARGETS[c.low_pool])
+        features = (high_IF, None if low_IF is None else low_IF[train_I])
+        cosines = [
+            0.0 if f is None else guidance.mean_cosine(guidance.clip_features(f, c.clip_threshold)) for f in features
+        ]
+        return cosines[0], cosines[1]
+
+    def map_of(self, subject: str) -> InputMap:
+        """The input map of a subject."""
+        found = self.maps[subject]
+        assert isinstance(found, InputMap)
+        return found
+
+    def embed(self, betas_BV: Tensor, subject: str, identity: str) -> Tensor:
+        """Places (B, T + R, E) before the first block: tokens of `identity`, then the ROIs of the subject."""
+        own = subject == self.config.new_subject and hasattr(self, "new_projection")
+        components_BRK = F.dropout(self.map_of(subject)(betas_BV), self.config.dropout_in, self.training)
+        x_BRE = (self.new_projection if own else self.projection)(components_BRK) + self.roi_embedding_RE
+        x_BRE = x_BRE.masked_fill(self.map_of(subject).empty_R[:, None], 0.0)
+        if self.config.identity == "embedding":
+            return x_BRE + self.identity[identity]
+        if not self.config.n_tokens:
+            return x_BRE
+        token_TE = self.identity["all" if self.config.identity == "shared_tokens" else identity]
+        return torch.cat([token_TE.expand(len(x_BRE), -1, -1), x_BRE], 1)
+
+    def _empty(self, subject: str, n: int) -> Tensor:
+        """Places (n, T + R) of ROIs that the subject lacks."""
+        empty_N = F.pad(self.map_of(subject).empty_R, (self.config.n_tokens, 0), value=False)
+        return empty_N.expand(n, -1)
+
+    def encode(self, x_BNE: Tensor, empty_BN: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (B, C) and token outputs (B, T, E)."""
+        if isinstance(self.network, FlatMLP):
+            return self.head(self.network(x_BNE)), x_BNE[:, :0]
+        y_BNE = self.network(x_BNE, empty_BN if self._any_empty else None)
+        token_BTE, roi_BRE = y_BNE.split([self.config.n_tokens, len(self.roi_names)], 1)
+        full_BR1 = ~empty_BN[:, self.config.n_tokens :, None]
+        pooled_BE = (roi_BRE * full_BR1).sum(1) / full_BR1.sum(1)
+        parts = [token_BTE.flatten(1)] * self._reads("tokens") + [pooled_BE] * self._reads("pooled")
+        return self.head(torch.cat(parts, 1)), token_BTE
+
+    @property
+    def _any_empty(self) -> bool:
+        return any(n == 0 for voxels in self.n_roi_voxels.values() for n in voxels)
+
+    def loss(self, batch: MixedBatch, epoch: float) -> dict[str, Tensor]:
+        """Weighted terms of L over all rows of all subjects, see the head of this file."""
+        shares = Shares([len(part.betas_BV) for part in batch.parts])
+        xs = [
+            self.embed(shares.take(p, part.betas_BV), part.subject, part.subject) for p, part in enumerate(batch.parts)
+        ]
+        empty_BN = torch.cat([self._empty(part.subject, len(x)) for part, x in zip(batch.parts, xs, strict=True)])
+        logits_BC, token_BTE = (shares.gather(output) for output in self.encode(torch.cat(xs), empty_BN))
+        labels_BC = torch.cat([part.labels_BC for part in batch.parts if part.labels_BC is not None])
+        terms = {"label_loss": F.binary_cross_entropy_with_logits(logits_BC.float(), labels_BC)}
+        if self.config.n_tokens:
+            terms |= self._guide(batch, token_BTE)
+        weights = {name: getattr(self.config, f"w_{name.removesuffix('_loss')}") for name in terms}
+        return {name: weights[name] * term for name, term in terms.items() if weights[name]}
+
+    def _guide(self, batch: MixedBatch, token_BTE: Tensor) -> dict[str, Tensor]:
+        """Guidance and orthogonality; a single token gets both guidances."""
+        c, high_BE, low_BE = self.config, token_BTE[:, 0], token_BTE[:, -1]
+        image_BD = torch.cat([part.image_embedding_BD for part in batch.parts])
+        text_BD = torch.cat([part.mean_text_BD for part in batch.parts if part.mean_text_BD is not None])
+        high_BF = guidance.clip_features(guidance.high_features(image_BD, text_BD, c.high_mode), c.clip_threshold)
+        terms = {"high_loss": guidance.guide(high_BF, high_BE)}
+        if c.w_low:
+            low_BF = torch.cat([part.features[LOW_TARGETS[c.low_pool]] for part in batch.parts])
+            terms["low_loss"] = guidance.guide(guidance.clip_features(low_BF, c.clip_threshold), low_BE)
+        if c.n_tokens == 2:
+            terms["orthogonal_loss"] = guidance.orthogonality(high_BE, low_BE, c.orthogonality)
+        return terms
+
+    def decode(self, betas_IV: Tensor, subject: str) -> Decoded:
+        """Logits (log odds) of all categories for each row of z-scored betas."""
+        return self.decode_as(betas_IV, subject, subject)
+
+    @torch.no_grad()
+    def decode_as(self, betas_IV: Tensor, subject: str, token_subject: str) -> Decoded:
+        """decode with the tokens (or the embedding) of another subject; map and projection stay the subject's own."""
+        return Decoded(logits_IC=self._run(betas_IV, subject, token_subject)[0].float())
+
+    @torch.no_grad()
+    def read_tokens(self, betas_IV: Tensor, subject: str) -> dict[str, Tensor]:
+        """Outputs of the tokens, high and low, (I, E) each; the same twice for one token, nothing without tokens."""
+        token_ITE = self._run(betas_IV, subject, subject)[1]
+        return {"high": token_ITE[:, 0], "low": token_ITE[:, -1]} if self.config.n_tokens else {}
+
+    @torch.no_grad()
+    def read_attention(self, betas_IV: Tensor, subject: str, rollout: bool = False) -> Tensor:
+        """Attention (I, T, R) of the tokens (high, low) over the ROIs: last layer, mean over heads.
+
+        What a row lacks to 1 goes to the tokens. rollout: through all layers instead, residual paths included.
+        Raises ValueError for settings without tokens.
+        """
+        if not self.config.n_tokens:
+            raise ValueError(f"identity {self.config.identity!r} has no tokens whose attention could be read")
+        training = self.training
+        self.eval()
+        x_INE = self.embed(betas_IV, subject, subject)
+        assert isinstance(self.network, Transformer)
+        layers = self.network.read_attention(x_INE, self._empty(subject, len(x_INE)) if self._any_empty else None)
+        self.train(training)
+        n = self.config.n_tokens
+        return (roll_out(layers) if rollout else layers[-1])[:, :n, n:]
+
+    def _run(self, betas_IV: Tensor, subject: str, identity: str) -> tuple[Tensor, Tensor]:
+        for name in (subject, identity):
+            if name not in self.subjects:
+                raise ValueError(f"the model has no subject {name!r}; choose from {', '.join(self.subjects)}")
+        training = self.training
+        self.eval()
+        outputs = self.encode(self.embed(betas_IV, subject, identity), self._empty(subject, len(betas_IV)))
+        self.train(training)
+        return outputs
+
+    def train(self, mode: bool = True) -> Decoder:
+        """A frozen network keeps its statistics and drops nothing while a new subject is fitted."""
+        super().train(mode)
+        if self._frozen:
+            self.network.eval()
+        return self
+
+    def phases(self, data: Sequence[TrainingData]) -> Iterator[Phase]:
+        """All subjects at once; or all but the new one, and then what is the new one's own."""
+        c = self.config
+        old = [d for d in data if d.subject != c.new_subject]
+        self._free(lambda name: not self._is_new(name))
+        yield Phase("shared", old, c)
+        if not c.new_subject:
+            return
+        with torch.no_grad():
+            others = torch.stack([value for s, value in self.identity.items() if s != c.new_subject])
+            self.identity[c.new_subject].copy_(others.mean(0))
+            if hasattr(self, "new_projection"):
+                self.new_projection.load_state_dict(self.projection.state_dict())
+        self._frozen = True
+        self._free(self._is_new)
+        yield Phase("new", [d for d in data if d.subject == c.new_subject], replace(c, lr=c.new_lr))
+        self._frozen = False
+
+    def _is_new(self, name: str) -> bool:
+        """Whether a weight of this name belongs to the new subject alone."""
+        return bool(self.config.new_subject) and (
+            name.startswith("new_projection.") or self.config.new_subject in name.split(".")
+        )
+
+    def _free(self, is_free: Callable[[str], bool]) -> None:
+        for name, value in self.named_parameters():
+            value.requires_grad_(is_free(name))
+
+    def n_parameters(self) -> dict[str, int]:
+        """Trained by gradients; deployed: with the input maps of all subjects, fitted or learned."""
+        trained = sum(value.numel() for value in self.parameters())
+        learned = self.config.input_map == "subject_linear"
+        return {"trained": trained, "deployed": trained + (0 if learned else sum(map(self._n_map, self.subjects)))}
+
+    def _n_map(self, subject: str) -> int:
+        return self.map_of(subject).n_parameters()
+
+    def facts(self, subject: str) -> dict[str, float]:
+        """Weights of this subject and of the common part; what its input map holds; mean cosines of the guidance."""
+        identity = self.identity[subject].numel() if subject in self.identity else 0
+        own = identity + self._n_map(subject)
+        if subject == self.config.new_subject and hasattr(self, "new_projection"):
+            own += sum(value.numel() for value in self.new_projection.parameters())
+        counts = {"input_map": self._n_map(subject), "identity": identity, "per_subject": own}
+        counts["shared"] = sum(
+            value.numel()
+            for name, value in self.named_parameters()
+            if not (set(self.subjects) & set(name.split("."))) and not name.startswith("new_projection.")
+        )
+        facts = {f"parameters.{name}": float(n) for name, n in counts.items()}
+        if self.config.input_map != "subject_linear":
+            facts |= self._describe_map(subject)
+        if self.config.n_tokens:
+            cosines = self.cosines_S2[self.subjects.index(subject)].tolist()
+            facts |= dict(zip(("guidance.mean_cosine_high", "guidance.mean_cosine_low"), cosines, strict=True))
+        return facts
+
+    def _describe_map(self, subject: str) -> dict[str, float]:
+        """Share of variance on the training images that the components hold: of each ROI, and mean over voxels."""
+        explained_R, n_R = self.map_of(subject).explained_R.cpu(), torch.tensor(self.n_roi_voxels[subject]).float()
+        mean = float((explained_R * n_R).sum() / n_R.sum())
+        rois = zip(self.roi_names, explained_R.tolist(), strict=True)
+        named = {f"input_map.explained_variance_roi.{name.replace('.', '_')}": value for name, value in rois}
+        return {"input_map.explained_variance": mean, **named}
+
+
+def _labels(data: TrainingData) -> Tensor:
+    if data.labels_IC is None:
+        raise ValueError(f"the data of {data.subject} have no category labels; run cache_clip again")
+    return data.labels_IC
