@@ -1,10 +1,11 @@
-"""Choose a decoder's settings on validation images: as many trials as ridge has penalty candidates, no test data.
+"""Choose a run's settings on validation images: as many trials as ridge has penalty candidates, no test data.
 
     python benchmarks/tune.py brainmclip            # needs data/ of `dvc repro`; writes benchmarks/tune_brainmclip.json
 
-Each trial trains two subjects of the development world. The score is the best mean of image and text top-1 on the
-validation images, averaged over the last three epochs as early stopping does. `base` in the file is what params.yaml
-held when the trials ran; the settings chosen from them stand in params.yaml.
+Each trial trains --subjects of the development world (two for a decoder of single subjects, all for those of category
+labels, which share a model). The score is the best val_mean of the curve (image and text top-1, or mAP where labels are
+decoded), averaged over three successive epochs as early stopping does. `base` in the file is what params.yaml held when
+the trials ran, `overrides` what the run changed in it; the settings chosen from them stand in params.yaml.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
@@ -26,8 +26,21 @@ sys.path.insert(0, str(ROOT / "src"))
 from fmri2clip import params as parameters  # noqa: E402
 from fmri2clip.training.run import train_run  # noqa: E402
 
-SUBJECTS = ("subj01", "subj07")
 WINDOW = 3  # epochs, as in training/trainer.py
+MLP_TRIALS: tuple[dict, ...] = (
+    {},
+    {"dropout_in": 0.1, "dropout": 0.1},
+    {"dropout_in": 0.5, "dropout": 0.5},
+    {"dropout_in": 0.5},
+    {"hidden": 512},
+    {"hidden": 512, "dropout_in": 0.5, "dropout": 0.5},
+    {"lr": 4e-3},
+    {"lr": 1e-3},
+    {"layers": 2},
+    {"batch_size": 256},
+    {"weight_decay": 0.5},
+    {"dropout_in": 0.5, "dropout": 0.5, "max_epochs": 40},
+)
 TRIALS: dict[str, tuple[dict, ...]] = {
     "brainclip": (
         {},
@@ -57,37 +70,66 @@ TRIALS: dict[str, tuple[dict, ...]] = {
         {"dropout_in": 0.8},
         {"weight_decay": 0.1},
     ),
+    "clip_mused": (
+        {"lr": 4e-3, "dropout_in": 0.2, "dropout": 0.2},
+        {"dropout_in": 0.3, "dropout": 0.3},
+        {"layers": 1, "dropout_in": 0.3, "dropout": 0.3},
+        {"head_input": "both"},
+        {"w_high": 3.0, "w_low": 0.3},
+    ),
+    "subject_embedding": (
+        {},
+        {"lr": 4e-3, "dropout_in": 0.2, "dropout": 0.2},
+        {"lr": 1e-3},
+        {"dropout_in": 0.3, "dropout": 0.3},
+        {"dropout_in": 0.3},
+        {"layers": 1},
+        {"layers": 1, "dropout_in": 0.3, "dropout": 0.3},
+        {"batch_size": 256, "lr": 4e-3},
+        {"weight_decay": 0.5},
+        {"feedforward": 4},
+        {"heads": 8},
+        {"max_epochs": 12},
+    ),
+    "mlp_shared": MLP_TRIALS,
+    "mlp_single": MLP_TRIALS,
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("decoder", choices=sorted(TRIALS), help="also the name of its run in params.yaml")
-    decoder = parser.parse_args().decoder
-    base = parameters.load(ROOT / "params.yaml")
-    torch.set_num_threads(base.compute.threads)
+    parser.add_argument("run", choices=sorted(TRIALS), help="a run of params.yaml")
+    parser.add_argument("--subjects", default="subj01,subj07", help="separated by commas")
+    parser.add_argument("--threads", type=int, help="CPU threads; compute.threads by default")
+    arguments = parser.parse_args()
+    base, subjects = parameters.load(ROOT / "params.yaml"), tuple(arguments.subjects.split(","))
+    if arguments.threads:
+        base = dataclasses.replace(base, compute=dataclasses.replace(base.compute, threads=arguments.threads))
+    run = base.runs[arguments.run]
     results = []
-    for trial in TRIALS[decoder]:
-        score = validate(base, decoder, trial)
+    for trial in TRIALS[arguments.run]:
+        score = validate(base, arguments.run, subjects, trial)
         results.append({"changed": trial, "validation_score": round(score, 4)})
         print(json.dumps(results[-1]), flush=True)
-    table = {"subjects": list(SUBJECTS), "base": dict(base.decoders[decoder]), "trials": results}
-    (ROOT / "benchmarks" / f"tune_{decoder}.json").write_text(json.dumps(table, indent=1) + "\n")
+    table = {"subjects": list(subjects), "base": dict(base.decoders[run.decoder]), "overrides": dict(run.overrides)}
+    path = ROOT / "benchmarks" / f"tune_{arguments.run}.json"
+    path.write_text(json.dumps(table | {"trials": results}, indent=1) + "\n")
 
 
-def validate(base: parameters.Params, decoder: str, trial: dict) -> float:
-    """Best smoothed validation score of one trial, averaged over subjects."""
-    run = dataclasses.replace(base.runs[decoder], subjects=SUBJECTS, overrides=trial)
-    changed = dataclasses.replace(base, runs={decoder: run})
+def validate(base: parameters.Params, name: str, subjects: tuple[str, ...], trial: dict) -> float:
+    """Best smoothed validation score of one trial, averaged over the models of the run."""
+    run = dataclasses.replace(base.runs[name], subjects=subjects, overrides={**base.runs[name].overrides, **trial})
+    changed = dataclasses.replace(base, runs={name: run})
     with tempfile.TemporaryDirectory() as folder:
         curve = Path(folder) / "curve.csv"
         train_run(
-            decoder, changed, rois_train_dir=ROOT / "data/rois/train", voxels_dir=ROOT / "data/rois/voxels",
+            name, changed, rois_train_dir=ROOT / "data/rois/train", voxels_dir=ROOT / "data/rois/voxels",
             clip_train_path=ROOT / f"data/clip/{run.clip}/train.h5", models_dir=Path(folder) / "models",
             curve_path=curve, resume_root=Path(folder) / "resume",
         )  # fmt: skip
         rows = list(csv.DictReader(curve.open()))
-    return float(np.mean([best([float(r["val_mean"]) for r in rows if r["subject"] == s]) for s in SUBJECTS]))
+    models = sorted({row["subject"] for row in rows})
+    return float(np.mean([best([float(r["val_mean"]) for r in rows if r["subject"] == m]) for m in models]))
 
 
 def best(scores: list[float]) -> float:
