@@ -33,6 +33,17 @@ def test_guidance_equals_a_double_loop(tokens: tuple[torch.Tensor, torch.Tensor]
     assert float(guidance.guide(high, low)) == pytest.approx(expected, rel=1e-5)
 
 
+def test_dissimilarity_equals_rsatoolbox(tokens: tuple[torch.Tensor, torch.Tensor]) -> None:
+    """rsatoolbox has the correlation distance, which is the cosine distance of centred rows."""
+    from rsatoolbox.data import Dataset
+    from rsatoolbox.rdm import calc_rdm
+
+    high = tokens[0] - tokens[0].mean(1, keepdim=True)
+    (expected,) = calc_rdm(Dataset(high.double().numpy()), method="correlation").get_matrices()
+    found = guidance.dissimilarity(high).numpy()
+    np.testing.assert_allclose(found, expected, atol=2e-6)
+
+
 def test_orthogonality_types_equal_loops(tokens: tuple[torch.Tensor, torch.Tensor]) -> None:
     high, low = (x.double().tolist() for x in tokens)
     inner = [[sum(x * y for x, y in zip(h, k, strict=True)) for k in low] for h in high]

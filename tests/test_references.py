@@ -43,7 +43,7 @@ def test_rows_and_their_order_of_merit(world: World) -> None:
     tree = run(world)
     assert json.loads((world.root / "tiny.json").read_text()) == tree
     assert list(tree) == list(references.ROWS)
-    with_images = [name for name in tree if name != "reference.target"]
+    with_images = [name for name in tree if name not in ("reference.target", "null.all_negative")]
     images = {name: tree[name]["retrieval"]["image_given_brain"]["top1"] for name in with_images}
     assert images["null.prior"] == pytest.approx(1 / EVALUATION.n_way)
     assert images["null.prior"] < images["baseline.nearest_brain"] <= 1
@@ -68,6 +68,16 @@ def test_prior_scores_prevalence_and_class_frequency(world: World) -> None:
 
     favourite = np.bincount(dominant(clip_train)).argmax()
     assert row["zero_shot"]["top1"] == pytest.approx((dominant(clip_test) == favourite).mean(), abs=1e-6)
+
+
+def test_all_negative_errs_once_for_every_object(world: World) -> None:
+    row = run(world)["null.all_negative"]
+    labels_IC = store.read(world.clip_test, "clip")["labels_IC"]
+    n_I = labels_IC.sum(axis=0)
+    defined_C = (n_I > 0) & (n_I < len(labels_IC))
+    assert row["classification"]["hamming"] == pytest.approx(labels_IC[:, defined_C].mean(), abs=1e-6)
+    assert row["classification"]["auc"] == pytest.approx(0.5)
+    assert "retrieval" not in row
 
 
 def test_nearest_brain_copies_the_most_correlated_training_image(world: World) -> None:

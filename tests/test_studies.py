@@ -57,6 +57,17 @@ def test_mistakes_in_a_study_are_named(tmp_path: Path, old: str, new: str, messa
         write_study(tmp_path, STUDY.replace(old, new))
 
 
+def test_subjects_restrict_the_data_and_every_run(tmp_path: Path) -> None:
+    text = STUDY.replace("variants:", "subjects: [subj02, subj05]\nvariants:").replace("[subj01]", "[subj05]")
+    study = write_study(tmp_path, text)
+    contents = list(studies.plan(study, ROOT / "params.yaml").values())
+    for content in contents:
+        runs = {name: list(run["subjects"]) for name, run in content["runs"].items()}
+        assert list(content["subjects"]) == ["subj02", "subj05"]
+        assert runs.pop("brainclip") == ["subj05"], "the study's own overrides come later"
+        assert all(subjects == ["subj02", "subj05"] for subjects in runs.values())
+
+
 def test_an_unknown_study_names_the_known_ones(tmp_path: Path) -> None:
     write_study(tmp_path)
     with pytest.raises(ValueError, match="no study 'beta'; choose from alpha"):

@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from fmri2clip import decoders, store
+from fmri2clip.attention import score_attention
 from fmri2clip.decoders import TOKEN_TARGETS
 from fmri2clip.look import STREAMS, Look, read_look, score_look
 from fmri2clip.metrics.retrieval import centre, similarity
@@ -114,6 +115,7 @@ def evaluate_subject(
     decoded = decode(model, subject, betas.mean_IV)
     scores = [_score_all(model, decoded, truth, unseen, "", "unseen"), _count_parameters(model, subject, betas)]
     scores.append(score_all_tokens(model, subject, betas.mean_IV, clip, truth))
+    scores.append(score_attention(model.decoder, betas.mean_IV, subject, betas.nsd_id_I))
     if look is not None:
         tokens = read_streams(model, subject, betas.mean_IV, tuple(STREAMS))
         scores.append(score_look(look, betas.nsd_id_I, decoded.get("embedding_ID"), tokens))

@@ -1,6 +1,7 @@
 """Rows to read beside a decoder's scores: nulls, baselines without training, and ceilings, for one CLIP model.
 
 null.prior                 the mean training embedding for every image; class frequencies of the training images
+null.all_negative          no category in any image: what Hamming loss must be read against, as images have few
 baseline.nearest_brain     embedding of the training image with the most similar pattern (correlation of repeat means)
 baseline.nearest_oracle    embedding of the training image nearest to the true one: how far semantic overlap alone gets
 reference.target           the true image embedding (not for image retrieval, where it is right by definition)
@@ -161,6 +162,11 @@ def score_prior(case: Case) -> Scores:
     return merge([scores, guess])
 
 
+def score_all_negative(case: Case) -> Scores:
+    """Probability below 0.5 for every category of every image."""
+    return score(Prediction(logits_IC=np.full(case.truth.label_IC.shape, -1.0)), case.truth)
+
+
 def score_nearest_brain(case: Case) -> Scores:
     """Copy the embeddings of the training image whose repeat-mean pattern correlates best."""
     training = case.training
@@ -243,6 +249,7 @@ def score_ideal_observer(case: Case, full: bool = True) -> Scores:
 
 ROWS: dict[str, Callable[[Case], Scores]] = {
     "null.prior": score_prior,
+    "null.all_negative": score_all_negative,
     "baseline.nearest_brain": score_nearest_brain,
     "baseline.nearest_oracle": score_nearest_oracle,
     "reference.target": score_target,

@@ -18,6 +18,7 @@ from fmri2clip.decoders import TrainingData
 
 PRF = "prf-visualrois"
 REST = "rest"
+EARLY = ("V1", "V2", "V3", "hV4")
 
 
 def parse_names(text: str) -> tuple[str, ...]:
@@ -26,6 +27,12 @@ def parse_names(text: str) -> tuple[str, ...]:
     if not all(names) or len(set(names)) < len(names):
         raise ValueError(f"areas is {text!r}, expected names of ROIs, each once, separated by commas, such as V1, rest")
     return names
+
+
+def is_early(name: str) -> bool:
+    """Whether an ROI consists of early visual areas, as prf-visualrois has them, or parts of them."""
+    parts = [part.strip() for part in name.split("+")]
+    return all(part == PRF or part.removeprefix(f"{PRF}/").rstrip("vd") in EARLY for part in parts)
 
 
 def select_rois(data: TrainingData, names: tuple[str, ...]) -> list[Tensor]:

@@ -8,8 +8,8 @@ touched.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,8 @@ class Study:
     seeds: Seeds
     metrics: tuple[str, ...]  # dotted names of metrics.json
     base: tuple[str, ...] = ()  # overrides of all variants
+    subjects: tuple[str, ...] = ()  # of the experiments and of every run of params.yaml; () leaves all as they are
+    scored: tuple[str, ...] = ()  # subjects whose scores count; () = all of a run
     compare: tuple[Comparison, ...] = ()
     same_pictures: bool = True  # false: variants show different pictures (worlds), so each is resampled on its own
     x: Mapping[str, float] = field(default_factory=dict)  # variant -> number on the axis of a curve
@@ -132,12 +134,20 @@ def plan(study: Study, params_path: Path) -> dict[Experiment, dict[str, Any]]:
     Checked before anything is queued, so that a typo in the last variant costs no hour.
     """
     planned = {}
+    restriction = _restrict(study.subjects, parameters.load(params_path).runs) if study.subjects else ()
     for experiment in study.experiments():
+        experiment = replace(experiment, overrides=(*restriction, *experiment.overrides))
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder) / "params.yaml"
             copy.write_bytes(params_path.read_bytes())
             planned[experiment] = _override(copy, experiment)
     return planned
+
+
+def _restrict(subjects: Iterable[str], runs: Iterable[str]) -> tuple[str, ...]:
+    """Overrides that leave only these subjects, in the data and in each run."""
+    listed = f"[{','.join(subjects)}]"
+    return (f"subjects={listed}", *(f"runs.{run}.subjects={listed}" for run in runs))
 
 
 def _override(copy: Path, experiment: Experiment) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,9 +30,19 @@ def read_result(study: Study, files: Path, content: Mapping[str, Any]) -> Result
     metrics, scores = {}, {}
     for run in study.runs:
         shared = files / "data" / "clip" / content["runs"][run]["clip"] / "shared.h5"
-        metrics[run] = json.loads((files / "reports" / "runs" / run / "metrics.json").read_text(encoding="utf-8"))
-        scores[run] = read_scores(files / "data" / "predictions" / f"{run}.h5", shared)
+        tree = json.loads((files / "reports" / "runs" / run / "metrics.json").read_text(encoding="utf-8"))
+        found = read_scores(files / "data" / "predictions" / f"{run}.h5", shared)
+        metrics[run] = average_subjects(tree, study.scored)
+        scores[run] = {subject: found[subject] for subject in study.scored or found}
     return Result(params=content, metrics=metrics, scores=scores)
+
+
+def average_subjects(tree: Mapping[str, Any], subjects: Sequence[str]) -> dict[str, Any]:
+    """Dotted numbers of metrics.json, averaged over these subjects only; as they are for none."""
+    if not subjects:
+        return flatten(tree)
+    branches = [flatten(tree["subjects"][subject]) for subject in subjects]
+    return {name: sum(float(b[name]) for b in branches) / len(branches) for name in branches[0]}
 
 
 def summarise(study: Study, results: Mapping[tuple[str, int], Result], digest: str) -> dict[str, Any]:
@@ -51,9 +61,8 @@ def summarise(study: Study, results: Mapping[tuple[str, int], Result], digest: s
         variants[variant] = {"overrides": list(overrides), "params": own, "runs": runs}
         if variant in study.x:
             variants[variant]["x"] = study.x[variant]
-    facts = {
-        name: getattr(study, name) for name in ("question", "budget", "budget_minutes", "same_pictures", "x_label")
-    }
+    named = ("question", "budget", "budget_minutes", "same_pictures", "x_label", "scored")
+    facts = {name: getattr(study, name) for name in named}
     return {
         "study": study.name,
         **facts,
@@ -77,8 +86,8 @@ def _score_run(study: Study, results: list[Result], run: str) -> dict[str, dict[
     for metric in study.metrics:
         if all(_has(result.scores[run], metric) for result in results):
             scores[metric] = _numbers(mean_score([r.scores[run] for r in results], metric, n_bootstrap, seed))
-        elif all(metric in flatten(result.metrics[run]) for result in results):
-            values = [float(flatten(result.metrics[run])[metric]) for result in results]
+        elif all(metric in result.metrics[run] for result in results):
+            values = [float(result.metrics[run][metric]) for result in results]
             scores[metric] = {"value": round(sum(values) / len(values), DECIMALS)}
     return scores
 

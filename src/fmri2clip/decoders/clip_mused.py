@@ -23,19 +23,20 @@ Axis letters: B images of a batch, I images, V voxels, R ROIs, K components, E t
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fmri2clip import guidance
+from fmri2clip import mused_facts
 from fmri2clip.decoders import Decoded, MixedBatch, Phase, TrainingData
 from fmri2clip.distributed import Shares
 from fmri2clip.input_maps import InputMap, find_clip_axes
 from fmri2clip.mused_config import LOW_TARGETS, Config
+from fmri2clip.mused_guidance import guide_tokens, measure_features
 from fmri2clip.mused_networks import FlatMLP, Transformer, roll_out
+from fmri2clip.mused_phases import make_phases
 from fmri2clip.rois import parse_names, select_rois
 
 __all__ = ["CITATION", "Config", "Decoder"]
@@ -109,6 +110,16 @@ class Decoder(nn.Module):
         c = self.config
         return c.head_input in (kind, "both") if c.n_tokens else kind == "pooled"
 
+    @property
+    def n_tokens(self) -> int:
+        """Tokens whose outputs and attention can be read."""
+        return self.config.n_tokens
+
+    @property
+    def knows_subject(self) -> bool:
+        """Whether anything behind the input map differs between subjects, so that decode_as can swap it."""
+        return any(subject in self.identity for subject in self.subjects)
+
     @staticmethod
     def trains_alone(config: Config) -> bool:
         return not config.shared
@@ -141,21 +152,10 @@ class Decoder(nn.Module):
         axes = find_clip_axes(old, config.components) if config.input_map == "clip_aligned" else None
         for s, d in enumerate(data):
             decoder.map_of(d.subject).fit(d, rows[d.subject], axes)
-            decoder.cosines_S2[s] = torch.tensor(decoder._measure_features(d))
+            decoder.cosines_S2[s] = torch.tensor(measure_features(config, d))
         odds_C = (labels_IC.float().sum(0) + 0.5) / (len(labels_IC) - labels_IC.float().sum(0) + 0.5)
         decoder.head.bias.data.copy_(odds_C.log())
         return decoder
-
-    def _measure_features(self, d: TrainingData) -> tuple[float, float]:
-        """Mean off-diagonal cosine of the high- and of the low-level features of the training images; 0 where none."""
-        c, train_I = self.config, ~d.is_validation_I
-        high_IF = guidance.high_features(d.image_embedding_ID[train_I], d.mean_text_ID[train_I], c.high_mode)
-        low_IF = d.features.get(LOW_TARGETS[c.low_pool])
-        features = (high_IF, None if low_IF is None else low_IF[train_I])
-        cosines = [
-            0.0 if f is None else guidance.mean_cosine(guidance.clip_features(f, c.clip_threshold)) for f in features
-        ]
-        return cosines[0], cosines[1]
 
     def map_of(self, subject: str) -> InputMap:
         """The input map of a subject."""
@@ -207,23 +207,9 @@ class Decoder(nn.Module):
         labels_BC = torch.cat([part.labels_BC for part in batch.parts if part.labels_BC is not None])
         terms = {"label_loss": F.binary_cross_entropy_with_logits(logits_BC.float(), labels_BC)}
         if self.config.n_tokens:
-            terms |= self._guide(batch, token_BTE)
+            terms |= guide_tokens(self.config, batch, token_BTE)
         weights = {name: getattr(self.config, f"w_{name.removesuffix('_loss')}") for name in terms}
         return {name: weights[name] * term for name, term in terms.items() if weights[name]}
-
-    def _guide(self, batch: MixedBatch, token_BTE: Tensor) -> dict[str, Tensor]:
-        """Guidance and orthogonality; a single token gets both guidances."""
-        c, high_BE, low_BE = self.config, token_BTE[:, 0], token_BTE[:, -1]
-        image_BD = torch.cat([part.image_embedding_BD for part in batch.parts])
-        text_BD = torch.cat([part.mean_text_BD for part in batch.parts if part.mean_text_BD is not None])
-        high_BF = guidance.clip_features(guidance.high_features(image_BD, text_BD, c.high_mode), c.clip_threshold)
-        terms = {"high_loss": guidance.guide(high_BF, high_BE)}
-        if c.w_low:
-            low_BF = torch.cat([part.features[LOW_TARGETS[c.low_pool]] for part in batch.parts])
-            terms["low_loss"] = guidance.guide(guidance.clip_features(low_BF, c.clip_threshold), low_BE)
-        if c.n_tokens == 2:
-            terms["orthogonal_loss"] = guidance.orthogonality(high_BE, low_BE, c.orthogonality)
-        return terms
 
     def decode(self, betas_IV: Tensor, subject: str) -> Decoded:
         """Logits (log odds) of all categories for each row of z-scored betas."""
@@ -277,68 +263,19 @@ class Decoder(nn.Module):
 
     def phases(self, data: Sequence[TrainingData]) -> Iterator[Phase]:
         """All subjects at once; or all but the new one, and then what is the new one's own."""
-        c = self.config
-        old = [d for d in data if d.subject != c.new_subject]
-        self._free(lambda name: not self._is_new(name))
-        yield Phase("shared", old, c)
-        if not c.new_subject:
-            return
-        with torch.no_grad():
-            others = torch.stack([value for s, value in self.identity.items() if s != c.new_subject])
-            self.identity[c.new_subject].copy_(others.mean(0))
-            if hasattr(self, "new_projection"):
-                self.new_projection.load_state_dict(self.projection.state_dict())
-        self._frozen = True
-        self._free(self._is_new)
-        yield Phase("new", [d for d in data if d.subject == c.new_subject], replace(c, lr=c.new_lr))
-        self._frozen = False
+        yield from make_phases(self, data)
 
-    def _is_new(self, name: str) -> bool:
-        """Whether a weight of this name belongs to the new subject alone."""
-        return bool(self.config.new_subject) and (
-            name.startswith("new_projection.") or self.config.new_subject in name.split(".")
-        )
-
-    def _free(self, is_free: Callable[[str], bool]) -> None:
-        for name, value in self.named_parameters():
-            value.requires_grad_(is_free(name))
+    def freeze_shared(self, frozen: bool) -> None:
+        """Whether the network stays in evaluation mode while the rest trains."""
+        self._frozen = frozen
 
     def n_parameters(self) -> dict[str, int]:
         """Trained by gradients; deployed: with the input maps of all subjects, fitted or learned."""
-        trained = sum(value.numel() for value in self.parameters())
-        learned = self.config.input_map == "subject_linear"
-        return {"trained": trained, "deployed": trained + (0 if learned else sum(map(self._n_map, self.subjects)))}
-
-    def _n_map(self, subject: str) -> int:
-        return self.map_of(subject).n_parameters()
+        return mused_facts.count_all(self)
 
     def facts(self, subject: str) -> dict[str, float]:
         """Weights of this subject and of the common part; what its input map holds; mean cosines of the guidance."""
-        identity = self.identity[subject].numel() if subject in self.identity else 0
-        own = identity + self._n_map(subject)
-        if subject == self.config.new_subject and hasattr(self, "new_projection"):
-            own += sum(value.numel() for value in self.new_projection.parameters())
-        counts = {"input_map": self._n_map(subject), "identity": identity, "per_subject": own}
-        counts["shared"] = sum(
-            value.numel()
-            for name, value in self.named_parameters()
-            if not (set(self.subjects) & set(name.split("."))) and not name.startswith("new_projection.")
-        )
-        facts = {f"parameters.{name}": float(n) for name, n in counts.items()}
-        if self.config.input_map != "subject_linear":
-            facts |= self._describe_map(subject)
-        if self.config.n_tokens:
-            cosines = self.cosines_S2[self.subjects.index(subject)].tolist()
-            facts |= dict(zip(("guidance.mean_cosine_high", "guidance.mean_cosine_low"), cosines, strict=True))
-        return facts
-
-    def _describe_map(self, subject: str) -> dict[str, float]:
-        """Share of variance on the training images that the components hold: of each ROI, and mean over voxels."""
-        explained_R, n_R = self.map_of(subject).explained_R.cpu(), torch.tensor(self.n_roi_voxels[subject]).float()
-        mean = float((explained_R * n_R).sum() / n_R.sum())
-        rois = zip(self.roi_names, explained_R.tolist(), strict=True)
-        named = {f"input_map.explained_variance_roi.{name.replace('.', '_')}": value for name, value in rois}
-        return {"input_map.explained_variance": mean, **named}
+        return mused_facts.describe(self, subject)
 
 
 def _labels(data: TrainingData) -> Tensor:

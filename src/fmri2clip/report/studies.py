@@ -13,7 +13,15 @@ from fmri2clip.report.inputs import Inputs, Tree
 from fmri2clip.report.scores import DIRECTIONS, HEADLINE, OTHER, READOUTS, TOKENS
 
 NONE = "No study has been collected yet: `make study NAME=...` runs one of `studies/` and puts its numbers here."
-PERCENT = ("retrieval", "zero_shot", "classification", "unseen", "reference", "readout")  # families of fractions
+PERCENT = (
+    "retrieval",
+    "zero_shot",
+    "classification",
+    "unseen",
+    "reference",
+    "readout",
+    "attention",
+)  # families of fractions
 COUNTS = ("n_images", "n_classes", "n_undefined", "n_held_out_images")
 FAMILIES = {"retrieval": "n-way", "retrieval_hard": "hard gallery", "retrieval_all": "whole test set"}
 N_PANELS = 3
@@ -73,9 +81,10 @@ def label_study(study: Tree) -> str:
         data = "NSD"
     subjects = params.get("subjects", "differ between variants")
     names = ", ".join(subjects) if isinstance(subjects, (list, tuple)) else str(subjects)
+    scored = f" (scores: {', '.join(study['scored'])})" if study.get("scored") else ""
     seeds = ", ".join(str(value) for value in study["seeds"]["values"])
     evaluation = params.get("evaluation.seed", "differs between variants")
-    return f"Data: {data}; subjects configured: {names}. Training seeds {seeds}; evaluation seed {evaluation}."
+    return f"Data: {data}; subjects configured: {names}{scored}. Training seeds {seeds}; evaluation seed {evaluation}."
 
 
 def _make_variant_table(name: str, study: Tree, label: str) -> Table:

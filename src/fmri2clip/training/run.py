@@ -111,15 +111,9 @@ def _code(decoder: str) -> str:
     return resume.code_digest(
         *(f"decoders/{name}.py" for name in ("__init__", decoder)),
         *(f"training/{name}.py" for name in ("cached", "data", "routing", "run", "split", "trainer", "validation")),
-        *(
-            "distributed.py",
-            "guidance.py",
-            "input_maps.py",
-            "kernel_ridge.py",
-            "losses.py",
-            "metrics/classification.py",
-        ),
-        *("mused_config.py", "mused_networks.py", "networks.py", "rois.py"),
+        *(f"{name}.py" for name in ("distributed", "guidance", "input_maps", "kernel_ridge", "losses", "networks")),
+        *(f"mused_{name}.py" for name in ("config", "facts", "guidance", "networks", "phases")),
+        *("metrics/classification.py", "rois.py"),
     )
 
 
