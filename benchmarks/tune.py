@@ -27,6 +27,7 @@ from fmri2clip import params as parameters  # noqa: E402
 from fmri2clip.training.run import train_run  # noqa: E402
 
 WINDOW = 3  # epochs, as in training/trainer.py
+AUTHORS_WEIGHTS = {"w_high": 1e-3, "w_low": 1e-1}  # of the guidance, on HCP
 MLP_TRIALS: tuple[dict, ...] = (
     {},
     {"dropout_in": 0.1, "dropout": 0.1},
@@ -71,6 +72,13 @@ TRIALS: dict[str, tuple[dict, ...]] = {
         {"weight_decay": 0.1},
     ),
     "clip_mused": (
+        {**AUTHORS_WEIGHTS, "input_map": "pca", "components": 32, "max_epochs": 6},
+        {**AUTHORS_WEIGHTS, "input_map": "pca", "components": 32, "max_epochs": 12},
+        {**AUTHORS_WEIGHTS, "components": 32, "max_epochs": 12},
+        {**AUTHORS_WEIGHTS, "input_map": "pca"},
+        AUTHORS_WEIGHTS,
+        {},
+        {**AUTHORS_WEIGHTS, "lr": 4e-3, "dropout_in": 0.2, "dropout": 0.2},
         {"lr": 4e-3, "dropout_in": 0.2, "dropout": 0.2},
         {"dropout_in": 0.3, "dropout": 0.3},
         {"layers": 1, "dropout_in": 0.3, "dropout": 0.3},

@@ -21,6 +21,7 @@ def report(params: Params) -> None:
         world_json=reports / "world.json",
         hierarchy_dir=reports / "hierarchy",
         parameters_json=reports / "parameters.json",
+        tokens_json=reports / "tokens.json",
         predictions_dir=_stage.PREDICTIONS,
         clip_dir=_stage.CLIP,
         out_html=reports / "index.html",

@@ -75,7 +75,7 @@ def list_chunks(png: bytes) -> set[str]:
 @pytest.mark.parametrize(
     ("draw", "labels"),
     [
-        (curves, {"epoch", "validation top-1 (%)"}),
+        (curves, {"epoch", "validation score (%)"}),
         (intervals, {"score (%)"}),
         (lines, {"training images", "score (%)"}),
     ],

@@ -109,7 +109,7 @@ def make_result(study: studies.Study, tmp_path: Path, variant: str, seed: int, s
     score_I = score + 0.1 * rng.standard_normal(200)
     metric = "retrieval.image_given_brain.top1"
     scores = Scores(nsd_id_I=np.arange(200), per_image={metric: (score_I, np.ones(200))})
-    metrics = {"brainclip": {"zero_shot": {"chance": 0.25}}}
+    metrics = {"brainclip": {"zero_shot.chance": 0.25}}
     return study_results.Result(params=content, metrics=metrics, scores={"brainclip": {"subj01": scores}})
 
 
@@ -128,6 +128,15 @@ def test_summary_averages_seeds_and_pairs_runs(tmp_path: Path) -> None:
     assert summary["variants"]["image"]["params"] == {"decoders.brainclip.alpha": 1.0}
     assert summary["params"]["runs.brainclip.subjects"] == ["subj01"] and "note" not in summary["params"]
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
+
+
+def test_only_scored_subjects_count(tmp_path: Path) -> None:
+    tree = {"x": {"n": 4.0}, "subjects": {"subj01": {"x": {"n": 1.0}}, "subj02": {"x": {"n": 7.0}}}}
+    assert study_results.average_subjects(tree, ("subj02",)) == {"x.n": 7.0}
+    assert study_results.average_subjects(tree, ("subj01", "subj02")) == {"x.n": 4.0}
+    assert study_results.average_subjects(tree, ())["x.n"] == 4.0
+    study = write_study(tmp_path, STUDY.replace("variants:", "scored: [subj01]\nvariants:"))
+    assert study.scored == ("subj01",)
 
 
 STAGE = """

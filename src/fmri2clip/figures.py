@@ -105,7 +105,9 @@ def draw_curves(curves: Mapping[str, Mapping[str, Curve]], names: Mapping[str, s
         for row, (run, by_subject) in zip(panels, curves.items(), strict=True):
             for panel, (column, title) in zip(row, names.items(), strict=True):
                 _draw_subjects(panel, by_subject, subjects, column)
-                panel.set(title=f"{run}: {title}", xlabel="epoch", ylabel="validation top-1 (%)")
+                panel.set(title=f"{run}: {title}", xlabel="epoch", ylabel="validation score (%)")
+                if not any(column in curve.scores for curve in by_subject.values()):
+                    panel.set_axis_off()
             _fit_epochs(row, by_subject)
         for column, panel in zip(names, panels[0], strict=True):
             panel.set_ylim(0, _highest(curves, column))

@@ -61,8 +61,8 @@ def summarise(study: Study, results: Mapping[tuple[str, int], Result], digest: s
         variants[variant] = {"overrides": list(overrides), "params": own, "runs": runs}
         if variant in study.x:
             variants[variant]["x"] = study.x[variant]
-    named = ("question", "budget", "budget_minutes", "same_pictures", "x_label", "scored")
-    facts = {name: getattr(study, name) for name in named}
+    named = ("question", "budget", "budget_minutes", "same_pictures", "x_label")
+    facts = {name: getattr(study, name) for name in named} | {"scored": list(study.scored)}
     return {
         "study": study.name,
         **facts,

@@ -109,7 +109,9 @@ def _score_as(case: Case, subject: str, token_subject: str) -> Scores:
 def describe_attention(cases: Mapping[str, Case], evaluation: Evaluation) -> Tree:
     """Mean shares by subject, token and ROI, and the share of early areas with its interval, over all subjects."""
     decoder = next(iter(cases.values())).model.decoder
-    tree: Tree = {"early_chance": float(early_columns(decoder.roi_names).mean())}
+    early_R = early_columns(decoder.roi_names)
+    tree: Tree = {"early_chance": float(early_R.mean())}
+    tree["is_early"] = dict(zip(decoder.roi_names, early_R.astype(float).tolist(), strict=True))
     for kind in ("last_layer", "rollout"):
         for subject, case in cases.items():
             share_ITR = read_shares(decoder, case.mean_IV, subject, kind == "rollout")

@@ -181,6 +181,7 @@ class Project:
             world_json=reports / "world/world.json",
             hierarchy_dir=reports / "hierarchy",
             parameters_json=reports / "parameters.json",
+            tokens_json=reports / "tokens.json",
             predictions_dir=root / "data/predictions",
             models_dir=root / "models",
             clip_dir=root / "data/clip",

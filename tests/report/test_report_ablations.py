@@ -20,20 +20,21 @@ def make_study(run_b: str = "brainmclip") -> dict[str, Any]:
 
 def test_only_studies_of_the_run_with_itself_are_rows() -> None:
     inputs: Any = SimpleNamespace(studies={"own": make_study(), "other": make_study("brainclip")})
-    _, table = make_ablations(inputs).blocks
+    _, table, missing_run = make_ablations(inputs).blocks
+    assert missing_run.text == "No study that compares `clip_mused` with itself has been collected."
     assert [row.cells[0] for row in table.rows] == ["own: 3 training seeds; 1 subject", "fast-slow"]
-    missing = [name for name, cell in zip(METRICS, table.rows[1].cells[1:], strict=True) if cell == "-"]
-    assert missing == [name for name in METRICS if name not in ("readout.edges", "zero_shot.top1")]
+    missing = [name for name, cell in zip(METRICS["brainmclip"], table.rows[1].cells[1:], strict=True) if cell == "-"]
+    assert missing == [name for name in METRICS["brainmclip"] if name not in ("readout.edges", "zero_shot.top1")]
 
 
 def test_without_such_a_study_the_section_says_so() -> None:
     inputs: Any = SimpleNamespace(studies={"other": make_study("brainclip")})
-    (block,) = make_ablations(inputs).blocks
-    assert block.tone == "missing"
+    assert {block.tone for block in make_ablations(inputs).blocks} == {"missing"}
 
 
 def test_sentence_names_what_excludes_zero_and_leaves_titles_alone() -> None:
     comparisons = make_study()["comparisons"]
     edges = "Read-out of edges: 1 of 1 differences exclude 0, largest first: fast-slow (\N{MINUS SIGN}3.1)."
-    assert say_metric(comparisons, "readout.edges") == edges
-    assert say_metric(comparisons, "zero_shot.top1") == "Zero-shot category: 0 of 1 differences exclude 0."
+    assert say_metric(comparisons, "readout.edges", "read-out of edges") == edges
+    found = say_metric(comparisons, "zero_shot.top1", "zero-shot category")
+    assert found == "Zero-shot category: 0 of 1 differences exclude 0."

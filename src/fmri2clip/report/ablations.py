@@ -2,65 +2,77 @@
 
 from __future__ import annotations
 
-from fmri2clip.report.document import Bullets, Paragraph, Row, Section, Table
+from fmri2clip.report.document import Block, Bullets, Paragraph, Row, Section, Table
 from fmri2clip.report.inputs import Inputs, Tree
 from fmri2clip.report.studies import difference_cell, title_metric
 
-RUN = "brainmclip"
-METRICS = {
-    "retrieval.image_given_brain.top1": "retrieval with the pooled embedding",
-    "retrieval_tokens.semantic.image_given_brain.top1": "retrieval with the semantic tokens",
-    "retrieval_detail.image_given_brain.top1": "retrieval with the detail tokens",
-    "zero_shot.top1": "zero-shot category",
-    "readout.edges": "read-out of edges",
-    "readout.position": "read-out of position",
+METRICS = {  # run -> what its ablations are judged by
+    "brainmclip": {
+        "retrieval.image_given_brain.top1": "retrieval with the pooled embedding",
+        "retrieval_tokens.semantic.image_given_brain.top1": "retrieval with the semantic tokens",
+        "retrieval_detail.image_given_brain.top1": "retrieval with the detail tokens",
+        "zero_shot.top1": "zero-shot category",
+        "readout.edges": "read-out of edges",
+        "readout.position": "read-out of position",
+    },
+    "clip_mused": {
+        "classification.map": "mAP",
+        "classification.auc": "AUC",
+        "attention.low_minus_high": "attention to early areas, low minus high token",
+    },
 }
-SAID = ("retrieval.image_given_brain.top1", "readout.edges")  # one sentence each: semantics, detail
+SAID = {  # one sentence each
+    "brainmclip": ("retrieval.image_given_brain.top1", "readout.edges"),  # semantics, detail
+    "clip_mused": ("classification.map", "attention.low_minus_high"),
+}
 
 
 def make_ablations(inputs: Inputs) -> Section:
-    """Every paired difference of RUN with itself, a heading a study; two sentences on it; or that there is none."""
-    section = Section("ablations", f"Ablations of {RUN}")
-    studies = {name: study for name, study in inputs.studies.items() if _is_ablation(study)}
+    """A table for each of the runs of METRICS, or a sentence that it has none."""
+    section = Section("ablations", "Ablations")
+    for run in METRICS:
+        section.blocks.extend(make_run(inputs, run))
+    return section
+
+
+def make_run(inputs: Inputs, run: str) -> list[Block]:
+    """Every paired difference of a run with itself, a heading a study; sentences on it; or that there is none."""
+    studies = {name: study for name, study in inputs.studies.items() if _is_ablation(study, run)}
     if not studies:
-        section.blocks.append(Paragraph(f"No study that compares `{RUN}` with itself has been collected.", "missing"))
-        return section
+        return [Paragraph(f"No study that compares `{run}` with itself has been collected.", "missing")]
     rows: list[Row] = []
     for name, study in studies.items():
         seeds, budget = study["seeds"]["values"], study["budget"].partition("; ")[2]
         rows.append(Row((f"{name}: {len(seeds)} training seeds; {budget}",), "heading"))
         rows += [
-            Row((c["title"], *(difference_cell(c["metrics"].get(metric)) for metric in METRICS)))
+            Row((c["title"], *(difference_cell(c["metrics"].get(metric)) for metric in METRICS[run])))
             for c in study["comparisons"]
         ]
     comparisons = [c for study in studies.values() for c in study["comparisons"]]
-    section.blocks.extend(
-        [
-            Bullets(tuple(say_metric(comparisons, metric) for metric in SAID)),
-            Table(
-                title=f"{RUN} with one thing changed: paired differences (points)",
-                columns=("comparison", *(title_metric(metric) for metric in METRICS)),
-                rows=tuple(rows),
-                label="Simulated NSD; world, parameters and seeds: with each study below. Mean over training seeds and"
-                " subjects, in brackets the 95 % bootstrap interval over images; not corrected for their number.",
-            ),
-        ]
-    )
-    return section
+    return [
+        Bullets(tuple(say_metric(comparisons, metric, METRICS[run][metric]) for metric in SAID[run])),
+        Table(
+            title=f"{run} with one thing changed: paired differences (points)",
+            columns=("comparison", *(title_metric(metric) for metric in METRICS[run])),
+            rows=tuple(rows),
+            label="Simulated NSD; world, parameters and seeds: with each study below. Mean over training seeds and"
+            " subjects, in brackets the 95 % bootstrap interval over images; not corrected for their number.",
+        ),
+    ]
 
 
-def _is_ablation(study: Tree) -> bool:
+def _is_ablation(study: Tree, run: str) -> bool:
     found = study["comparisons"]
-    return bool(found) and all(c["run_a"] == c["run_b"] == RUN for c in found)
+    return bool(found) and all(c["run_a"] == c["run_b"] == run for c in found)
 
 
-def say_metric(comparisons: list[Tree], metric: str) -> str:
+def say_metric(comparisons: list[Tree], metric: str, title: str) -> str:
     """Which comparisons move a metric: those whose interval excludes 0, largest first."""
     known = [(c["title"], c["metrics"][metric]) for c in comparisons if metric in c["metrics"]]
     moved = [(title, d) for title, d in known if d["low"] > 0 or d["high"] < 0]
     moved.sort(key=lambda pair: -abs(pair[1]["value"]))
     listed = "; ".join(f"{title} ({_points(d['value'])})" for title, d in moved)
-    return f"{METRICS[metric].capitalize()}: {len(moved)} of {len(known)} differences exclude 0" + (
+    return f"{title[0].upper()}{title[1:]}: {len(moved)} of {len(known)} differences exclude 0" + (
         f", largest first: {listed}." if moved else "."
     )
 

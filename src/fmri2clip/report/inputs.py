@@ -1,6 +1,7 @@
 """Reads everything that a report shows.
 
-What is read of every run, clip and subject must be there; studies, world, hierarchy and counts of weights may not.
+What is read of every run, clip and subject must be there; studies, world, hierarchy, tokens and counts of weights may
+not.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class Inputs:
     hierarchy: Mapping[str, Tree]  # clip -> RSA and CKA by block, of those that were analysed
     hierarchy_pictures: Mapping[str, Path]
     weights: Tree | None  # of the network at real size
+    tokens: Mapping[str, Tree]  # run -> what its subject tokens do, of those that were inspected
     predictions_dir: Path
     models_dir: Path
     clip_dir: Path
@@ -67,6 +69,7 @@ def read_inputs(
     world_json: Path,
     hierarchy_dir: Path,
     parameters_json: Path,
+    tokens_json: Path,
     predictions_dir: Path,
     models_dir: Path,
     clip_dir: Path,
@@ -89,6 +92,7 @@ def read_inputs(
             clip: path.with_suffix(".png") for clip, path in blocks.items() if path.with_suffix(".png").is_file()
         },
         weights=read_json(parameters_json) if parameters_json.is_file() else None,
+        tokens=_read_tokens(tokens_json, params),
         predictions_dir=predictions_dir,
         models_dir=models_dir,
         clip_dir=clip_dir,
@@ -104,6 +108,12 @@ def _read_run(name: str, run: Run, folder: Path, predictions_dir: Path) -> RunRe
         curves=read_curves(folder / "curve.csv"),
         predictions=predictions_dir / f"{name}.h5",
     )
+
+
+def _read_tokens(path: Path, params: Params) -> dict[str, Tree]:
+    """Analyses of the runs of params; none where the file is missing."""
+    found = read_json(path) if path.is_file() else {}
+    return {name: tree for name, tree in found.items() if name in params.runs}
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from fmri2clip import figures
 from fmri2clip.report.document import Block, Cell, Details, Row, Table
 from fmri2clip.report.inputs import Inputs, RunResult, Tree
 from fmri2clip.report.labels import label_data, label_seeds
-from fmri2clip.report.scores import Family, chance, list_families, read_score
+from fmri2clip.report.scores import Family, chance, list_families, lookup, read_score
 
 HEADINGS = {"baseline": "Baselines", "null": "Nulls", "reference": "References"}  # by the first part of a row's name
 NamedTrees = Mapping[str, Tree]
@@ -38,6 +38,22 @@ def group_rows(runs: Sequence[RunResult], references: NamedTrees) -> dict[str, d
     return {heading: rows for heading, rows in groups.items() if rows}
 
 
+def split_decoders(groups: Mapping[str, NamedTrees], family: Family) -> dict[str, NamedTrees]:
+    """The groups with decoders in two where labels are scored: who has a Hamming loss was trained on labels."""
+    if "classification.map" not in family.metrics:
+        return dict(groups)
+    trees = groups["Decoders"]
+    labelled = {name: tree for name, tree in trees.items() if lookup(tree, "classification.hamming") is not None}
+    parts = {
+        "Decoders, categories read with CLIP's text prompts: not trained on labels": {
+            name: tree for name, tree in trees.items() if name not in labelled
+        },
+        "Decoders trained on labels": labelled,
+    }
+    rest = {heading: rows for heading, rows in groups.items() if heading != "Decoders"}
+    return {heading: rows for heading, rows in (parts | rest).items() if rows}
+
+
 def take_branch(tree: Tree, path: tuple[str, ...]) -> Tree:
     """A branch of a metric tree with the same branch of every subject under `subjects`; empty where there is none."""
 
@@ -55,9 +71,9 @@ def _make_table(
 ) -> Table:
     metrics = list(family.metrics)
     rows = []
-    for heading, trees in groups.items():
+    for heading, trees in split_decoders(groups, family).items():
         rows.append(Row((heading,), "heading"))
-        kind = "result" if heading == "Decoders" else "context"
+        kind = "result" if heading.startswith("Decoders") else "context"
         rows += [_make_row(name, tree, metrics, _count_subjects(inputs, tree), kind) for name, tree in trees.items()]
     rows.append(_chance_row(inputs, groups, metrics, n_images))
     return Table(

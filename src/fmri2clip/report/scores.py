@@ -35,6 +35,11 @@ MAPS = ("colour", "luminance", "edges", "position", "size")
 READOUTS = {f"readout.{name}": name for name in MAPS} | {
     f"readout_detail.{name}": f"{name}, from detail tokens" for name in MAPS
 }
+ATTENTION = {
+    "attention.high_early": "attention to early areas, high token",
+    "attention.low_early": "attention to early areas, low token",
+    "attention.low_minus_high": "attention to early areas, low minus high token",
+}
 OTHER = {
     "zero_shot.top1": "zero-shot top-1",
     "zero_shot.top5": "zero-shot top-5",

@@ -31,7 +31,7 @@ def make_overview(inputs: Inputs, found: differences.Pairs, n_images: int, figur
                 _caption(inputs, runs, clip, n_images),
             )
         )
-    said = tuple(say_pair(pair, found[pair], metrics) for pair in found)
+    said = tuple(say_pair(pair, found[pair], metrics) for pair in choose_pairs(inputs, found))
     label = (
         f"Paired differences in points with 95 % intervals. {label_data(inputs.params)}."
         f" {label_seeds(inputs.params, inputs.runs.values())}."
@@ -46,6 +46,22 @@ def _caption(inputs: Inputs, runs: list[RunResult], clip: str, n_images: int) ->
         f" chance. CLIP model `{clip}`, mean over subjects, {n_images} test images. {label_data(inputs.params)}."
         f" {label_seeds(inputs.params, runs)}."
     )
+
+
+def choose_pairs(inputs: Inputs, found: differences.Pairs) -> list[tuple[str, str]]:
+    """Pairs for the overview; the section on differences has all.
+
+    Decoders of embeddings with each other and with the baseline; of those trained on labels, the first of params.yaml
+    with each other one.
+    """
+    labelled = [name for name, r in inputs.runs.items() if lookup(r.metrics, "classification.hamming") is not None]
+    chosen = []
+    for a, b in found:
+        if a in labelled and b in labelled:
+            chosen += [(a, b)] if labelled[0] in (a, b) else []
+        elif a not in labelled and b not in labelled:
+            chosen.append((a, b))
+    return chosen
 
 
 def say_pair(pair: tuple[str, str], found: Mapping[str, Difference], metrics: Mapping[str, str]) -> str:
@@ -167,16 +183,16 @@ def make_unseen(inputs: Inputs) -> Section:
 
 def make_curves(inputs: Inputs, figures_dir: Path) -> Section:
     curves = {name: result.curves for name, result in inputs.runs.items()}
-    names = {"val_image_top1": "image given brain", "val_text_top1": "text given brain"}
+    names = {"val_image_top1": "image given brain, top-1", "val_text_top1": "text given brain, top-1"}
+    names |= {"val_map": "mAP"}
     path = figures.draw_curves(curves, names, figures_dir / "curves.png")
     caption = (
-        "Top-1 retrieval among the validation images (never test images) by training epoch; a decoder in closed form"
-        " is one dot. Training stops on the mean of both, the same for every decoder and loss weight."
+        "Scores on the validation images (never test images) by training epoch: top-1 retrieval among them, and mAP of"
+        " decoders of categories; a decoder in closed form is one dot. Training stops on the mean of what a decoder"
+        " offers; a model that subjects share has a line of its own."
         f" {label_data(inputs.params)}. {label_seeds(inputs.params, inputs.runs.values())}."
     )
-    return Section(
-        "curves", "Training", [Figure(path, "Validation retrieval by epoch for each run and subject", caption)]
-    )
+    return Section("curves", "Training", [Figure(path, "Validation scores by epoch for each run and subject", caption)])
 
 
 def make_pictures(inputs: Inputs, load: Callable[[int], object], figures_dir: Path) -> Section:
@@ -194,16 +210,22 @@ def make_pictures(inputs: Inputs, load: Callable[[int], object], figures_dir: Pa
         blocks.append(
             Paragraph("NSD's terms forbid passing on its pictures: places are kept, pictures are not shown.", "missing")
         )
+    nothing = []
     for name, result in inputs.runs.items():
-        blocks.append(_make_gallery(inputs, name, result, load, figures_dir))
+        gallery = _make_gallery(inputs, name, result, load, figures_dir)
+        blocks += [gallery] if gallery else []
+        nothing += [] if gallery else [f"`{name}`"]
+    if nothing:
+        blocks.append(Paragraph(f"Without an image embedding, so retrieving nothing: {', '.join(nothing)}.", "missing"))
     return Section("pictures", "Retrieved pictures and captions", blocks)
 
 
-def _make_gallery(inputs: Inputs, name: str, result: RunResult, load: Callable, figures_dir: Path) -> Block:
+def _make_gallery(inputs: Inputs, name: str, result: RunResult, load: Callable, figures_dir: Path) -> Gallery | None:
+    """Cases of one run; None for a decoder that offers no image embedding."""
     subject = result.run.subjects[0]
     retrieval = retrieved.read_retrieval(inputs, result, subject)
     if retrieval is None:
-        return Paragraph(f"`{name}` offers no image embedding, so it retrieves nothing.", "missing")
+        return None
     cases = pictures.make_cases(retrieval, load, f"{name}, {subject}")
     path = figures.draw_strips(pictures.make_strips(cases), figures_dir / f"pictures_{name}.png", fit=pictures.fit_line)
     note = (

@@ -10,7 +10,7 @@ from fmri2clip import figures
 from fmri2clip.report.differences import TONES, to_score
 from fmri2clip.report.document import Block, Cell, Details, Figure, Paragraph, Row, Score, Section, Table, Verdict
 from fmri2clip.report.inputs import Inputs, Tree
-from fmri2clip.report.scores import DIRECTIONS, HEADLINE, OTHER, READOUTS, TOKENS
+from fmri2clip.report.scores import ATTENTION, DIRECTIONS, HEADLINE, OTHER, READOUTS, TOKENS
 
 NONE = "No study has been collected yet: `make study NAME=...` runs one of `studies/` and puts its numbers here."
 PERCENT = (
@@ -68,7 +68,7 @@ def title_metric(metric: str, ways: object = "n") -> str:
         )
     if metric in READOUTS:
         return f"read-out of {READOUTS[metric]}"
-    return {**OTHER, **TOKENS}.get(metric, f"`{metric}`")
+    return {**OTHER, **TOKENS, **ATTENTION}.get(metric, f"`{metric}`")
 
 
 def label_study(study: Tree) -> str:

@@ -31,6 +31,13 @@ STATUS = (
         " parameters are quoted in the table of weights, not confirmed."
     ),
     (
+        "The `clip_mused` decoder is **CLIP-MUSED-style** (Zhou et al., ICLR 2024): losses, tokens and head are"
+        " those of the authors' public code for another data set (HCP movies); that for NSD is not public and the paper"
+        " could not be read, so ROI tokens, input maps, sizes, guidance weights and training are ours. `label_ridge`,"
+        " `mlp_single`, `mlp_shared` and `subject_embedding` are its baselines: the same labels, split, input map and"
+        " code."
+    ),
+    (
         "`ridge` is the baseline that everybody knows: linear regression to the CLIP embeddings, penalty chosen by"
         " cross-validation."
     ),
@@ -47,6 +54,10 @@ ROWS = (
     (
         "`null.prior`: the mean training embedding, or the class frequency, for every image: what is reached without"
         " any brain pattern."
+    ),
+    (
+        "`null.all_negative`: no category in any image. As an image shows few of them, its Hamming loss is low: that of"
+        " a decoder must be read against it."
     ),
     (
         "`baseline.nearest_brain`: copies the embedding of the training image with the most similar pattern; no model"
@@ -126,7 +137,12 @@ def make_protocols(params: Params, n_images: int, n_captions: int) -> list[Block
             "**Zero-shot**: nearest category prompt among the categories of the world. Decoders never saw a category"
             " name; CLIP did."
         ),
-        "**mAP, AUC**: multi-label scores, means over the defined categories.",
+        (
+            "**mAP, AUC**: multi-label scores, means over the categories with a positive and a negative test image; the"
+            " others are left out. **Hamming loss** at probability 0.5, only where outputs are probabilities: networks"
+            " trained on labels, and `label_ridge`, calibrated on validation images. Decoders of embeddings are scored"
+            " by similarity to text prompts and were not trained on labels."
+        ),
         *TOKEN_SCORES,
         (
             f"**Intervals**: 95 %, bootstrap over image ids ({evaluation.n_bootstrap} resamples; percentiles, for mAP"
@@ -152,7 +168,7 @@ def _describe_parity(tuning_trials: int) -> str:
             " cross-validation in each training."
         )
     return (
-        f"**Parity**: for each decoder {tuning_trials} settings were compared on validation data of the development"
-        " world before the parameters were fixed (the penalties of ridge in each training, the trials of"
-        " `benchmarks/tune_<decoder>.json` for the others). No test image took part."
+        f"**Parity**: for each run {tuning_trials} settings were compared on validation data of the development world"
+        " before the parameters were fixed (the penalties of ridge in each training, the trials of"
+        " `benchmarks/tune_<run>.json` for the others). No test image took part."
     )

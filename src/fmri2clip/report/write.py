@@ -23,6 +23,7 @@ from fmri2clip.report import (
     parameters,
     sections,
     studies,
+    subjects,
     texts,
 )
 from fmri2clip.report.document import Report, Section
@@ -43,6 +44,7 @@ def write_report(
     world_json: Path = Path("reports/world/world.json"),
     hierarchy_dir: Path = Path("reports/hierarchy"),
     parameters_json: Path = Path("reports/parameters.json"),
+    tokens_json: Path = Path("reports/tokens.json"),
     predictions_dir: Path = Path("data/predictions"),
     models_dir: Path = Path("models"),
     clip_dir: Path = Path("data/clip"),
@@ -54,8 +56,8 @@ def write_report(
 
     stimuli_path: nsd_stimuli.hdf5 inside an NSD tree. models_dir: only the training means beside the weights are read.
     Files of a run, clip or subject that are missing raise ValueError;
-    studies, world figures, pictures of the world, hierarchy analyses and counts of weights may be missing, and the
-    report says so. figures_dir belongs to the report: PNG files in it that are not of this report are deleted.
+    studies, world figures, pictures of the world, hierarchy and token analyses and counts of weights may be missing,
+    and the report says so. figures_dir belongs to the report: PNG files in it that are not of this report are deleted.
     """
     inputs = read_inputs(
         params,
@@ -66,6 +68,7 @@ def write_report(
         world_json=world_json,
         hierarchy_dir=hierarchy_dir,
         parameters_json=parameters_json,
+        tokens_json=tokens_json,
         predictions_dir=predictions_dir,
         models_dir=models_dir,
         clip_dir=clip_dir,
@@ -97,6 +100,7 @@ def make_report(inputs: Inputs, figures_dir: Path) -> Report:
         sections.make_pictures(inputs, make_loader(params, inputs.stimuli_path), figures_dir),
         hierarchy.make_hierarchy(inputs),
         parameters.make_weights(inputs),
+        subjects.make_subjects(inputs, figures_dir),
         ablations.make_ablations(inputs),
         studies.make_studies(inputs, figures_dir),
         data.make_data(inputs),

@@ -1,0 +1,193 @@
+"""Section about one model for all subjects: weights by number of subjects, and what the tokens of subjects do.
+
+No sentence is fixed where data decide: intervals choose among those below. They speak about test images, not about
+training seeds; the studies repeat trainings.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from fmri2clip.figures import Line
+from fmri2clip.figures_tokens import draw_tokens
+from fmri2clip.report.document import Block, Bullets, Cell, Figure, Paragraph, Row, Score, Section, Table
+from fmri2clip.report.inputs import Inputs, RunResult, Tree
+from fmri2clip.report.labels import label_data, label_seeds
+from fmri2clip.report.scores import lookup
+
+COUNTS = (1, 2, 4)  # subjects
+NONE = "No run has tokens or an embedding of subjects, or the `inspect_tokens` stage has not run."
+
+
+def make_subjects(inputs: Inputs, figures_dir: Path) -> Section:
+    """Weights of every run, then a part for each run whose decoder is told the subject."""
+    section = Section("subjects", "One model for all subjects", [make_weights_table(inputs)])
+    if not inputs.tokens:
+        section.blocks.append(Paragraph(NONE, "missing"))
+    for name, tree in inputs.tokens.items():
+        section.blocks.extend(make_run(inputs, name, tree, figures_dir))
+    return section
+
+
+def make_weights_table(inputs: Inputs) -> Table:
+    """Deployed weights, input maps included: what one subject adds, what is shared, and the sums for COUNTS."""
+    rows = tuple(Row(_count_cells(result)) for result in inputs.runs.values())
+    return Table(
+        title="Weights by number of subjects (thousands)",
+        columns=("run", "input map", "tokens, embedding", "each subject adds", "shared", *map(_title, COUNTS)),
+        rows=rows,
+        label=(
+            f"Deployed weights at the size of these data ({label_data(inputs.params)}), mean over subjects; input maps"
+            " count whether fitted or learned. Decoders without a shared part need all their weights for each subject."
+        ),
+    )
+
+
+def _title(n: int) -> str:
+    return f"{n} subject{'s' if n > 1 else ''}"
+
+
+def _count_cells(result: RunResult) -> tuple[Cell, ...]:
+    own, shared = (lookup(result.metrics, f"parameters.{key}") for key in ("per_subject", "shared"))
+    if own is None or shared is None:
+        own, shared = lookup(result.metrics, "parameters.deployed"), 0.0
+    parts = [lookup(result.metrics, f"parameters.{key}") for key in ("input_map", "identity")]
+    if own is None or shared is None:
+        return (f"`{result.name}`", *["-"] * (4 + len(COUNTS)))
+    sums = [shared + n * own for n in COUNTS]
+    return (f"`{result.name}`", *(_thousands(n) for n in (*parts, own, shared, *sums)))
+
+
+def _thousands(count: float | None) -> str:
+    return "-" if not count else f"{count / 1000:,.1f}"
+
+
+def make_run(inputs: Inputs, name: str, tree: Tree, figures_dir: Path) -> list[Block]:
+    """Sentences, figure and swap table of one run."""
+    result = inputs.runs[name]
+    label = f"{label_data(inputs.params)}; test images. {label_seeds(inputs.params, [result])}."
+    said = [sentence for say in (say_swap, say_attention, say_similarity) for sentence in say(tree)]
+    blocks: list[Block] = [Paragraph(f"**Run `{name}`**"), Bullets(tuple(said))]
+    if "attention" in tree and "rsa" in tree:
+        blocks.append(_draw(name, tree, figures_dir, label))
+    if "swap" in tree:
+        blocks.append(make_swap_table(name, tree["swap"], label))
+    return blocks
+
+
+def say_swap(tree: Tree) -> list[str]:
+    """What is lost with another subject's tokens or embedding."""
+    if "swap" not in tree:
+        return []
+    lost = tree["swap"]["lost"]
+    numbers = " and ".join(f"{_points(lost[key])} in {title}" for key, title in (("map", "mAP"), ("auc", "AUC")))
+    verdict = _judge(lost["map"], "so they matter", "so they do harm", "so that they matter is not shown")
+    return [
+        "Decoded with what belongs to another subject behind the input map (tokens or embedding), own minus other, over"
+        f" all pairs of {tree['swap']['n_subjects']} subjects: {numbers}; {verdict}."
+    ]
+
+
+def say_attention(tree: Tree) -> list[str]:
+    """Whether low tokens look at early areas more than high ones do."""
+    early = tree.get("attention", {}).get("early", {})
+    if not early:
+        return []
+    verdict = _judge(
+        early["low_minus_high"],
+        "low tokens attend to early areas more than high tokens do",
+        "low tokens attend to early areas less than high tokens do",
+        "that low and high tokens differ in this is not shown",
+    )
+    return [
+        f"Share of attention (last layer, ROIs only) on early areas: low tokens {_percent(early['low_early'])}, high"
+        f" tokens {_percent(early['high_early'])}; these are {100 * tree['attention']['early_chance']:.0f} % of the"
+        f" ROIs. Difference {_points(early['low_minus_high'])}: {verdict}."
+    ]
+
+
+def say_similarity(tree: Tree) -> list[str]:
+    """Which block each token's outputs resemble most, and whether the tokens differ in depth."""
+    rsa = tree.get("rsa", {})
+    best = []
+    for token in ("high", "low"):
+        blocks = _blocks(rsa.get(token, {}))
+        if blocks:
+            name = max(blocks, key=lambda block: rsa[token][block]["value"])
+            best.append(f"outputs of the {token} token resemble `{name}` most (RSA {rsa[token][name]['value']:.2f})")
+    if not best:
+        return []
+    sentence = "; ".join(best)
+    if "high_minus_low" in rsa:
+        difference = rsa["high_minus_low"]
+        verdict = _judge(
+            difference,
+            "the high token is the later one",
+            "the low token is the later one",
+            "that the tokens differ in depth is not shown",
+        )
+        numbers = f"{difference['value']:+.2f} [{difference['low']:+.2f}, {difference['high']:+.2f}]"
+        sentence += f". RSA with the final embedding less that with block 1, high minus low token: {numbers}; {verdict}"
+    return [f"{sentence[0].upper()}{sentence[1:]}.".replace("-", "\N{MINUS SIGN}")]
+
+
+def _judge(found: Tree, above: str, below: str, neither: str) -> str:
+    if found["low"] > 0:
+        return above
+    return below if found["high"] < 0 else neither
+
+
+def _score(found: Tree) -> Score:
+    return Score(*(100 * found[key] for key in ("value", "low", "high")))
+
+
+def _points(found: Tree) -> str:
+    value, low, high = (100 * found[key] for key in ("value", "low", "high"))
+    return f"{value:+.1f} [{low:+.1f}, {high:+.1f}] points".replace("-", "\N{MINUS SIGN}")
+
+
+def _percent(found: Tree) -> str:
+    value, low, high = (100 * found[key] for key in ("value", "low", "high"))
+    return f"{value:.1f} % [{low:.1f}, {high:.1f}]"
+
+
+def _blocks(by_block: Tree) -> list[str]:
+    return [name for name in by_block if name != "late"]
+
+
+def _draw(name: str, tree: Tree, figures_dir: Path, label: str) -> Figure:
+    last, rsa = tree["attention"]["last_layer"], tree["rsa"]
+    subjects, tokens = list(last), list(next(iter(last.values())))
+    is_early = tree["attention"]["is_early"]
+    rois = sorted(is_early, key=lambda roi: not is_early[roi])
+    shares = {token: np.array([[last[s][token][roi] for roi in rois] for s in subjects]) for token in tokens}
+    blocks = _blocks(rsa[next(token for token in rsa if token in ("high", "low"))])
+    lines = {}
+    for token in ("high", "low"):
+        if token in rsa:
+            parts = ([rsa[token][block][key] for block in blocks] for key in ("value", "low", "high"))
+            lines[token] = Line(list(range(len(blocks))), *parts)
+    n_early = int(sum(is_early.values()))
+    path = draw_tokens(shares, subjects, rois, n_early, lines, blocks, figures_dir / f"tokens_{name}.png")
+    caption = (
+        f"`{name}`. Left: mean share of each token's attention in the last layer by ROI (rows sum to 100 %; early areas"
+        " left of the white line). Right: rank correlation between the distances of test images in the token's outputs"
+        " and in CLIP's blocks (mean of patch tokens; final: image embedding), mean over subjects, bands: 95 %"
+        f" intervals over images. {label}"
+    )
+    return Figure(path, f"Attention of the tokens of {name} and their resemblance to CLIP", caption)
+
+
+def make_swap_table(name: str, swap: Tree, label: str) -> Table:
+    """mAP of each subject (row) with what belongs to each subject (column)."""
+    subjects = list(swap["map"])
+    scores = {s: [_score(swap["map"][s][t]) for t in subjects] for s in subjects}
+    rows = [Row((subject, *scores[subject])) for subject in subjects]
+    return Table(
+        title=f"{name}: mAP with another subject's tokens or embedding (%)",
+        columns=("subject decoded", *(f"with {t}'s" for t in subjects)),
+        rows=tuple(rows),
+        label=f"{label} In brackets 95 % intervals over images.",
+    )
