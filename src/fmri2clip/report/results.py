@@ -81,12 +81,23 @@ def _make_table(
         columns=("row", "n", *family.metrics.values()),
         rows=tuple(rows),
         label=(
-            f"{label_data(inputs.params)}, {n_images} test images. Protocol: {family.protocol}. Mean over n subjects,"
-            f" in brackets the 95 % bootstrap interval over images. {label_seeds(inputs.params, runs)}."
+            f"{label_data(inputs.params)}, {n_images} test images. Protocol: {family.protocol}"
+            f"{_count_classes(groups, family)}. Mean over n subjects, in brackets the 95 % bootstrap interval"
+            f" over images. {label_seeds(inputs.params, runs)}."
         ),
         brief_columns=(0, 1, *(2 + i for i, name in enumerate(metrics) if not name.endswith("top5"))),
         n_text_columns=2,
     )
+
+
+def _count_classes(groups: Mapping[str, NamedTrees], family: Family) -> str:
+    """How many classes a table of label scores averages, and how many are left out; mean over subjects."""
+    if "classification.map" not in family.metrics:
+        return ""
+    trees = [tree for rows in groups.values() for tree in rows.values()]
+    scored = next(tree for tree in trees if lookup(tree, "classification.map") is not None)
+    used, left_out = (lookup(scored, f"classification.{name}") or 0.0 for name in ("n_classes", "n_undefined"))
+    return f" ({used:g} classes scored, {left_out:g} left out)"
 
 
 def _make_row(name: str, tree: Tree, metrics: Sequence[str], subjects: str, kind: str) -> Row:
