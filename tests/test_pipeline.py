@@ -13,7 +13,10 @@ import pytest
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pipeline")]
 STAGES = ["check_params", "check_data", "extract_rois@subj01", "train@ridge", "train@brainclip", "report"]
-RUNS = ("brainclip", "brainmclip", "ridge")  # of the preset smoke
+MODELS = {  # of each run of the preset smoke
+    **dict.fromkeys(("brainclip", "brainmclip", "label_ridge", "ridge"), ("subj01", "subj02")),
+    "clip_mused": ("shared",),
+}
 MISTAKES = [
     ("  threads: 2", "  thraeds: 2", "compute.thraeds is not a field of Compute (did you mean threads?)"),
     ("    voxels: high", "    voxels: hihg", "runs.brainclip.voxels: 'hihg' is not known"),
@@ -73,11 +76,14 @@ def test_every_stage_runs(clone: Path, first: subprocess.CompletedProcess[str]) 
 
 
 def test_outputs_are_there_and_complete(clone: Path, first: subprocess.CompletedProcess[str]) -> None:
-    for run in RUNS:
+    for run, models in MODELS.items():
         metrics = json.loads((clone / "reports" / "runs" / run / "metrics.json").read_text())
-        assert 0 <= metrics["retrieval"]["image_given_brain"]["top1"] <= 1
+        is_labelled = run in ("clip_mused", "label_ridge")
+        assert ("hamming" in metrics["classification"]) is is_labelled is ("retrieval" not in metrics)
+        assert 0 <= metrics["classification"]["map"] <= 1
         assert set(metrics["subjects"]) == {"subj01", "subj02"}
-        assert (clone / "models" / run / "subj01" / "weights.safetensors").is_file()
+        assert all((clone / "models" / run / model / "weights.safetensors").is_file() for model in models)
+    assert set(json.loads((clone / "reports" / "tokens.json").read_text())) == {"clip_mused"}
     page = (clone / "reports" / "index.html").read_text()
     assert "brainclip" in page and 'src="http' not in page
     assert not list(clone.glob("data/**/*.tmp")) and not list(clone.glob("reports/**/.*.tmp"))
@@ -97,7 +103,7 @@ def test_every_model_is_in_mlflow(clone: Path, first: subprocess.CompletedProces
         "print(sorted(r.data.tags['run'] + '/' + r.data.tags['subject'] for r in c.search_runs(e)))"
     )
     listed = call(clone, sys.executable, "-c", script)
-    expected = [f"{run}/{subject}" for run in RUNS for subject in ("subj01", "subj02")]
+    expected = sorted(f"{run}/{model}" for run, models in MODELS.items() for model in models)
     assert listed.stdout.strip() == str(expected), listed.stderr[-2000:]
 
 

@@ -157,9 +157,10 @@ def _collect_legend(panels: Sequence[Axes]) -> tuple[list, list[str]]:
 def draw_intervals(panels: Mapping[str, Sequence[Point]], chances: Mapping[str, float], path: Path) -> Path:
     """Scores with their 95 % intervals: a panel per metric, a row per decoder or reference, chance as dashes.
 
-    panels: title -> points, the first on top. chances: title -> chance level in percent.
+    panels: title -> points, results before context, within these the first on top. chances: title -> chance in percent.
     """
-    names = list(dict.fromkeys(point.name for points in panels.values() for point in points))
+    kinds = {point.name: point.kind for points in panels.values() for point in points}
+    names = sorted(kinds, key=lambda name: kinds[name] != "result")
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(1.75 * len(panels) + 2.2, 0.26 * len(names) + 1.2), layout="constrained")
         axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]

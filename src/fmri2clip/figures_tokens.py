@@ -25,7 +25,7 @@ def draw_tokens(
 ) -> Path:
     """shares: token -> (S, R) share of attention, early areas first; similarity: token -> RSA over blocks."""
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(4.3 * len(shares) + 4.4, 3.4), layout="constrained")
+        figure = Figure(figsize=(4.6 * len(shares) + 4.0, 3.2), layout="constrained")
         panels = figure.subplots(1, len(shares) + 1, squeeze=False)[0]
         highest = max(float(share_SR.max()) for share_SR in shares.values())
         for panel, (token, share_SR) in zip(panels, shares.items(), strict=False):
@@ -45,7 +45,7 @@ def _draw_shares(
     panel.set_yticks(range(len(subjects)), subjects)
     for row, column in np.ndindex(*share_SR.shape):
         ink = "black" if share_SR[row, column] > 0.6 * highest else "white"
-        text = f"{100 * share_SR[row, column]:.0f}"
+        text = f"{100 * share_SR[row, column]:.1f}"
         panel.text(column, row, text, color=ink, fontsize=7, ha="center", va="center")
 
 

@@ -105,7 +105,7 @@ def make_runs_table(inputs: Inputs) -> Table:
             "weights deployed",
         ),
         rows=tuple(rows),
-        label=f"{label_data(inputs.params)}. Weights: number of parameters per subject, mean over subjects.",
+        label=f"{label_data(inputs.params)}. Weights: of one model (of all its subjects), mean over models.",
         brief_columns=(0, 1, 2, 3, 4, 6, 7),
         n_text_columns=6,
     )

@@ -39,8 +39,8 @@ def make_weights_table(inputs: Inputs) -> Table:
         columns=("run", "input map", "tokens, embedding", "each subject adds", "shared", *map(_title, COUNTS)),
         rows=rows,
         label=(
-            f"Deployed weights at the size of these data ({label_data(inputs.params)}), mean over subjects; input maps"
-            " count whether fitted or learned. Decoders without a shared part need all their weights for each subject."
+            "Deployed weights, mean over subjects; input maps count whether fitted or learned. Decoders without a"
+            f" shared part need all their weights for each subject. {label_data(inputs.params)}."
         ),
     )
 
@@ -104,8 +104,19 @@ def say_attention(tree: Tree) -> list[str]:
     return [
         f"Share of attention (last layer, ROIs only) on early areas: low tokens {_percent(early['low_early'])}, high"
         f" tokens {_percent(early['high_early'])}; these are {100 * tree['attention']['early_chance']:.0f} % of the"
-        f" ROIs. Difference {_points(early['low_minus_high'])}: {verdict}."
+        f" ROIs. Difference {_points(early['low_minus_high'])}: {verdict}. {_say_spread(tree['attention'])}"
     ]
+
+
+def _say_spread(attention: Tree) -> str:
+    """How far from uniform attention is at all."""
+    shares = [
+        share for by_token in attention["last_layer"].values() for rois in by_token.values() for share in rois.values()
+    ]
+    return (
+        f"The share of a single ROI lies between {100 * min(shares):.1f} and {100 * max(shares):.1f} % over subjects"
+        f" and tokens; uniform attention would give each {100 / len(attention['is_early']):.1f} %."
+    )
 
 
 def say_similarity(tree: Tree) -> list[str]:
