@@ -85,7 +85,7 @@ def run_queue(root: Path, names: Iterable[str], say: Callable[[str], None] = pri
         if not waiting:
             return
         if not n_workers and "Queued" in waiting:
-            _dvc(root, "queue", "start", "-j", "1")
+            _start_worker(root)
         time.sleep(poll_s)
 
 
@@ -119,10 +119,24 @@ def _reference(root: Path, name: str) -> str:
     return f"refs/exps/{head[:2]}/{head[2:]}/{name}"
 
 
+def _start_worker(root: Path) -> None:
+    """Without a pipe: the worker would inherit it and keep it open, and reading it would last as long as the worker."""
+    command = [sys.executable, "-m", "dvc", "queue", "start", "-j", "1"]
+    silent = subprocess.DEVNULL
+    done = subprocess.run(command, cwd=root, check=False, env=_environment(), stdout=silent, stderr=silent)
+    if done.returncode:
+        raise ValueError(f"dvc queue start failed in {root}; run it by hand to see why")
+
+
 def _dvc(root: Path, *arguments: str) -> str:
-    """Output of a dvc command; workers inherit its environment, so the tools of this interpreter come first in PATH."""
+    """Output of a dvc command."""
+    return _run([sys.executable, "-m", "dvc", *arguments], root, _environment())
+
+
+def _environment() -> dict[str, str]:
+    """Workers inherit it, so the tools of this interpreter come first in PATH."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    return _run([sys.executable, "-m", "dvc", *arguments], root, {**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1"})
+    return {**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1"}
 
 
 def _git(root: Path, *arguments: str) -> str:
