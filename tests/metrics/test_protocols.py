@@ -68,6 +68,11 @@ def test_table_says_what_the_specification_says() -> None:
     weights = {name: PROTOCOLS[name].networks[3].weights[-2:] for name in PROTOCOLS}
     assert weights == {"mindeye-2023": "V2", "braindiffuser-2023": "V1", "strict-v1": "V2"}
     assert [step.size for step in MINDEYE.common] == [256] and not BRAINDIFFUSER.common
+    flags = [(p.eight_bit, p.ssim_columns, p.tie_credit, len(p.directions)) for p in PROTOCOLS.values()]
+    assert flags == [(False, False, 0.0, 1), (True, True, 0.0, 1), (False, False, 0.5, 2)]
+    assert not any(
+        step.antialias for step in (*MINDEYE.common, *MINDEYE.pixels, *(r.resize[0] for r in MINDEYE.networks))
+    )
 
 
 def test_strict_is_mindeye_save_for_what_it_names() -> None:
