@@ -1,1 +1,4 @@
-"""Scores of decoded brain patterns and their statistics; NumPy only, nothing here reads a file or knows a decoder."""
+"""Scores of decoded brain patterns and of reconstructed pictures, and their statistics; nothing here knows a decoder.
+
+NumPy only, except what resizes pictures, runs networks or fits an encoding model; only weights are read from files.
+"""

@@ -26,7 +26,7 @@ from fmri2clip.metrics.classification import score_classes
 
 Floats = NDArray[np.floating]
 MARGIN = 0.03  # "no worse": the interval of the difference stays above minus three points
-LOWER_IS_BETTER = ("hamming",)
+LOWER_IS_BETTER = ("hamming", "effnet", "swav")
 FUNCTIONALS = ("map", "auc")  # not a mean over images: recomputed in every resample
 BASIC_INTERVAL = ("map",)  # resampling lifts these
 
