@@ -182,7 +182,8 @@ def save(pipe: Any) -> None:
 def load_pipeline() -> Any:
     from diffusers import StableDiffusionPipeline
 
-    pipe = StableDiffusionPipeline.from_pretrained(HERE / "pipeline", local_files_only=True)
+    absent = dict.fromkeys(("text_encoder", "tokenizer"))  # the class has no default for them
+    pipe = StableDiffusionPipeline.from_pretrained(HERE / "pipeline", local_files_only=True, **absent)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
