@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from fmri2clip import generators
+from fmri2clip import generators, strict
 from fmri2clip.generators import Conditioning, _pipeline
 from tests.generators import tiny_pipelines as tiny
 
@@ -219,6 +221,22 @@ def test_unknown_family_and_unloadable_pipelines(families: Callable[[str], Famil
         generators.load("versatile", replace(versatile, path=str(tmp_path)))
     with pytest.raises(ValueError, match="is no Versatile Diffusion pipeline: it has no image_unet"):
         generators.load("versatile", replace(versatile, path=unclip.path))
+
+
+def test_a_setting_with_a_typo_is_refused_with_a_hint() -> None:
+    config = generators.load_family("versatile").Config
+    with pytest.raises(ValueError, match=r"generators.vd.mix_ration is not a field of versatile.Config \(did you mean"):
+        strict.build(config, {"path": "a/b", "clip_model": CLIP, "mix_ration": 0.5}, "params.yaml", "generators.vd")
+    with pytest.raises(ValueError, match=r"generators.vd.mix_ratio is 2.0, expected a fraction"):
+        strict.build(config, {"path": "a/b", "clip_model": CLIP, "mix_ratio": 2.0}, "params.yaml", "generators.vd")
+    with pytest.raises(ValueError, match=r"generators.vd.clip_model is missing"):
+        strict.build(config, {"path": "a/b"}, "params.yaml", "generators.vd")
+
+
+def test_families_are_listed_without_loading_diffusers(root: Path) -> None:
+    code = "import sys; from fmri2clip import generators; [generators.load_family(n) for n in generators.names()]"
+    check = f"{code}; sys.exit(any(m in sys.modules for m in ('torch', 'diffusers', 'transformers')))"
+    subprocess.run([sys.executable, "-c", check], check=True, cwd=root / "src")
 
 
 def test_hardware_that_a_setting_needs(families: Callable[[str], Family]) -> None:

@@ -124,7 +124,7 @@ class PipelineGenerator(ABC):
         """An array on the device that the pipeline computes on, in its precision."""
         import torch
 
-        return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)).to(
+        return torch.from_numpy(np.array(array, np.float32, order="C")).to(
             self.pipe._execution_device, getattr(torch, DTYPES[self.config.precision])
         )
 
