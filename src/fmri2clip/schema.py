@@ -3,7 +3,7 @@
 Every array name ends with its axes: `betas_NV` has N rows and V columns, `ijk_V3` has V rows and exactly 3 columns.
 Within one file (or one group of it) a letter has one size. Letters: N trials, I images, V voxels, D embedding width,
 T image tokens, U text tokens, W token width, C categories, S sessions, K captions, P prompt templates, G ROI groups,
-M metrics.
+M metrics. In generated pictures: N candidates, H W C height, width and channels.
 """
 
 from __future__ import annotations
@@ -83,6 +83,12 @@ KINDS: dict[str, dict[str, Field]] = {
         "metric_M": Field("str", "dotted name"),
         "score_IM": Field("float32", "score of the image, NaN = not scored"),
         "score_weight_IM": Field("float32", "draws behind the score"),
+    },
+    "reconstructions": {
+        "nsd_id_I": Field("int64", "row of imgBrick"),
+        "subject_I": Field("str", "name", False),
+        "seed_IN": Field("int64", "of the noise"),
+        "image_INHWC": Field("uint8", "grey level"),
     },
 }
 

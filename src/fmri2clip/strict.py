@@ -95,7 +95,7 @@ def _describe(hint: Any) -> str:
 
 def _class_name(cls: type) -> str:
     package, _, module = cls.__module__.rpartition(".")
-    return f"{module}.{cls.__name__}" if package.endswith("decoders") else cls.__name__
+    return f"{module}.{cls.__name__}" if package.endswith(("decoders", "generators")) else cls.__name__
 
 
 def check_known(value: str, allowed: Iterable[str], where: str, key: str, what: str = "known") -> None:

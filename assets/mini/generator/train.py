@@ -1,0 +1,250 @@
+"""Train the picture generator of the simulated world: a diffusers pipeline that paints what mini CLIP tokens describe.
+
+Run it through ``make asset NAME=generator``. First an autoencoder (64 px to 16 x 16 latents), then a U-Net that reads
+semantic tokens, class token first, by cross-attention. Now and then it sees the class token alone, which is the pooled
+embedding, so that one token is a condition too. Writes the folder ``pipeline`` (StableDiffusionPipeline, float16),
+``scores.json`` and ``grid.png`` beside this file; a killed run continues from ``.resume/``.
+
+Letters: I images, B images of a batch, T tokens, D embedding width, C H W channels, height and width.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from ruamel.yaml import YAML
+from torch.nn import functional as F
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[2]
+sys.path[:0] = [str(HERE), str(ROOT / "src")]
+
+from training import fit  # noqa: E402
+
+from fmri2clip import params as knobs  # noqa: E402
+from fmri2clip import resume  # noqa: E402
+from fmri2clip.clip import encoder as clip  # noqa: E402
+from fmri2clip.datasets.mini.scenes import render_many  # noqa: E402
+
+LATENT_CHANNELS, TOKENS = 8, "semantic_tokens_ITD"
+N_WAY, N_DRAWS = 300, 30
+GRID_COLUMNS, CHUNK = 12, 2000
+
+
+def main() -> None:
+    params = YAML(typ="safe").load(HERE / "params.yaml")
+    torch.set_num_threads(params["threads"])
+    code = [(HERE / name).read_text() for name in ("train.py", "training.py")]
+    root = ROOT / ".resume"
+    folder = resume.resume_dir("assets/generator", params, code, root=root)
+    encoder = load_clip()
+    images_IHWC, tokens_ITD = draw_scenes(encoder, params["seed"], params["n_scenes"], params["threads"])
+    vae = train_autoencoder(images_IHWC, params, folder)
+    latents_ICHW = encode_latents(vae, images_IHWC)
+    unet = train_unet(latents_ICHW, tokens_ITD, vae, encoder, params, folder)
+    save(make_pipeline(vae, unet))
+    scores = score(encoder, load_pipeline(), params, params["held_out_seed"], params["n_held_out"], HERE / "grid.png")
+    (HERE / "scores.json").write_text(json.dumps(scores, indent=2) + "\n")
+    print(json.dumps(scores, indent=2))
+    resume.remove(folder, root)
+
+
+def load_clip() -> clip.Encoder:
+    assets = HERE.parent / "clip"
+    files = {"config": str(assets / "fmri2clip-mini.json"), "pretrained": str(assets / "model.safetensors")}
+    return clip.load(knobs.Clip(model="fmri2clip-mini", tokens=True, detail_layers=(2, 3), **files))
+
+
+def draw_scenes(encoder: clip.Encoder, seed: int, n: int, threads: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures (I, H, W, 3) uint8 and semantic tokens (I, T, D) float16 of the first n scenes of a seed."""
+    images, tokens = [], []
+    for start in range(0, n, CHUNK):
+        scenes = render_many(seed, range(start, min(start + CHUNK, n)), threads=threads)
+        images.append(np.stack([scene.image for scene in scenes]))
+        tokens.append(encoder.features(images[-1], targets=True)[TOKENS].astype(np.float16))
+        print(f"scenes {start + len(scenes)} of {n}", flush=True)
+    return np.concatenate(images), np.concatenate(tokens)
+
+
+def train_autoencoder(images_IHWC: np.ndarray, params: dict, folder: Path) -> Any:
+    """mean |x - D(z)| + w mean KL(q(z|x) || N(0, 1)), z from q; over pixel values and latents."""
+    from diffusers import AutoencoderKL
+
+    torch.manual_seed(params["seed"])
+    channels = tuple(params["autoencoder_channels"])
+    model = AutoencoderKL(
+        block_out_channels=channels, down_block_types=("DownEncoderBlock2D",) * len(channels),
+        up_block_types=("UpDecoderBlock2D",) * len(channels), latent_channels=LATENT_CHANNELS, layers_per_block=1,
+        norm_num_groups=8, mid_block_add_attention=False, sample_size=images_IHWC.shape[1],
+    )  # fmt: skip
+
+    def loss_of(rng: np.random.Generator, noise: torch.Generator) -> torch.Tensor:
+        rows = rng.integers(len(images_IHWC), size=params["autoencoder_batch_size"])
+        x = to_float(images_IHWC[rows])
+        posterior = model.encode(x).latent_dist
+        kl = 0.5 * (posterior.mean.square() + posterior.var - 1 - posterior.logvar).mean()
+        return F.l1_loss(model.decode(posterior.sample(noise)).sample, x) + params["kl_weight"] * kl
+
+    model = fit(model, loss_of, "autoencoder", params, folder)
+    scale = 1 / float(encode_latents(model, images_IHWC[:CHUNK]).float().std())
+    model.register_to_config(scaling_factor=scale)
+    return model
+
+
+@torch.no_grad()
+def encode_latents(vae: Any, images_IHWC: np.ndarray) -> torch.Tensor:
+    """Posterior means (I, C, H, W) float16, not yet multiplied by the scaling factor."""
+    blocks = [images_IHWC[i : i + 250] for i in range(0, len(images_IHWC), 250)]
+    return torch.cat([vae.encode(to_float(block)).latent_dist.mean.half() for block in blocks])
+
+
+def make_scheduler() -> Any:
+    from diffusers import DDIMScheduler
+
+    return DDIMScheduler(
+        beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction", timestep_spacing="trailing",
+        clip_sample=False, steps_offset=1,
+    )  # fmt: skip
+
+
+def make_unet(params: dict, side: int, width_D: int) -> Any:
+    """Convolutions at full size, attention to itself and to the tokens at half of it (CLIP's patches are as large)."""
+    from diffusers import UNet2DConditionModel
+
+    torch.manual_seed(params["seed"] + 1)
+    channels = tuple(params["unet_channels"])
+    model = UNet2DConditionModel(
+        sample_size=side, in_channels=LATENT_CHANNELS, out_channels=LATENT_CHANNELS, block_out_channels=channels,
+        layers_per_block=1, down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"), attention_head_dim=channels[-1] // 32, norm_num_groups=16,
+        encoder_hid_dim=width_D, encoder_hid_dim_type="text_proj", cross_attention_dim=width_D,
+    )  # fmt: skip
+    with torch.no_grad():  # a token has about norm 1; attention learns faster from elements of about 1
+        model.encoder_hid_proj.weight.mul_(width_D**0.5)
+    return model
+
+
+def train_unet(
+    latents_ICHW: torch.Tensor, tokens_ITD: np.ndarray, vae: Any, encoder: clip.Encoder, params: dict, folder: Path
+) -> Any:
+    """mean |v - U(a x + s e, t, c)|^2 with v = a e - s x (Salimans & Ho 2022, arXiv 2202.00512), a^2 + s^2 = 1."""
+    model = make_unet(params, latents_ICHW.shape[-1], tokens_ITD.shape[-1])
+    alpha_bar = make_scheduler().alphas_cumprod
+
+    def loss_of(rng: np.random.Generator, noise: torch.Generator) -> torch.Tensor:
+        rows = rng.integers(len(latents_ICHW), size=params["batch_size"])
+        pooled_B = torch.from_numpy(rng.random(len(rows)) < params["pooled_probability"])
+        c_BTD = torch.from_numpy(tokens_ITD[rows]).float()
+        c_BTD = torch.where(pooled_B[:, None, None], c_BTD[:, :1], c_BTD)  # T equal tokens weigh as much as one
+        x = latents_ICHW[rows].float() * vae.config.scaling_factor
+        e = torch.randn(x.shape, generator=noise)
+        t = torch.from_numpy(rng.integers(len(alpha_bar), size=len(rows)))
+        a, s = (part.sqrt()[:, None, None, None] for part in (alpha_bar[t], 1 - alpha_bar[t]))
+        return F.mse_loss(model(a * x + s * e, t, c_BTD).sample, a * e - s * x)
+
+    def watch(average: Any) -> None:
+        found = score(encoder, make_pipeline(vae, average), params, params["held_out_seed"] + 1, N_WAY)
+        print(json.dumps(found), flush=True)
+
+    return fit(model, loss_of, "", params, folder, watch)
+
+
+def make_pipeline(vae: Any, unet: Any) -> Any:
+    from diffusers import StableDiffusionPipeline
+
+    absent = dict.fromkeys(("text_encoder", "tokenizer", "safety_checker", "feature_extractor"))
+    pipe = StableDiffusionPipeline(
+        vae=vae, unet=unet, scheduler=make_scheduler(), **absent, requires_safety_checker=False
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def save(pipe: Any) -> None:
+    """The folder appears when it is complete; weights in float16."""
+    temporary, final = HERE / "pipeline.part", HERE / "pipeline"
+    shutil.rmtree(temporary, ignore_errors=True)
+    pipe.to(dtype=torch.float16).save_pretrained(temporary, safe_serialization=True)
+    for file in temporary.rglob("*"):
+        file.chmod(0o755 if file.is_dir() else 0o644)
+    shutil.rmtree(final, ignore_errors=True)
+    os.replace(temporary, final)
+
+
+def load_pipeline() -> Any:
+    from diffusers import StableDiffusionPipeline
+
+    absent = dict.fromkeys(("text_encoder", "tokenizer"))  # the class has no default for them
+    pipe = StableDiffusionPipeline.from_pretrained(HERE / "pipeline", local_files_only=True, **absent)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+@torch.no_grad()
+def score(
+    encoder: clip.Encoder, pipe: Any, params: dict, seed: int, n: int, grid: Path | None = None
+) -> dict[str, float]:
+    """300-way top-1 of the pictures, encoded again, among the true embeddings of the scenes they should show."""
+    images_IHWC, tokens_ITD = draw_scenes(encoder, seed, n, params["threads"])
+    rebuilt = [
+        pipe.vae.decode(z.float()[None]).sample[0] / 2 + 0.5 for z in encode_latents(pipe.vae.float(), images_IHWC)
+    ]
+    made = {
+        "autoencoder": (torch.stack(rebuilt).permute(0, 2, 3, 1).clamp(0, 1) * 255).round().byte().numpy(),
+        "tokens": generate(pipe, tokens_ITD, params["sampling_steps"]),
+        "pooled": generate(pipe, tokens_ITD[:, :1], params["sampling_steps"]),
+    }
+    if grid:
+        draw_grid(grid, [images_IHWC, *made.values()])
+    result = {}
+    for name, pictures in made.items():
+        result[f"top1_300way_{name}"] = n_way(encoder.images(pictures), encoder.images(images_IHWC))
+        result[f"pixel_correlation_{name}"] = pixel_correlation(pictures, images_IHWC)
+    return {name: round(value, 4) for name, value in result.items()}
+
+
+def generate(pipe: Any, tokens_ITD: np.ndarray, steps: int, batch_size: int = 50) -> np.ndarray:
+    """uint8 pictures (I, H, W, 3); the seed of a picture is its row."""
+    parts = []
+    for start in range(0, len(tokens_ITD), batch_size):
+        c_BTD = torch.from_numpy(tokens_ITD[start : start + batch_size]).float()
+        noise = [torch.Generator().manual_seed(start + row) for row in range(len(c_BTD))]
+        made = pipe(
+            prompt_embeds=c_BTD, guidance_scale=1.0, num_inference_steps=steps, generator=noise, output_type="np"
+        )
+        parts.append((made.images * 255).round().astype(np.uint8))
+    return np.concatenate(parts)
+
+
+def draw_grid(path: Path, rows: list[np.ndarray]) -> None:
+    """Stimulus, autoencoder, from tokens, from the pooled embedding: one row each, pixels doubled."""
+    grid = np.concatenate([np.concatenate(list(images[:GRID_COLUMNS]), axis=1) for images in rows])
+    Image.fromarray(grid.repeat(2, axis=0).repeat(2, axis=1)).save(path)
+
+
+def n_way(query_ID: np.ndarray, gallery_ID: np.ndarray) -> float:
+    rng, n = np.random.default_rng(0), min(N_WAY, len(query_ID))
+    draws = [rng.choice(len(query_ID), n, replace=False) for _ in range(N_DRAWS)]
+    return float(np.mean([((query_ID[r] @ gallery_ID[r].T).argmax(1) == np.arange(n)).mean() for r in draws]))
+
+
+def pixel_correlation(a_IHWC: np.ndarray, b_IHWC: np.ndarray) -> float:
+    pairs = zip(a_IHWC.reshape(len(a_IHWC), -1), b_IHWC.reshape(len(b_IHWC), -1), strict=True)
+    return float(np.mean([np.corrcoef(a, b)[0, 1] for a, b in pairs]))
+
+
+def to_float(images_IHWC: np.ndarray) -> torch.Tensor:
+    """uint8 (I, H, W, 3) to (I, 3, H, W) from -1 to 1."""
+    return (torch.from_numpy(images_IHWC).float() / 127.5 - 1).permute(0, 3, 1, 2).contiguous()
+
+
+if __name__ == "__main__":
+    main()

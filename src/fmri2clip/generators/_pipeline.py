@@ -1,0 +1,227 @@
+"""What all families share: settings, loading of a diffusers pipeline, checks of the features, batches, seeds.
+
+Letters: I images, B images of a batch, H W C height, width and channels of a picture.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmri2clip.generators import Array, Conditioning
+from fmri2clip.strict import at_least
+
+if TYPE_CHECKING:
+    import torch
+
+SCHEDULERS = {"ddim": "DDIMScheduler", "unipc": "UniPCMultistepScheduler", "dpm": "DPMSolverMultistepScheduler"}
+DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    path: str  # hub name (owner/name) or folder of a diffusers pipeline
+    clip_model: str  # open_clip's name of the CLIP model whose features the pipeline reads
+    steps: int = 20  # of denoising
+    guidance_scale: float = 1.0  # of classifier-free guidance, 1 is none
+    scheduler: Literal["as_saved", "ddim", "unipc", "dpm"] = "as_saved"
+    precision: Literal["fp32", "fp16", "bf16"] = "fp32"  # of weights and arithmetic
+    offload: Literal["none", "model", "sequential"] = "none"  # parts that wait in the CPU's memory; GPU only
+    batch_size: int = 8  # pictures at once
+    variant: str = ""  # of the weight files, such as 'fp16' for model.fp16.safetensors
+    pickled: bool = False  # true also reads weights that are not safetensors
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "steps", "batch_size", "guidance_scale")
+
+
+class PipelineGenerator(ABC):
+    """Base of all families: a family says how its pipeline is loaded, what it reads, and how it paints a batch."""
+
+    needs: tuple[str, ...]
+
+    def __init__(self, config: Any, device: str = "cpu") -> None:
+        self.config, self.device = config, device
+        _check_hardware(config, device)
+        self.pipe = place(self._load(), config, device)
+        self.shapes = self._shapes()
+
+    @abstractmethod
+    def _load(self) -> Any:
+        """The pipeline, on the CPU."""
+
+    @abstractmethod
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of one image's features, by name, for all that the family may read."""
+
+    @abstractmethod
+    def _paint(self, batch: Conditioning, noise: list[torch.Generator]) -> Array:
+        """Pictures (B, H, W, 3) from 0 to 1; `noise` holds a generator an image."""
+
+    def check(self, conditioning: Conditioning) -> None:
+        """Raise ValueError for features that the pipeline was not made for, and for those that are no numbers."""
+        name, own, given = self.config.path, self.config.clip_model, conditioning.clip_model
+        if given != own:
+            raise ValueError(
+                f"generator {name} reads features of {own}, these are of {given}; decode to {own}, or choose a "
+                f"generator whose clip_model is {given}"
+            )
+        for array_name in self._read(conditioning):
+            array = conditioning.arrays()[array_name]
+            if array.shape[1:] != self.shapes[array_name]:
+                has, wants = (_describe(array_name, shape) for shape in (array.shape[1:], self.shapes[array_name]))
+                raise ValueError(
+                    f"generator {name} reads {wants}, {array_name} has {has}; choose a generator for these features, "
+                    f"or check that clip_model is what they come from"
+                )
+            if not np.isfinite(array).all():
+                row = int(np.argwhere(~np.isfinite(array))[0][0])
+                raise ValueError(f"{array_name} holds NaN or infinity, first in row {row}; check the decoder's output")
+
+    def _read(self, conditioning: Conditioning) -> list[str]:
+        """Names of the arrays that are read; ValueError where one is missing."""
+        there, found = conditioning.arrays(), []
+        for need in self.needs:
+            name = next((option for option in need.split("|") if option in there), None)
+            if name is None:
+                wanted = need.replace("|", " or ")
+                raise ValueError(
+                    f"generator {self.config.path} needs {wanted}, there is only {', '.join(there)}; choose a decoder "
+                    f"that predicts it, or a generator that does without"
+                )
+            found.append(name)
+        return found
+
+    def generate(self, conditioning: Conditioning, seeds_I: Sequence[int] | Array) -> NDArray[np.uint8]:
+        """Pictures (I, H, W, 3), a seed each. Raises ValueError as `check` does, and for a wrong number of seeds.
+
+        A picture is a function of its own features and seed; its neighbours and the size of the batch change nothing
+        but the rounding of floating-point sums, which is at most a grey level or two in 255.
+        """
+        self.check(conditioning)
+        if len(seeds_I) != len(conditioning) or not len(conditioning):
+            raise ValueError(f"{len(seeds_I)} seeds for {len(conditioning)} images; pass one seed for each image")
+        kept = {name: conditioning.arrays()[name] for name in self._read(conditioning)}
+        conditioning, step = Conditioning(clip_model=conditioning.clip_model, **kept), self.config.batch_size
+        batches = [slice(start, start + step) for start in range(0, len(conditioning), step)]
+        return np.concatenate([to_uint8(self._paint(conditioning.take(b), make_noise(seeds_I[b]))) for b in batches])
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(H, W, C) of a picture, in pixels."""
+        unet = getattr(self.pipe, "image_unet", None) or self.pipe.unet
+        size = unet.config.sample_size
+        height, width = (size, size) if isinstance(size, int) else size
+        return height * self.pipe.vae_scale_factor, width * self.pipe.vae_scale_factor, 3
+
+    def tensor(self, array: Array) -> torch.Tensor:
+        """An array on the device that the pipeline computes on, in its precision."""
+        import torch
+
+        return torch.from_numpy(np.array(array, np.float32, order="C")).to(
+            self.pipe._execution_device, getattr(torch, DTYPES[self.config.precision])
+        )
+
+
+def load_pipeline(class_name: str, settings: Settings, **parts: Any) -> Any:
+    """A pipeline of a diffusers class from a hub name or a folder, without its progress bar.
+
+    parts: components to replace, such as safety_checker=None. Raises ValueError if it cannot be loaded.
+    """
+    import diffusers
+
+    check_path(settings.path)
+    return finish(load_part(getattr(diffusers, class_name), settings, **parts), settings)
+
+
+def check_path(path: str) -> None:
+    """Raise ValueError for what is neither a folder nor looks like a hub name."""
+    if not Path(path).is_dir() and (path.count("/") != 1 or path.startswith((".", "/"))):
+        raise ValueError(f"{path!r} is neither a folder nor a hub name; give owner/name, or a folder with a pipeline")
+
+
+def load_index(cls: Any, settings: Settings) -> dict[str, Any]:
+    """model_index.json: the library and class of each part. Raises ValueError if there is none."""
+    try:
+        index: dict[str, Any] = cls.load_config(settings.path)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{settings.path} cannot be loaded as a {cls.__name__}: {error}") from error
+    return index
+
+
+def finish(pipe: Any, settings: Settings) -> Any:
+    """The pipeline with the scheduler of the settings and without its progress bar."""
+    import diffusers
+
+    if settings.scheduler != "as_saved":
+        pipe.scheduler = getattr(diffusers, SCHEDULERS[settings.scheduler]).from_config(pipe.scheduler.config)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def load_part(cls: Any, settings: Settings, subfolder: str = "", **parts: Any) -> Any:
+    """A diffusers class by its `from_pretrained`, in the precision and from the kind of files that the settings name.
+
+    Raises ValueError if it cannot be loaded.
+    """
+    import torch
+
+    where = {"subfolder": subfolder} if subfolder else {}
+    files = {"variant": settings.variant or None, "use_safetensors": None if settings.pickled else True}
+    try:
+        return cls.from_pretrained(
+            settings.path, dtype=getattr(torch, DTYPES[settings.precision]), **where, **files, **parts
+        )
+    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+        raise ValueError(
+            f"{settings.path} cannot be loaded as a {cls.__name__}: {error} (is it a pipeline of another family? A hub "
+            f"name needs the internet once; weights that are not safetensors need pickled: true)"
+        ) from error
+
+
+def place(pipe: Any, settings: Settings, device: str) -> Any:
+    """The pipeline on its device, or with parts that come to the GPU only while they compute."""
+    if settings.offload == "model":
+        pipe.enable_model_cpu_offload(device=device)
+    elif settings.offload == "sequential":
+        pipe.enable_sequential_cpu_offload(device=device)
+    else:
+        pipe.to(device)
+    return pipe
+
+
+def make_noise(seeds: Sequence[int] | Array) -> list[torch.Generator]:
+    """A source of noise for each image; on the CPU, so that a seed means the same on every device."""
+    import torch
+
+    return [torch.Generator("cpu").manual_seed(int(seed)) for seed in seeds]
+
+
+def to_uint8(images_BHWC: Array) -> NDArray[np.uint8]:
+    """From 0 to 1 to 0 to 255, rounded. Raises ValueError for pictures that are no numbers."""
+    if not np.isfinite(images_BHWC).all():
+        raise ValueError("the pipeline painted NaN: its numbers overflow; set precision to bf16 or fp32")
+    return (images_BHWC * 255).round().astype(np.uint8)
+
+
+def unit(array: Array) -> Array:
+    """Embeddings (B, D) with norm 1, or tokens (B, T, W) whose class token has norm 1."""
+    pooled = array if array.ndim == 2 else array[:, :1]
+    return array.astype(np.float32) / np.linalg.norm(pooled.astype(np.float32), axis=-1, keepdims=True)
+
+
+def _check_hardware(settings: Settings, device: str) -> None:
+    if not device.startswith("cuda") and settings.offload != "none":
+        raise ValueError(f"offload is {settings.offload!r} on {device}; it needs a GPU, set it to 'none'")
+    if not device.startswith("cuda") and settings.precision == "fp16":
+        raise ValueError(f"precision is fp16 on {device}; it needs a GPU, set it to bf16 or fp32")
+
+
+def _describe(name: str, shape: tuple[int, ...]) -> str:
+    return f"width {shape[0]} in {name}" if len(shape) == 1 else f"{shape[0]} tokens of width {shape[1]} in {name}"

@@ -1,0 +1,79 @@
+"""The training of assets/mini/generator at a tiny scale."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ruamel.yaml import YAML
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.fixture(scope="module")
+def train(root: Path) -> ModuleType:
+    """train.py as a module, and training.py under it; the import path is left as it was."""
+    folder, path = root / "assets" / "mini" / "generator", list(sys.path)
+    spec = importlib.util.spec_from_file_location("mini_generator_train", folder / "train.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path[:] = path
+    return module
+
+
+def fit(train: ModuleType, folder: Path, die_at: int = -1) -> torch.nn.Module:
+    """A linear regression through the loop; dies before a step."""
+    torch.manual_seed(0)
+    model, calls = torch.nn.Linear(3, 1), 0
+
+    def loss_of(rng: np.random.Generator, noise: torch.Generator) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        if calls - 1 == die_at:
+            raise Killed
+        x = torch.from_numpy(rng.normal(size=(4, 3))).float() + torch.randn(4, 3, generator=noise)
+        return (model(x) - x.sum(1, keepdim=True)).square().mean()
+
+    folder.mkdir(exist_ok=True)
+    return train.fit(model, loss_of, "", {"steps": 12, "lr": 0.1, "seed": 5}, folder)
+
+
+def test_a_killed_training_goes_on_to_the_same_weights(
+    train: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(train.fit.__globals__, "CHECKPOINT_S", -1)
+    whole = fit(train, tmp_path / "whole")
+    with pytest.raises(Killed):
+        fit(train, tmp_path / "killed", die_at=7)
+    resumed = fit(train, tmp_path / "killed")
+    assert "unet goes on at step 7" in capsys.readouterr().out
+    for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_the_networks_of_the_params_fit_together(train: ModuleType, root: Path, tmp_path: Path) -> None:
+    """One step of each network at the size of params.yaml, on noise; the pipeline paints pictures of 64 px."""
+    folder = root / "assets" / "mini" / "generator"
+    params: dict[str, Any] = YAML(typ="safe").load(folder / "params.yaml")
+    params |= {"autoencoder_steps": 1, "steps": 1, "batch_size": 2, "autoencoder_batch_size": 2}
+    rng = np.random.default_rng(0)
+    images_IHWC = rng.integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
+    tokens_ITD = rng.normal(size=(4, 65, 128)).astype(np.float16)
+    vae = train.train_autoencoder(images_IHWC, params, tmp_path)
+    latents_ICHW = train.encode_latents(vae, images_IHWC)
+    assert latents_ICHW.shape == (4, train.LATENT_CHANNELS, 16, 16)
+    unet = train.train_unet(latents_ICHW, tokens_ITD, vae, None, params, tmp_path)
+    pipe = train.make_pipeline(vae, unet)
+    assert train.generate(pipe, tokens_ITD[:2], steps=2).shape == (2, 64, 64, 3)
+    assert sum(p.numel() for part in (vae, unet) for p in part.parameters()) * 2 < 20e6  # bytes of float16
