@@ -20,7 +20,7 @@ def count_all(decoder: Any) -> dict[str, int]:
 
 def describe(decoder: Any, subject: str) -> dict[str, float]:
     """Constants of metrics.json for one subject, named by their dotted place."""
-    facts = {f"parameters.{name}": float(n) for name, n in _count_parts(decoder, subject).items()}
+    facts = {f"parameters.{name}": float(n) for name, n in count_parts(decoder, subject).items()}
     if decoder.config.input_map != "subject_linear":
         facts |= _describe_map(decoder, subject)
     if decoder.config.n_tokens:
@@ -29,7 +29,7 @@ def describe(decoder: Any, subject: str) -> dict[str, float]:
     return facts
 
 
-def _count_parts(decoder: Any, subject: str) -> dict[str, int]:
+def count_parts(decoder: Any, subject: str) -> dict[str, int]:
     """Weights that one subject adds (input map, tokens or embedding, and whatever else is its own), and shared ones."""
     identity = decoder.identity[subject].numel() if subject in decoder.identity else 0
     input_map = decoder.map_of(subject).n_parameters()
