@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from fmri2clip import mused_sizes
 from fmri2clip.decoders.brainmclip import Config, Decoder
 from fmri2clip.parameters import MINDEYE2, Sizes, build_empty, count, count_parts, parameter_table
 
@@ -54,3 +55,17 @@ def test_table_is_plain_data_and_the_default_meets_the_claim_against_both_refere
     full = next(row for row in rows if row["name"] == "full-rank heads")
     assert full["reduction_mindeye1_vae"] < 0.3  # the claim rests on the rank
     assert 1 - default["reduction_mindeye2"] == pytest.approx(default["deployed"] / 2_227_294_828)
+
+
+def test_weights_of_subjects_at_the_size_of_nsd_add_up() -> None:
+    counts = mused_sizes.count_at_nsd()
+    voxels, rois, width, components, classes = 15_724, 9, 512, 256, 80
+    input_map = voxels * components + rois * components
+    block = 4 * width * width + 4 * width + 2 * 4 * width * width + 4 * width + width + 4 * width
+    shared = components * width + width + rois * width + 4 * block + 2 * width + 2 * width * classes + classes
+    found = counts["clip_mused"]
+    assert (found["input_map"], found["identity"]) == (input_map, 2 * width)
+    assert (found["per_subject"], found["shared"]) == (input_map + 2 * width, shared)
+    assert counts["label_ridge"]["per_subject"] == input_map + rois * components * classes + classes + 2
+    assert counts["mlp_single"]["shared"] == 0 < counts["mlp_shared"]["shared"]
+    assert counts["mlp_shared"]["per_subject"] == input_map
