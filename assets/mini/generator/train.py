@@ -90,7 +90,8 @@ def train_autoencoder(images_IHWC: np.ndarray, params: dict, folder: Path) -> An
         rows = rng.integers(len(images_IHWC), size=params["autoencoder_batch_size"])
         x = to_float(images_IHWC[rows])
         posterior = model.encode(x).latent_dist
-        kl = 0.5 * (posterior.mean.square() + posterior.var - 1 - posterior.logvar).mean()
+        mean, logvar = posterior.mean.float(), posterior.logvar.float()
+        kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
         return F.l1_loss(model.decode(posterior.sample(noise)).sample, x) + params["kl_weight"] * kl
 
     model = fit(model, loss_of, "autoencoder", params, folder)
