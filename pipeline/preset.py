@@ -1,6 +1,6 @@
 """Apply a file of presets/ to params.yaml: `python -m pipeline.preset smoke`.
 
-A preset holds the keys that differ; `subjects`, `rois`, `clips` and `runs` replace the whole table, with its comments.
+A preset holds the keys that differ; those of WHOLE replace the whole table, with its comments.
 One that names every section, as presets/default.yaml does, replaces the file. Other comments of params.yaml stay.
 """
 
@@ -20,7 +20,14 @@ from ruamel.yaml import YAML
 from fmri2clip.params import Params, load
 from fmri2clip.strict import check_known
 
-WHOLE = ("subjects", "rois", "clips", "runs")  # tables: what a preset does not list must not stay
+WHOLE = (
+    "subjects",
+    "rois",
+    "clips",
+    "runs",
+    "generators",
+    "reconstructions",
+)  # what a preset does not list must not stay
 
 
 def apply_preset(name: str, params_path: Path = Path("params.yaml"), folder: Path = Path("presets")) -> None:

@@ -141,7 +141,8 @@ def test_tables_of_a_preset_are_taken_as_they_stand(root: Path, tmp_path: Path) 
     (tmp_path / "own.yaml").write_text(
         f"# head\n{table}\n# of the next\nworld:\n  seed: 2\nsubjects: [subj01]\n"
         "clips:\n  other: {model: a, pretrained: b}\nruns:\n  one:\n    decoder: ridge\n    clip: other\n"
-        "    subjects: [subj01]\n    voxels: mine\n# end"
+        "    subjects: [subj01]\n    voxels: mine\n"
+        "generators: {}\nreconstructions: {}\npictures:\n  clip: ''\n# end"
     )
     preset.apply_preset("own", path, tmp_path)
     loaded = params.load(path)

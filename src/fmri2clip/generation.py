@@ -7,7 +7,7 @@ height, width and channels of a picture.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,9 @@ from fmri2clip.generators import Conditioning, Generator
 BLOCK_IMAGES = 16  # images whose candidates are lost by a kill, at most
 
 
+Select = Callable[[slice, NDArray[np.uint8]], NDArray[np.int64]]
+
+
 def write_pictures(
     path: Path,
     generator: Generator,
@@ -31,30 +34,38 @@ def write_pictures(
     attrs: store.Attrs | None = None,
     label: str = "pictures",
     block_images: int = BLOCK_IMAGES,
+    select: Select | None = None,
 ) -> None:
     """Write a file of kind 'reconstructions', which appears under its name when it is complete.
 
     seed_IN: of each candidate (`generators.draw_seeds`). rows: nsd_id_I, and subject_I where there are several.
     partial: folder outside the outputs that keeps finished blocks (`resume.resume_dir`, with the generator's Config and
     `fingerprint` of its folder in the key); blocks of other features, seeds or attributes are thrown away. label: of
-    the progress bar. Raises ValueError as the generator's `check` does, before anything is painted.
+    the progress bar. select(rows, candidates (I, N, H, W, C)) -> the one of N to keep of each image; None keeps all.
+    Raises ValueError as the generator's `check` does, before anything is painted.
     """
     n, n_candidates = seed_IN.shape
     if n != len(conditioning):
         raise ValueError(f"seeds for {n} images, features of {len(conditioning)}; pass one row of seeds for each image")
     generator.check(conditioning)
-    attrs = {**(attrs or {}), "clip_model": conditioning.clip_model, "conditioning_sha256": digest(conditioning)}
-    sizes = {"I": n, "N": n_candidates, **dict(zip("HWC", generator.image_shape, strict=True))}
-    fixed = {**rows, "seed_IN": seed_IN}
+    inputs = {"clip_model": conditioning.clip_model, "conditioning_sha256": digest(conditioning)}
+    attrs = {**(attrs or {}), **inputs, "seeds_sha256": hashlib.sha256(seed_IN.tobytes()).hexdigest()}
+    sizes = {"I": n, "N": 1 if select else n_candidates, **dict(zip("HWC", generator.image_shape, strict=True))}
+    names = ["image_INHWC", "seed_IN"]
     stream = store.open_stream(
-        path, "reconstructions", fixed=fixed, sizes=sizes, names=["image_INHWC"], attrs=attrs, partial=partial
+        path, "reconstructions", fixed=rows, sizes=sizes, names=names, attrs=attrs, partial=partial
     )
     with stream, tqdm(total=n * n_candidates, desc=label, unit="picture") as bar:
         done = stream.rows_done()
         bar.update(done * n_candidates)
         for start in range(done, n, block_images):
             block = slice(start, min(start + block_images, n))
-            stream.write("image_INHWC", start, paint_candidates(generator, conditioning.take(block), seed_IN[block]))
+            images, seeds = paint_candidates(generator, conditioning.take(block), seed_IN[block]), seed_IN[block]
+            if select:
+                chosen = np.arange(len(seeds)), select(block, images)
+                images, seeds = images[chosen][:, None], seeds[chosen][:, None]
+            stream.write("image_INHWC", start, images)
+            stream.write("seed_IN", start, seeds)
             bar.update((block.stop - start) * n_candidates)
 
 
@@ -72,3 +83,17 @@ def digest(conditioning: Conditioning) -> str:
     for name, array in conditioning.arrays().items():
         found.update(f"{name} {array.shape} {array.dtype}".encode() + np.ascontiguousarray(array).tobytes())
     return found.hexdigest()
+
+
+def read_pictures(path: Path, subject: str) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    """nsd_id_I and pictures (I, H, W, C) of one subject: the kept candidate of each image.
+
+    Raises ValueError if the file has none of this subject.
+    """
+    found = store.read(path, "reconstructions")
+    rows_I = np.ones(len(found["nsd_id_I"]), dtype=bool)
+    if "subject_I" in found:
+        rows_I = found["subject_I"].astype(str) == subject
+    if not rows_I.any():
+        raise ValueError(f"{path} has no picture of {subject}; run the reconstruct stage again (dvc repro)")
+    return found["nsd_id_I"][rows_I], found["image_INHWC"][rows_I][:, 0]

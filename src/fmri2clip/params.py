@@ -191,6 +191,46 @@ class Hierarchy:
         fraction(self, "band_share", "band_cka")
 
 
+TARGET, MEAN_IMAGE = "target", "mean_image"  # sources of pictures beside the runs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reconstruction:
+    generator: str  # key of generators
+    source: str  # key of runs, or target (true features), or mean_image (mean training picture)
+    reads: Literal["embedding", "semantic", "fused"] = "embedding"  # the embedding, or a stream of tokens
+    text: bool = False  # text tokens as well, for generators that read them
+    n_candidates: int = 1  # pictures of each image
+    selection: Literal["none", "brain"] = "none"  # of one picture, or of the one nearest to the decoded embedding
+    seed: int = 0  # of the generator's noise
+
+    def __post_init__(self) -> None:
+        at_least(self, 0, "seed")
+        at_least(self, 1, "n_candidates")
+        if self.selection == "none" and self.n_candidates > 1:
+            raise ValueError(f"n_candidates is {self.n_candidates}, but selection is none; set it to brain, or take 1")
+        if self.selection == "brain" and self.source in (TARGET, MEAN_IMAGE):
+            raise ValueError(f"selection is brain, but source is {self.source}; only what a run decodes can select")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pictures:
+    """Which test images are reconstructed, and how pictures are measured."""
+
+    n_images: int = 50  # of each subject, by ascending NSD id; 0: all
+    protocols: tuple[str, ...] = ("strict-v1",)
+    classifier: str = ""  # folder of a stand-in for AlexNet, '' for the published networks
+    clip: str = ""  # key of clips: in the slot of OpenAI's ViT-L/14
+    weights: str = ""  # folder of local copies of the published weights, '' for torch's hub cache
+    download: bool = False  # fetch published weights that are not there
+    brain: bool = True  # brain correlation, where the protocol has it
+
+    def __post_init__(self) -> None:
+        at_least(self, 0, "n_images")
+        if self.n_images == 1 or not self.protocols:
+            raise ValueError("two-way identification needs n_images of at least 2 (0: all), and at least one protocol")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Tracking:
     experiment: str = "fmri2clip"
@@ -214,6 +254,9 @@ class Params:
     evaluation: Evaluation
     hierarchy: Hierarchy
     tracking: Tracking
+    generators: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    reconstructions: Mapping[str, Reconstruction] = field(default_factory=dict)
+    pictures: Pictures = field(default_factory=Pictures)
 
 
 def load(path: Path | str = "params.yaml") -> Params:
@@ -238,6 +281,12 @@ def decoder_config(params: Params, run_name: str, config_class: type[T], where: 
     section = params.decoders[run.decoder]
     build(config_class, section, where, f"decoders.{run.decoder}")
     return build(config_class, {**section, **run.overrides}, where, f"runs.{run_name}.overrides")
+
+
+def generator_config(params: Params, name: str, config_class: type[T], where: str = "params.yaml") -> T:
+    """The Config of `generators.<name>`, whose entry `family` names the file of its class."""
+    content = {key: value for key, value in params.generators[name].items() if key != "family"}
+    return build(config_class, content, where, f"generators.{name}")
 
 
 def run_split(params: Params, run_name: str, where: str = "params.yaml") -> Split:

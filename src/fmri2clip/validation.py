@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from fmri2clip import decoders
+from fmri2clip import decoders, generators
 from fmri2clip.datasets.nsd import layout, roi_groups
-from fmri2clip.params import Params, Run, decoder_config, run_split
+from fmri2clip.metrics.protocols import PROTOCOLS
+from fmri2clip.params import MEAN_IMAGE, TARGET, Params, Run, decoder_config, generator_config, run_split
 from fmri2clip.strict import check_known
 
 
@@ -25,6 +26,11 @@ def validate(params: Params, where: str = "params.yaml") -> None:
         raise ValueError(f"{where}: {error}") from None
     for name in params.runs:
         _validate_run(params, name, where)
+    for name in params.generators:
+        _validate_generator(params, name, where)
+    for name in params.reconstructions:
+        _validate_reconstruction(params, name, where)
+    _validate_pictures(params, where)
 
 
 def _check_terms(params: Params, where: str) -> None:
@@ -94,3 +100,36 @@ def _check_tokens(params: Params, run: Run, where: str, key: str) -> None:
             f"{where}: {key} learns tokens that clip {run.clip} does not cache; set clips.{run.clip}.tokens to true "
             f"and name clips.{run.clip}.detail_layers"
         )
+
+
+def _validate_generator(params: Params, name: str, where: str) -> None:
+    family, key = params.generators[name].get("family", ""), f"generators.{name}"
+    check_known(str(family), generators.names(), where, f"{key}.family")
+    generator_config(params, name, generators.load_family(family).Config, where)
+
+
+def _validate_reconstruction(params: Params, name: str, where: str) -> None:
+    """The run exists, and decodes what the generator reads."""
+    entry, key = params.reconstructions[name], f"reconstructions.{name}"
+    check_known(entry.generator, params.generators, where, f"{key}.generator")
+    check_known(entry.source, (*params.runs, TARGET, MEAN_IMAGE), where, f"{key}.source", "a key of runs or a keyword")
+    if entry.source == MEAN_IMAGE:
+        return
+    wanted = params.generators[entry.generator]["clip_model"]
+    clips = {clip: section for clip, section in params.clips.items() if section.model == wanted}
+    own = params.runs[entry.source].clip if entry.source in params.runs else next(iter(clips), "")
+    if own not in clips:
+        has = params.clips[own].model if own else "no such clip"
+        raise ValueError(
+            f"{where}: {key}: generator {entry.generator} reads features of {wanted}, there is {has}; choose another "
+            "generator, or decode to its model"
+        )
+    if (entry.reads != "embedding" or entry.text) and not clips[own].tokens:
+        raise ValueError(f"{where}: {key} reads tokens that clip {own} does not cache; set clips.{own}.tokens to true")
+
+
+def _validate_pictures(params: Params, where: str) -> None:
+    for protocol in params.pictures.protocols:
+        check_known(protocol, PROTOCOLS, where, "pictures.protocols")
+    if params.pictures.clip:
+        check_known(params.pictures.clip, params.clips, where, "pictures.clip")

@@ -1,6 +1,7 @@
 """Ridge regression from voxels to CLIP space: the baseline that every method here has to beat.
 
-For each target (pooled image embedding; mean of the caption embeddings, on the unit sphere), with y centred:
+For each target (pooled image embedding; mean of the caption embeddings, on the unit sphere; with `tokens` all semantic
+tokens of the image as one long vector, as in Brain-Diffuser, arXiv 2303.05334), with y centred:
 
     W* = argmin_W ||X W - Y||^2 + alpha ||W||^2
 
@@ -15,18 +16,21 @@ one eigendecomposition of the kernel was 2 to 4 times as fast as the SVD of X.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from fmri2clip.decoders import Decoded, TrainingData
+from fmri2clip.decoders import TOKEN_TARGETS, Decoded, TrainingData
 from fmri2clip.kernel_ridge import solve
 
 CITATION = (
     "T. Dupre la Tour, M. Eickenberg, A. O. Nunez-Elizalde, J. L. Gallant, 'Feature-space selection with banded ridge "
     "regression', NeuroImage 264, 119728, 2022 (himalaya)."
 )
+
+STREAM = "semantic"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +41,7 @@ class Config:
     log10_alpha_min: float = 2.0  # smallest candidate (betas are z-scored)
     log10_alpha_max: float = 6.0  # largest candidate
     n_folds: int = 5  # folds of the cross-validation, over images
+    tokens: bool = False  # a third map, to all semantic tokens: for generators that read tokens
 
     def __post_init__(self) -> None:
         if self.n_alphas < 1:
@@ -48,19 +53,38 @@ class Config:
 
 
 class Decoder(nn.Module):
-    """Two linear maps, to the image and to the text embedding; both predict uncentred CLIP space."""
+    """Linear maps to the image and to the text embedding, and to tokens if asked; all predict uncentred CLIP space."""
 
     image_weight_VD: Tensor
     image_bias_D: Tensor
     text_weight_VD: Tensor
     text_bias_D: Tensor
 
+    token_weight_VX: Tensor  # X: tokens x width
+    token_bias_X: Tensor
+
     targets = ("image_embedding_ID", "text_embedding_KD")
     per_subject = True
 
-    def __init__(self, config: Config, n_voxels: int, width_D: int, seed: int) -> None:
+    @staticmethod
+    def select_targets(config: Config) -> tuple[str, ...]:
+        """Cached CLIP arrays that these settings need."""
+        return (*Decoder.targets, TOKEN_TARGETS[STREAM]) if config.tokens else Decoder.targets
+
+    @classmethod
+    def from_data(cls, config: Config, data: Sequence[TrainingData], seed: int) -> Decoder:
+        """A decoder for this subject and for the tokens that the CLIP cache has."""
+        subject = data[0]
+        sizes = {"n_tokens": subject.features[TOKEN_TARGETS[STREAM]].shape[1]} if config.tokens else {}
+        return cls(config, subject.betas_NV.shape[1], subject.image_embedding_ID.shape[1], seed, **sizes)
+
+    def __init__(self, config: Config, n_voxels: int, width_D: int, seed: int, n_tokens: int = 0) -> None:
         super().__init__()
-        self.config, self.seed = config, seed
+        self.config, self.seed, self.width_D = config, seed, width_D
+        self.sizes = {"n_tokens": n_tokens} if n_tokens else {}
+        if n_tokens:
+            self.register_buffer("token_weight_VX", torch.zeros(n_voxels, n_tokens * width_D))
+            self.register_buffer("token_bias_X", torch.zeros(n_tokens * width_D))
         for kind in ("image", "text"):
             self.register_buffer(f"{kind}_weight_VD", torch.zeros(n_voxels, width_D))
             self.register_buffer(f"{kind}_bias_D", torch.zeros(width_D))
@@ -70,12 +94,15 @@ class Decoder(nn.Module):
         train_I = ~data.is_validation_I
         x_IV = data.mean_betas_IV[train_I]
         mean_V = x_IV.mean(0)
+        targets = {"image": data.image_embedding_ID, "text": data.mean_text_ID}
+        if self.sizes:
+            targets["token"] = data.features[TOKEN_TARGETS[STREAM]].flatten(1)
         row: dict[str, float] = {}
-        for kind, target_ID in (("image", data.image_embedding_ID), ("text", data.mean_text_ID)):
-            mean_D = target_ID[train_I].mean(0)
-            weight_VD, alpha, error = solve(x_IV - mean_V, target_ID[train_I] - mean_D, self.config, self.seed)
-            getattr(self, f"{kind}_weight_VD").copy_(weight_VD)
-            getattr(self, f"{kind}_bias_D").copy_(mean_D - mean_V @ weight_VD)
+        for kind, target_IX in targets.items():
+            mean_X, axis = target_IX[train_I].mean(0), "X" if kind == "token" else "D"
+            weight_VX, alpha, error = solve(x_IV - mean_V, target_IX[train_I] - mean_X, self.config, self.seed)
+            getattr(self, f"{kind}_weight_V{axis}").copy_(weight_VX)
+            getattr(self, f"{kind}_bias_{axis}").copy_(mean_X - mean_V @ weight_VX)
             row |= {f"{kind}_alpha": alpha, f"{kind}_cv_error": error}
         return row
 
@@ -86,6 +113,15 @@ class Decoder(nn.Module):
             embedding_ID=betas_IV @ self.image_weight_VD + self.image_bias_D,
             text_embedding_ID=betas_IV @ self.text_weight_VD + self.text_bias_D,
         )
+
+    @torch.no_grad()
+    def decode_tokens(self, betas_IV: Tensor, subject: str) -> Decoded:
+        """The same, with the semantic tokens (I, T, D) where the settings have them; not normalised."""
+        decoded = self.decode(betas_IV, subject)
+        if self.sizes:
+            tokens_IX = betas_IV @ self.token_weight_VX + self.token_bias_X
+            decoded.tokens[STREAM] = tokens_IX.unflatten(1, (-1, self.width_D))
+        return decoded
 
     def n_parameters(self) -> dict[str, int]:
         """All weights and offsets are learned and used."""

@@ -100,21 +100,36 @@ def simulate_subject(
     volume : the subject's geometry.
     world : seed, hierarchy ('graded' or 'flat') and the network's weights file.
     """
+    return _simulate(images_IHWC, len(images_IHWC), image_N, volume, world, subject)
+
+
+def respond(images_IHWC: np.ndarray, probes_JHWC: np.ndarray, volume: Volume, world: World, subject: str) -> np.ndarray:
+    """Noise-free betas (J, voxels of nsdgeneral) of any pictures, as ``SubjectSimulation.noise_free_IV``.
+
+    images_IHWC: the subject's pictures, whose statistics the cortex has adapted to; the probes change none of them.
+    """
+    stacked, n = np.concatenate([images_IHWC, probes_JHWC]), len(images_IHWC)
+    return _simulate(stacked, n, np.arange(n), volume, world, subject).noise_free_IV[n:]
+
+
+def _simulate(
+    images_IHWC: np.ndarray, n_adapted: int, image_N: np.ndarray, volume: Volume, world: World, subject: str
+) -> SubjectSimulation:
     number = layout.subject_number(subject)
     rng = np.random.default_rng((world.seed, number, 0xC0DE))
     voxels = _Voxels(volume, rng, flat=world.hierarchy == "flat")
     early_IF = filters.early_maps(images_IHWC)
-    middle_IF, code_IF = _network_features(images_IHWC, Path(world.network))
+    middle_IF, code_IF = _network_features(images_IHWC, Path(world.network), n_adapted)
     responses = {
         EARLY: _early_responses(early_IF, voxels, rng),
         MIDDLE: _middle_responses(middle_IF, voxels, rng),
         CATEGORY: _category_responses(code_IF, voxels, rng, world.seed),
     }
     mixture = voxels.mixture()
-    signal = sum(_unit(responses[kind]) * np.sqrt(mixture[kind]) for kind in responses)
+    signal = sum(_unit(responses[kind], n_adapted) * np.sqrt(mixture[kind]) for kind in responses)
     ncsnr_V = _draw_ncsnr(rng, voxels, NCSNR_MEDIANS[subject])
     return SubjectSimulation(
-        volume=volume, signal_IV=_unit(signal).astype(np.float32), ncsnr_V=ncsnr_V, image_N=image_N,
+        volume=volume, signal_IV=_unit(signal, n_adapted).astype(np.float32), ncsnr_V=ncsnr_V, image_N=image_N,
         baseline_V=rng.normal(0.5, 0.5, size=voxels.n), scale_V=1.2 * np.exp(rng.normal(0, 0.35, size=voxels.n)),
         repetition_N=_repetition(image_N), seed=(world.seed, number),
     )  # fmt: skip
@@ -216,23 +231,31 @@ def _read(maps_IF: np.ndarray, tuning_VC: np.ndarray, window_VP: np.ndarray) -> 
     return maps_IF @ weights_VF.T.astype(np.float32)
 
 
-def _network_features(images_IHWC: np.ndarray, weights: Path) -> tuple[np.ndarray, np.ndarray]:
+def _network_features(images_IHWC: np.ndarray, weights: Path, n_adapted: int) -> tuple[np.ndarray, np.ndarray]:
     """Middle maps pooled to 8 x 8, and the code after competition: each unit divided by the activity around it."""
     middle, code = network_maps(load_network(weights), images_IHWC)
     n = len(images_IHWC)
     middle = middle.reshape(n, MIDDLE_CHANNELS, 8, 2, 8, 2).mean(axis=(3, 5))
-    middle = (middle - middle.mean(axis=(0, 2, 3), keepdims=True)) / middle.std(axis=(0, 2, 3), keepdims=True)
-    code = code / (code.mean(axis=(0, 2, 3), keepdims=True) + 1e-6)
+    middle = _standardise_units(middle, n_adapted, 0.0)
+    code = code / (code[:n_adapted].mean(axis=(0, 2, 3), keepdims=True) + 1e-6)
     rivals = code.mean(axis=1, keepdims=True) + code.mean(axis=(2, 3), keepdims=True)
-    code = code / (1.0 + rivals)
-    code = (code - code.mean(axis=(0, 2, 3), keepdims=True)) / (code.std(axis=(0, 2, 3), keepdims=True) + 1e-6)
+    code = _standardise_units(code / (1.0 + rivals), n_adapted, 1e-6)
     return middle.reshape(n, -1), code.reshape(n, -1).astype(np.float32)
 
 
-def _unit(values_IV: np.ndarray) -> np.ndarray:
-    """Zero mean and unit variance over images; constant voxels become 0."""
-    deviation = values_IV.std(axis=0)
-    return (values_IV - values_IV.mean(axis=0)) / np.where(deviation > 1e-6, deviation, np.inf)
+def _standardise_units(maps: np.ndarray, n_adapted: int, epsilon: float) -> np.ndarray:
+    """Maps (I, C, H, W) with zero mean and unit variance of each unit over the first n_adapted pictures."""
+    adapted = maps[:n_adapted]
+    mean = adapted.mean(axis=(0, 2, 3), keepdims=True)
+    standardised: np.ndarray = (maps - mean) / (adapted.std(axis=(0, 2, 3), keepdims=True) + epsilon)
+    return standardised
+
+
+def _unit(values_IV: np.ndarray, n_adapted: int) -> np.ndarray:
+    """Zero mean and unit variance over the first n_adapted pictures; voxels that are constant there become 0."""
+    adapted = values_IV[:n_adapted]
+    deviation = adapted.std(axis=0)
+    return (values_IV - adapted.mean(axis=0)) / np.where(deviation > 1e-6, deviation, np.inf)
 
 
 def _draw_ncsnr(rng: np.random.Generator, voxels: _Voxels, median: float) -> np.ndarray:

@@ -1,0 +1,251 @@
+"""Measure all reconstructions of test images, subject by subject, under every protocol that the parameters name.
+
+Each file of pictures gives a tree of numbers with intervals (as metrics.json of a run) and scores of single images, by
+the names <protocol>.<metric>. What cannot be measured stands in the record with its reason.
+
+Letters: I images, J probes, V voxels, S sessions, H W C height, width and channels of a picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmri2clip import store
+from fmri2clip.clip import encoder
+from fmri2clip.datasets.nsd import stimuli
+from fmri2clip.generation import read_pictures
+from fmri2clip.metrics import networks_torchvision, small_alexnet
+from fmri2clip.metrics.brain_correlation import (
+    PREFIX,
+    BrainCorrelation,
+    EncodingModel,
+    Measured,
+    correlate_patterns,
+    fit_encoding,
+)
+from fmri2clip.metrics.networks import Network, from_encoder
+from fmri2clip.metrics.pictures import Pictures
+from fmri2clip.metrics.protocols import Protocol, find_protocol
+from fmri2clip.metrics.reconstruction import Evaluation, Evaluator
+from fmri2clip.metrics.scoring import find_rows
+from fmri2clip.metrics.statistics import Scores
+from fmri2clip.metrics.summary import summarise
+from fmri2clip.params import Params
+from fmri2clip.predictions import pack_scores, write_json
+from fmri2clip.testset import average_repeats
+
+Array = NDArray[Any]
+TRUE_CORTEX = "true_cortex_correlation"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Networks:
+    """Networks by slot; missing: slot -> why there is none; classifier: what brain correlation reads, or None."""
+
+    networks: Mapping[str, Network]
+    missing: Mapping[str, str]
+
+    @property
+    def classifier(self) -> Network | None:
+        return self.networks.get("alexnet")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Files:
+    """Where the inputs are: NSD tree, folder of ROI files."""
+
+    raw: Path
+    rois: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Brain:
+    """Test patterns of one subject, its regions, and the encoding model that was fitted on its training images."""
+
+    measured: Measured
+    model: EncodingModel | None
+
+
+def score_pictures(
+    settings: Params, files: Files, pictures: Mapping[str, Path], folder: Path, scores: Path, device: str = "cpu"
+) -> None:
+    """Write <folder>/<name>.json, <folder>/record.json and <scores>/<name>.h5 for every reconstruction.
+
+    pictures: name -> file of kind 'reconstructions'. Raises ValueError if files do not belong together.
+    """
+    protocols = [find_protocol(name) for name in settings.pictures.protocols]
+    networks = {protocol.name: load_networks(settings, protocol, device) for protocol in protocols}
+    runs: dict[str, dict[str, Scores]] = {name: {} for name in pictures}
+    record: dict[str, Any] = {}
+    for subject in settings.subjects:
+        given = {name: Pictures(nsd_id_I=found[0], images_IHWC=found[1]) for name, found in read_all(pictures, subject)}
+        if not given:
+            continue
+        ids = np.unique(np.concatenate([made.nsd_id_I for made in given.values()]))
+        seen = Pictures(nsd_id_I=ids, images_IHWC=stimuli.read_images(files.raw, ids))
+        brain = read_brain(settings, files, subject, networks[protocols[0].name].classifier)
+        found: dict[str, list[Scores]] = {name: [] for name in given}
+        for protocol in protocols:
+            for name, evaluation in measure(protocol, seen, given, networks[protocol.name], brain).items():
+                found[name].append(prefix(evaluation.scores(), protocol.name))
+                record.setdefault(protocol.name, {}).setdefault(name, {})[subject] = evaluation.record()
+        if settings.dataset.source == "simulated":
+            for name, extra in score_true_cortex(settings, files, subject, given, brain.measured).items():
+                found[name].append(extra)
+        for name, parts in found.items():
+            runs[name][subject] = join(parts)
+    e = settings.evaluation
+    for name, run in runs.items():
+        write_json(folder / f"{name}.json", summarise(run, e.n_bootstrap, e.seed))
+        store.write_groups(scores / f"{name}.h5", "predictions", {s: pack_scores(one) for s, one in run.items()})
+    write_json(folder / "record.json", {protocol: condense(entries) for protocol, entries in record.items()})
+
+
+def read_all(pictures: Mapping[str, Path], subject: str) -> Iterator[tuple[str, tuple[Array, Array]]]:
+    """Name, ids and pictures of every file that has pictures of this subject, or of all."""
+    for name, path in pictures.items():
+        known = store.read(path, "reconstructions")
+        if "subject_I" not in known or subject in known["subject_I"].astype(str):
+            yield name, read_pictures(path, subject)
+
+
+def load_networks(settings: Params, protocol: Protocol, device: str) -> Networks:
+    """The networks of a protocol: stand-ins where the parameters name them, else the published ones."""
+    wanted, networks, missing = settings.pictures, {}, {}
+    if wanted.classifier:
+        networks["alexnet"] = small_alexnet.load(Path(wanted.classifier), device)
+        reason = f"pictures.classifier ({wanted.classifier}) stands in for AlexNet alone; there is no stand-in for this"
+        missing = {metric.slot: reason for metric in protocol.networks if metric.slot not in ("alexnet", "clip")}
+    else:
+        local = find_copies(Path(wanted.weights)) if wanted.weights else {}
+        tags = [metric.weights for metric in protocol.networks]
+        local = {tag: path for tag, path in local.items() if tag in tags}
+        networks, missing = networks_torchvision.load_networks(protocol, local, download=wanted.download, device=device)
+    clip_slot = next(metric for metric in protocol.networks if metric.slot == "clip")
+    if wanted.clip:
+        clip = settings.clips[wanted.clip]
+        model = encoder.load(clip, device)
+        networks["clip"] = from_encoder(model, stand_in=f"{clip.model}/{clip.pretrained}" != clip_slot.weights)
+    else:
+        missing["clip"] = "pictures.clip names no entry of clips"
+    return Networks(networks=networks, missing=missing)
+
+
+def find_copies(folder: Path) -> dict[str, str]:
+    """Weights tag -> path, for published weights that lie in a folder under their published names."""
+    if not folder.is_dir():
+        raise ValueError(f"pictures.weights is {str(folder)!r}, no folder; name one, or '' for torch's hub cache")
+    tags = networks_torchvision.SOURCES
+    paths = {tag: folder / networks_torchvision.find_url(tag).rsplit("/", 1)[-1] for tag in tags}
+    return {tag: str(path) for tag, path in paths.items() if path.is_file()}
+
+
+def read_brain(settings: Params, files: Files, subject: str, classifier: Network | None) -> Brain:
+    """Patterns of the test images, all voxels, and an encoding model; regions are the ROI groups of params.yaml."""
+    voxels = store.read(files.rois / "voxels" / f"{subject}.h5", "voxels", ["roi_VG", "roi_names_G"])
+    names = [str(name) for name in voxels["roi_names_G"]]
+    members = {group: voxels["roi_VG"][:, names.index(f"group/{group}")] for group in settings.rois}
+    regions = {group: member_V for group, member_V in members.items() if member_V.sum() > 1}
+    test = store.read(files.rois / "test" / f"{subject}.h5", "betas", ["betas_NV", "nsd_id_N"])
+    mean_IV, nsd_id_I = average_repeats(test["betas_NV"], test["nsd_id_N"])
+    model = None
+    if settings.pictures.brain and classifier is not None:
+        train = store.read(files.rois / "train" / f"{subject}.h5", "betas", ["betas_NV", "nsd_id_N"])
+        betas_IV, training_I = average_repeats(train["betas_NV"], train["nsd_id_N"])
+        images = Pictures(nsd_id_I=training_I, images_IHWC=stimuli.read_images(files.raw, training_I))
+        model = fit_encoding(classifier, images, betas_IV, seed=settings.evaluation.seed)
+    return Brain(measured=Measured(nsd_id_I=nsd_id_I, betas_IV=mean_IV, regions=regions), model=model)
+
+
+def measure(
+    protocol: Protocol, seen: Pictures, given: Mapping[str, Pictures], networks: Networks, brain: Brain
+) -> dict[str, Evaluation]:
+    """Every set of pictures of one subject under one protocol; sets of the same images share the stimuli's features."""
+    correlation = BrainCorrelation(model=brain.model, measured=brain.measured) if brain.model else None
+    evaluators: dict[bytes, Evaluator] = {}
+    found = {}
+    for name, made in given.items():
+        key = np.sort(made.nsd_id_I).tobytes()
+        if key not in evaluators:
+            stimuli_I = seen.select(np.sort(made.nsd_id_I), "the stimuli")
+            evaluators[key] = Evaluator(protocol, stimuli_I, networks.networks, networks.missing, correlation)
+        found[name] = evaluators[key].score(made)
+    return found
+
+
+def score_true_cortex(
+    settings: Params, files: Files, subject: str, given: Mapping[str, Pictures], measured: Measured
+) -> dict[str, Scores]:
+    """true_cortex_correlation.<region>: what the simulated cortex itself would answer to the pictures.
+
+    No encoding model stands between, so it tells how much of brain correlation is the model's fault. Pearson r across
+    the voxels of a region between the mean of the measured repeats and the noise-free response to the reconstruction.
+    """
+    from fmri2clip.datasets.mini.cortex import respond
+    from fmri2clip.datasets.mini.volume import make_volume
+
+    ids = np.unique(np.concatenate([_ids(files.rois / part / f"{subject}.h5") for part in ("train", "test")]))
+    volume = make_volume(subject, settings.world.seed)
+    probes = np.concatenate([made.images_IHWC for made in given.values()])
+    percent_JV = respond(stimuli.read_images(files.raw, ids), probes, volume, settings.world, subject)
+    names = ["ijk_V3", "mean_SV", "std_SV", "invalid_SV"]
+    voxels = store.read(files.rois / "voxels" / f"{subject}.h5", "voxels", names)
+    place = {tuple(ijk): column for column, ijk in enumerate(np.argwhere(volume.nsdgeneral).tolist())}
+    columns_V = [place[tuple(ijk)] for ijk in voxels["ijk_V3"].tolist()]
+    valid_SV = ~voxels["invalid_SV"]
+    mean_V, std_V = (np.average(voxels[name], axis=0, weights=valid_SV) for name in ("mean_SV", "std_SV"))
+    z_JV, found, start = (percent_JV[:, columns_V] - mean_V) / std_V, {}, 0
+    for name, made in given.items():
+        rows = slice(start, start + len(made.nsd_id_I))
+        order = np.argsort(made.nsd_id_I)
+        row_I = find_rows(measured.nsd_id_I, made.nsd_id_I[order], "the measured patterns")
+        r = correlate_patterns(measured.betas_IV[row_I], z_JV[rows][order], measured.regions)
+        weight_I = np.ones(len(order))
+        per_image = {key.replace(PREFIX, TRUE_CORTEX): (np.nan_to_num(r_I), weight_I) for key, r_I in r.items()}
+        found[name] = Scores(nsd_id_I=made.nsd_id_I[order], per_image=per_image)
+        start = rows.stop
+    return found
+
+
+def _ids(path: Path) -> Array:
+    return np.unique(store.read(path, "betas", ["nsd_id_N"])["nsd_id_N"])
+
+
+def prefix(scores: Scores, protocol: str) -> Scores:
+    """The same scores by the names <protocol>.<metric>."""
+    return Scores(nsd_id_I=scores.nsd_id_I, per_image={f"{protocol}.{k}": v for k, v in scores.per_image.items()})
+
+
+def join(parts: Sequence[Scores]) -> Scores:
+    """Scores of the same images side by side."""
+    assert all(np.array_equal(part.nsd_id_I, parts[0].nsd_id_I) for part in parts), "scores of different images"
+    return Scores(nsd_id_I=parts[0].nsd_id_I, per_image={k: v for part in parts for k, v in part.per_image.items()})
+
+
+def condense(entries: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, Any]:
+    """What all records of a protocol share, and for each reconstruction what could not be measured.
+
+    entries: reconstruction -> subject -> record.
+    """
+    first = next(iter(next(iter(entries.values())).values()))
+    shared = {key: value for key, value in first.items() if key not in ("missing", "n_images")}
+    shared["networks"] = {slot: facts for slot, facts in first["networks"].items() if slot != "brain"}
+    shared["n_images"] = {
+        name: {subject: one["n_images"] for subject, one in subjects.items()} for name, subjects in entries.items()
+    }
+    shared["missing"] = {
+        name: {metric: reason for one in subjects.values() for metric, reason in one["missing"].items()}
+        for name, subjects in entries.items()
+    }
+    own = next(iter(entries.values()))
+    brains = {subject: one["networks"]["brain"] for subject, one in own.items() if "brain" in one["networks"]}
+    if brains:
+        facts = ("layers", "alpha", "cv_error", "n_training_images")
+        shared["brain"] = {subject: {name: brain[name] for name in facts} for subject, brain in brains.items()}
+    return shared

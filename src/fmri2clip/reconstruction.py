@@ -1,0 +1,240 @@
+"""Pictures of test images from decoded features, from true features (the reference), or from none (a null).
+
+A candidate is never compared with the stimulus: `select_by_brain`, the only way to choose one, sees the decoded
+embedding and the candidates. A file that already holds the pictures asked for is left as it is.
+
+Letters: I rows (an image seen by two subjects is two rows), N candidates, H W C height, width and channels of a
+picture, D embedding width, T tokens, W token width.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmri2clip import generation, generators, params, resume, store
+from fmri2clip.clip import encoder
+from fmri2clip.datasets.nsd import stimuli
+from fmri2clip.decoders import TOKEN_TARGETS
+from fmri2clip.evaluation import decode, load_model, read_streams, required, select_voxels
+from fmri2clip.generators import Conditioning
+from fmri2clip.metrics.retrieval import centre
+from fmri2clip.metrics.scoring import find_rows
+from fmri2clip.params import MEAN_IMAGE, TARGET, Params, Reconstruction
+from fmri2clip.testset import read_test_betas
+from fmri2clip.training.cached import read_target
+
+Array = NDArray[Any]
+EMBEDDING, TEXT = "embedding", "text"
+MEAN_IMAGES = 2000  # training pictures behind the mean picture, at most
+
+
+@dataclass(frozen=True, kw_only=True)
+class Files:
+    """Where the inputs are: NSD tree, ROI files, CLIP caches, models."""
+
+    raw: Path
+    rois: Path
+    clip: Path
+    models: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoded:
+    """What one subject's brain gives for some test images, in ascending order of their ids.
+
+    query_ID: centred decoded embedding, norm 1; mean_D: mean embedding of the training images. Both only where
+    candidates are to be chosen.
+    """
+
+    nsd_id_I: NDArray[np.int64]
+    features: Mapping[str, Array]  # by the field names of Conditioning
+    query_ID: Array | None = None
+    mean_D: Array | None = None
+
+
+def reconstruct(name: str, settings: Params, files: Files, path: Path, device: str = "cpu") -> None:
+    """Write the pictures of `reconstructions.<name>` (kind 'reconstructions').
+
+    Rows are subjects in order of the run, test images in order of their ids; pictures that are the same for all
+    subjects (true features, mean image) stand there once, without subject_I. Raises ValueError as generators do.
+    """
+    entry = settings.reconstructions[name]
+    if entry.source == MEAN_IMAGE:
+        write_mean_image(settings, files, path)
+        return
+    clip_name = find_clip(settings, entry)
+    select: generation.Select | None = None
+    if entry.source == TARGET:
+        found = [read_targets(settings, entry, files, clip_name)]
+        rows: dict[str, Any] = {"nsd_id_I": found[0].nsd_id_I}
+    else:
+        subjects = settings.runs[entry.source].subjects
+        found = [decode_subject(settings, entry, files, subject) for subject in subjects]
+        rows = {"nsd_id_I": np.concatenate([d.nsd_id_I for d in found])}
+        rows["subject_I"] = [s for s, d in zip(subjects, found, strict=True) for _ in d.nsd_id_I]
+        if entry.selection == "brain":
+            model = encoder.load(settings.clips[clip_name], device)
+            select = select_by_brain(found, model.images)
+    features = {key: np.concatenate([d.features[key] for d in found]) for key in found[0].features}
+    conditioning = Conditioning(clip_model=settings.clips[clip_name].model, **features)
+    seed_IN = generators.draw_seeds(entry.seed, rows["nsd_id_I"], entry.n_candidates)
+    config = params.generator_config(
+        settings, entry.generator, generators.load_family(find_family(settings, entry)).Config
+    )
+    key = make_key(entry, config, conditioning, seed_IN, rows)
+    attrs = {**asdict(entry), "key": key}
+    if is_made(path, key):
+        print(f"{path} holds these pictures already")
+        return
+    generator = generators.load(find_family(settings, entry), config, device)
+    partial = resume.resume_dir(f"reconstruct/{name}", key)
+    generation.write_pictures(path, generator, conditioning, seed_IN, rows, partial, attrs, name, select=select)
+    resume.remove(partial)
+
+
+def find_family(settings: Params, entry: Reconstruction) -> str:
+    """Name of the generator's family."""
+    return str(settings.generators[entry.generator]["family"])
+
+
+def find_clip(settings: Params, entry: Reconstruction) -> str:
+    """Key of the clip whose features are read. Raises ValueError if there is none of the generator's model."""
+    if entry.source in settings.runs:
+        return settings.runs[entry.source].clip
+    wanted = settings.generators[entry.generator]["clip_model"]
+    for name, clip in settings.clips.items():
+        if clip.model == wanted:
+            return name
+    raise ValueError(f"generator {entry.generator} reads features of {wanted}, which no entry of clips has; add one")
+
+
+def first_images(nsd_id_I: Array, n: int) -> slice:
+    """The first n of ids that ascend; all for 0."""
+    assert (np.diff(nsd_id_I) > 0).all(), "ids must ascend"
+    return slice(0, n or len(nsd_id_I))
+
+
+def decode_subject(settings: Params, entry: Reconstruction, files: Files, subject: str) -> Decoded:
+    """Features that one subject's brain gives. Raises ValueError for a stream that the decoder does not predict."""
+    model = load_model(files.models / entry.source, subject)
+    rows_V = select_voxels(model, files.rois / "voxels" / f"{subject}.h5")
+    betas = read_test_betas(files.rois / "test" / f"{subject}.h5", rows_V)
+    rows = first_images(betas.nsd_id_I, settings.pictures.n_images)
+    betas_IV = betas.mean_IV[rows]
+    embedding_ID = decode(model, subject, betas_IV).get("embedding_ID")
+    streams = [entry.reads] * (entry.reads != EMBEDDING) + [TEXT] * entry.text
+    tokens = read_streams(model, subject, betas_IV, streams)
+    lacking = [stream for stream in streams if stream not in tokens]
+    if lacking or (embedding_ID is None and (entry.reads == EMBEDDING or entry.selection == "brain")):
+        raise ValueError(
+            f"run {entry.source} predicts no {lacking[0] if lacking else EMBEDDING}; reconstruct another "
+            "run, or let it read what this one predicts"
+        )
+    features = {"tokens_ITW": tokens[entry.reads]} if entry.reads in tokens else {}
+    if entry.reads == EMBEDDING and embedding_ID is not None:
+        features["embedding_ID"] = embedding_ID
+    if entry.text:
+        features["text_tokens_IUW"] = tokens[TEXT]
+    if entry.selection == "none" or embedding_ID is None:
+        return Decoded(nsd_id_I=betas.nsd_id_I[rows], features=features)
+    return Decoded(
+        nsd_id_I=betas.nsd_id_I[rows],
+        features=features,
+        query_ID=centre(embedding_ID, required(model, "mean_predicted_image_D")),
+        mean_D=required(model, "mean_image_D"),
+    )
+
+
+def read_targets(settings: Params, entry: Reconstruction, files: Files, clip_name: str) -> Decoded:
+    """True features of the first test images of every subject."""
+    shared = files.clip / clip_name / "shared.h5"
+    wanted = set()
+    for subject in settings.subjects:
+        ids = np.unique(store.read(files.rois / "test" / f"{subject}.h5", "betas", ["nsd_id_N"])["nsd_id_N"])
+        wanted |= set(ids[first_images(ids, settings.pictures.n_images)].tolist())
+    nsd_id_I = np.array(sorted(wanted), dtype=np.int64)
+    row_I = find_rows(store.read(shared, "clip", ["nsd_id_I"])["nsd_id_I"], nsd_id_I, str(shared))
+    names = {"embedding_ID": "image_embedding_ID"}
+    if entry.reads != EMBEDDING:
+        names = {"tokens_ITW": TOKEN_TARGETS[entry.reads]}
+    if entry.text:
+        names["text_tokens_IUW"] = TOKEN_TARGETS[TEXT]
+    features = {key: read_target(shared, target)[1][row_I] for key, target in names.items()}
+    return Decoded(nsd_id_I=nsd_id_I, features=features)
+
+
+def select_by_brain(found: list[Decoded], embed: Callable[[NDArray[np.uint8]], Array]) -> generation.Select:
+    """Of each image's candidates the one whose embedding is nearest to the decoded one, by centred cosine.
+
+    embed: pictures (I, H, W, C) to CLIP embeddings (I, D). Both sides are centred as in retrieval: the decoded
+    embedding by the mean prediction, the candidates by the mean training image.
+    """
+    query_ID = np.concatenate([d.query_ID for d in found if d.query_ID is not None])
+    mean_ID = np.concatenate([np.tile(d.mean_D, (len(d.nsd_id_I), 1)) for d in found if d.mean_D is not None])
+
+    def select(rows: slice, image_INHWC: NDArray[np.uint8]) -> NDArray[np.int64]:
+        n, n_candidates = image_INHWC.shape[:2]
+        embedded_IND = embed(image_INHWC.reshape(-1, *image_INHWC.shape[2:])).reshape(n, n_candidates, -1)
+        shifted_IND = embedded_IND.astype(np.float64) - mean_ID[rows][:, None]
+        cosine_IN = np.einsum("ind,id->in", shifted_IND, query_ID[rows]) / np.linalg.norm(shifted_IND, axis=2)
+        return np.argmax(cosine_IN, axis=1)
+
+    return select
+
+
+def write_mean_image(settings: Params, files: Files, path: Path) -> None:
+    """The mean of at most MEAN_IMAGES training pictures, evenly taken, for every test image."""
+    test, training = set(), set()
+    for subject in settings.subjects:
+        read = [
+            np.unique(store.read(files.rois / part / f"{subject}.h5", "betas", ["nsd_id_N"])["nsd_id_N"])
+            for part in ("test", "train")
+        ]
+        test |= set(read[0][first_images(read[0], settings.pictures.n_images)].tolist())
+        training |= set(read[1].tolist())
+    ids = np.array(sorted(training))[:: max(1, -(-len(training) // MEAN_IMAGES))]
+    total = sum(block.sum(axis=0, dtype=np.int64) for _, block in stimuli.iterate_images(files.raw, ids, 200))
+    mean_HWC = np.rint(total / len(ids)).astype(np.uint8)
+    nsd_id_I = np.array(sorted(test), dtype=np.int64)
+    image_INHWC = np.broadcast_to(mean_HWC, (len(nsd_id_I), 1, *mean_HWC.shape))
+    arrays = {"nsd_id_I": nsd_id_I, "seed_IN": np.zeros((len(nsd_id_I), 1), np.int64), "image_INHWC": image_INHWC}
+    store.write(path, "reconstructions", arrays, {"source": MEAN_IMAGE, "n_training_pictures": len(ids)})
+
+
+def make_key(
+    entry: Reconstruction, config: Any, conditioning: Conditioning, seed_IN: Array, rows: Mapping[str, Any]
+) -> str:
+    """sha256 of all that decides the pictures: features, seeds, rows, generator with its files, selection, code."""
+    folder = Path(config.path)
+    parts = (
+        repr(entry), repr(config), generation.digest(conditioning), seed_IN.tolist(), rows["nsd_id_I"].tolist(),
+        list(rows.get("subject_I", ())), hash_files(folder) if folder.is_dir() else "",
+        resume.code_digest("generation.py", "reconstruction.py", *(
+            str(file.relative_to(resume.SOURCE)) for file in sorted((resume.SOURCE / "generators").glob("*.py"))
+        )),
+    )  # fmt: skip
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def hash_files(folder: Path) -> str:
+    """sha256 of the names and contents of all files of a folder."""
+    found = hashlib.sha256()
+    for file in sorted(file for file in folder.rglob("*") if file.is_file()):
+        with file.open("rb") as stream:
+            found.update(str(file.relative_to(folder)).encode() + hashlib.file_digest(stream, "sha256").digest())
+    return found.hexdigest()
+
+
+def is_made(path: Path, key: str) -> bool:
+    """True if the file holds the pictures of this key."""
+    try:
+        return bool(store.read(path, "reconstructions", ["nsd_id_I"]).attrs.get("key") == key)
+    except ValueError:
+        return False
