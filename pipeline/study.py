@@ -17,7 +17,7 @@ from typing import Any
 from fmri2clip import experiments, params, store, studies, study_results, tracking
 from fmri2clip.strict import build
 
-FILES = ("models/{run}", "reports/runs/{run}", "data/predictions/{run}.h5", "data/clip/{clip}/shared.h5")
+FOLDERS = ("models/{run}", "reports/runs/{run}")  # of a run, beside its scores
 
 
 def run_study(root: Path, name: str, force: bool = False, poll_s: float = experiments.POLL_S) -> Path:
@@ -64,8 +64,8 @@ def collect(
     commit = experiments.find(root, e.name)
     assert commit is not None, e.name
     with tempfile.TemporaryDirectory() as folder:
-        clips = {run: content["runs"][run]["clip"] for run in study.runs}
-        paths = {path.format(run=run, clip=clip) for run, clip in clips.items() for path in FILES}
+        paths = {path.format(run=run) for run in study.runs for path in FOLDERS}
+        paths |= {path for name in study.scores for path in study_results.locate(name, content)}
         experiments.fetch(root, commit, sorted(paths), Path(folder))
         tracking.sync_from_files(root, build(params.Params, content, "params.yaml"), Path(folder), e.name)
         return study_results.read_result(study, Path(folder), content)

@@ -275,12 +275,24 @@ def test_queue_status_reads_what_dvc_prints(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_worker_is_started_where_tasks_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     states = iter([({"a": "Queued"}, 0), ({"a": "Running"}, 1), ({"a": "Queued"}, 0), ({"a": "Success"}, 0)])
-    started: list[tuple[str, ...]] = []
+    started: list[Path] = []
     monkeypatch.setattr(experiments, "queue_status", lambda root: next(states))
-    monkeypatch.setattr(experiments, "_dvc", lambda root, *arguments: started.append(arguments) or "")
+    monkeypatch.setattr(experiments, "_start_worker", started.append)
     said: list[str] = []
     experiments.run_queue(Path(), ["a"], said.append, poll_s=0)
-    assert started == [("queue", "start", "-j", "1")] * 2 and said == [
-        "a: running (0 waiting)",
-        "a: success (0 waiting)",
-    ]
+    assert started == [Path()] * 2 and said == ["a: running (0 waiting)", "a: success (0 waiting)"]
+
+
+def test_a_worker_does_not_hold_what_its_starter_reads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A worker lives on; reading a pipe that it inherited would last as long as it does."""
+    called: list[dict[str, Any]] = []
+
+    def run(command: list[str], **settings: Any) -> subprocess.CompletedProcess[str]:
+        called.append(settings)
+        return subprocess.CompletedProcess(command, 0 if len(called) == 1 else 3)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    experiments._start_worker(tmp_path)
+    assert called[0]["stdout"] == called[0]["stderr"] == subprocess.DEVNULL
+    with pytest.raises(ValueError, match="dvc queue start failed"):
+        experiments._start_worker(tmp_path)

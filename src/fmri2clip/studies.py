@@ -18,9 +18,10 @@ from ruamel.yaml import YAML
 
 from fmri2clip import params as parameters
 from fmri2clip import validation
-from fmri2clip.strict import build
+from fmri2clip.strict import build, check_known
 
 MAX_MINUTES = 40
+SCORE_PICTURES, PICTURES = "score_pictures", "pictures/"  # stage that scores reconstructions; prefix of their names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +63,7 @@ class Study:
     budget: str  # minutes on two cores, and what was reduced to stay within
     budget_minutes: int
     targets: tuple[str, ...]  # DVC stages such as evaluate@brainclip; only these and what they need is run
+    pictures: tuple[str, ...] = ()  # keys of reconstructions whose scores count; compare calls them pictures/<key>
     variants: Mapping[str, tuple[str, ...]]  # name -> overrides in the grammar of `dvc exp run -S`
     seeds: Seeds
     metrics: tuple[str, ...]  # dotted names of metrics.json
@@ -82,10 +84,12 @@ class Study:
         if unknown := sorted(named - set(self.variants)):
             raise ValueError(f"compare or x names the variant {unknown[0]!r}; variants are {', '.join(self.variants)}")
         runs = {run for c in self.compare for run in (c.run_a, c.run_b)}
-        if unknown := sorted(runs - set(self.runs)):
+        if unknown := sorted(runs - set(self.scores)):
             raise ValueError(
                 f"compare names the run {unknown[0]!r}, which no target evaluates: {', '.join(self.targets)}"
             )
+        if self.pictures and SCORE_PICTURES not in self.targets:
+            raise ValueError(f"pictures names {self.pictures[0]!r}, but {SCORE_PICTURES} is not among the targets")
         if not self.same_pictures and any(c.a != c.b for c in self.compare):
             raise ValueError(
                 "variants with different pictures cannot be paired with each other; compare runs within each"
@@ -96,6 +100,11 @@ class Study:
         """Runs that the targets evaluate."""
         return tuple(target.removeprefix("evaluate@") for target in self.targets if target.startswith("evaluate@"))
 
+    @property
+    def scores(self) -> tuple[str, ...]:
+        """What is scored: runs by their names, reconstructions as pictures/<name>."""
+        return (*self.runs, *(f"{PICTURES}{name}" for name in self.pictures))
+
     def experiments(self) -> Iterator[Experiment]:
         """Every variant with every seed."""
         for variant, overrides in self.variants.items():
@@ -103,7 +112,14 @@ class Study:
                 name = f"{self.name}-{variant}-s{seed}"
                 own = (*self.base, *overrides, *(f"++{key}={seed}" for key in self.seeds.keys))
                 note = f"++note='study {self.name} variant {variant} seed {seed}'"
-                yield Experiment(name=name, variant=variant, seed=seed, overrides=(*own, note), targets=self.targets)
+                yield Experiment(
+                    name=name,
+                    variant=variant,
+                    seed=seed,
+                    overrides=(*own, note),
+                    targets=self.targets,
+                    pictures=self.pictures,
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +131,7 @@ class Experiment:
     seed: int
     overrides: tuple[str, ...]
     targets: tuple[str, ...]
+    pictures: tuple[str, ...] = ()
 
 
 def load(path: Path) -> Study:
@@ -167,5 +184,7 @@ def _override(copy: Path, experiment: Experiment) -> dict[str, Any]:
     for target in experiment.targets:
         if (run := target.partition("@")[2]) and target.startswith(("train@", "evaluate@")) and run not in params.runs:
             raise ValueError(f"{where}: target {target} has no run of that name; runs are {', '.join(params.runs)}")
+    for name in experiment.pictures:
+        check_known(name, params.reconstructions, where, "pictures", "a key of reconstructions")
     content: dict[str, Any] = YAML(typ="safe").load(copy.read_text(encoding="utf-8"))
     return content

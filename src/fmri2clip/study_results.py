@@ -12,7 +12,7 @@ from typing import Any
 from fmri2clip.metrics.statistics import Estimate, Run, mean_score, paired_difference
 from fmri2clip.metrics.summary import DECIMALS
 from fmri2clip.predictions import read_scores
-from fmri2clip.studies import Comparison, Study
+from fmri2clip.studies import PICTURES, Comparison, Study
 from fmri2clip.tracking import flatten
 
 
@@ -28,13 +28,26 @@ class Result:
 def read_result(study: Study, files: Path, content: Mapping[str, Any]) -> Result:
     """The result of an experiment from its files, laid out as in the project."""
     metrics, scores = {}, {}
-    for run in study.runs:
-        shared = files / "data" / "clip" / content["runs"][run]["clip"] / "shared.h5"
-        tree = json.loads((files / "reports" / "runs" / run / "metrics.json").read_text(encoding="utf-8"))
-        found = read_scores(files / "data" / "predictions" / f"{run}.h5", shared)
-        metrics[run] = average_subjects(tree, study.scored)
-        scores[run] = {subject: found[subject] for subject in study.scored or found}
+    for name in study.scores:
+        numbers, single, shared = locate(name, content)
+        tree = json.loads((files / numbers).read_text(encoding="utf-8"))
+        found = read_scores(files / single, files / shared)
+        metrics[name] = average_subjects(tree, study.scored)
+        scores[name] = {subject: found[subject] for subject in study.scored or found}
     return Result(params=content, metrics=metrics, scores=scores)
+
+
+def locate(name: str, content: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Paths of the numbers (JSON), of the scores of single images and of the CLIP cache of the test images.
+
+    name: of a run, or pictures/<reconstruction>; content: of params.yaml.
+    """
+    if name.startswith(PICTURES):
+        clip = content["pictures"]["clip"] or next(iter(content["clips"]))
+        key = name.removeprefix(PICTURES)
+        return f"reports/pictures/{key}.json", f"data/picture_scores/{key}.h5", f"data/clip/{clip}/shared.h5"
+    clip = content["runs"][name]["clip"]
+    return f"reports/runs/{name}/metrics.json", f"data/predictions/{name}.h5", f"data/clip/{clip}/shared.h5"
 
 
 def average_subjects(tree: Mapping[str, Any], subjects: Sequence[str]) -> dict[str, Any]:
@@ -57,7 +70,7 @@ def summarise(study: Study, results: Mapping[tuple[str, int], Result], digest: s
     variants: dict[str, Any] = {}
     for variant, overrides in study.variants.items():
         own = {k: v for k, v in flat[variant, seeds[0]].items() if k not in common}
-        runs = {run: _score_run(study, [results[variant, seed] for seed in seeds], run) for run in study.runs}
+        runs = {run: _score_run(study, [results[variant, seed] for seed in seeds], run) for run in study.scores}
         variants[variant] = {"overrides": list(overrides), "params": own, "runs": runs}
         if variant in study.x:
             variants[variant]["x"] = study.x[variant]
