@@ -1,0 +1,258 @@
+"""Tables of scores of reconstructed pictures: a row a reconstruction, a table a protocol, and what stands beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from fmri2clip.metrics.protocols import DIRECTIONS, find_protocol
+from fmri2clip.report.document import Block, Bullets, Cell, Details, Paragraph, Row, Score, Table
+from fmri2clip.report.inputs import Inputs, PictureResult, Tree
+from fmri2clip.report.labels import is_simulated, label_data
+from fmri2clip.report.protocol_words import say_difference
+from fmri2clip.report.scores import lookup, read_score
+
+GROUPS = {"null": "Nulls", "decoder": "Decoders", "reference": "References"}  # kind -> heading, in print order
+SLOTS = {
+    "alexnet": "AlexNet",
+    "inception": "Inception",
+    "clip": "CLIP",
+    "efficientnet": "EfficientNet",
+    "swav": "SwAV",
+}
+NETWORKS = {  # metric -> title; two-way but for distances
+    "alexnet2": "AlexNet(2)",
+    "alexnet5": "AlexNet(5)",
+    "inception": "Inception",
+    "clip": "CLIP",
+    "effnet": "EffNet-B",
+    "swav": "SwAV",
+}
+DISTANCES = ("effnet", "swav")
+REGIONS = ("all", "low", "high")
+MISSING = "missing"
+UNEXPLAINED = "no number was written for it"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """metric: dotted name in the tree of a reconstruction; is_percent: a share, printed in percent."""
+
+    metric: str
+    title: str
+    is_percent: bool = False
+
+
+def list_columns(inputs: Inputs, protocol: str, direction: str = DIRECTIONS[0]) -> list[Column]:
+    """What the table of a protocol shows; the true cortex belongs to no protocol and stands in the main one's table."""
+    columns = [Column(metric=f"{protocol}.{name}", title=title) for name, title in _plain_titles().items()]
+    for name, title in NETWORKS.items():
+        if name in DISTANCES:
+            columns.append(Column(metric=f"{protocol}.{name}", title=f"{title} distance (lower is better)"))
+        else:
+            metric = f"{protocol}.{name}.{direction}"
+            columns.append(Column(metric=metric, title=f"{title}, two-way (%)", is_percent=True))
+    if find_protocol(protocol).brain:
+        columns += [
+            Column(metric=f"{protocol}.brain_correlation.{region}", title=f"brain correlation, `{region}`")
+            for region in REGIONS
+            if region in inputs.params.rois
+        ]
+    if protocol == inputs.params.pictures.protocols[0] and is_simulated(inputs.params):
+        columns.append(Column(metric="true_cortex_correlation.all", title="through the true cortex, `all`"))
+    return columns
+
+
+def _plain_titles() -> dict[str, str]:
+    return {"pixcorr": "PixCorr", "ssim": "SSIM"}
+
+
+def group_results(inputs: Inputs) -> dict[str, list[PictureResult]]:
+    """Heading -> reconstructions in the order of params; headings without any are left out."""
+    groups = {
+        heading: [result for result in inputs.pictures.values() if result.kind == kind]
+        for kind, heading in GROUPS.items()
+    }
+    return {heading: results for heading, results in groups.items() if results}
+
+
+def make_protocol_blocks(inputs: Inputs, protocol: str) -> list[Block]:
+    """Sentences, table, reasons of what is missing, and details of one protocol."""
+    main = inputs.params.pictures.protocols[0]
+    columns = list_columns(inputs, protocol)
+    said = [Paragraph(say_protocol(inputs, protocol))]
+    if protocol != main:
+        said.append(Paragraph(say_difference(find_protocol(main), find_protocol(protocol))))
+    blocks: list[Block] = [*said, make_table(inputs, protocol, columns)]
+    reasons = list_missing(inputs, protocol, columns)
+    blocks += [Bullets(tuple(reasons))] if reasons else []
+    return [*blocks, _make_details(inputs, protocol, columns)]
+
+
+def make_table(inputs: Inputs, protocol: str, columns: list[Column]) -> Table:
+    rows: list[Row] = []
+    for heading, results in group_results(inputs).items():
+        rows.append(Row((heading,), "heading"))
+        for result in results:
+            n = f"{len(result.tree['subjects'])} of {len(inputs.params.subjects)}".replace(" ", "\N{NO-BREAK SPACE}")
+            cells = (make_cell(result.tree, column) for column in columns)
+            rows.append(Row((f"`{result.name}`", n, *cells), find_weight(result)))
+    return Table(
+        title=f"Reconstructed pictures, protocol {protocol} (two-way identification: chance 50 %)",
+        columns=("row", "n", *(column.title for column in columns)),
+        rows=tuple(rows),
+        label=(
+            "Mean over n subjects, in brackets the 95 % bootstrap interval over images. Two-way: reconstruction compared"
+            f" with its stimulus and one other. {label_pictures(inputs)}"
+        ),
+        n_text_columns=2,
+    )
+
+
+def find_weight(result: PictureResult) -> str:
+    return "result" if result.kind == "decoder" else "context"
+
+
+def make_cell(tree: Tree, column: Column) -> Cell:
+    """Score with its interval: percent for shares, three digits else; or the word that it is missing."""
+    if column.is_percent:
+        return read_score(tree, column.metric) or MISSING
+    value = lookup(tree, column.metric)
+    if value is None:
+        return MISSING
+    low, high = (lookup(tree, f"{column.metric}_ci95_{end}") for end in ("low", "high"))
+    nan = float("nan")
+    return Score(value, nan if low is None else low, nan if high is None else high, digits=3)
+
+
+def list_missing(inputs: Inputs, protocol: str, columns: Iterable[Column]) -> list[str]:
+    """One sentence a reason: which columns of which rows it explains."""
+    recorded: Mapping[str, Mapping[str, str]] = inputs.picture_record[protocol]["missing"]
+    found: dict[str, dict[str, list[str]]] = {}  # reason -> row -> titles
+    for name, result in inputs.pictures.items():
+        reasons = recorded.get(name, {})
+        for column in columns:
+            metric = column.metric.removeprefix(f"{protocol}.")
+            reason = reasons.get(metric) or reasons.get(metric.split(".")[0])
+            if reason is None and lookup(result.tree, column.metric) is None:
+                reason = UNEXPLAINED
+            elif reason is not None and lookup(result.tree, column.metric) is not None:
+                reason = f"{reason} (some subjects; the mean is over the others)"
+            if reason is not None:
+                found.setdefault(reason, {}).setdefault(name, []).append(column.title)
+    return [sentence for reason, rows in found.items() for sentence in _say_missing(reason, rows, len(inputs.pictures))]
+
+
+def _say_missing(reason: str, rows: Mapping[str, list[str]], n_rows: int) -> list[str]:
+    """Rows that lack the same columns share a sentence."""
+    by_titles: dict[tuple[str, ...], list[str]] = {}
+    for name, titles in rows.items():
+        by_titles.setdefault(tuple(titles), []).append(name)
+    return [
+        f"Missing: {', '.join(titles)}"
+        f"{'' if len(names) == n_rows else ' of ' + ', '.join(f'`{name}`' for name in names)}: {reason}."
+        for titles, names in by_titles.items()
+    ]
+
+
+def say_protocol(inputs: Inputs, protocol: str) -> str:
+    """Networks and stand-ins, number of images, candidates and their choice, encoding model, versions."""
+    record = inputs.picture_record[protocol]
+    networks = "; ".join(_say_network(slot, facts) for slot, facts in record["networks"].items())
+    versions = ", ".join(f"{package} {version}" for package, version in record["versions"].items())
+    sentences = [
+        f"**Protocol `{protocol}`.** Networks: {networks or 'none'}",
+        f"Images a subject: {_say_counts(record['n_images'])}, the first by NSD id",
+        f"Candidates an image: {say_candidates(inputs)}",
+        "Two-way identification has a chance level of 50 %; AlexNet(2), AlexNet(5), Inception and CLIP print it",
+        *_say_brain(inputs, protocol),
+        f"Versions: {versions}",
+    ]
+    return ". ".join(sentences) + "."
+
+
+def _say_network(slot: str, facts: Tree) -> str:
+    stand_in = ", a stand-in" if facts.get("stand_in") else ""
+    return f"{SLOTS.get(slot, slot)}: {facts['name']}{stand_in}"
+
+
+def _say_counts(n_images: Mapping[str, Mapping[str, int]]) -> str:
+    counts = {n for by_subject in n_images.values() for n in by_subject.values()}
+    return f"{min(counts)}" if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
+
+
+def say_candidates(inputs: Inputs) -> str:
+    """How many pictures were made of each image, and who chose among them."""
+    words = {name: _describe_choice(result) for name, result in inputs.pictures.items()}
+    if len(set(words.values())) == 1:
+        return next(iter(words.values()))
+    return "; ".join(f"`{name}` {text}" for name, text in words.items())
+
+
+def _describe_choice(result: PictureResult) -> str:
+    if result.entry.selection == "none":
+        return f"{result.entry.n_candidates}, no selection"
+    return f"{result.entry.n_candidates}, selection by {result.entry.selection}"
+
+
+def _say_brain(inputs: Inputs, protocol: str) -> list[str]:
+    brain = inputs.picture_record[protocol].get("brain", {})
+    if not brain:
+        return []
+    first = next(iter(brain.values()))
+    counts = sorted({facts["n_training_images"] for facts in brain.values()})
+    n = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    said = [
+        "Brain correlation: r across voxels between the measured pattern and what an encoding model of our own (ridge"
+        f" regression from {' and '.join(f'`{layer}`' for layer in first['layers'])} of the classifier, {n} training"
+        " images a subject) predicts from the reconstruction"
+    ]
+    if protocol == inputs.params.pictures.protocols[0] and is_simulated(inputs.params):
+        said.append("Through the true cortex: the simulated cortex itself answers the reconstruction, without a model")
+    return said
+
+
+def label_pictures(inputs: Inputs) -> str:
+    """Data set and all seeds behind the pictures."""
+    params = inputs.params
+    sources = dict.fromkeys(r.entry.source for r in inputs.pictures.values() if r.entry.source in params.runs)
+    training = _say_all({name: params.runs[name].seed for name in sources})
+    noise = _say_all({name: result.entry.seed for name, result in inputs.pictures.items()})
+    return (
+        f"{label_data(params)}. Training seed {training or '-'}; split seed {params.split.seed}; seed of the generator's"
+        f" noise {noise}; evaluation seed {params.evaluation.seed}."
+    )
+
+
+def _say_all(values: Mapping[str, int]) -> str:
+    """Once where all agree, else by name."""
+    if len(set(values.values())) < 2:
+        return "".join(str(value) for value in dict.fromkeys(values.values()))
+    return ", ".join(f"{name} {value}" for name, value in values.items())
+
+
+def _make_details(inputs: Inputs, protocol: str, columns: list[Column]) -> Details:
+    """The same for each subject, and the other direction of two-way identification where it was measured."""
+    tables = []
+    for direction in find_protocol(protocol).directions[1:]:
+        others = [column for column in list_columns(inputs, protocol, direction) if column.is_percent]
+        title = direction.replace("_", " ")
+        rows = [Row((f"`{r.name}`", *(make_cell(r.tree, c) for c in others)), find_weight(r)) for r in _ordered(inputs)]
+        tables.append(_make_inner(f"Two-way identification, {title}", others, rows, inputs))
+    for subject in inputs.params.subjects:
+        found = [result for result in _ordered(inputs) if subject in result.tree["subjects"]]
+        rows = [
+            Row((f"`{r.name}`", *(make_cell(r.tree["subjects"][subject], c) for c in columns)), find_weight(r))
+            for r in found
+        ]
+        tables.append(_make_inner(f"{subject}: protocol {protocol}", columns, rows, inputs))
+    return Details(f"Protocol {protocol}: each subject, and other directions", tuple(tables))
+
+
+def _ordered(inputs: Inputs) -> list[PictureResult]:
+    return [result for results in group_results(inputs).values() for result in results]
+
+
+def _make_inner(title: str, columns: list[Column], rows: list[Row], inputs: Inputs) -> Table:
+    titles = ("row", *(column.title for column in columns))
+    return Table(title=title, columns=titles, rows=tuple(rows), label=label_pictures(inputs))
