@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -54,6 +55,6 @@ def _show(panel: Axes, picture: NDArray[np.uint8]) -> None:
 
 def _write_title(panel: Axes, column: Column) -> None:
     lines = textwrap.fill(column.title.replace("_", "_ "), 15).replace("_ ", "_").replace("_\n", "_\n")
-    place = {"transform": panel.transAxes, "parse_math": False}
+    place: dict[str, Any] = {"transform": panel.transAxes, "parse_math": False}
     panel.text(0.5, 1.04, lines, ha="center", va="bottom", fontsize=7.5, **place)
     panel.text(0.0, 1.36, column.heading, ha="left", va="bottom", fontsize=8, fontweight="bold", color=GREY, **place)

@@ -13,6 +13,7 @@ from fmri2clip.report.document import Block, Cell, Details, Paragraph, Row, Scor
 from fmri2clip.report.inputs import Inputs, PictureResult
 from fmri2clip.report.picture_tables import Column, label_pictures, list_columns
 
+DISTANCES = "Distances: lower is better, so a negative difference favours the first. "
 NO_PAIRS = "No two decoders' reconstructions share a subject: there is nothing to compare."
 
 
@@ -63,9 +64,9 @@ def make_table(inputs: Inputs, found: Pairs, columns: list[Column]) -> Table:
         rows=tuple(rows),
         label=(
             "First less second, 95 % interval from resampling images jointly for all subjects; k/n = subjects in which"
-            f" the first is better, of n shared by both. {'Distances: negative is better. ' if lower else ''}Verdicts as"
-            f" in the other differences, with the margin of 'no worse' at {MARGIN:g} (3 points). {n_tests} intervals, not"
-            f" corrected for their number. {label_pictures(inputs)}"
+            f" the first is better, of n shared by both. {DISTANCES if lower else ''}Verdicts as elsewhere; 'no worse'"
+            f" allows {MARGIN:g} (3 points). {n_tests} intervals, not corrected for their number."
+            f" {label_pictures(inputs)}"
         ),
     )
 

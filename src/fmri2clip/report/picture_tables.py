@@ -1,4 +1,4 @@
-"""Tables of scores of reconstructed pictures: a row a reconstruction, a table a protocol, and what stands beside them."""
+"""Tables of scores of reconstructed pictures: a row a reconstruction, a table a protocol, and what stands beside."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ SLOTS = {
     "efficientnet": "EfficientNet",
     "swav": "SwAV",
 }
+PIXELS = {"pixcorr": "PixCorr", "ssim": "SSIM"}
 NETWORKS = {  # metric -> title; two-way but for distances
     "alexnet2": "AlexNet(2)",
     "alexnet5": "AlexNet(5)",
@@ -45,7 +46,7 @@ class Column:
 
 def list_columns(inputs: Inputs, protocol: str, direction: str = DIRECTIONS[0]) -> list[Column]:
     """What the table of a protocol shows; the true cortex belongs to no protocol and stands in the main one's table."""
-    columns = [Column(metric=f"{protocol}.{name}", title=title) for name, title in _plain_titles().items()]
+    columns = [Column(metric=f"{protocol}.{name}", title=title) for name, title in PIXELS.items()]
     for name, title in NETWORKS.items():
         if name in DISTANCES:
             columns.append(Column(metric=f"{protocol}.{name}", title=f"{title} distance (lower is better)"))
@@ -61,10 +62,6 @@ def list_columns(inputs: Inputs, protocol: str, direction: str = DIRECTIONS[0]) 
     if protocol == inputs.params.pictures.protocols[0] and is_simulated(inputs.params):
         columns.append(Column(metric="true_cortex_correlation.all", title="through the true cortex, `all`"))
     return columns
-
-
-def _plain_titles() -> dict[str, str]:
-    return {"pixcorr": "PixCorr", "ssim": "SSIM"}
 
 
 def group_results(inputs: Inputs) -> dict[str, list[PictureResult]]:
@@ -102,8 +99,8 @@ def make_table(inputs: Inputs, protocol: str, columns: list[Column]) -> Table:
         columns=("row", "n", *(column.title for column in columns)),
         rows=tuple(rows),
         label=(
-            "Mean over n subjects, in brackets the 95 % bootstrap interval over images. Two-way: reconstruction compared"
-            f" with its stimulus and one other. {label_pictures(inputs)}"
+            "Mean over n subjects, in brackets the 95 % bootstrap interval over images. Two-way: the reconstruction is"
+            f" compared with its stimulus and one other. {label_pictures(inputs)}"
         ),
         n_text_columns=2,
     )
@@ -219,8 +216,8 @@ def label_pictures(inputs: Inputs) -> str:
     training = _say_all({name: params.runs[name].seed for name in sources})
     noise = _say_all({name: result.entry.seed for name, result in inputs.pictures.items()})
     return (
-        f"{label_data(params)}. Training seed {training or '-'}; split seed {params.split.seed}; seed of the generator's"
-        f" noise {noise}; evaluation seed {params.evaluation.seed}."
+        f"{label_data(params)}. Training seed {training or '-'}; split seed {params.split.seed}; seed of the"
+        f" generator's noise {noise}; evaluation seed {params.evaluation.seed}."
     )
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from fmri2clip.report.document import Row, Table
 
-METRICS = ("PixCorr", "SSIM", "Alex(2), %", "Alex(5), %", "Incep, %", "CLIP, %", "Eff (lower is better)")
-METRICS += ("SwAV (lower is better)",)
+METRICS = (
+    *("PixCorr", "SSIM", "Alex(2), %", "Alex(5), %", "Incep, %", "CLIP, %"),
+    *("Eff (lower is better)", "SwAV (lower is better)"),
+)
 ZEBRA = "comparison table of ZEBRA (NeurIPS 2025, arXiv:2510.27128), its Table 1"
 UNKNOWN = "not said row by row: 982 or 1,000 shared images"
 MEAN = "mean of subjects 1, 2, 5 and 7, full training data"
@@ -44,9 +46,9 @@ ROWS: dict[str, tuple[tuple[str, str, str, str], ...]] = {  # heading -> (method
 LABEL = (
     "Published elsewhere: measured on the real Natural Scenes Dataset, with other networks (AlexNet, Inception-v3,"
     " OpenAI's ViT-L/14, EfficientNet-B1, SwAV) and another test set. Not reproduced here, and not comparable with the"
-    " simulated world. Protocol as far as known: MindEye1's code, which MindBridge's follows; the source of the means does"
-    " not say it row by row. Rows differ in test set, number of samples and in who chose among them, so they do not"
-    " compare well with each other either. For BrainMCLIP no row was found."
+    " simulated world. Protocol as far as known: MindEye1's code, which MindBridge's follows; the source of the means"
+    " does not say it row by row. Rows differ in test set, number of samples and in who chose among them, so they compare"
+    " badly even with each other. For BrainMCLIP no row was found."
 )
 
 

@@ -22,9 +22,9 @@ from fmri2clip.report.picture_tables import (
 from fmri2clip.report.published_pictures import make_published_table
 
 INTRODUCTION = (
-    "A generator paints a picture from the CLIP features that a decoder reads out of a brain pattern. **References** are"
-    " painted from the true features: what they lack is the generator's doing. **Nulls** hold nothing of the pattern of"
-    " their image: the mean training picture, and decoders trained on permuted pairs, which paint plausible pictures of"
+    "A generator paints a picture from the CLIP features that a decoder reads out of a brain pattern. **References**"
+    " are painted from the true features: what they lack is the generator's doing. **Nulls** know nothing of their"
+    " image: the mean training picture, and decoders trained on permuted pairs, which paint plausible pictures of"
     " nothing. No candidate is compared with the stimulus before scoring."
 )
 
