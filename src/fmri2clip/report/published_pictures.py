@@ -47,8 +47,8 @@ LABEL = (
     "Published elsewhere: measured on the real Natural Scenes Dataset, with other networks (AlexNet, Inception-v3,"
     " OpenAI's ViT-L/14, EfficientNet-B1, SwAV) and another test set. Not reproduced here, and not comparable with the"
     " simulated world. Protocol as far as known: MindEye1's code, which MindBridge's follows; the source of the means"
-    " does not say it row by row. Rows differ in test set, number of samples and in who chose among them, so they compare"
-    " badly even with each other. For BrainMCLIP no row was found."
+    " does not say it row by row. Rows differ in test set, number of samples and in who chose among them, so even they"
+    " compare badly with each other. For BrainMCLIP no row was found."
 )
 
 
