@@ -57,4 +57,4 @@ def _write_title(panel: Axes, column: Column) -> None:
     lines = textwrap.fill(column.title.replace("_", "_ "), 15).replace("_ ", "_").replace("_\n", "_\n")
     place: dict[str, Any] = {"transform": panel.transAxes, "parse_math": False}
     panel.text(0.5, 1.04, lines, ha="center", va="bottom", fontsize=7.5, **place)
-    panel.text(0.0, 1.36, column.heading, ha="left", va="bottom", fontsize=8, fontweight="bold", color=GREY, **place)
+    panel.text(0.0, 1.32, column.heading, ha="left", va="bottom", fontsize=8, fontweight="bold", color=GREY, **place)

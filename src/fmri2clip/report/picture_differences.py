@@ -11,7 +11,8 @@ from fmri2clip.predictions import read_scores
 from fmri2clip.report.differences import Pairs, compare_pairs, judge_cell
 from fmri2clip.report.document import Block, Cell, Details, Paragraph, Row, Score, Table
 from fmri2clip.report.inputs import Inputs, PictureResult
-from fmri2clip.report.picture_tables import Column, label_pictures, list_columns
+from fmri2clip.report.labels import label_pictures
+from fmri2clip.report.picture_tables import Column, list_columns
 
 DISTANCES = "Distances: lower is better, so a negative difference favours the first. "
 NO_PAIRS = "No two decoders' reconstructions share a subject: there is nothing to compare."

@@ -18,8 +18,7 @@ from fmri2clip.metrics.scoring import find_rows
 from fmri2clip.predictions import read_scores
 from fmri2clip.report.document import Block, Figure, Paragraph
 from fmri2clip.report.inputs import Inputs, PictureResult
-from fmri2clip.report.labels import is_simulated
-from fmri2clip.report.picture_tables import label_pictures
+from fmri2clip.report.labels import is_simulated, label_pictures
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 HEADINGS = {"reference": "references", "decoder": "decoders", "null": "nulls"}  # kind -> heading, in the grid's order

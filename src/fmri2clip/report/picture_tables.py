@@ -8,18 +8,11 @@ from dataclasses import dataclass
 from fmri2clip.metrics.protocols import DIRECTIONS, find_protocol
 from fmri2clip.report.document import Block, Bullets, Cell, Details, Paragraph, Row, Score, Table
 from fmri2clip.report.inputs import Inputs, PictureResult, Tree
-from fmri2clip.report.labels import is_simulated, label_data
-from fmri2clip.report.protocol_words import say_difference
+from fmri2clip.report.labels import is_simulated, label_pictures
+from fmri2clip.report.protocol_words import say_difference, say_protocol
 from fmri2clip.report.scores import lookup, read_score
 
 GROUPS = {"null": "Nulls", "decoder": "Decoders", "reference": "References"}  # kind -> heading, in print order
-SLOTS = {
-    "alexnet": "AlexNet",
-    "inception": "Inception",
-    "clip": "CLIP",
-    "efficientnet": "EfficientNet",
-    "swav": "SwAV",
-}
 PIXELS = {"pixcorr": "PixCorr", "ssim": "SSIM"}
 NETWORKS = {  # metric -> title; two-way but for distances
     "alexnet2": "AlexNet(2)",
@@ -152,86 +145,12 @@ def _say_missing(reason: str, rows: Mapping[str, list[str]], n_rows: int) -> lis
     ]
 
 
-def say_protocol(inputs: Inputs, protocol: str) -> str:
-    """Networks and stand-ins, number of images, candidates and their choice, encoding model, versions."""
-    record = inputs.picture_record[protocol]
-    networks = "; ".join(_say_network(slot, facts) for slot, facts in record["networks"].items())
-    versions = ", ".join(f"{package} {version}" for package, version in record["versions"].items())
-    sentences = [
-        f"**Protocol `{protocol}`.** Networks: {networks or 'none'}",
-        f"Images a subject: {_say_counts(record['n_images'])}, the first by NSD id",
-        f"Candidates an image: {say_candidates(inputs)}",
-        "Two-way identification has a chance level of 50 %; AlexNet(2), AlexNet(5), Inception and CLIP print it",
-        *_say_brain(inputs, protocol),
-        f"Versions: {versions}",
-    ]
-    return ". ".join(sentences) + "."
-
-
-def _say_network(slot: str, facts: Tree) -> str:
-    stand_in = ", a stand-in" if facts.get("stand_in") else ""
-    return f"{SLOTS.get(slot, slot)}: {facts['name']}{stand_in}"
-
-
-def _say_counts(n_images: Mapping[str, Mapping[str, int]]) -> str:
-    counts = {n for by_subject in n_images.values() for n in by_subject.values()}
-    return f"{min(counts)}" if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
-
-
-def say_candidates(inputs: Inputs) -> str:
-    """How many pictures were made of each image, and who chose among them."""
-    words = {name: _describe_choice(result) for name, result in inputs.pictures.items()}
-    if len(set(words.values())) == 1:
-        return next(iter(words.values()))
-    return "; ".join(f"`{name}` {text}" for name, text in words.items())
-
-
-def _describe_choice(result: PictureResult) -> str:
-    if result.entry.selection == "none":
-        return f"{result.entry.n_candidates}, no selection"
-    return f"{result.entry.n_candidates}, selection by {result.entry.selection}"
-
-
-def _say_brain(inputs: Inputs, protocol: str) -> list[str]:
-    brain = inputs.picture_record[protocol].get("brain", {})
-    if not brain:
-        return []
-    first = next(iter(brain.values()))
-    counts = sorted({facts["n_training_images"] for facts in brain.values()})
-    n = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    said = [
-        "Brain correlation: r across voxels between the measured pattern and what an encoding model of our own (ridge"
-        f" regression from {' and '.join(f'`{layer}`' for layer in first['layers'])} of the classifier, {n} training"
-        " images a subject) predicts from the reconstruction"
-    ]
-    if protocol == inputs.params.pictures.protocols[0] and is_simulated(inputs.params):
-        said.append("Through the true cortex: the simulated cortex itself answers the reconstruction, without a model")
-    return said
-
-
-def label_pictures(inputs: Inputs) -> str:
-    """Data set and all seeds behind the pictures."""
-    params = inputs.params
-    sources = dict.fromkeys(r.entry.source for r in inputs.pictures.values() if r.entry.source in params.runs)
-    training = _say_all({name: params.runs[name].seed for name in sources})
-    noise = _say_all({name: result.entry.seed for name, result in inputs.pictures.items()})
-    return (
-        f"{label_data(params)}. Training seed {training or '-'}; split seed {params.split.seed}; seed of the"
-        f" generator's noise {noise}; evaluation seed {params.evaluation.seed}."
-    )
-
-
-def _say_all(values: Mapping[str, int]) -> str:
-    """Once where all agree, else by name."""
-    if len(set(values.values())) < 2:
-        return "".join(str(value) for value in dict.fromkeys(values.values()))
-    return ", ".join(f"{name} {value}" for name, value in values.items())
-
-
 def _make_details(inputs: Inputs, protocol: str, columns: list[Column]) -> Details:
     """The same for each subject, and the other direction of two-way identification where it was measured."""
     tables = []
-    for direction in find_protocol(protocol).directions[1:]:
+    directions = find_protocol(protocol).directions[1:]
+    further = ", and the other direction of two-way identification" if directions else ""
+    for direction in directions:
         others = [column for column in list_columns(inputs, protocol, direction) if column.is_percent]
         title = direction.replace("_", " ")
         rows = [Row((f"`{r.name}`", *(make_cell(r.tree, c) for c in others)), find_weight(r)) for r in _ordered(inputs)]
@@ -243,7 +162,7 @@ def _make_details(inputs: Inputs, protocol: str, columns: list[Column]) -> Detai
             for r in found
         ]
         tables.append(_make_inner(f"{subject}: protocol {protocol}", columns, rows, inputs))
-    return Details(f"Protocol {protocol}: each subject, and other directions", tuple(tables))
+    return Details(f"Protocol {protocol}: each subject{further}", tuple(tables))
 
 
 def _ordered(inputs: Inputs) -> list[PictureResult]:

@@ -1,13 +1,80 @@
-"""Words that say why numbers under equal names differ between two protocols, from what the protocols themselves say."""
+"""Words about protocols of pictures: what stands above a table, and why numbers under equal names differ."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from fmri2clip.metrics.protocols import Protocol, Resize
+from fmri2clip.report.inputs import Inputs, PictureResult, Tree
+from fmri2clip.report.labels import is_simulated
 
+SLOTS = {
+    "alexnet": "AlexNet",
+    "inception": "Inception",
+    "clip": "CLIP",
+    "efficientnet": "EfficientNet",
+    "swav": "SwAV",
+}
 CREDITS = {0.0: "none", 0.5: "half", 1.0: "whole"}
+
+
+def say_protocol(inputs: Inputs, protocol: str) -> str:
+    """Networks and stand-ins, number of images, candidates and their choice, encoding model, versions."""
+    record = inputs.picture_record[protocol]
+    networks = "; ".join(_say_network(slot, facts) for slot, facts in record["networks"].items())
+    n_first = inputs.params.pictures.n_images
+    versions = ", ".join(f"{package} {version}" for package, version in record["versions"].items())
+    sentences = [
+        f"**Protocol `{protocol}`.** Networks: {networks or 'none'}",
+        f"Images a subject: {_say_counts(record['n_images'])}{', the first by NSD id' if n_first else ', all'}",
+        f"Candidates an image: {say_candidates(inputs)}",
+        "Two-way identification asks for the stimulus among two images: chance is 50 %",
+        *_say_brain(inputs, protocol),
+        f"Versions: {versions}",
+    ]
+    return ". ".join(sentences) + "."
+
+
+def _say_network(slot: str, facts: Tree) -> str:
+    stand_in = ", a stand-in" if facts.get("stand_in") else ""
+    return f"{SLOTS.get(slot, slot)}: {facts['name']}{stand_in}"
+
+
+def _say_counts(n_images: Mapping[str, Mapping[str, int]]) -> str:
+    counts = {n for by_subject in n_images.values() for n in by_subject.values()}
+    return f"{min(counts)}" if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
+
+
+def say_candidates(inputs: Inputs) -> str:
+    """How many pictures were made of each image, and who chose among them."""
+    words = {name: _describe_choice(result) for name, result in inputs.pictures.items()}
+    if len(set(words.values())) == 1:
+        return next(iter(words.values()))
+    return "; ".join(f"`{name}` {text}" for name, text in words.items())
+
+
+def _describe_choice(result: PictureResult) -> str:
+    if result.entry.selection == "none":
+        return f"{result.entry.n_candidates}, no selection"
+    return f"{result.entry.n_candidates}, selection by {result.entry.selection}"
+
+
+def _say_brain(inputs: Inputs, protocol: str) -> list[str]:
+    brain = inputs.picture_record[protocol].get("brain", {})
+    if not brain:
+        return []
+    first = next(iter(brain.values()))
+    counts = sorted({facts["n_training_images"] for facts in brain.values()})
+    n = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    said = [
+        "Brain correlation: r across voxels between the measured pattern and what an encoding model of our own (ridge"
+        f" regression from {' and '.join(f'`{layer}`' for layer in first['layers'])} of the classifier, {n} training"
+        " images a subject) predicts from the reconstruction"
+    ]
+    if protocol == inputs.params.pictures.protocols[0] and is_simulated(inputs.params):
+        said.append("Through the true cortex: the simulated cortex itself answers the reconstruction, without a model")
+    return said
 
 
 def say_difference(main: Protocol, other: Protocol) -> str:

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from fmri2clip.params import MEAN_IMAGE, TARGET
 from fmri2clip.report.document import Block, Paragraph, Row, Section, Table
 from fmri2clip.report.inputs import Inputs, PictureResult
+from fmri2clip.report.labels import label_pictures
 from fmri2clip.report.picture_differences import make_difference_blocks
 from fmri2clip.report.picture_grid import make_grid
 from fmri2clip.report.picture_tables import (
     find_weight,
     group_results,
-    label_pictures,
     make_protocol_blocks,
 )
 from fmri2clip.report.published_pictures import make_published_table
