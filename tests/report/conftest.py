@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -182,6 +183,9 @@ class Project:
             hierarchy_dir=reports / "hierarchy",
             parameters_json=reports / "parameters.json",
             tokens_json=reports / "tokens.json",
+            reconstructions_dir=root / "data/reconstructions",
+            pictures_dir=reports / "pictures",
+            picture_scores_dir=root / "data/picture_scores",
             predictions_dir=root / "data/predictions",
             models_dir=root / "models",
             clip_dir=root / "data/clip",
@@ -243,11 +247,122 @@ def world() -> dict[str, object]:
 @pytest.fixture
 def fresh(project: Project, tmp_path: Path) -> Project:
     """The inputs of `project` in a folder of its own, without its report."""
+    return copy_inputs(project, tmp_path)
+
+
+def copy_inputs(project: Project, root: Path) -> Project:
     copied = copy.copy(project)
-    copied.root = tmp_path
+    copied.root = root
     for name in ("data", "models", "raw", "reports/runs", "reports/references", "reports/rois"):
-        shutil.copytree(project.root / name, tmp_path / name)
+        shutil.copytree(project.root / name, root / name)
     return copied
+
+
+PROTOCOLS = ("strict-v1", "mindeye-2023")
+RECONSTRUCTIONS = {  # name -> (source, blend of the stimulus with noise)
+    "ridge<i>|x": ("ridge", 0.35),
+    "brainclip": ("brainclip", 0.6),
+    "reference_pooled": ("target", 0.9),
+    "null_permuted": ("ridge_permuted", 0.0),
+    "null_mean": ("mean_image", 0.0),
+}
+STAND_IN = "pictures.classifier (assets/x) stands in for AlexNet alone"
+
+
+def add_pictures(project: Project) -> Project:
+    """Adds reconstructions of 20 images, their scores, and a run trained on permuted pairs, which has no files."""
+    params = project.params
+    permuted = dataclasses.replace(params.runs["ridge"], split={"permute": True}, seed=4)
+    entries = {name: parameters.Reconstruction(generator="mini", source=s) for name, (s, _) in RECONSTRUCTIONS.items()}
+    project.params = dataclasses.replace(
+        params,
+        runs={**params.runs, "ridge_permuted": permuted},
+        generators={"mini": {"family": "tokens", "clip_model": "mini-clip"}},
+        reconstructions=entries,
+        pictures=parameters.Pictures(n_images=20, protocols=PROTOCOLS),
+    )
+    rng, nsd_id_I = np.random.default_rng(5), project.clip["nsd_id_I"][:20]
+    for name, (source, blend) in RECONSTRUCTIONS.items():
+        subjects = project.params.runs[source].subjects if source in project.params.runs else project.subjects
+        write_pictures(project, name, source, subjects, nsd_id_I, rng)
+        run = {subject: score_pictures(nsd_id_I, source, blend, rng) for subject in subjects}
+        project.write_json(f"reports/pictures/{name}.json", summarise(run, 50, 0))
+        groups = {subject: pack_scores(scores) for subject, scores in run.items()}
+        store.write_groups(project.root / f"data/picture_scores/{name}.h5", "predictions", groups)
+    project.write_json("reports/pictures/record.json", {name: make_record(name) for name in PROTOCOLS})
+    return project
+
+
+def write_pictures(
+    project: Project, name: str, source: str, subjects: tuple[str, ...], nsd_id_I: np.ndarray, rng: np.random.Generator
+) -> None:
+    repeated = subjects if source in project.params.runs else subjects[:1]
+    rows = {"nsd_id_I": np.tile(nsd_id_I, len(repeated))}
+    if source in project.params.runs:
+        rows["subject_I"] = [subject for subject in repeated for _ in nsd_id_I]
+    n = len(rows["nsd_id_I"])
+    image_INHWC = rng.integers(0, 255, (n, 1, 4, 4, 3), dtype=np.uint8).repeat(4, axis=2).repeat(4, axis=3)
+    arrays = {**rows, "seed_IN": np.zeros((n, 1), dtype=np.int64), "image_INHWC": image_INHWC}
+    store.write(project.root / f"data/reconstructions/{name}.h5", "reconstructions", arrays)
+
+
+def score_pictures(nsd_id_I: np.ndarray, source: str, blend: float, rng: np.random.Generator) -> Scores:
+    """Scores that rise with `blend`; two-way scores take few values, so they tie."""
+    n, found = len(nsd_id_I), {}
+
+    def draw(low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
+        return np.clip(low + (high - low) * blend + 0.1 * rng.normal(size=n), -1, 1), np.ones(n)
+
+    def count() -> tuple[np.ndarray, np.ndarray]:
+        return np.round(4 * np.clip(0.5 + 0.4 * blend + 0.3 * rng.normal(size=n), 0, 1)) / 4, np.ones(n)
+
+    for protocol in PROTOCOLS:
+        directions = ["image_given_reconstruction"]
+        directions += ["reconstruction_given_image"] if protocol == "strict-v1" else []
+        if not (protocol == "mindeye-2023" and source == "mean_image"):
+            found[f"{protocol}.pixcorr"] = draw(0, 0.8)
+        found[f"{protocol}.ssim"] = draw(0.2, 0.7)
+        found |= {f"{protocol}.{m}.{d}": count() for m in ("alexnet2", "alexnet5", "clip") for d in directions}
+        found[f"{protocol}.swav"] = draw(0.9, 0.3)
+    for region in ("low", "high", "all"):
+        found[f"strict-v1.brain_correlation.{region}"] = draw(0, 0.5)
+        found[f"true_cortex_correlation.{region}"] = draw(0, 0.6)
+    return Scores(nsd_id_I=nsd_id_I, per_image=found)
+
+
+def make_record(protocol: str) -> dict[str, object]:
+    facts = {"kind": "classifier", "weights": "w", "sha256": "0", "precision": "fp32", "verified": False}
+    missing = {name: dict.fromkeys(("inception", "effnet"), STAND_IN) for name in RECONSTRUCTIONS}
+    if protocol == "mindeye-2023":
+        missing["null_mean"]["pixcorr"] = "undefined for 20 images"
+    record: dict[str, object] = {
+        "protocol": protocol,
+        "networks": {
+            "alexnet": {**facts, "name": "small AlexNet of classifier", "stand_in": True},
+            "swav": {**facts, "name": "swav_800ep_pretrain", "stand_in": False},
+        },
+        "stand_ins": ["alexnet"],
+        "versions": {"torch": "2.0.0", "numpy": "1.9"},
+        "n_images": {name: dict.fromkeys(SUBJECTS, 20) for name in RECONSTRUCTIONS},
+        "missing": missing,
+    }
+    if protocol == "strict-v1":
+        brain = {"layers": ["features.4", "features.11"], "alpha": 1.0, "cv_error": 0.9, "n_training_images": 2500}
+        record["brain"] = dict.fromkeys(SUBJECTS, brain)
+    return record
+
+
+@pytest.fixture
+def pictured(fresh: Project) -> Project:
+    """The project with reconstructions, before its report."""
+    return add_pictures(fresh)
+
+
+@pytest.fixture(scope="module")
+def pictured_report(project: Project, tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, str, str]:
+    """Such a project, its page and its summary."""
+    made = add_pictures(copy_inputs(project, tmp_path_factory.mktemp("pictured")))
+    return (made, *made.write())
 
 
 def unit(x: np.ndarray) -> np.ndarray:

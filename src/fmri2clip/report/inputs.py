@@ -1,7 +1,7 @@
 """Reads everything that a report shows.
 
-What is read of every run, clip and subject must be there; studies, world, hierarchy, tokens and counts of weights may
-not.
+What is read of every run, clip, subject and reconstruction must be there; studies, world, hierarchy, tokens and counts
+of weights may not. Runs trained on permuted pairs are nulls: only the section on pictures shows what became of them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from fmri2clip.figures import Curve
-from fmri2clip.params import Params, Run
+from fmri2clip.params import MEAN_IMAGE, TARGET, Params, Reconstruction, Run, run_split
 
 Tree = Mapping[str, Any]
 
@@ -33,9 +33,21 @@ class RunResult:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PictureResult:
+    """What is known of one reconstruction. kind: null, decoder or reference; tree: its numbers by protocol."""
+
+    name: str
+    entry: Reconstruction
+    kind: str
+    tree: Tree
+    pictures: Path  # of kind 'reconstructions'
+    scores: Path  # of single images, of kind 'predictions'
+
+
+@dataclass(frozen=True, kw_only=True)
 class Inputs:
     params: Params
-    runs: Mapping[str, RunResult]
+    runs: Mapping[str, RunResult]  # decoders, no nulls
     references: Mapping[str, Mapping[str, Tree]]  # clip -> row name -> metric tree
     rois: Mapping[str, Tree]  # subject -> counts
     world: Tree | None  # asserted figures of the simulated world
@@ -45,6 +57,8 @@ class Inputs:
     hierarchy_pictures: Mapping[str, Path]
     weights: Tree | None  # of the network at real size
     tokens: Mapping[str, Tree]  # run -> what its subject tokens do, of those that were inspected
+    pictures: Mapping[str, PictureResult]  # by reconstruction, in the order of params
+    picture_record: Tree  # protocol -> networks, versions, what is missing; empty without reconstructions
     predictions_dir: Path
     models_dir: Path
     clip_dir: Path
@@ -70,18 +84,23 @@ def read_inputs(
     hierarchy_dir: Path,
     parameters_json: Path,
     tokens_json: Path,
+    reconstructions_dir: Path,
+    pictures_dir: Path,
+    picture_scores_dir: Path,
     predictions_dir: Path,
     models_dir: Path,
     clip_dir: Path,
     stimuli_path: Path,
 ) -> Inputs:
-    """Read the files of all runs, clips and subjects that the parameters name; a missing one raises ValueError."""
-    clips = sorted({run.clip for run in params.runs.values()})
+    """Read the files of all runs, clips, subjects and reconstructions that the parameters name; a missing one raises
+    ValueError."""
+    decoders = list_decoders(params)
+    clips = sorted({run.clip for run in decoders.values()})
     pictures = {name: world_json.with_name(f"{name}.png") for name in ("scenes", "ncsnr")}
     blocks = {clip: hierarchy_dir / f"{clip}.json" for clip in params.clips}
     return Inputs(
         params=params,
-        runs={name: _read_run(name, run, runs_dir / name, predictions_dir) for name, run in params.runs.items()},
+        runs={name: _read_run(name, run, runs_dir / name, predictions_dir) for name, run in decoders.items()},
         references={clip: read_json(references_dir / f"{clip}.json") for clip in clips},
         rois={subject: read_json(rois_dir / f"{subject}.json") for subject in params.subjects},
         world=read_json(world_json) if world_json.is_file() else None,
@@ -92,12 +111,58 @@ def read_inputs(
             clip: path.with_suffix(".png") for clip, path in blocks.items() if path.with_suffix(".png").is_file()
         },
         weights=read_json(parameters_json) if parameters_json.is_file() else None,
-        tokens=_read_tokens(tokens_json, params),
+        tokens=_read_tokens(tokens_json, decoders),
+        pictures=_read_pictures(params, reconstructions_dir, pictures_dir, picture_scores_dir),
+        picture_record=_read_record(params, pictures_dir / "record.json"),
         predictions_dir=predictions_dir,
         models_dir=models_dir,
         clip_dir=clip_dir,
         stimuli_path=stimuli_path,
     )
+
+
+def list_decoders(params: Params) -> dict[str, Run]:
+    """The runs that are no nulls. Raises ValueError if all are."""
+    decoders = {name: run for name, run in params.runs.items() if not run_split(params, name).permute}
+    if not decoders:
+        raise ValueError(
+            "every run has split.permute: true, a null, so there is no decoder to report; set it in the split of "
+            "single runs (runs.<name>.split)"
+        )
+    return decoders
+
+
+def find_kind(params: Params, name: str) -> str:
+    """Kind of a reconstruction: null, decoder or reference."""
+    source = params.reconstructions[name].source
+    if source == TARGET:
+        return "reference"
+    return "null" if source == MEAN_IMAGE or run_split(params, source).permute else "decoder"
+
+
+def _read_pictures(params: Params, pictures_dir: Path, numbers_dir: Path, scores_dir: Path) -> dict[str, PictureResult]:
+    return {
+        name: PictureResult(
+            name=name,
+            entry=entry,
+            kind=find_kind(params, name),
+            tree=read_json(numbers_dir / f"{name}.json"),
+            pictures=pictures_dir / f"{name}.h5",
+            scores=scores_dir / f"{name}.h5",
+        )
+        for name, entry in params.reconstructions.items()
+    }
+
+
+def _read_record(params: Params, path: Path) -> Tree:
+    """Facts of every protocol of params."""
+    if not params.reconstructions:
+        return {}
+    record = read_json(path)
+    for protocol in params.pictures.protocols:
+        if protocol not in record:
+            raise ValueError(f"{path} has no protocol {protocol}, it has {', '.join(record)}; run score_pictures again")
+    return record
 
 
 def _read_run(name: str, run: Run, folder: Path, predictions_dir: Path) -> RunResult:
@@ -110,10 +175,10 @@ def _read_run(name: str, run: Run, folder: Path, predictions_dir: Path) -> RunRe
     )
 
 
-def _read_tokens(path: Path, params: Params) -> dict[str, Tree]:
-    """Analyses of the runs of params; none where the file is missing."""
+def _read_tokens(path: Path, runs: Mapping[str, Run]) -> dict[str, Tree]:
+    """Analyses of these runs; none where the file is missing."""
     found = read_json(path) if path.is_file() else {}
-    return {name: tree for name, tree in found.items() if name in params.runs}
+    return {name: tree for name, tree in found.items() if name in runs}
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from fmri2clip.params import Params
-from fmri2clip.report.inputs import RunResult
+from fmri2clip.report.inputs import Inputs, RunResult
 
 
 def is_simulated(params: Params) -> bool:
@@ -31,3 +31,22 @@ def label_seeds(params: Params, runs: Iterable[RunResult]) -> str:
         ", ".join(f"{name} {seed}" for name, seed in seeds.items()) if different else str(next(iter(seeds.values())))
     )
     return f"Training seed {training}; split seed {params.split.seed}; evaluation seed {params.evaluation.seed}"
+
+
+def label_pictures(inputs: Inputs) -> str:
+    """Data set and all seeds behind the pictures."""
+    params = inputs.params
+    sources = dict.fromkeys(r.entry.source for r in inputs.pictures.values() if r.entry.source in params.runs)
+    training = _say_all({name: params.runs[name].seed for name in sources})
+    noise = _say_all({name: result.entry.seed for name, result in inputs.pictures.items()})
+    return (
+        f"{label_data(params)}. Training seed {training or '-'}; split seed {params.split.seed}; seed of the"
+        f" generator's noise {noise}; evaluation seed {params.evaluation.seed}."
+    )
+
+
+def _say_all(values: Mapping[str, int]) -> str:
+    """Once where all agree, else by name."""
+    if len(set(values.values())) < 2:
+        return "".join(str(value) for value in dict.fromkeys(values.values()))
+    return ", ".join(f"{name} {value}" for name, value in values.items())

@@ -20,7 +20,8 @@ STATUS = (
         "Decoders that carry the name of a paper are re-implementations **in the style of** that paper. The `brainclip`"
         " decoder is **BrainCLIP-style**: only abstracts of Liu et al. (arXiv:2302.12971; IEEE TMI 2025) and a"
         " repository without the decoder could be read, so layers, loss weights and optimiser are ours. No score here"
-        " reproduces a score of a paper, and none is printed beside one."
+        " reproduces a score of a paper, and none is printed beside one: published rows of reconstructed pictures stand"
+        " in a table of their own."
     ),
     (
         "The `brainmclip` decoder is **BrainMCLIP-style**: of Xia et al. (arXiv:2510.19332) only the abstract and"

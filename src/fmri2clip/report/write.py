@@ -21,6 +21,7 @@ from fmri2clip.report import (
     html,
     markdown,
     parameters,
+    reconstructed,
     sections,
     studies,
     subjects,
@@ -45,6 +46,9 @@ def write_report(
     hierarchy_dir: Path = Path("reports/hierarchy"),
     parameters_json: Path = Path("reports/parameters.json"),
     tokens_json: Path = Path("reports/tokens.json"),
+    reconstructions_dir: Path = Path("data/reconstructions"),
+    pictures_dir: Path = Path("reports/pictures"),
+    picture_scores_dir: Path = Path("data/picture_scores"),
     predictions_dir: Path = Path("data/predictions"),
     models_dir: Path = Path("models"),
     clip_dir: Path = Path("data/clip"),
@@ -55,7 +59,7 @@ def write_report(
     """Read all results of the runs in params and write the report.
 
     stimuli_path: nsd_stimuli.hdf5 inside an NSD tree. models_dir: only the training means beside the weights are read.
-    Files of a run, clip or subject that are missing raise ValueError;
+    Files of a run, clip, subject or reconstruction that are missing raise ValueError;
     studies, world figures, pictures of the world, hierarchy and token analyses and counts of weights may be missing,
     and the report says so. figures_dir belongs to the report: PNG files in it that are not of this report are deleted.
     """
@@ -69,6 +73,9 @@ def write_report(
         hierarchy_dir=hierarchy_dir,
         parameters_json=parameters_json,
         tokens_json=tokens_json,
+        reconstructions_dir=reconstructions_dir,
+        pictures_dir=pictures_dir,
+        picture_scores_dir=picture_scores_dir,
         predictions_dir=predictions_dir,
         models_dir=models_dir,
         clip_dir=clip_dir,
@@ -89,6 +96,7 @@ def make_report(inputs: Inputs, figures_dir: Path) -> Report:
     params = inputs.params
     n_images, n_captions = _count_test(inputs)
     found = differences.compare_all(inputs)
+    load = make_loader(params, inputs.stimuli_path)
     parts = (
         sections.make_overview(inputs, found, n_images, figures_dir),
         Section("about", "What this is, and what it is not", texts.make_frame()),
@@ -97,7 +105,8 @@ def make_report(inputs: Inputs, figures_dir: Path) -> Report:
         sections.make_differences(inputs, found),
         sections.make_unseen(inputs),
         sections.make_curves(inputs, figures_dir),
-        sections.make_pictures(inputs, make_loader(params, inputs.stimuli_path), figures_dir),
+        sections.make_pictures(inputs, load, figures_dir),
+        *reconstructed.make_reconstructed(inputs, load, figures_dir),
         hierarchy.make_hierarchy(inputs),
         parameters.make_weights(inputs),
         subjects.make_subjects(inputs, figures_dir),

@@ -1,0 +1,174 @@
+"""Tables of scores of reconstructed pictures: a row a reconstruction, a table a protocol, and what stands beside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from fmri2clip.metrics.protocols import DIRECTIONS, find_protocol
+from fmri2clip.report.document import Block, Bullets, Cell, Details, Paragraph, Row, Score, Table
+from fmri2clip.report.inputs import Inputs, PictureResult, Tree
+from fmri2clip.report.labels import is_simulated, label_pictures
+from fmri2clip.report.protocol_words import say_difference, say_protocol
+from fmri2clip.report.scores import lookup, read_score
+
+GROUPS = {"null": "Nulls", "decoder": "Decoders", "reference": "References"}  # kind -> heading, in print order
+PIXELS = {"pixcorr": "PixCorr", "ssim": "SSIM"}
+NETWORKS = {  # metric -> title; two-way but for distances
+    "alexnet2": "AlexNet(2)",
+    "alexnet5": "AlexNet(5)",
+    "inception": "Inception",
+    "clip": "CLIP",
+    "effnet": "EffNet-B",
+    "swav": "SwAV",
+}
+DISTANCES = ("effnet", "swav")
+REGIONS = ("all", "low", "high")
+MISSING = "missing"
+UNEXPLAINED = "no number was written for it"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """metric: dotted name in the tree of a reconstruction; is_percent: a share, printed in percent."""
+
+    metric: str
+    title: str
+    is_percent: bool = False
+
+
+def list_columns(inputs: Inputs, protocol: str, direction: str = DIRECTIONS[0]) -> list[Column]:
+    """What the table of a protocol shows; the true cortex belongs to no protocol and stands in the main one's table."""
+    columns = [Column(metric=f"{protocol}.{name}", title=title) for name, title in PIXELS.items()]
+    for name, title in NETWORKS.items():
+        if name in DISTANCES:
+            columns.append(Column(metric=f"{protocol}.{name}", title=f"{title} distance (lower is better)"))
+        else:
+            metric = f"{protocol}.{name}.{direction}"
+            columns.append(Column(metric=metric, title=f"{title}, two-way (%)", is_percent=True))
+    if find_protocol(protocol).brain:
+        columns += [
+            Column(metric=f"{protocol}.brain_correlation.{region}", title=f"brain correlation, `{region}`")
+            for region in REGIONS
+            if region in inputs.params.rois
+        ]
+    if protocol == inputs.params.pictures.protocols[0] and is_simulated(inputs.params):
+        columns.append(Column(metric="true_cortex_correlation.all", title="through the true cortex, `all`"))
+    return columns
+
+
+def group_results(inputs: Inputs) -> dict[str, list[PictureResult]]:
+    """Heading -> reconstructions in the order of params; headings without any are left out."""
+    groups = {
+        heading: [result for result in inputs.pictures.values() if result.kind == kind]
+        for kind, heading in GROUPS.items()
+    }
+    return {heading: results for heading, results in groups.items() if results}
+
+
+def make_protocol_blocks(inputs: Inputs, protocol: str) -> list[Block]:
+    """Sentences, table, reasons of what is missing, and details of one protocol."""
+    main = inputs.params.pictures.protocols[0]
+    columns = list_columns(inputs, protocol)
+    said = [Paragraph(say_protocol(inputs, protocol))]
+    if protocol != main:
+        said.append(Paragraph(say_difference(find_protocol(main), find_protocol(protocol))))
+    blocks: list[Block] = [*said, make_table(inputs, protocol, columns)]
+    reasons = list_missing(inputs, protocol, columns)
+    blocks += [Bullets(tuple(reasons))] if reasons else []
+    return [*blocks, _make_details(inputs, protocol, columns)]
+
+
+def make_table(inputs: Inputs, protocol: str, columns: list[Column]) -> Table:
+    rows: list[Row] = []
+    for heading, results in group_results(inputs).items():
+        rows.append(Row((heading,), "heading"))
+        for result in results:
+            n = f"{len(result.tree['subjects'])} of {len(inputs.params.subjects)}".replace(" ", "\N{NO-BREAK SPACE}")
+            cells = (make_cell(result.tree, column) for column in columns)
+            rows.append(Row((f"`{result.name}`", n, *cells), find_weight(result)))
+    return Table(
+        title=f"Reconstructed pictures, protocol {protocol} (two-way identification: chance 50 %)",
+        columns=("row", "n", *(column.title for column in columns)),
+        rows=tuple(rows),
+        label=(
+            "Mean over n subjects, in brackets the 95 % bootstrap interval over images. Two-way: the reconstruction is"
+            f" compared with its stimulus and one other. {label_pictures(inputs)}"
+        ),
+        n_text_columns=2,
+    )
+
+
+def find_weight(result: PictureResult) -> str:
+    return "result" if result.kind == "decoder" else "context"
+
+
+def make_cell(tree: Tree, column: Column) -> Cell:
+    """Score with its interval: percent for shares, three digits else; or the word that it is missing."""
+    if column.is_percent:
+        return read_score(tree, column.metric) or MISSING
+    value = lookup(tree, column.metric)
+    if value is None:
+        return MISSING
+    low, high = (lookup(tree, f"{column.metric}_ci95_{end}") for end in ("low", "high"))
+    nan = float("nan")
+    return Score(value, nan if low is None else low, nan if high is None else high, digits=3)
+
+
+def list_missing(inputs: Inputs, protocol: str, columns: Iterable[Column]) -> list[str]:
+    """One sentence a reason: which columns of which rows it explains."""
+    recorded: Mapping[str, Mapping[str, str]] = inputs.picture_record[protocol]["missing"]
+    found: dict[str, dict[str, list[str]]] = {}  # reason -> row -> titles
+    for name, result in inputs.pictures.items():
+        reasons = recorded.get(name, {})
+        for column in columns:
+            metric = column.metric.removeprefix(f"{protocol}.")
+            reason = reasons.get(metric) or reasons.get(metric.split(".")[0])
+            if reason is None and lookup(result.tree, column.metric) is None:
+                reason = UNEXPLAINED
+            elif reason is not None and lookup(result.tree, column.metric) is not None:
+                reason = f"{reason} (some subjects; the mean is over the others)"
+            if reason is not None:
+                found.setdefault(reason, {}).setdefault(name, []).append(column.title)
+    return [sentence for reason, rows in found.items() for sentence in _say_missing(reason, rows, len(inputs.pictures))]
+
+
+def _say_missing(reason: str, rows: Mapping[str, list[str]], n_rows: int) -> list[str]:
+    """Rows that lack the same columns share a sentence."""
+    by_titles: dict[tuple[str, ...], list[str]] = {}
+    for name, titles in rows.items():
+        by_titles.setdefault(tuple(titles), []).append(name)
+    return [
+        f"Missing: {', '.join(titles)}"
+        f"{'' if len(names) == n_rows else ' of ' + ', '.join(f'`{name}`' for name in names)}: {reason}."
+        for titles, names in by_titles.items()
+    ]
+
+
+def _make_details(inputs: Inputs, protocol: str, columns: list[Column]) -> Details:
+    """The same for each subject, and the other direction of two-way identification where it was measured."""
+    tables = []
+    directions = find_protocol(protocol).directions[1:]
+    further = ", and the other direction of two-way identification" if directions else ""
+    for direction in directions:
+        others = [column for column in list_columns(inputs, protocol, direction) if column.is_percent]
+        title = direction.replace("_", " ")
+        rows = [Row((f"`{r.name}`", *(make_cell(r.tree, c) for c in others)), find_weight(r)) for r in _ordered(inputs)]
+        tables.append(_make_inner(f"Two-way identification, {title}", others, rows, inputs))
+    for subject in inputs.params.subjects:
+        found = [result for result in _ordered(inputs) if subject in result.tree["subjects"]]
+        rows = [
+            Row((f"`{r.name}`", *(make_cell(r.tree["subjects"][subject], c) for c in columns)), find_weight(r))
+            for r in found
+        ]
+        tables.append(_make_inner(f"{subject}: protocol {protocol}", columns, rows, inputs))
+    return Details(f"Protocol {protocol}: each subject{further}", tuple(tables))
+
+
+def _ordered(inputs: Inputs) -> list[PictureResult]:
+    return [result for results in group_results(inputs).values() for result in results]
+
+
+def _make_inner(title: str, columns: list[Column], rows: list[Row], inputs: Inputs) -> Table:
+    titles = ("row", *(column.title for column in columns))
+    return Table(title=title, columns=titles, rows=tuple(rows), label=label_pictures(inputs))

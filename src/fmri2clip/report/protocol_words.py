@@ -1,0 +1,118 @@
+"""Words about protocols of pictures: what stands above a table, and why numbers under equal names differ."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from fmri2clip.metrics.protocols import Protocol, Resize
+from fmri2clip.report.inputs import Inputs, PictureResult, Tree
+from fmri2clip.report.labels import is_simulated
+
+SLOTS = {
+    "alexnet": "AlexNet",
+    "inception": "Inception",
+    "clip": "CLIP",
+    "efficientnet": "EfficientNet",
+    "swav": "SwAV",
+}
+CREDITS = {0.0: "none", 0.5: "half", 1.0: "whole"}
+
+
+def say_protocol(inputs: Inputs, protocol: str) -> str:
+    """Networks and stand-ins, number of images, candidates and their choice, encoding model, versions."""
+    record = inputs.picture_record[protocol]
+    networks = "; ".join(_say_network(slot, facts) for slot, facts in record["networks"].items())
+    n_first = inputs.params.pictures.n_images
+    versions = ", ".join(f"{package} {version}" for package, version in record["versions"].items())
+    sentences = [
+        f"**Protocol `{protocol}`.** Networks: {networks or 'none'}",
+        f"Images a subject: {_say_counts(record['n_images'])}{', the first by NSD id' if n_first else ', all'}",
+        f"Candidates an image: {say_candidates(inputs)}",
+        "Two-way identification asks for the stimulus among two images: chance is 50 %",
+        *_say_brain(inputs, protocol),
+        f"Versions: {versions}",
+    ]
+    return ". ".join(sentences) + "."
+
+
+def _say_network(slot: str, facts: Tree) -> str:
+    stand_in = ", a stand-in" if facts.get("stand_in") else ""
+    return f"{SLOTS.get(slot, slot)}: {facts['name']}{stand_in}"
+
+
+def _say_counts(n_images: Mapping[str, Mapping[str, int]]) -> str:
+    counts = {n for by_subject in n_images.values() for n in by_subject.values()}
+    return f"{min(counts)}" if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
+
+
+def say_candidates(inputs: Inputs) -> str:
+    """How many pictures were made of each image, and who chose among them."""
+    words = {name: _describe_choice(result) for name, result in inputs.pictures.items()}
+    if len(set(words.values())) == 1:
+        return next(iter(words.values()))
+    return "; ".join(f"`{name}` {text}" for name, text in words.items())
+
+
+def _describe_choice(result: PictureResult) -> str:
+    if result.entry.selection == "none":
+        return f"{result.entry.n_candidates}, no selection"
+    return f"{result.entry.n_candidates}, selection by {result.entry.selection}"
+
+
+def _say_brain(inputs: Inputs, protocol: str) -> list[str]:
+    brain = inputs.picture_record[protocol].get("brain", {})
+    if not brain:
+        return []
+    first = next(iter(brain.values()))
+    counts = sorted({facts["n_training_images"] for facts in brain.values()})
+    n = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    said = [
+        "Brain correlation: r across voxels between the measured pattern and what an encoding model of our own (ridge"
+        f" regression from {' and '.join(f'`{layer}`' for layer in first['layers'])} of the classifier, {n} training"
+        " images a subject) predicts from the reconstruction"
+    ]
+    if protocol == inputs.params.pictures.protocols[0] and is_simulated(inputs.params):
+        said.append("Through the true cortex: the simulated cortex itself answers the reconstruction, without a model")
+    return said
+
+
+def say_difference(main: Protocol, other: Protocol) -> str:
+    """One sentence: in what `other` differs from `main`, save in metrics that only one of them has."""
+    there = describe(main)
+    clauses = [
+        f"{topic} ({here}; there: {there[topic]})" for topic, here in describe(other).items() if here != there[topic]
+    ]
+    if not clauses:
+        return f"`{other.name}` measures as `{main.name}` does."
+    return (
+        f"Numbers under equal names differ from those of `{main.name}`, because the protocols differ in"
+        f" {', '.join(clauses)}."
+    )
+
+
+def describe(protocol: Protocol) -> dict[str, str]:
+    """Topic -> what the protocol does, the same topics for every protocol."""
+    steps = [*protocol.common, *protocol.pixels, *(step for m in protocol.networks for step in m.resize)]
+    found = {
+        "antialiased resizing": "yes" if all(step.antialias for step in steps) else "no",
+        "first resize of all pictures": _say_steps(protocol.common),
+        "resize for PixCorr and SSIM": _say_steps(protocol.pixels),
+        "SSIM": "of single pixel columns" if protocol.ssim_columns else "of pictures",
+        "rounding to 8 bits": "yes" if protocol.eight_bit else "no",
+    }
+    for metric in protocol.networks:
+        found[f"resize for {metric.slot}"] = _say_steps(metric.resize)
+        found[f"weights of {metric.slot}"] = f"`{metric.weights}`"
+    return found | {
+        "credit of a tie": CREDITS.get(protocol.tie_credit, f"{protocol.tie_credit:g}"),
+        "decimals that make a tie": f"{protocol.decimals}",
+        "correlation with a constant picture": (
+            "undefined, and so is the mean" if math.isnan(protocol.undefined) else f"{protocol.undefined:g}"
+        ),
+        "precision of networks": "fp32" if protocol.fp32 else "any",
+    }
+
+
+def _say_steps(steps: Sequence[Resize]) -> str:
+    return ", then ".join(f"{step.size} pixels, {step.filter}, {step.library}" for step in steps) or "none"

@@ -1,0 +1,70 @@
+"""Section about reconstructed pictures: what was made, the grid, scores by protocol, differences, published rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmri2clip.params import MEAN_IMAGE, TARGET
+from fmri2clip.report.document import Block, Paragraph, Row, Section, Table
+from fmri2clip.report.inputs import Inputs, PictureResult
+from fmri2clip.report.labels import label_pictures
+from fmri2clip.report.picture_differences import make_difference_blocks
+from fmri2clip.report.picture_grid import make_grid
+from fmri2clip.report.picture_tables import (
+    find_weight,
+    group_results,
+    make_protocol_blocks,
+)
+from fmri2clip.report.published_pictures import make_published_table
+
+INTRODUCTION = (
+    "A generator paints a picture from the CLIP features that a decoder reads out of a brain pattern. **References**"
+    " are painted from the true features: what they lack is the generator's doing. **Nulls** know nothing of their"
+    " image: the mean training picture, and decoders trained on permuted pairs, which paint plausible pictures of"
+    " nothing. No candidate is compared with the stimulus before scoring."
+)
+
+
+def make_reconstructed(
+    inputs: Inputs, load: Callable[[int], NDArray[np.uint8] | None], figures_dir: Path
+) -> list[Section]:
+    """The section, or none where params has no reconstructions. load: NSD id -> picture, None where not to be shown."""
+    if not inputs.pictures:
+        return []
+    blocks: list[Block] = [Paragraph(INTRODUCTION), make_list(inputs), *make_grid(inputs, load, figures_dir)]
+    for protocol in inputs.params.pictures.protocols:
+        blocks += make_protocol_blocks(inputs, protocol)
+    blocks += [*make_difference_blocks(inputs), make_published_table()]
+    return [Section("reconstructions", "Reconstructed pictures", blocks)]
+
+
+def make_list(inputs: Inputs) -> Table:
+    """What was reconstructed: one row an entry of params."""
+    rows: list[Row] = []
+    for heading, results in group_results(inputs).items():
+        rows.append(Row((heading,), "heading"))
+        rows += [Row((f"`{r.name}`", *_describe(inputs, r)), find_weight(r)) for r in results]
+    return Table(
+        title="Reconstructions",
+        columns=("row", "features from", "what is read", "generator", "candidates", "selection"),
+        rows=tuple(rows),
+        label=label_pictures(inputs),
+        n_text_columns=4,
+    )
+
+
+def _describe(inputs: Inputs, result: PictureResult) -> tuple[str, ...]:
+    entry = result.entry
+    if entry.source == MEAN_IMAGE:
+        return "mean training picture", "-", "-", "-", "-"
+    source = "true features"
+    if entry.source != TARGET:
+        permuted = ", trained on permuted pairs" if result.kind == "null" else ""
+        source = f"run `{entry.source}`{permuted}"
+    reads = f"{entry.reads}{' and text tokens' if entry.text else ''}"
+    family = inputs.params.generators.get(entry.generator, {}).get("family", "-")
+    return source, reads, f"`{entry.generator}` ({family})", str(entry.n_candidates), entry.selection

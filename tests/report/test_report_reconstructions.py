@@ -1,0 +1,243 @@
+"""Section on reconstructed pictures: numbers, differences, choice of rows, nulls kept apart, published rows."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fmri2clip.figures_grid import Column, draw_grid
+from fmri2clip.metrics.protocols import PROTOCOLS
+from fmri2clip.metrics.statistics import paired_difference
+from fmri2clip.predictions import read_scores
+from fmri2clip.report import inputs, picture_grid, published_pictures
+from fmri2clip.report.protocol_words import say_difference
+
+ODD = "ridge<i>|x"  # a name that HTML and Markdown must escape
+MINUS, SPACE = "\N{MINUS SIGN}", "\N{NO-BREAK SPACE}"
+
+
+def split_cells(line: str) -> list[str]:
+    return [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+
+
+def read_table(summary: str, title: str) -> tuple[list[str], dict[str, list[str]]]:
+    """Column titles, and first cell -> cells of a Markdown table."""
+    after = summary[summary.index(f"**{title}") :]
+    lines = [split_cells(line) for line in after.split("\n\n")[1].splitlines()]
+    return lines[0], {line[0]: line for line in lines[2:]}
+
+
+def print_number(value: float, digits: int, sign: str = "") -> str:
+    return f"{value:{sign}.{digits}f}".replace("-", MINUS)
+
+
+def test_table_holds_the_numbers_of_the_json(pictured_report: tuple[Any, str, str]) -> None:
+    project, _, summary = pictured_report
+    titles, rows = read_table(summary, "Reconstructed pictures, protocol strict-v1")
+    names = {"brainclip": "`brainclip`", ODD: "`ridge<i>\\|x`", "null_permuted": "`null_permuted`"}
+    columns = {
+        "PixCorr": ("strict-v1.pixcorr", 1, 3),
+        "AlexNet(2), two-way (%)": ("strict-v1.alexnet2.image_given_reconstruction", 100, 1),
+        "SwAV distance (lower is better)": ("strict-v1.swav", 1, 3),
+        "brain correlation, `low`": ("strict-v1.brain_correlation.low", 1, 3),
+        "through the true cortex, `all`": ("true_cortex_correlation.all", 1, 3),
+    }
+    for name, shown in names.items():
+        tree = json.loads((project.root / f"reports/pictures/{name}.json").read_text())
+        for title, (metric, scale, digits) in columns.items():
+            *path, leaf = metric.split(".")
+            node = tree
+            for key in path:
+                node = node[key]
+            parts = (scale * node[leaf + end] for end in ("", "_ci95_low", "_ci95_high"))
+            value, low, high = (print_number(part, digits) for part in parts)
+            assert rows[shown][titles.index(title)] == f"{value} [{low},{SPACE}{high}]"
+    assert rows["`brainclip`"][1] == f"2{SPACE}of{SPACE}3"
+    assert list(rows).index("**Nulls**") < list(rows).index("**Decoders**") < list(rows).index("**References**")
+    assert list(rows).index("`null_mean`") < list(rows).index("**Decoders**") < list(rows).index("`brainclip`")
+
+
+def test_missing_metrics_are_named_with_their_reason_once(pictured_report: tuple[Any, str, str]) -> None:
+    _, _, summary = pictured_report
+    titles, rows = read_table(summary, "Reconstructed pictures, protocol strict-v1")
+    for row in ("`brainclip`", "`null_mean`"):
+        assert rows[row][titles.index("Inception, two-way (%)")] == "missing"
+    flat = re.sub(r"\s+", " ", summary)
+    reason = "Missing: Inception, two-way (%), EffNet-B distance (lower is better): pictures.classifier (assets/x)"
+    assert flat.count(reason) == 2, "once below the table of each protocol"
+    titles, rows = read_table(summary, "Reconstructed pictures, protocol mindeye-2023")
+    assert rows["`null_mean`"][titles.index("PixCorr")] == "missing"
+    assert not any("brain" in title or "cortex" in title for title in titles)
+    assert "Missing: PixCorr of `null_mean`: undefined for 20 images." in flat
+
+
+def test_protocol_and_stand_ins_stand_above(pictured_report: tuple[Any, str, str]) -> None:
+    flat = re.sub(r"\s+", " ", pictured_report[2])
+    for words in (
+        "AlexNet: small AlexNet of classifier, a stand-in; SwAV: swav_800ep_pretrain.",
+        "Images a subject: 20, the first by NSD id. Candidates an image: 1, no selection.",
+        "Versions: torch 2.0.0, numpy 1.9.",
+        "chance 50 %",
+        "Numbers under equal names differ from those of `strict-v1`",
+        "Training seed ridge 3, brainclip 3, ridge_permuted 4;",
+    ):
+        assert words in flat
+
+
+def test_difference_is_that_of_a_direct_call(pictured_report: tuple[Any, str, str]) -> None:
+    project, _, summary = pictured_report
+    titles, rows = read_table(summary, "Reconstructed pictures, paired differences")
+    shared = project.root / "data/clip/mini/shared.h5"
+    runs = {n: read_scores(project.root / f"data/picture_scores/{n}.h5", shared) for n in (ODD, "brainclip")}
+    shown = rows[f"`ridge<i>\\|x` {MINUS} `brainclip`"]
+    columns = {
+        "CLIP, two-way (points)": ("strict-v1.clip.image_given_reconstruction", 100, 1),
+        "PixCorr": ("strict-v1.pixcorr", 1, 3),
+        "SwAV distance (lower is better)": ("strict-v1.swav", 1, 3),
+    }
+    for title, (metric, scale, digits) in columns.items():
+        found = paired_difference([(runs[ODD], runs["brainclip"])], metric, 50, 0)
+        parts = (scale * getattr(found.estimate, key) for key in ("value", "low", "high"))
+        value, low, high = (print_number(part, digits, "+") for part in parts)
+        assert shown[titles.index(title)] == f"{value} [{low},{SPACE}{high}] {found.verdict} {found.n_positive}/2"
+    swav = shown[titles.index("SwAV distance (lower is better)")]
+    assert swav.startswith("+") and "worse" in swav, "a larger distance is worse"
+    pairs = [f"`ridge<i>\\|x` {MINUS} `null_permuted`", f"`brainclip` {MINUS} `null_permuted`"]
+    assert list(rows)[1:] == pairs
+
+
+def test_rows_are_those_of_a_loop() -> None:
+    rng = np.random.default_rng(0)
+    score_I = rng.integers(0, 3, 30) / 2
+    tie_I = rng.integers(0, 4, 30) / 4
+    nsd_id_I = rng.permutation(100)[:30]
+    order = sorted(range(30), key=lambda i: (score_I[i], tie_I[i], nsd_id_I[i]))
+    expected = [(q, order[round(q * 29)]) for q in (0.05, 0.25, 0.5, 0.75, 0.95)]
+    assert picture_grid.choose_rows(score_I, tie_I, nsd_id_I) == expected
+    assert picture_grid.choose_rows(score_I[:1], tie_I[:1], nsd_id_I[:1]) == [(0.05, 0)]
+
+
+def test_grid_shows_the_same_images_in_every_column(pictured: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(picture_grid, "draw_grid", lambda *given: drawn.append(given) or draw_grid(*given))
+    page, summary = pictured.write()
+    (columns, labels, _) = drawn[0]
+    assert [column.title for column in columns] == [
+        *("stimulus", "reference_pooled", ODD, "brainclip", "null_permuted", "null_mean"),
+    ]
+    assert [column.heading for column in columns] == ["seen", "references", "decoders", "", "nulls", ""]
+    scores = read_scores(pictured.root / f"data/picture_scores/{ODD}.h5", pictured.root / "data/clip/mini/shared.h5")
+    one = scores["subj01"]
+    keys = [one.per_image[f"strict-v1.{m}"][0] for m in ("clip.image_given_reconstruction", "pixcorr")]
+    order = sorted(range(20), key=lambda i: (keys[0][i], keys[1][i], one.nsd_id_I[i]))
+    ids = [int(one.nsd_id_I[order[round(q * 19)]]) for q in (0.05, 0.25, 0.5, 0.75, 0.95)]
+    assert [int(label.rsplit(" ", 1)[1]) for label in labels] == ids
+    assert labels[0].startswith("5 %")
+    nsd_id_I, images_IHWC = picture_grid.read_pictures(pictured.root / "data/reconstructions/brainclip.h5", "subj01")
+    for row, nsd_id in enumerate(ids):
+        np.testing.assert_array_equal(columns[3].pictures[row], images_IHWC[list(nsd_id_I).index(nsd_id)])
+    assert (pictured.root / "reports/figures/reconstructions_subj01.png").is_file()
+    assert "figures/reconstructions_subj01.png" in summary
+    assert "side by side" in page
+
+
+def test_names_are_escaped(pictured_report: tuple[Any, str, str]) -> None:
+    _, page, summary = pictured_report
+    assert "ridge<i>" not in page and "ridge&lt;i&gt;|x" in page
+    for block in re.findall(r"(?:^\|.*\n)+", summary, flags=re.MULTILINE):
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}) == 1
+
+
+def test_nulls_stand_in_this_section_only(pictured_report: tuple[Any, str, str]) -> None:
+    sections = pictured_report[2].split("\n## ")
+    named = [section.splitlines()[0] for section in sections if "permuted" in section]
+    assert named == ["Reconstructed pictures"]
+    assert "run `ridge_permuted`, trained on permuted pairs" in pictured_report[2]
+
+
+def test_only_nulls_are_no_report(pictured: Any) -> None:
+    split = dataclasses.replace(pictured.params.split, permute=True)
+    pictured.params = dataclasses.replace(pictured.params, split=split)
+    with pytest.raises(ValueError, match="no decoder to report"):
+        pictured.write()
+
+
+@pytest.mark.parametrize(
+    "missing",
+    [
+        "reports/pictures/brainclip.json", "reports/pictures/record.json", "data/picture_scores/brainclip.h5",
+        "data/reconstructions/null_mean.h5",
+    ],
+)  # fmt: skip
+def test_missing_file_is_named(pictured: Any, missing: str) -> None:
+    (pictured.root / missing).unlink()
+    with pytest.raises(ValueError, match=re.escape(Path(missing).name)):
+        pictured.write()
+
+
+def test_protocol_without_record_is_named(pictured: Any) -> None:
+    pictured.write_json("reports/pictures/record.json", {"strict-v1": {}})
+    with pytest.raises(ValueError, match="no protocol mindeye-2023"):
+        pictured.write()
+
+
+def test_without_reconstructions_the_section_is_left_out(page: str, summary: str) -> None:
+    assert "Reconstructed pictures" not in page
+    assert "## Reconstructed" not in summary
+
+
+def test_real_stimuli_are_withheld(pictured: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(picture_grid, "draw_grid", lambda *given: drawn.append(given) or draw_grid(*given))
+    dataset = dataclasses.replace(pictured.params.dataset, source="s3")
+    pictured.params = dataclasses.replace(pictured.params, dataset=dataset)
+    _, summary = pictured.write()
+    assert all(picture is picture_grid.WITHHELD for picture in drawn[0][0][0].pictures)
+    assert "stimuli are grey" in summary
+    titles, _ = read_table(summary, "Reconstructed pictures, protocol strict-v1")
+    assert not any("cortex" in title for title in titles)
+
+
+def test_kinds_follow_source_and_split(pictured: Any) -> None:
+    kinds = {name: inputs.find_kind(pictured.params, name) for name in pictured.params.reconstructions}
+    assert kinds == {
+        ODD: "decoder", "brainclip": "decoder", "reference_pooled": "reference", "null_permuted": "null",
+        "null_mean": "null",
+    }  # fmt: skip
+
+
+def test_published_rows_stand_apart(pictured_report: tuple[Any, str, str]) -> None:
+    table = published_pictures.make_published_table()
+    rows = {row.cells[0]: row.cells for row in table.rows if row.kind != "heading"}
+    assert rows["MindEye2 (ICML 2024)"][3:] == ("0.322", "0.431", "96.1", "98.6", "95.4", "93.0", "0.619", "0.344")
+    assert len(rows) == 11
+    for words in ("Published elsewhere, not reproduced here", "982 shared images", "not comparable with the"):
+        assert words in re.sub(r"\s+", " ", pictured_report[2])
+
+
+def test_difference_of_protocols_names_what_differs() -> None:
+    strict, mindeye = PROTOCOLS["strict-v1"], PROTOCOLS["mindeye-2023"]
+    said = say_difference(strict, mindeye)
+    assert "antialiased resizing (no; there: yes)" in said and "credit of a tie (none; there: half)" in said
+    assert "weights" not in said, "equal in both"
+    assert "EfficientNet_B1_Weights.IMAGENET1K_V1" in say_difference(strict, PROTOCOLS["braindiffuser-2023"])
+    assert say_difference(strict, strict) == "`strict-v1` measures as `strict-v1` does."
+
+
+def test_grid_is_enlarged_without_smoothing(tmp_path: Path) -> None:
+    picture = np.zeros((2, 2, 3), dtype=np.uint8)
+    picture[0, 0] = picture[1, 1] = (255, 0, 0)
+    columns = [Column(title=f"a_{k}$x$", pictures=[picture] * 2, heading="seen" if k == 0 else "") for k in range(3)]
+    first = draw_grid(columns, ["5 %", "95 %"], tmp_path / "a.png").read_bytes()
+    assert first == draw_grid(columns, ["5 %", "95 %"], tmp_path / "b.png").read_bytes()
+    shown = np.asarray(Image.open(tmp_path / "a.png").convert("RGB")).astype(int)
+    between = (shown[..., 0] > 0) & (shown[..., 0] < 255) & (shown[..., 1:].max(axis=-1) == 0)
+    assert ((shown == (255, 0, 0)).all(axis=-1)).sum() > 10_000
+    assert not between.any(), "no colour between red and black"
