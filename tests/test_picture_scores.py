@@ -91,7 +91,7 @@ def scored(world: PictureWorld, tmp_path_factory: pytest.TempPathFactory) -> Sco
     order = np.arange(N_IMAGES)[::-1]
     both, named = np.concatenate([seen, others]), [s for s in SUBJECTS for _ in ids]
     given = {
-        "alone": write_pictures(root / "alone.h5", ids, others, ["subj02"] * N_IMAGES),
+        "alone": write_pictures(root / "alone.h5", ids, others, ["subj01"] * N_IMAGES),
         "itself": write_pictures(root / "itself.h5", ids[order], seen[order]),
         "mixed": write_pictures(root / "mixed.h5", np.concatenate([ids, ids]), both, named),
     }
@@ -128,7 +128,7 @@ def test_each_subject_has_its_own_pictures(scored: Scored) -> None:
     assert tree["strict-v1"]["pixcorr"] == pytest.approx(expected, abs=1e-5)
     low, high = (tree["strict-v1"][f"pixcorr_ci95_{side}"] for side in ("low", "high"))
     assert low <= tree["strict-v1"]["pixcorr"] <= high
-    assert list(scored.tree("alone")["subjects"]) == ["subj02"]
+    assert list(scored.tree("alone")["subjects"]) == ["subj01"]
 
 
 def test_pixel_correlation_is_that_of_numpy(scored: Scored) -> None:
@@ -140,7 +140,7 @@ def test_pixel_correlation_is_that_of_numpy(scored: Scored) -> None:
 
 
 def test_metrics_have_the_names_of_their_protocol(scored: Scored) -> None:
-    for name, subject in (("itself", "subj01"), ("mixed", "subj02"), ("alone", "subj02")):
+    for name, subject in (("itself", "subj01"), ("mixed", "subj02"), ("alone", "subj01")):
         arrays = scored.group(name, subject)
         assert set(arrays["metric_M"]) == STRICT | MINDEYE
         assert arrays["nsd_id_I"].tolist() == scored.world.ids("test")[:N_IMAGES].tolist()
@@ -157,7 +157,7 @@ def test_what_is_missing_says_why(scored: Scored) -> None:
             assert "stands in for AlexNet alone" in missing["swav"]
         assert entry["stand_ins"][0] == "alexnet" and set(entry["networks"]) == {"alexnet"}
         assert entry["n_images"]["itself"] == dict.fromkeys(SUBJECTS, N_IMAGES)
-        assert entry["n_images"]["alone"] == {"subj02": N_IMAGES}
+        assert entry["n_images"]["alone"] == {"subj01": N_IMAGES}
 
 
 def test_encoding_models_see_training_images_only(scored: Scored) -> None:
