@@ -166,6 +166,29 @@ def test_a_changed_generator_paints_again(world: PictureWorld, tmp_path: Path) -
     note.unlink()
 
 
+def test_the_key_covers_the_adapter_and_nothing_beside_it(tmp_path: Path) -> None:
+    """An adapter's subfolder may be named like a folder of the repository, which has no part in the pictures."""
+    for name in ("base", "adapter/models", "models"):
+        (tmp_path / name).mkdir(parents=True)
+    where = {"path": str(tmp_path / "base"), "adapter": str(tmp_path / "adapter"), "subfolder": "models"}
+    rest: dict[str, Any] = {"base": "sd", "weights": "w", "embedding_norm": 1.0, "clip_model": "x"}
+    config = generators.load_family("ip_adapter").Config(**where, **rest)
+    entry = params.Reconstruction(generator="tiny", source="demo")
+    given = Conditioning(clip_model="x", embedding_ID=np.ones((1, 2)))
+
+    def key() -> str:
+        return reconstruction.make_key(entry, config, given, np.zeros((1, 1)), {"nsd_id_I": np.arange(1)})
+
+    first = key()
+    (tmp_path / "models" / "note").touch()
+    assert key() == first
+    (tmp_path / "adapter" / "models" / "w").touch()
+    second = key()
+    assert second != first
+    (tmp_path / "base" / "unet").touch()
+    assert key() not in (first, second)
+
+
 @pytest.mark.parametrize(("run", "entry", "stream"), [
     ("demo", {"reads": "semantic"}, "semantic"), ("tokens", {"reads": "fused"}, "fused"),
     ("tokens", {"reads": "semantic", "text": True}, "text"), ("demo", {"text": True}, "text"),

@@ -217,11 +217,12 @@ def make_key(
 
     selecting: the decoded embeddings that choose among candidates.
     """
-    folders = [Path(value) for value in vars(config).values() if isinstance(value, str) and value]
+    places = [getattr(config, name, "") for name in ("path", "adapter")]  # hub names, or folders
+    folders = [Path(place) for place in places if place and Path(place).is_dir()]
     queries = [array.tobytes() for d in selecting for array in (d.query_ID, d.mean_D) if array is not None]
     parts = (
         repr(entry), repr(config), generation.digest(conditioning), seed_IN.tolist(), rows["nsd_id_I"].tolist(),
-        list(rows.get("subject_I", ())), [hash_files(folder) for folder in folders if folder.is_dir()],
+        list(rows.get("subject_I", ())), [hash_files(folder) for folder in folders],
         [hashlib.sha256(query).hexdigest() for query in queries],
         resume.code_digest("generation.py", "reconstruction.py", "clip/encoder.py", *(
             str(file.relative_to(resume.SOURCE)) for file in sorted((resume.SOURCE / "generators").glob("*.py"))
