@@ -9,18 +9,32 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from fmri2clip import store
+
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pipeline")]
-STAGES = ["check_params", "check_data", "extract_rois@subj01", "train@ridge", "train@brainclip", "report"]
+STAGES = [
+    "check_params", "check_data", "extract_rois@subj01", "train@ridge", "train@brainclip", "reconstruct@brainmclip",
+    "reconstruct@null_mean", "score_pictures", "report",
+]  # fmt: skip
 MODELS = {  # of each run of the preset smoke
     **dict.fromkeys(("brainclip", "brainmclip", "label_ridge", "ridge"), ("subj01", "subj02")),
     "clip_mused": ("shared",),
 }
+PICTURES = {"brainmclip": 2, "brainclip": 2, "reference_tokens": 1, "null_mean": 1}  # sets of N_PICTURES test images
+N_PICTURES = 10
 MISTAKES = [
     ("  threads: 2", "  thraeds: 2", "compute.thraeds is not a field of Compute (did you mean threads?)"),
     ("    voxels: high", "    voxels: hihg", "runs.brainclip.voxels: 'hihg' is not known"),
     ("    max_epochs: 2", "    max_epochs: two", "decoders.brainclip.max_epochs is 'two' (str), expected int"),
+    ("    reads: fused", "    reads: fsued", "reconstructions.brainmclip.reads is 'fsued' (str), expected one of"),
+    (
+        "    source: brainmclip",
+        "    source: brainmclp",
+        "reconstructions.brainmclip.source: 'brainmclp' is not a key of",
+    ),
 ]
 
 
@@ -87,6 +101,36 @@ def test_outputs_are_there_and_complete(clone: Path, first: subprocess.Completed
     page = (clone / "reports" / "index.html").read_text()
     assert "brainclip" in page and 'src="http' not in page
     assert not list(clone.glob("data/**/*.tmp")) and not list(clone.glob("reports/**/.*.tmp"))
+
+
+def test_every_reconstruction_is_painted_and_measured(clone: Path, first: subprocess.CompletedProcess[str]) -> None:
+    """One picture of each test image, for each subject where it decodes and once for all where nothing is decoded."""
+    found = {
+        name: store.read(clone / "data" / "reconstructions" / f"{name}.h5", "reconstructions") for name in PICTURES
+    }
+    for name, n_sets in PICTURES.items():
+        assert found[name]["image_INHWC"].shape[:2] == (n_sets * N_PICTURES, 1)
+        assert ("subject_I" in found[name]) is (n_sets == 2)
+        np.testing.assert_array_equal(np.unique(found[name]["nsd_id_I"]), found["null_mean"]["nsd_id_I"])
+        tree = json.loads((clone / "reports" / "pictures" / f"{name}.json").read_text())
+        assert set(tree) == {"strict-v1", "mindeye-2023", "true_cortex_correlation", "subjects"}
+        assert set(tree["subjects"]) == {"subj01", "subj02"}
+        assert -1 <= tree["strict-v1"]["pixcorr"] <= 1
+        assert {"alexnet2", "alexnet5", "clip", "ssim", "brain_correlation"} <= set(tree["strict-v1"])
+        groups = store.groups(clone / "data" / "picture_scores" / f"{name}.h5", "predictions")
+        assert groups == ["subj01", "subj02"]
+    record = json.loads((clone / "reports" / "pictures" / "record.json").read_text())
+    assert set(record) == {"strict-v1", "mindeye-2023"}
+    assert all({"inception", "effnet", "swav"} <= set(missing) for missing in record["strict-v1"]["missing"].values())
+
+
+def test_pictures_that_are_there_are_not_painted_again(clone: Path, first: subprocess.CompletedProcess[str]) -> None:
+    path = clone / "data" / "reconstructions" / "brainclip.h5"
+    before = path.stat().st_mtime_ns
+    again = call(clone, sys.executable, "-m", "pipeline.reconstruct", "brainclip")
+    assert again.returncode == 0, again.stderr
+    assert "holds these pictures already" in again.stdout
+    assert path.stat().st_mtime_ns == before
 
 
 def test_second_time_nothing_runs(clone: Path, first: subprocess.CompletedProcess[str]) -> None:

@@ -6,6 +6,7 @@ height, width and channels of a picture.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -97,3 +98,11 @@ def read_pictures(path: Path, subject: str) -> tuple[NDArray[np.int64], NDArray[
     if not rows_I.any():
         raise ValueError(f"{path} has no picture of {subject}; run the reconstruct stage again (dvc repro)")
     return found["nsd_id_I"][rows_I], found["image_INHWC"][rows_I][:, 0]
+
+
+def list_subjects(path: Path) -> list[str]:
+    """Subjects that a file has pictures of; none if its pictures are the same for all."""
+    store.read(path, "reconstructions", ["nsd_id_I"])  # a file that is not there is a mistake
+    with contextlib.suppress(ValueError):
+        return sorted(set(store.read(path, "reconstructions", ["subject_I"])["subject_I"].astype(str).tolist()))
+    return []

@@ -8,7 +8,7 @@ Letters: I images, J probes, V voxels, S sessions, H W C height, width and chann
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from fmri2clip import store
 from fmri2clip.clip import encoder
 from fmri2clip.datasets.nsd import stimuli
-from fmri2clip.generation import read_pictures
+from fmri2clip.generation import list_subjects, read_pictures
 from fmri2clip.metrics import networks_torchvision, small_alexnet
 from fmri2clip.metrics.brain_correlation import (
     PREFIX,
@@ -30,8 +30,8 @@ from fmri2clip.metrics.brain_correlation import (
     fit_encoding,
 )
 from fmri2clip.metrics.networks import Network, from_encoder
-from fmri2clip.metrics.pictures import Pictures
-from fmri2clip.metrics.protocols import Protocol, find_protocol
+from fmri2clip.metrics.pictures import Pictures, resize, to_uint8
+from fmri2clip.metrics.protocols import Protocol, Resize, find_protocol
 from fmri2clip.metrics.reconstruction import Evaluation, Evaluator
 from fmri2clip.metrics.scoring import find_rows
 from fmri2clip.metrics.statistics import Scores
@@ -81,15 +81,17 @@ def score_pictures(
     """
     protocols = [find_protocol(name) for name in settings.pictures.protocols]
     networks = {protocol.name: load_networks(settings, protocol, device) for protocol in protocols}
+    measures_brain = any(protocol.brain for protocol in protocols)
     runs: dict[str, dict[str, Scores]] = {name: {} for name in pictures}
     record: dict[str, Any] = {}
     for subject in settings.subjects:
-        given = {name: Pictures(nsd_id_I=found[0], images_IHWC=found[1]) for name, found in read_all(pictures, subject)}
+        given = read_all(pictures, subject, find_images(settings, files, subject))
         if not given:
             continue
         ids = np.unique(np.concatenate([made.nsd_id_I for made in given.values()]))
         seen = Pictures(nsd_id_I=ids, images_IHWC=stimuli.read_images(files.raw, ids))
-        brain = read_brain(settings, files, subject, networks[protocols[0].name].classifier)
+        classifier = networks[protocols[0].name].classifier if measures_brain else None
+        brain = read_brain(settings, files, subject, classifier)
         found: dict[str, list[Scores]] = {name: [] for name in given}
         for protocol in protocols:
             for name, evaluation in measure(protocol, seen, given, networks[protocol.name], brain).items():
@@ -100,6 +102,7 @@ def score_pictures(
                 found[name].append(extra)
         for name, parts in found.items():
             runs[name][subject] = join(parts)
+    scores.mkdir(parents=True, exist_ok=True)  # an output of the stage, even if nothing is reconstructed
     e = settings.evaluation
     for name, run in runs.items():
         write_json(folder / f"{name}.json", summarise(run, e.n_bootstrap, e.seed))
@@ -107,12 +110,21 @@ def score_pictures(
     write_json(folder / "record.json", {protocol: condense(entries) for protocol, entries in record.items()})
 
 
-def read_all(pictures: Mapping[str, Path], subject: str) -> Iterator[tuple[str, tuple[Array, Array]]]:
-    """Name, ids and pictures of every file that has pictures of this subject, or of all."""
+def find_images(settings: Params, files: Files, subject: str) -> NDArray[np.int64]:
+    """Ids of the subject's test images that are reconstructed."""
+    return _ids(files.rois / "test" / f"{subject}.h5")[: settings.pictures.n_images or None]
+
+
+def read_all(pictures: Mapping[str, Path], subject: str, nsd_id_I: NDArray[np.int64]) -> dict[str, Pictures]:
+    """Name -> pictures, from every file that has some of this subject, or of all: of these, those of its own images."""
+    found = {}
     for name, path in pictures.items():
-        known = store.read(path, "reconstructions")
-        if "subject_I" not in known or subject in known["subject_I"].astype(str):
-            yield name, read_pictures(path, subject)
+        if list_subjects(path) and subject not in list_subjects(path):
+            continue
+        ids_I, images_IHWC = read_pictures(path, subject)
+        rows_I = np.isin(ids_I, nsd_id_I)
+        found[name] = Pictures(nsd_id_I=ids_I[rows_I], images_IHWC=images_IHWC[rows_I])
+    return found
 
 
 def load_networks(settings: Params, protocol: Protocol, device: str) -> Networks:
@@ -188,12 +200,14 @@ def score_true_cortex(
     the voxels of a region between the mean of the measured repeats and the noise-free response to the reconstruction.
     """
     from fmri2clip.datasets.mini.cortex import respond
+    from fmri2clip.datasets.mini.design import make_design
     from fmri2clip.datasets.mini.volume import make_volume
 
-    ids = np.unique(np.concatenate([_ids(files.rois / part / f"{subject}.h5") for part in ("train", "test")]))
-    volume = make_volume(subject, settings.world.seed)
-    probes = np.concatenate([made.images_IHWC for made in given.values()])
-    percent_JV = respond(stimuli.read_images(files.raw, ids), probes, volume, settings.world, subject)
+    world = settings.world
+    ids = make_design(world.seed, world.n_sessions, world.n_shared).nsd_ids((subject,))
+    own_IHWC, volume = stimuli.read_images(files.raw, ids), make_volume(subject, world.seed)
+    probes_JHWC = np.concatenate([fit_size(made.images_IHWC, own_IHWC.shape[1]) for made in given.values()])
+    percent_JV = respond(own_IHWC, probes_JHWC, volume, world, subject)
     names = ["ijk_V3", "mean_SV", "std_SV", "invalid_SV"]
     voxels = store.read(files.rois / "voxels" / f"{subject}.h5", "voxels", names)
     place = {tuple(ijk): column for column, ijk in enumerate(np.argwhere(volume.nsdgeneral).tolist())}
@@ -211,6 +225,13 @@ def score_true_cortex(
         found[name] = Scores(nsd_id_I=made.nsd_id_I[order], per_image=per_image)
         start = rows.stop
     return found
+
+
+def fit_size(images_IHWC: Array, side: int) -> Array:
+    """8-bit pictures of this side; those that have it stay as they are."""
+    if images_IHWC.shape[1:3] == (side, side):
+        return images_IHWC
+    return to_uint8(resize(images_IHWC, Resize(size=side)))
 
 
 def _ids(path: Path) -> Array:
@@ -243,8 +264,12 @@ def condense(entries: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str
         name: {metric: reason for one in subjects.values() for metric, reason in one["missing"].items()}
         for name, subjects in entries.items()
     }
-    own = next(iter(entries.values()))
-    brains = {subject: one["networks"]["brain"] for subject, one in own.items() if "brain" in one["networks"]}
+    brains = {
+        subject: one["networks"]["brain"]
+        for subjects in entries.values()
+        for subject, one in subjects.items()
+        if "brain" in one["networks"]
+    }
     if brains:
         facts = ("layers", "alpha", "cv_error", "n_training_images")
         shared["brain"] = {subject: {name: brain[name] for name in facts} for subject, brain in brains.items()}

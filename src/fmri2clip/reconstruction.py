@@ -10,7 +10,7 @@ picture, D embedding width, T tokens, W token width.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,8 @@ def reconstruct(name: str, settings: Params, files: Files, path: Path, device: s
     if entry.source == MEAN_IMAGE:
         write_mean_image(settings, files, path)
         return
+    family = find_family(settings, entry)
+    config = params.generator_config(settings, entry.generator, generators.load_family(family).Config)
     clip_name = find_clip(settings, entry)
     select: generation.Select | None = None
     if entry.source == TARGET:
@@ -85,22 +87,21 @@ def reconstruct(name: str, settings: Params, files: Files, path: Path, device: s
     features = {key: np.concatenate([d.features[key] for d in found]) for key in found[0].features}
     conditioning = Conditioning(clip_model=settings.clips[clip_name].model, **features)
     seed_IN = generators.draw_seeds(entry.seed, rows["nsd_id_I"], entry.n_candidates)
-    config = params.generator_config(
-        settings, entry.generator, generators.load_family(find_family(settings, entry)).Config
-    )
-    key = make_key(entry, config, conditioning, seed_IN, rows)
+    key = make_key(entry, config, conditioning, seed_IN, rows, found if select else ())
     attrs = {**asdict(entry), "key": key}
     if is_made(path, key):
         print(f"{path} holds these pictures already")
         return
-    generator = generators.load(find_family(settings, entry), config, device)
+    generator = generators.load(family, config, device)
     partial = resume.resume_dir(f"reconstruct/{name}", key)
     generation.write_pictures(path, generator, conditioning, seed_IN, rows, partial, attrs, name, select=select)
     resume.remove(partial)
 
 
 def find_family(settings: Params, entry: Reconstruction) -> str:
-    """Name of the generator's family."""
+    """Name of the generator's family. Raises ValueError if its entry names none."""
+    if "family" not in settings.generators[entry.generator]:
+        raise ValueError(f"generators.{entry.generator}.family is missing; choose from {', '.join(generators.names())}")
     return str(settings.generators[entry.generator]["family"])
 
 
@@ -209,14 +210,21 @@ def write_mean_image(settings: Params, files: Files, path: Path) -> None:
 
 
 def make_key(
-    entry: Reconstruction, config: Any, conditioning: Conditioning, seed_IN: Array, rows: Mapping[str, Any]
-) -> str:
-    """sha256 of all that decides the pictures: features, seeds, rows, generator with its files, selection, code."""
-    folder = Path(config.path)
+    entry: Reconstruction, config: Any, conditioning: Conditioning, seed_IN: Array, rows: Mapping[str, Any],
+    selecting: Sequence[Decoded] = (),
+) -> str:  # fmt: skip
+    """sha256 of all that decides the pictures: features, seeds, rows, generator with its files, selection, code.
+
+    selecting: the decoded embeddings that choose among candidates.
+    """
+    places = [getattr(config, name, "") for name in ("path", "adapter")]  # hub names, or folders
+    folders = [Path(place) for place in places if place and Path(place).is_dir()]
+    queries = [array.tobytes() for d in selecting for array in (d.query_ID, d.mean_D) if array is not None]
     parts = (
         repr(entry), repr(config), generation.digest(conditioning), seed_IN.tolist(), rows["nsd_id_I"].tolist(),
-        list(rows.get("subject_I", ())), hash_files(folder) if folder.is_dir() else "",
-        resume.code_digest("generation.py", "reconstruction.py", *(
+        list(rows.get("subject_I", ())), [hash_files(folder) for folder in folders],
+        [hashlib.sha256(query).hexdigest() for query in queries],
+        resume.code_digest("generation.py", "reconstruction.py", "clip/encoder.py", *(
             str(file.relative_to(resume.SOURCE)) for file in sorted((resume.SOURCE / "generators").glob("*.py"))
         )),
     )  # fmt: skip

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import KFold
 
+from fmri2clip import decoders
 from fmri2clip.decoders import TrainingData
 from fmri2clip.decoders.ridge import Config, Decoder
 
@@ -83,3 +86,67 @@ def test_more_folds_than_images_is_refused(tiny: TrainingData) -> None:
 def test_config_refuses_nonsense(bad: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(bad))} is {next(iter(bad.values()))}"):
         Config(**bad)
+
+
+@pytest.fixture
+def with_tokens(tiny: TrainingData) -> tuple[Decoder, dict[str, float]]:
+    """A decoder that also maps to the 5 semantic tokens, fitted."""
+    decoder = Decoder.from_data(replace(CONFIG, tokens=True), [tiny], seed=0)
+    return decoder, decoder.fit(tiny)
+
+
+def test_token_map_matches_scikit_learn(tiny: TrainingData, with_tokens: tuple[Decoder, dict[str, float]]) -> None:
+    decoder, row = with_tokens
+    x, _ = arrays(tiny, "image")
+    rows = np.flatnonzero(~tiny.is_validation_I.numpy())
+    y = tiny.features["semantic_tokens_ITD"].numpy()[rows].astype(np.float64).reshape(len(rows), -1)
+    expected = Ridge(row["token_alpha"]).fit(x, y)
+    decoded = decoder.decode_tokens(torch.from_numpy(x).float(), "subj01")
+    found = decoded.tokens["semantic"]
+    assert list(decoded.tokens) == ["semantic"] and found.shape == (len(x), 5, 8)
+    np.testing.assert_allclose(found.reshape(len(x), -1), expected.predict(x), atol=3e-3)  # targets are float16
+    np.testing.assert_allclose(decoder.token_weight_VX, expected.coef_.T, atol=3e-3)
+    assert float(found.std()) > 0.1
+
+
+def test_tokens_change_neither_of_the_other_maps(
+    tiny: TrainingData, with_tokens: tuple[Decoder, dict[str, float]]
+) -> None:
+    decoder, row = with_tokens
+    plain, plain_row = fitted(tiny)
+    state = decoder.state_dict()
+    assert set(state) - set(plain.state_dict()) == {"token_weight_VX", "token_bias_X"}
+    assert set(row) - set(plain_row) == {"token_alpha", "token_cv_error"}
+    assert all(torch.equal(value, state[name]) for name, value in plain.state_dict().items())
+
+
+def test_tokens_survive_the_model_folder(
+    tiny: TrainingData, with_tokens: tuple[Decoder, dict[str, float]], tmp_path: Path
+) -> None:
+    decoder, _ = with_tokens
+    described = {"decoder": "ridge", "n_voxels": 30, "width_D": 8, "seed": 0, "config": asdict(decoder.config)}
+    decoders.save(tmp_path / "subj01", decoder, described)
+    loaded, _ = decoders.load(tmp_path / "subj01")
+    found, expected = (d.decode_tokens(tiny.mean_betas_IV, "subj01") for d in (loaded, decoder))
+    assert torch.equal(found.tokens["semantic"], expected.tokens["semantic"])
+    assert torch.equal(found.embedding_ID, expected.embedding_ID)
+
+
+def test_no_tokens_unless_asked(tiny: TrainingData, tmp_path: Path) -> None:
+    assert Decoder.select_targets(CONFIG) == ("image_embedding_ID", "text_embedding_KD")
+    assert Decoder.select_targets(replace(CONFIG, tokens=True))[2:] == ("semantic_tokens_ITD",)
+    tiny.features.clear()
+    decoder = Decoder.from_data(CONFIG, [tiny], seed=0)
+    decoder.fit(tiny)
+    assert not decoder.decode_tokens(tiny.mean_betas_IV, "subj01").tokens
+    described = {"decoder": "ridge", "n_voxels": 30, "width_D": 8, "seed": 0, "config": asdict(CONFIG)}
+    decoders.save(tmp_path / "subj01", decoder, described)
+    with safe_open(tmp_path / "subj01" / "weights.safetensors", "pt") as file:
+        assert sorted(file.keys()) == ["image_bias_D", "image_weight_VD", "text_bias_D", "text_weight_VD"]
+    decoders.load(tmp_path / "subj01")
+
+
+@pytest.mark.parametrize(("tokens", "n"), [(False, 2 * 31 * 8), (True, 2 * 31 * 8 + 31 * 5 * 8)])
+def test_parameters_are_weights_and_offsets(tiny: TrainingData, tokens: bool, n: int) -> None:
+    decoder = Decoder.from_data(replace(CONFIG, tokens=tokens), [tiny], seed=0)
+    assert decoder.n_parameters() == {"trained": n, "deployed": n}

@@ -85,10 +85,11 @@ def make_scheduler(**changes: Any) -> diffusers.DDIMScheduler:
     return diffusers.DDIMScheduler(clip_sample=False, steps_offset=1, **changes)
 
 
-def save_tokens(folder: Path) -> Path:
+def save_tokens(folder: Path, width: int = WIDTH) -> Path:
     torch.manual_seed(0)
     absent = dict.fromkeys(("text_encoder", "tokenizer", "safety_checker", "feature_extractor"))
-    parts = {"vae": make_vae(), "unet": make_unet(), "scheduler": make_scheduler(prediction_type="v_prediction")}
+    parts = {"vae": make_vae(), "unet": make_unet(cross_attention_dim=width)}
+    parts |= {"scheduler": make_scheduler(prediction_type="v_prediction")}
     diffusers.StableDiffusionPipeline(**parts, **absent, requires_safety_checker=False).save_pretrained(folder)
     return folder
 

@@ -118,7 +118,7 @@ def _simulate(
     number = layout.subject_number(subject)
     rng = np.random.default_rng((world.seed, number, 0xC0DE))
     voxels = _Voxels(volume, rng, flat=world.hierarchy == "flat")
-    early_IF = filters.early_maps(images_IHWC)
+    early_IF = filters.early_maps(images_IHWC, n_adapted)
     middle_IF, code_IF = _network_features(images_IHWC, Path(world.network), n_adapted)
     responses = {
         EARLY: _early_responses(early_IF, voxels, rng),

@@ -13,15 +13,16 @@ N_CHANNELS = len(WAVELENGTHS) * N_ORIENTATIONS + N_OPPONENT
 BLOCK = 500
 
 
-def early_maps(images_IHWC: np.ndarray) -> np.ndarray:
-    """Filter maps (I, N_CHANNELS * SIDE * SIDE) float32, channel-major, each channel with unit standard deviation.
+def early_maps(images_IHWC: np.ndarray, n_adapted: int | None = None) -> np.ndarray:
+    """Filter maps (I, N_CHANNELS * SIDE * SIDE) float32, channel-major, each channel with unit standard deviation
+    over the first n_adapted pictures (default: all).
 
     Energy is the modulus of a complex Gabor response to luminance (Adelson and Bergen 1985); opponent channels are
     half-wave rectified luminance, red-green and blue-yellow differences.
     """
     blocks = [_maps(images_IHWC[i : i + BLOCK]) for i in range(0, len(images_IHWC), BLOCK)]
     maps = np.concatenate(blocks)
-    maps /= maps.std(axis=(0, 2, 3), keepdims=True) + 1e-6
+    maps /= maps[:n_adapted].std(axis=(0, 2, 3), keepdims=True) + 1e-6
     return maps.reshape(len(maps), -1)
 
 
