@@ -16,6 +16,7 @@ import torch
 
 from fmri2clip import generators, strict
 from fmri2clip.generators import Conditioning, _pipeline
+from fmri2clip.generators import tokens as family_of_tokens
 from tests.generators import tiny_pipelines as tiny
 
 CLIP = "ViT-tiny"
@@ -344,3 +345,46 @@ def test_seeds_do_not_depend_on_order_or_company() -> None:
     assert seeds_IN.shape == (3, 4) and len(np.unique(seeds_IN)) == 12
     assert np.array_equal(generators.draw_seeds(3, [30, 10], 2), seeds_IN[[2, 0], :2])
     assert not np.array_equal(generators.draw_seeds(4, [10, 20, 30], 4), seeds_IN)
+
+
+def test_places_of_patches_follow_the_formula() -> None:
+    tokens_BTW = np.random.default_rng(0).normal(size=(2, 10, 3)).astype(np.float32)
+    found = family_of_tokens.add_places(tokens_BTW)
+    np.testing.assert_array_equal(found[..., :3], tokens_BTW)
+    expected = np.zeros((10, family_of_tokens.N_PLACES))
+    for row in range(3):
+        for column in range(3):
+            parts = [[f(np.pi * k * x / 3) for f in (np.sin, np.cos) for k in (1, 2, 4, 8)] for x in (row, column)]
+            expected[1 + 3 * row + column] = np.concatenate(parts) / np.sqrt(8)
+    np.testing.assert_allclose(found[0, :, 3:], expected, atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(found[1, :, 3:], axis=1), [0.0] + [1.0] * 9, atol=1e-6)
+    assert family_of_tokens.add_places(tokens_BTW[:, :1])[0, 0, 3:].tolist() == [0.0] * family_of_tokens.N_PLACES
+
+
+def sharpen(*loaded: Any) -> None:
+    """Random attention is nearly uniform; larger weights make it look at something."""
+    for generator in loaded:
+        for name, weight in generator.pipe.unet.named_parameters():
+            if ".attn2." in name:
+                weight.data.mul_(6)
+
+
+def test_the_order_of_patches_matters_with_places_only(tmp_path: Path) -> None:
+    """The same network paints the same from patches in another order, unless it is told their places."""
+    width = 8
+    path = str(tiny.save_tokens(tmp_path, width=width + family_of_tokens.N_PLACES))
+    tokens = np.random.default_rng(1).normal(size=(1, 5, width)).astype(np.float32)
+    shuffled = tokens[:, [0, 2, 1, 4, 3]]
+    settings: dict[str, Any] = {"path": path, **COMMON, "n_tokens": 5}
+    grid = generators.load("tokens", family_of_tokens.Config(**settings, places="grid"))
+    plain = generators.load("tokens", family_of_tokens.Config(**settings))
+    sharpen(grid, plain)
+    assert grid.shapes == {"tokens_ITW": (5, width), "embedding_ID": (width,)}
+    painted = [grid.generate(conditioning(tokens_ITW=t), [3]) for t in (tokens, shuffled)]
+    assert np.abs(painted[0].astype(int) - painted[1]).max() > 2
+    assert grid.generate(conditioning(embedding_ID=tokens[:, 0]), [3]).shape == painted[0].shape
+    wide = np.concatenate([tokens, np.zeros((1, 5, family_of_tokens.N_PLACES), np.float32)], axis=2)
+    blind = [plain.generate(conditioning(tokens_ITW=t), [3]) for t in (wide, wide[:, [0, 2, 1, 4, 3]])]
+    assert np.abs(blind[0].astype(int) - blind[1]).max() <= 2
+    with pytest.raises(ValueError, match=r"places is grid, but n_tokens is 7"):
+        family_of_tokens.Config(**settings | {"n_tokens": 7}, places="grid")

@@ -1,11 +1,13 @@
 """Train the picture generator of the simulated world: a diffusers pipeline that paints what mini CLIP tokens describe.
 
 Run it through ``make asset NAME=generator``. First an autoencoder (64 px to 16 x 16 latents), then a U-Net that reads
-semantic tokens, class token first, by cross-attention. Now and then it sees the class token alone, which is the pooled
-embedding, so that one token is a condition too. Writes the folder ``pipeline`` (StableDiffusionPipeline, float16),
-``scores.json`` and ``grid.png`` beside this file; a killed run continues from ``.resume/``.
+semantic tokens, class token first and patches with their places, by cross-attention. Now and then it sees the class
+token alone, which is the pooled embedding, so that one token is a condition too. Writes the folder ``pipeline``
+(StableDiffusionPipeline, float16), ``scores.json`` and ``grid.png`` beside this file; a killed run continues from
+``.resume/``.
 
-Letters: I images, B images of a batch, T tokens, D embedding width, C H W channels, height and width.
+Letters: I images, B images of a batch, T tokens, D embedding width, X the same and places, C H W channels, height and
+width.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from fmri2clip import params as knobs  # noqa: E402
 from fmri2clip import resume  # noqa: E402
 from fmri2clip.clip import encoder as clip  # noqa: E402
 from fmri2clip.datasets.mini.scenes import render_many  # noqa: E402
+from fmri2clip.generators.tokens import N_PLACES, add_places  # noqa: E402
 
 LATENT_CHANNELS, TOKENS = 8, "semantic_tokens_ITD"
 N_WAY, N_DRAWS = 300, 30
@@ -126,7 +129,7 @@ def make_unet(params: dict, side: int, width_D: int) -> Any:
         sample_size=side, in_channels=LATENT_CHANNELS, out_channels=LATENT_CHANNELS, block_out_channels=channels,
         layers_per_block=1, down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"), attention_head_dim=channels[-1] // 32, norm_num_groups=16,
-        encoder_hid_dim=width_D, encoder_hid_dim_type="text_proj", cross_attention_dim=width_D,
+        encoder_hid_dim=width_D + N_PLACES, encoder_hid_dim_type="text_proj", cross_attention_dim=width_D,
     )  # fmt: skip
     with torch.no_grad():  # a token has about norm 1; attention learns faster from elements of about 1
         model.encoder_hid_proj.weight.mul_(width_D**0.5)
@@ -143,13 +146,13 @@ def train_unet(
     def loss_of(rng: np.random.Generator, noise: torch.Generator) -> torch.Tensor:
         rows = rng.integers(len(latents_ICHW), size=params["batch_size"])
         pooled_B = torch.from_numpy(rng.random(len(rows)) < params["pooled_probability"])
-        c_BTD = torch.from_numpy(tokens_ITD[rows]).float()
-        c_BTD = torch.where(pooled_B[:, None, None], c_BTD[:, :1], c_BTD)  # T equal tokens weigh as much as one
+        c_BTX = torch.from_numpy(add_places(tokens_ITD[rows].astype(np.float32)))
+        c_BTX = torch.where(pooled_B[:, None, None], c_BTX[:, :1], c_BTX)  # T equal tokens weigh as much as one
         x = latents_ICHW[rows].float() * vae.config.scaling_factor
         e = torch.randn(x.shape, generator=noise)
         t = torch.from_numpy(rng.integers(len(alpha_bar), size=len(rows)))
         a, s = (part.sqrt()[:, None, None, None] for part in (alpha_bar[t], 1 - alpha_bar[t]))
-        return F.mse_loss(model(a * x + s * e, t, c_BTD).sample, a * e - s * x)
+        return F.mse_loss(model(a * x + s * e, t, c_BTX).sample, a * e - s * x)
 
     def watch(average: Any) -> None:
         found = score(encoder, make_pipeline(vae, average), params, params["held_out_seed"] + 1, N_WAY)
@@ -216,10 +219,10 @@ def generate(pipe: Any, tokens_ITD: np.ndarray, steps: int, batch_size: int = 50
     """uint8 pictures (I, H, W, 3); the seed of a picture is its row."""
     parts = []
     for start in range(0, len(tokens_ITD), batch_size):
-        c_BTD = torch.from_numpy(tokens_ITD[start : start + batch_size]).float()
-        noise = [torch.Generator().manual_seed(start + row) for row in range(len(c_BTD))]
+        c_BTX = torch.from_numpy(add_places(tokens_ITD[start : start + batch_size].astype(np.float32)))
+        noise = [torch.Generator().manual_seed(start + row) for row in range(len(c_BTX))]
         made = pipe(
-            prompt_embeds=c_BTD, guidance_scale=1.0, num_inference_steps=steps, generator=noise, output_type="np"
+            prompt_embeds=c_BTX, guidance_scale=1.0, num_inference_steps=steps, generator=noise, output_type="np"
         )
         parts.append((made.images * 255).round().astype(np.uint8))
     return np.concatenate(parts)
