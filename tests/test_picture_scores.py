@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from fmri2clip import picture_scores, store
+from fmri2clip import picture_scores, store, true_cortex
 from fmri2clip.datasets.mini import cortex, network
 from fmri2clip.datasets.mini.design import make_design
 from fmri2clip.datasets.mini.volume import make_volume
@@ -324,7 +324,9 @@ def test_the_true_cortex_answers_the_stimuli_as_it_answered_them(
         "itself": Pictures(nsd_id_I=measured.nsd_id_I[order], images_IHWC=images_IHWC[order]),
         "small": Pictures(nsd_id_I=measured.nsd_id_I[:3], images_IHWC=images_IHWC[:3, ::2, ::2]),
     }
-    found = picture_scores.score_true_cortex(chosen, paths, "subj02", given, measured)
+    found = true_cortex.score_true_cortex(
+        chosen.world, "subj02", paths.raw, paths.rois / "voxels" / "subj02.h5", given, measured
+    )
     test = store.read(paths.rois / "test" / "subj02.h5", "betas")
     expected = correlate_patterns(measured.betas_IV, test["noise_free_IV"].astype(np.float32), measured.regions)
     assert list(found["itself"].per_image) == ["true_cortex_correlation.all", "true_cortex_correlation.part"]
@@ -342,6 +344,6 @@ def test_the_true_cortex_answers_the_stimuli_as_it_answered_them(
 
 def test_pictures_of_another_size_are_resampled() -> None:
     image = np.full((2, 32, 32, 3), 90, np.uint8)
-    fitted = picture_scores.fit_size(image, 64)
+    fitted = true_cortex.fit_size(image, 64)
     assert fitted.shape == (2, 64, 64, 3) and fitted.dtype == np.uint8 and (fitted == 90).all()
-    assert picture_scores.fit_size(image, 32) is image
+    assert true_cortex.fit_size(image, 32) is image

@@ -3,7 +3,7 @@
 Each file of pictures gives a tree of numbers with intervals (as metrics.json of a run) and scores of single images, by
 the names <protocol>.<metric>. What cannot be measured stands in the record with its reason.
 
-Letters: I images, J probes, V voxels, S sessions, H W C height, width and channels of a picture.
+Letters: I images, V voxels, H W C height, width and channels of a picture.
 """
 
 from __future__ import annotations
@@ -22,26 +22,23 @@ from fmri2clip.datasets.nsd import stimuli
 from fmri2clip.generation import list_subjects, read_pictures
 from fmri2clip.metrics import networks_torchvision, small_alexnet
 from fmri2clip.metrics.brain_correlation import (
-    PREFIX,
     BrainCorrelation,
     EncodingModel,
     Measured,
-    correlate_patterns,
     fit_encoding,
 )
 from fmri2clip.metrics.networks import Network, from_encoder
-from fmri2clip.metrics.pictures import Pictures, resize, to_uint8
-from fmri2clip.metrics.protocols import Protocol, Resize, find_protocol
+from fmri2clip.metrics.pictures import Pictures
+from fmri2clip.metrics.protocols import Protocol, find_protocol
 from fmri2clip.metrics.reconstruction import Evaluation, Evaluator
-from fmri2clip.metrics.scoring import find_rows
 from fmri2clip.metrics.statistics import Scores
 from fmri2clip.metrics.summary import summarise
 from fmri2clip.params import Params
 from fmri2clip.predictions import pack_scores, write_json
 from fmri2clip.testset import average_repeats
+from fmri2clip.true_cortex import score_true_cortex
 
 Array = NDArray[Any]
-TRUE_CORTEX = "true_cortex_correlation"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +95,10 @@ def score_pictures(
                 found[name].append(prefix(evaluation.scores(), protocol.name))
                 record.setdefault(protocol.name, {}).setdefault(name, {})[subject] = evaluation.record()
         if settings.dataset.source == "simulated":
-            for name, extra in score_true_cortex(settings, files, subject, given, brain.measured).items():
+            voxels = files.rois / "voxels" / f"{subject}.h5"
+            for name, extra in score_true_cortex(
+                settings.world, subject, files.raw, voxels, given, brain.measured
+            ).items():
                 found[name].append(extra)
         for name, parts in found.items():
             runs[name][subject] = join(parts)
@@ -189,49 +189,6 @@ def measure(
             evaluators[key] = Evaluator(protocol, stimuli_I, networks.networks, networks.missing, correlation)
         found[name] = evaluators[key].score(made)
     return found
-
-
-def score_true_cortex(
-    settings: Params, files: Files, subject: str, given: Mapping[str, Pictures], measured: Measured
-) -> dict[str, Scores]:
-    """true_cortex_correlation.<region>: what the simulated cortex itself would answer to the pictures.
-
-    No encoding model stands between, so it tells how much of brain correlation is the model's fault. Pearson r across
-    the voxels of a region between the mean of the measured repeats and the noise-free response to the reconstruction.
-    """
-    from fmri2clip.datasets.mini.cortex import respond
-    from fmri2clip.datasets.mini.design import make_design
-    from fmri2clip.datasets.mini.volume import make_volume
-
-    world = settings.world
-    ids = make_design(world.seed, world.n_sessions, world.n_shared).nsd_ids((subject,))
-    own_IHWC, volume = stimuli.read_images(files.raw, ids), make_volume(subject, world.seed)
-    probes_JHWC = np.concatenate([fit_size(made.images_IHWC, own_IHWC.shape[1]) for made in given.values()])
-    percent_JV = respond(own_IHWC, probes_JHWC, volume, world, subject)
-    names = ["ijk_V3", "mean_SV", "std_SV", "invalid_SV"]
-    voxels = store.read(files.rois / "voxels" / f"{subject}.h5", "voxels", names)
-    place = {tuple(ijk): column for column, ijk in enumerate(np.argwhere(volume.nsdgeneral).tolist())}
-    columns_V = [place[tuple(ijk)] for ijk in voxels["ijk_V3"].tolist()]
-    valid_SV = ~voxels["invalid_SV"]
-    mean_V, std_V = (np.average(voxels[name], axis=0, weights=valid_SV) for name in ("mean_SV", "std_SV"))
-    z_JV, found, start = (percent_JV[:, columns_V] - mean_V) / std_V, {}, 0
-    for name, made in given.items():
-        rows = slice(start, start + len(made.nsd_id_I))
-        order = np.argsort(made.nsd_id_I)
-        row_I = find_rows(measured.nsd_id_I, made.nsd_id_I[order], "the measured patterns")
-        r = correlate_patterns(measured.betas_IV[row_I], z_JV[rows][order], measured.regions)
-        weight_I = np.ones(len(order))
-        per_image = {key.replace(PREFIX, TRUE_CORTEX): (np.nan_to_num(r_I), weight_I) for key, r_I in r.items()}
-        found[name] = Scores(nsd_id_I=made.nsd_id_I[order], per_image=per_image)
-        start = rows.stop
-    return found
-
-
-def fit_size(images_IHWC: Array, side: int) -> Array:
-    """8-bit pictures of this side; those that have it stay as they are."""
-    if images_IHWC.shape[1:3] == (side, side):
-        return images_IHWC
-    return to_uint8(resize(images_IHWC, Resize(size=side)))
 
 
 def _ids(path: Path) -> Array:

@@ -30,7 +30,9 @@ def validate(params: Params, where: str = "params.yaml") -> None:
         _validate_generator(params, name, where)
     for name in (TARGET, MEAN_IMAGE):
         if name in params.runs and params.reconstructions:
-            raise ValueError(f"{where}: runs.{name}: as a source of reconstructions {name} means no run; rename the run")
+            raise ValueError(
+                f"{where}: runs.{name}: as a source of reconstructions {name} means no run; rename the run"
+            )
     for name in params.reconstructions:
         _validate_reconstruction(params, name, where)
     _validate_pictures(params, where)
