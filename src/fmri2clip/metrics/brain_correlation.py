@@ -46,10 +46,10 @@ class Config:
     layers: tuple[str, ...] = ("features.4", "features.11")  # of the classifier
     size: int = 224  # pixels of the pictures that it sees, unless it has a size of its own
     grid: int = 6  # larger maps are averaged onto grid x grid positions
-    n_alphas: int = 12  # number of candidates for alpha, spaced evenly in log10
+    n_alphas: int = 6  # number of candidates for alpha, spaced evenly in log10
     log10_alpha_min: float = -1.0  # smallest candidate; each layer gives an image a squared norm of about 1
     log10_alpha_max: float = 4.0  # largest candidate
-    n_folds: int = 5  # folds of the cross-validation, over images
+    n_folds: int = 3  # folds of the cross-validation, over images
 
     def __post_init__(self) -> None:
         if not self.layers:

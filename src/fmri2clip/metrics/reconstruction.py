@@ -28,6 +28,7 @@ from fmri2clip.metrics.statistics import Scores
 
 Floats = NDArray[np.floating]
 BATCH = 16  # pictures of 425 pixels at once
+KEPT_BYTES = 2**29  # of stimuli at the size of PixCorr and SSIM, which every set of reconstructions is compared with
 PACKAGES = ("torch", "torchvision", "scikit-image", "scipy", "numpy", "Pillow")
 
 
@@ -96,6 +97,7 @@ class Evaluator:
             if metric.slot in self.networks:
                 check_network(self.networks[metric.slot], metric, self.protocol)
         self._features: dict[str, dict[str, Floats]] = {}
+        self._pixels: dict[int, Floats] = {}  # first row of a batch -> stimuli as PixCorr and SSIM see them
 
     def score(self, reconstructions: Pictures) -> Evaluation:
         """Measure reconstructions, paired with the stimuli by NSD id; ValueError if one is missing."""
@@ -129,18 +131,23 @@ class Evaluator:
     def _score_pixels(self, given: Pictures) -> dict[str, Floats]:
         parts: list[tuple[Floats, Floats]] = []
         for start in range(0, len(given.images_IHWC), BATCH):
-            seen, made = (
-                prepare(pictures.images_IHWC[start : start + BATCH], self.protocol, self.protocol.pixels)
-                for pictures in (self.stimuli, given)
-            )
-            parts.append(
-                (
-                    correlate_rows(flatten(seen), flatten(made)),
-                    score_ssim(made, seen, self.protocol.ssim_columns),
-                )
-            )
+            seen, made = self._see(start), self._prepare(given, start)
+            columns = self.protocol.ssim_columns
+            parts.append((correlate_rows(flatten(seen), flatten(made)), score_ssim(made, seen, columns)))
         r_I, ssim_I = (np.concatenate(part) for part in zip(*parts, strict=True))
         return {"pixcorr": self._fill(r_I), "ssim": ssim_I}
+
+    def _see(self, start: int) -> Floats:
+        """One batch of stimuli, kept for the next set where all of them take little memory."""
+        if start in self._pixels:
+            return self._pixels[start]
+        seen = self._prepare(self.stimuli, start)
+        if seen[0].nbytes * len(self.stimuli.nsd_id_I) <= KEPT_BYTES:
+            self._pixels[start] = seen
+        return seen
+
+    def _prepare(self, pictures: Pictures, start: int) -> Floats:
+        return prepare(pictures.images_IHWC[start : start + BATCH], self.protocol, self.protocol.pixels)
 
     def _score_distances(self, metric: NetworkMetric, given: Pictures) -> dict[str, Floats]:
         seen, made = self._pair(metric, given)
