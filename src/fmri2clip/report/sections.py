@@ -51,15 +51,19 @@ def _caption(inputs: Inputs, runs: list[RunResult], clip: str, n_images: int) ->
 def choose_pairs(inputs: Inputs, found: differences.Pairs) -> list[tuple[str, str]]:
     """Pairs for the overview; the section on differences has all.
 
-    Decoders of embeddings with each other and with the baseline; of those trained on labels, the first of params.yaml
-    with each other one.
+    Decoders of embeddings with each other and with the baseline, the first run of each; of those trained on labels, the
+    first of params.yaml with each other one.
     """
+    first: dict[str, str] = {}
+    for name, result in inputs.runs.items():
+        first.setdefault(result.run.decoder, name)
+    repeated = {name for name, result in inputs.runs.items() if first[result.run.decoder] != name}
     labelled = [name for name, r in inputs.runs.items() if lookup(r.metrics, "classification.hamming") is not None]
     chosen = []
     for a, b in found:
         if a in labelled and b in labelled:
             chosen += [(a, b)] if labelled[0] in (a, b) else []
-        elif a not in labelled and b not in labelled:
+        elif a not in labelled and b not in labelled and not repeated & {a, b}:
             chosen.append((a, b))
     return chosen
 
