@@ -10,16 +10,18 @@ from fmri2clip.params import Params
 from pipeline import _stage
 
 VERDICT = _stage.DATA / "params_checked.txt"
+RECONSTRUCTIONS = _stage.DATA / "reconstructions"
 
 
 def check_params(params: Params) -> None:
-    """Check every name in params.yaml, and forget results of subjects and runs that it no longer names."""
+    """Check every name in params.yaml, and forget results of what it no longer names."""
     validation.validate(params)
     named = {"train": params.subjects, "test": params.subjects, "voxels": params.subjects}
     for folder, names in named.items():
         remove_others(_stage.ROIS / folder, names)
     remove_others(_stage.PREDICTIONS, [*params.runs, *(f"reference_{clip}" for clip in params.clips)])
-    VERDICT.parent.mkdir(exist_ok=True)
+    RECONSTRUCTIONS.mkdir(parents=True, exist_ok=True)  # scoring depends on the folder, also where it stays empty
+    remove_others(RECONSTRUCTIONS, params.reconstructions)
     with store.replacing(VERDICT) as (verdict,):
         verdict.write_text("every name in params.yaml exists\n")
 

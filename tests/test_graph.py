@@ -189,8 +189,11 @@ def test_raw_data_is_kept_and_stays_here(stages: dict[str, Any]) -> None:
     assert all(out.persist and not out.can_push for out in raw)
 
 
+EXPENSIVE = ("extract_rois", "cache_clip", "train", "evaluate", "references", "reconstruct", "score_pictures")
+
+
 def test_expensive_stages_keep_the_run_cache(stages: dict[str, Any]) -> None:
     """A plain output with `cache: false` switches DVC's run cache off; metrics and plots do not."""
     for name, stage in stages.items():
-        if name.partition("@")[0] in ("extract_rois", "cache_clip", "train", "evaluate", "references"):
+        if name.partition("@")[0] in EXPENSIVE:
             assert all(out.use_cache or out.metric or out.plot for out in stage.outs), name

@@ -65,6 +65,11 @@ def test_features_of_another_clip_model(content: dict[str, Any], changes: dict[s
     refuse(content, "reconstructions.one: generator mini reads features of ViT-H-14, there is ")
 
 
+def test_reserved_names_of_results(content: dict[str, Any]) -> None:
+    content["reconstructions"]["stimulus"] = content["reconstructions"].pop("one")
+    refuse(content, "reconstructions.stimulus: results of that name are written beside those of reconstructions")
+
+
 def test_a_run_cannot_have_the_name_of_a_source(content: dict[str, Any]) -> None:
     content["runs"]["target"] = content["runs"]["ridge"]
     refuse(content, "runs.target: as a source of reconstructions target means no run; rename the run")

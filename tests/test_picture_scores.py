@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from fmri2clip import picture_scores, store, true_cortex
+from fmri2clip import params, picture_scores, store, true_cortex
 from fmri2clip.datasets.mini import cortex, network
 from fmri2clip.datasets.mini.design import make_design
 from fmri2clip.datasets.mini.volume import make_volume
@@ -201,7 +201,7 @@ def test_without_brain_there_is_no_encoding_model(
     given = {"itself": write_pictures(tmp_path / "itself.h5", ids, world.stimuli(ids))}
     picture_scores.score_pictures(settings(world, brain=False), files(world), given, tmp_path / "r", tmp_path / "s")
     record = json.loads((tmp_path / "r" / "record.json").read_text())
-    assert record["strict-v1"]["missing"]["itself"]["brain_correlation"] == "no encoding model was given"
+    assert record["strict-v1"]["missing"]["itself"]["brain_correlation"] == "pictures.brain is false"
     found = store.read(tmp_path / "s" / "itself.h5", "predictions", group="subj01")
     assert set(found["metric_M"]) == {name for name in STRICT if "brain" not in name}
     picture_scores.score_pictures(
@@ -266,6 +266,45 @@ def test_the_projects_clip_is_a_stand_in(world: PictureWorld, root: Path) -> Non
     found = picture_scores.load_networks(chosen, find_protocol("strict-v1"), "cpu")
     assert set(found.networks) == {"alexnet", "clip"} and set(found.missing) == {"inception", "efficientnet", "swav"}
     assert found.networks["clip"].facts.stand_in and found.classifier is found.networks["alexnet"]
+
+
+def test_clip_is_measured_in_single_precision_and_known_by_its_hash(
+    world: PictureWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half-precision features in the cache do not make strict-v1 refuse the network; a local copy is no stand-in."""
+    tag = "ViT-L-14-quickgelu/openai"
+    loaded: list[tuple[str, str]] = []
+
+    class Loaded:
+        def __init__(self, clip: params.Clip, sha256: str) -> None:
+            self.clip, self.weights_sha256 = clip, sha256
+
+    def load(clip: params.Clip, device: str) -> Loaded:
+        loaded.append((clip.precision, device))
+        return Loaded(clip, picture_scores.CLIP_SHA256[tag] if "copy" in clip.pretrained else "another")
+
+    def describe(encoder: Any, *, stand_in: bool, weights: str) -> tuple[bool, str]:
+        return stand_in, weights
+
+    monkeypatch.setattr(picture_scores.encoder, "load", load)
+    monkeypatch.setattr(picture_scores, "from_encoder", describe)
+    picture_scores._load_encoder.cache_clear()
+    clips = [
+        params.Clip(model="ViT-L-14-quickgelu", pretrained=name, precision="fp16")
+        for name in ("openai", "/a/copy.pt", "/another.pt")
+    ]
+    found = [picture_scores.load_clip(clip, tag, "cpu") for clip in clips]
+    assert found == [(False, tag), (False, tag), (True, "")]
+    picture_scores.load_clip(clips[0], tag, "cpu")
+    picture_scores._load_encoder.cache_clear()
+    assert loaded == [("fp32", "cpu")] * 3
+
+
+def test_the_stimuli_are_a_ceiling_of_brain_correlation(scored: Scored) -> None:
+    """Row `stimulus`: correlations alone, equal to those of a reconstruction that is the stimulus."""
+    tree, itself = scored.tree("stimulus"), scored.tree("itself")
+    assert set(tree["strict-v1"]) == {"brain_correlation"} and "mindeye-2023" not in tree
+    assert tree["strict-v1"]["brain_correlation"] == itself["strict-v1"]["brain_correlation"]
 
 
 @pytest.fixture(scope="module")

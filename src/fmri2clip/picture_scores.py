@@ -9,7 +9,8 @@ Letters: I images, V voxels, H W C height, width and channels of a picture.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +34,15 @@ from fmri2clip.metrics.protocols import Protocol, find_protocol
 from fmri2clip.metrics.reconstruction import Evaluation, Evaluator
 from fmri2clip.metrics.statistics import Scores
 from fmri2clip.metrics.summary import summarise
-from fmri2clip.params import Params
+from fmri2clip.params import Clip, Params
 from fmri2clip.predictions import pack_scores, write_json
 from fmri2clip.testset import average_repeats
 from fmri2clip.true_cortex import score_true_cortex
 
 Array = NDArray[Any]
+STIMULUS = "stimulus"  # row of what the stimuli themselves score through the brain: a ceiling
+# OpenAI's own file, whose address holds its hash
+CLIP_SHA256 = {"ViT-L-14-quickgelu/openai": "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,16 +67,20 @@ class Files:
 
 @dataclass(frozen=True, kw_only=True)
 class Brain:
-    """Test patterns of one subject, its regions, and the encoding model that was fitted on its training images."""
+    """Test patterns of one subject, its regions, and the encoding model that was fitted on its training images.
+
+    reason: why there is no model.
+    """
 
     measured: Measured
     model: EncodingModel | None
+    reason: str = ""
 
 
 def score_pictures(
     settings: Params, files: Files, pictures: Mapping[str, Path], folder: Path, scores: Path, device: str = "cpu"
 ) -> None:
-    """Write <folder>/<name>.json, <folder>/record.json and <scores>/<name>.h5 for every reconstruction.
+    """Write <folder>/<name>.json, <folder>/record.json and <scores>/<name>.h5 for every reconstruction, and `stimulus`.
 
     pictures: name -> file of kind 'reconstructions'. Raises ValueError if files do not belong together.
     """
@@ -94,14 +102,15 @@ def score_pictures(
             for name, evaluation in measure(protocol, seen, given, networks[protocol.name], brain).items():
                 found[name].append(prefix(evaluation.scores(), protocol.name))
                 record.setdefault(protocol.name, {}).setdefault(name, {})[subject] = evaluation.record()
+        for protocol in protocols if brain.model else ():
+            found.setdefault(STIMULUS, []).extend(score_stimuli(protocol, seen, brain))
         if settings.dataset.source == "simulated":
-            voxels = files.rois / "voxels" / f"{subject}.h5"
-            for name, extra in score_true_cortex(
-                settings.world, subject, files.raw, voxels, given, brain.measured
-            ).items():
-                found[name].append(extra)
+            voxels, probes = files.rois / "voxels" / f"{subject}.h5", {**given, STIMULUS: seen}
+            true = score_true_cortex(settings.world, subject, files.raw, voxels, probes, brain.measured)
+            for name, extra in true.items():
+                found.setdefault(name, []).append(extra)
         for name, parts in found.items():
-            runs[name][subject] = join(parts)
+            runs.setdefault(name, {})[subject] = join(parts)
     scores.mkdir(parents=True, exist_ok=True)  # an output of the stage, even if nothing is reconstructed
     e = settings.evaluation
     for name, run in runs.items():
@@ -127,6 +136,16 @@ def read_all(pictures: Mapping[str, Path], subject: str, nsd_id_I: NDArray[np.in
     return found
 
 
+def score_stimuli(protocol: Protocol, seen: Pictures, brain: Brain) -> list[Scores]:
+    """Brain correlation of the stimuli themselves, which no reconstruction is expected to exceed."""
+    if not protocol.brain or brain.model is None:
+        return []
+    r = BrainCorrelation(model=brain.model, measured=brain.measured).score(seen)
+    weight_I = np.ones(len(seen.nsd_id_I))
+    per_image = {name: (np.nan_to_num(r_I), weight_I) for name, r_I in r.items()}
+    return [prefix(Scores(nsd_id_I=seen.nsd_id_I, per_image=per_image), protocol.name)]
+
+
 def load_networks(settings: Params, protocol: Protocol, device: str) -> Networks:
     """The networks of a protocol: stand-ins where the parameters name them, else the published ones."""
     wanted, networks, missing = settings.pictures, {}, {}
@@ -139,14 +158,24 @@ def load_networks(settings: Params, protocol: Protocol, device: str) -> Networks
         tags = [metric.weights for metric in protocol.networks]
         local = {tag: path for tag, path in local.items() if tag in tags}
         networks, missing = networks_torchvision.load_networks(protocol, local, download=wanted.download, device=device)
-    clip_slot = next(metric for metric in protocol.networks if metric.slot == "clip")
+    tag = next(metric.weights for metric in protocol.networks if metric.slot == "clip")
     if wanted.clip:
-        clip = settings.clips[wanted.clip]
-        model = encoder.load(clip, device)
-        networks["clip"] = from_encoder(model, stand_in=f"{clip.model}/{clip.pretrained}" != clip_slot.weights)
+        networks["clip"] = load_clip(settings.clips[wanted.clip], tag, device)
     else:
         missing["clip"] = "pictures.clip names no entry of clips"
     return Networks(networks=networks, missing=missing)
+
+
+def load_clip(clip: Clip, tag: str, device: str) -> Network:
+    """A CLIP model in the slot `clip`, in fp32 whatever the cache's precision; a local copy is known by its hash."""
+    model = _load_encoder(replace(clip, precision="fp32"), device)
+    is_published = f"{clip.model}/{clip.pretrained}" == tag or model.weights_sha256 == CLIP_SHA256.get(tag)
+    return from_encoder(model, stand_in=not is_published, weights=tag if is_published else "")
+
+
+@cache
+def _load_encoder(clip: Clip, device: str) -> encoder.Encoder:
+    return encoder.load(clip, device)
 
 
 def find_copies(folder: Path) -> dict[str, str]:
@@ -166,13 +195,17 @@ def read_brain(settings: Params, files: Files, subject: str, classifier: Network
     regions = {group: member_V for group, member_V in members.items() if member_V.sum() > 1}
     test = store.read(files.rois / "test" / f"{subject}.h5", "betas", ["betas_NV", "nsd_id_N"])
     mean_IV, nsd_id_I = average_repeats(test["betas_NV"], test["nsd_id_N"])
-    model = None
-    if settings.pictures.brain and classifier is not None:
+    model, reason = None, ""
+    if not settings.pictures.brain:
+        reason = "pictures.brain is false"
+    elif classifier is None:
+        reason = "no classifier could be loaded to fit an encoding model on"
+    else:
         train = store.read(files.rois / "train" / f"{subject}.h5", "betas", ["betas_NV", "nsd_id_N"])
         betas_IV, training_I = average_repeats(train["betas_NV"], train["nsd_id_N"])
         images = Pictures(nsd_id_I=training_I, images_IHWC=stimuli.read_images(files.raw, training_I))
         model = fit_encoding(classifier, images, betas_IV, seed=settings.evaluation.seed)
-    return Brain(measured=Measured(nsd_id_I=nsd_id_I, betas_IV=mean_IV, regions=regions), model=model)
+    return Brain(measured=Measured(nsd_id_I=nsd_id_I, betas_IV=mean_IV, regions=regions), model=model, reason=reason)
 
 
 def measure(
@@ -186,7 +219,8 @@ def measure(
         key = np.sort(made.nsd_id_I).tobytes()
         if key not in evaluators:
             stimuli_I = seen.select(np.sort(made.nsd_id_I), "the stimuli")
-            evaluators[key] = Evaluator(protocol, stimuli_I, networks.networks, networks.missing, correlation)
+            known = networks.networks, networks.missing
+            evaluators[key] = Evaluator(protocol, stimuli_I, *known, correlation, brain.reason)
         found[name] = evaluators[key].score(made)
     return found
 

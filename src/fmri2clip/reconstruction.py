@@ -71,31 +71,32 @@ def reconstruct(name: str, settings: Params, files: Files, path: Path, device: s
         return
     family = find_family(settings, entry)
     config = params.generator_config(settings, entry.generator, generators.load_family(family).Config)
-    clip_name = find_clip(settings, entry)
-    select: generation.Select | None = None
-    if entry.source == TARGET:
-        found = [read_targets(settings, entry, files, clip_name)]
-        rows: dict[str, Any] = {"nsd_id_I": found[0].nsd_id_I}
-    else:
-        subjects = settings.runs[entry.source].subjects
-        found = [decode_subject(settings, entry, files, subject) for subject in subjects]
-        rows = {"nsd_id_I": np.concatenate([d.nsd_id_I for d in found])}
-        rows["subject_I"] = [s for s, d in zip(subjects, found, strict=True) for _ in d.nsd_id_I]
-        if entry.selection == "brain":
-            model = encoder.load(settings.clips[clip_name], device)
-            select = select_by_brain(found, model.images)
+    clip = settings.clips[find_clip(settings, entry)]
+    found, rows = read_features(settings, entry, files)
     features = {key: np.concatenate([d.features[key] for d in found]) for key in found[0].features}
-    conditioning = Conditioning(clip_model=settings.clips[clip_name].model, **features)
+    conditioning = Conditioning(clip_model=clip.model, **features)
     seed_IN = generators.draw_seeds(entry.seed, rows["nsd_id_I"], entry.n_candidates)
-    key = make_key(entry, config, conditioning, seed_IN, rows, found if select else ())
-    attrs = {**asdict(entry), "key": key}
+    chooses = entry.selection == "brain"
+    key = make_key(entry, config, conditioning, seed_IN, rows, found if chooses else ())
     if is_made(path, key):
         print(f"{path} holds these pictures already")
         return
     generator = generators.load(family, config, device)
-    partial = resume.resume_dir(f"reconstruct/{name}", key)
+    select = select_by_brain(found, encoder.load(clip, device).images) if chooses else None
+    partial, attrs = resume.resume_dir(f"reconstruct/{name}", key), {**asdict(entry), "key": key}
     generation.write_pictures(path, generator, conditioning, seed_IN, rows, partial, attrs, name, select=select)
     resume.remove(partial)
+
+
+def read_features(settings: Params, entry: Reconstruction, files: Files) -> tuple[list[Decoded], dict[str, Any]]:
+    """Features of each subject (of all at once for true features) and the rows of the file, one after the other."""
+    if entry.source == TARGET:
+        target = read_targets(settings, entry, files, find_clip(settings, entry))
+        return [target], {"nsd_id_I": target.nsd_id_I}
+    subjects = settings.runs[entry.source].subjects
+    found = [decode_subject(settings, entry, files, subject) for subject in subjects]
+    names = [s for s, d in zip(subjects, found, strict=True) for _ in d.nsd_id_I]
+    return found, {"nsd_id_I": np.concatenate([d.nsd_id_I for d in found]), "subject_I": names}
 
 
 def find_family(settings: Params, entry: Reconstruction) -> str:

@@ -8,6 +8,8 @@ from fmri2clip.metrics.protocols import PROTOCOLS
 from fmri2clip.params import MEAN_IMAGE, TARGET, Params, Run, decoder_config, generator_config, run_split
 from fmri2clip.strict import check_known
 
+RESERVED = ("stimulus", "record")  # files beside those of reconstructions
+
 
 def validate(params: Params, where: str = "params.yaml") -> None:
     """Check what refers to something else: subjects, sessions, ROIs, and what each run names and overrides.
@@ -114,8 +116,13 @@ def _validate_generator(params: Params, name: str, where: str) -> None:
 
 
 def _validate_reconstruction(params: Params, name: str, where: str) -> None:
-    """The run exists, and decodes what the generator reads."""
+    """The source exists, its CLIP model is the generator's, and tokens are cached where they are read.
+
+    Whether a decoder predicts a stream of tokens, and a family reads it, is known when they are loaded.
+    """
     entry, key = params.reconstructions[name], f"reconstructions.{name}"
+    if name in RESERVED:
+        raise ValueError(f"{where}: {key}: results of that name are written beside those of reconstructions; rename it")
     check_known(entry.generator, params.generators, where, f"{key}.generator")
     check_known(entry.source, (*params.runs, TARGET, MEAN_IMAGE), where, f"{key}.source", "a key of runs or a keyword")
     if entry.source == MEAN_IMAGE:

@@ -27,6 +27,7 @@ DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     path: str  # hub name (owner/name) or folder of a diffusers pipeline
+    revision: str = ""  # commit or branch on the hub, '' for its newest
     clip_model: str  # open_clip's name of the CLIP model whose features the pipeline reads
     steps: int = 20  # of denoising
     guidance_scale: float = 1.0  # of classifier-free guidance, 1 is none
@@ -149,7 +150,7 @@ def check_path(path: str) -> None:
 def load_index(cls: Any, settings: Settings) -> dict[str, Any]:
     """model_index.json: the library and class of each part. Raises ValueError if there is none."""
     try:
-        index: dict[str, Any] = cls.load_config(settings.path)
+        index: dict[str, Any] = cls.load_config(settings.path, revision=settings.revision or None)
     except (OSError, ValueError) as error:
         raise ValueError(f"{settings.path} cannot be loaded as a {cls.__name__}: {error}") from error
     return index
@@ -173,7 +174,11 @@ def load_part(cls: Any, settings: Settings, subfolder: str = "", **parts: Any) -
     import torch
 
     where = {"subfolder": subfolder} if subfolder else {}
-    files = {"variant": settings.variant or None, "use_safetensors": None if settings.pickled else True}
+    files = {
+        "revision": settings.revision or None,
+        "variant": settings.variant or None,
+        "use_safetensors": None if settings.pickled else True,
+    }
     try:
         return cls.from_pretrained(
             settings.path, dtype=getattr(torch, DTYPES[settings.precision]), **where, **files, **parts

@@ -140,7 +140,9 @@ def _join(config: Config) -> Any:
         image_unet=load_part(diffusers.UNet2DConditionModel, config, "image_unet"),
         text_unet=None if joined else load_part(UNetFlatConditionModel, config, "text_unet"),
         vae=load_part(diffusers.AutoencoderKL, config, "vae"),
-        scheduler=getattr(diffusers, index["scheduler"][1]).from_pretrained(config.path, subfolder="scheduler"),
+        scheduler=getattr(diffusers, index["scheduler"][1]).from_pretrained(
+            config.path, subfolder="scheduler", revision=config.revision or None
+        ),
         **dict.fromkeys(UNUSED),
     )
     pipe.remove_unused_weights()  # of the text U-Net, whose attention is part of the image U-Net now

@@ -8,6 +8,8 @@ strict-v1            ours: mindeye-2023 with antialiased resizing, both directio
                      credit for ties and 0 for undefined correlations (a constant picture is neither dropped nor does
                      it undo the mean), float32 networks, and brain correlation as the last metric.
 
+Reconstructions are stored at 8 bits before any protocol sees them, where MindEye measures float tensors.
+
 Resizing, and what else differs under the same names: the two published protocols pin the behaviour of the versions
 that they were run with. torchvision < 0.17 did not antialias tensors; scikit-image < 0.20 took `multichannel=True` on
 a grey picture as one 1-D signal a pixel column.

@@ -73,8 +73,8 @@ class Evaluator:
     """The stimuli of one subject under one protocol, encoded once for any number of reconstructions.
 
     networks: slot -> network. missing: slot -> why it has none, as load_networks says. brain: used by protocols that
-    have brain correlation. Raises ValueError for fewer than 2 stimuli, an unknown slot, and a network that is neither
-    what the protocol names nor declared a stand-in.
+    have brain correlation; no_brain: why there is none. Raises ValueError for fewer than 2 stimuli, an unknown slot,
+    and a network that is neither what the protocol names nor declared a stand-in.
     """
 
     def __init__(
@@ -84,12 +84,14 @@ class Evaluator:
         networks: Mapping[str, Network],
         missing: Mapping[str, str] | None = None,
         brain: BrainCorrelation | None = None,
+        no_brain: str = "",
     ) -> None:
         self.protocol = find_protocol(protocol) if isinstance(protocol, str) else protocol
         if len(stimuli.nsd_id_I) < 2:
             raise ValueError("two-way identification needs at least 2 images, got 1; reconstruct more")
         self.stimuli = stimuli.select(np.sort(stimuli.nsd_id_I), "the set of stimuli")
-        self.networks, self.reasons, self.brain = dict(networks), dict(missing or {}), brain
+        self.networks, self.reasons = dict(networks), dict(missing or {})
+        self.brain, self.no_brain = brain, no_brain
         unknown = [slot for slot in (*self.networks, *self.reasons) if slot not in SLOTS]
         if unknown:
             raise ValueError(f"no protocol asks for a network {unknown[0]!r}; the slots are {', '.join(SLOTS)}")
@@ -118,7 +120,7 @@ class Evaluator:
         if self.protocol.brain and self.brain:
             score |= {name: self._fill(r_I) for name, r_I in self.brain.score(given).items()}
         elif self.protocol.brain:
-            missing["brain_correlation"] = "no encoding model was given"
+            missing["brain_correlation"] = self.no_brain or "no encoding model was given"
         return Evaluation(
             protocol=self.protocol.name,
             nsd_id_I=self.stimuli.nsd_id_I,
