@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from fmri2clip.metrics.protocols import DIRECTIONS, find_protocol
+from fmri2clip.metrics.protocols import DIRECTIONS, PROTOCOLS, find_protocol
 from fmri2clip.report.document import Block, Bullets, Cell, Details, Paragraph, Row, Score, Table
 from fmri2clip.report.inputs import Inputs, PictureResult, Tree
 from fmri2clip.report.labels import is_simulated, label_pictures
@@ -24,6 +24,7 @@ NETWORKS = {  # metric -> title; two-way but for distances
 }
 DISTANCES = ("effnet", "swav")
 REGIONS = ("all", "low", "high")
+BRAIN, CORTEX = "brain_correlation", "true_cortex_correlation"
 MISSING = "missing"
 UNEXPLAINED = "no number was written for it"
 
@@ -39,22 +40,33 @@ class Column:
 
 def list_columns(inputs: Inputs, protocol: str, direction: str = DIRECTIONS[0]) -> list[Column]:
     """What the table of a protocol shows; the true cortex belongs to no protocol and stands in the main one's table."""
-    columns = [Column(metric=f"{protocol}.{name}", title=title) for name, title in PIXELS.items()]
-    for name, title in NETWORKS.items():
-        if name in DISTANCES:
-            columns.append(Column(metric=f"{protocol}.{name}", title=f"{title} distance (lower is better)"))
-        else:
-            metric = f"{protocol}.{name}.{direction}"
-            columns.append(Column(metric=metric, title=f"{title}, two-way (%)", is_percent=True))
+    names = [*PIXELS, *(name if name in DISTANCES else f"{name}.{direction}" for name in NETWORKS)]
     if find_protocol(protocol).brain:
-        columns += [
-            Column(metric=f"{protocol}.brain_correlation.{region}", title=f"brain correlation, `{region}`")
-            for region in REGIONS
-            if region in inputs.params.rois
-        ]
+        names += [f"{BRAIN}.{region}" for region in REGIONS if region in inputs.params.rois]
+    metrics = [f"{protocol}.{name}" for name in names]
     if protocol == inputs.params.pictures.protocols[0] and is_simulated(inputs.params):
-        columns.append(Column(metric="true_cortex_correlation.all", title="through the true cortex, `all`"))
-    return columns
+        metrics.append(f"{CORTEX}.all")
+    return [column for metric in metrics if (column := find_column(metric))]
+
+
+def find_column(metric: str) -> Column | None:
+    """The column of a dotted name, `<protocol>.<metric>...` or the true cortex; None for what measures no pictures."""
+    protocol, *rest = metric.split(".")
+    if protocol == CORTEX and len(rest) == 1:
+        return Column(metric=metric, title=f"through the true cortex, `{rest[0]}`")
+    if protocol not in PROTOCOLS or not rest:
+        return None
+    name, *details = rest
+    if name in PIXELS and not details:
+        return Column(metric=metric, title=PIXELS[name])
+    if name in DISTANCES and not details:
+        return Column(metric=metric, title=f"{NETWORKS[name]} distance (lower is better)")
+    if name in NETWORKS and details in ([direction] for direction in DIRECTIONS):
+        further = "" if details[0] == DIRECTIONS[0] else f", {details[0].replace('_', ' ')}"
+        return Column(metric=metric, title=f"{NETWORKS[name]}, two-way{further} (%)", is_percent=True)
+    if name == BRAIN and len(details) == 1:
+        return Column(metric=metric, title=f"brain correlation, `{details[0]}`")
+    return None
 
 
 def group_results(inputs: Inputs) -> dict[str, list[PictureResult]]:
