@@ -109,8 +109,9 @@ def test_difference_is_that_of_a_direct_call(pictured_report: tuple[Any, str, st
         assert shown[titles.index(title)] == f"{value} [{low},{SPACE}{high}] {found.verdict} {found.n_positive}/2"
     swav = shown[titles.index("SwAV distance (lower is better)")]
     assert swav.startswith("+") and "worse" in swav, "a larger distance is worse"
-    pairs = [f"`ridge<i>\\|x` {MINUS} `null_permuted`", f"`brainclip` {MINUS} `null_permuted`"]
-    assert list(rows)[1:] == pairs
+    decoders, nulls = ("`ridge<i>\\|x`", "`brainclip`"), ("`null_permuted`", "`null_mean`")
+    assert list(rows)[1:] == [f"{name} {MINUS} {null}" for null in nulls for name in decoders]
+    assert "Pairs may differ in features read, generator, candidates and selection" in re.sub(r"\s+", " ", summary)
 
 
 def test_rows_are_those_of_a_loop() -> None:
