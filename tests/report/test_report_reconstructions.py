@@ -6,6 +6,7 @@ import dataclasses
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from fmri2clip.metrics.protocols import PROTOCOLS
 from fmri2clip.metrics.statistics import paired_difference
 from fmri2clip.predictions import read_scores
 from fmri2clip.report import inputs, picture_grid, published_pictures
-from fmri2clip.report.protocol_words import say_difference
+from fmri2clip.report.protocol_words import say_difference, say_protocol
 
 ODD = "ridge<i>|x"  # a name that HTML and Markdown must escape
 MINUS, SPACE = "\N{MINUS SIGN}", "\N{NO-BREAK SPACE}"
@@ -89,6 +90,32 @@ def test_protocol_and_stand_ins_stand_above(pictured_report: tuple[Any, str, str
         "Training seed ridge 3, brainclip 3, ridge_permuted 4;",
     ):
         assert words in flat
+
+
+def test_a_network_that_measures_its_own_pictures_is_named(pictured: Any) -> None:
+    def say(clip: str = "mini", clip_model: str = "mini-clip", selection: str = "none") -> str:
+        params = pictured.params
+        entry = dataclasses.replace(params.reconstructions["brainclip"], selection=selection)
+        changed = dataclasses.replace(
+            params,
+            generators={"mini": {"family": "tokens", "clip_model": clip_model}},
+            reconstructions={**params.reconstructions, "brainclip": entry},
+            pictures=dataclasses.replace(params.pictures, clip=clip),
+        )
+        made = {
+            name: SimpleNamespace(name=name, entry=entry, kind=inputs.find_kind(changed, name))
+            for name, entry in changed.reconstructions.items()
+        }
+        record = json.loads((pictured.root / "reports/pictures/record.json").read_text())["strict-v1"]
+        record["networks"] |= {"clip": {"name": "mini-clip", "stand_in": True}}
+        given: Any = SimpleNamespace(params=changed, pictures=made, picture_record={"strict-v1": record})
+        return say_protocol(given, "strict-v1")
+
+    words = "measured by the network that decoders are trained towards and that the generator is conditioned on"
+    assert f"{words}, so read the other networks beside it." in say()
+    assert f"{words} (and that chose among candidates), so" in say(selection="brain")
+    for said in (say(clip=""), say(clip_model="another")):
+        assert "conditioned on" not in said
 
 
 def test_difference_is_that_of_a_direct_call(pictured_report: tuple[Any, str, str]) -> None:
