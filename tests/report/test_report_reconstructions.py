@@ -17,7 +17,7 @@ from fmri2clip.figures_grid import Column, draw_grid
 from fmri2clip.metrics.protocols import PROTOCOLS
 from fmri2clip.metrics.statistics import paired_difference
 from fmri2clip.predictions import read_scores
-from fmri2clip.report import inputs, picture_grid, published_pictures
+from fmri2clip.report import inputs, picture_grid, published_pictures, reconstructed
 from fmri2clip.report.protocol_words import say_difference, say_protocol
 
 ODD = "ridge<i>|x"  # a name that HTML and Markdown must escape
@@ -239,6 +239,26 @@ def test_kinds_follow_source_and_split(pictured: Any) -> None:
         ODD: "decoder", "brainclip": "decoder", "reference_pooled": "reference", "null_permuted": "null",
         "null_mean": "null",
     }  # fmt: skip
+
+
+def test_introduction_speaks_of_what_is_there() -> None:
+    def say(*results: tuple[str, str, int]) -> str:
+        pictures = {
+            f"r{k}": SimpleNamespace(kind=kind, entry=SimpleNamespace(source=source, n_candidates=n))
+            for k, (kind, source, n) in enumerate(results)
+        }
+        given: Any = SimpleNamespace(pictures=pictures)
+        return reconstructed.introduce(given)
+
+    decoder, mean, permuted = ("decoder", "ridge", 1), ("null", "mean_image", 1), ("null", "ridge_permuted", 1)
+    reference = ("reference", "target", 1)
+    assert "Nulls" not in say(decoder) and "References" not in say(decoder)
+    assert "the mean training picture." in say(decoder, mean) and "permuted" not in say(decoder, mean)
+    assert "mean" not in say(decoder, permuted)
+    assert "the mean training picture; decoders trained on permuted pairs" in say(mean, permuted)
+    assert "painted from the true features, one candidate: what they lack" in say(decoder, reference)
+    assert "ceiling" not in say(decoder, reference)
+    assert "no ceiling for the best of several" in say(("decoder", "ridge", 8), reference)
 
 
 def test_published_rows_stand_apart(pictured_report: tuple[Any, str, str]) -> None:
