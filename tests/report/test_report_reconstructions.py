@@ -229,6 +229,10 @@ def test_real_stimuli_are_withheld(pictured: Any, monkeypatch: pytest.MonkeyPatc
     _, summary = pictured.write()
     assert all(picture is picture_grid.WITHHELD for picture in drawn[0][0][0].pictures)
     assert "stimuli are grey" in summary
+    flat = re.sub(r"\s+", " ", summary)
+    assert "captions, reconstructions and the mean training picture, not the pictures." in flat
+    assert "Trained models see test images only in `evaluate`, `inspect_tokens`, `reconstruct`" in flat
+    assert "the papers' own test sets" in flat
     titles, _ = read_table(summary, "Reconstructed pictures, protocol strict-v1")
     assert not any("cortex" in title for title in titles)
 
@@ -262,12 +266,18 @@ def test_introduction_speaks_of_what_is_there() -> None:
 
 
 def test_published_rows_stand_apart(pictured_report: tuple[Any, str, str]) -> None:
-    table = published_pictures.make_published_table()
+    table = published_pictures.make_published_table(simulated=True)
     rows = {row.cells[0]: row.cells for row in table.rows if row.kind != "heading"}
     assert rows["MindEye2 (ICML 2024)"][3:] == ("0.322", "0.431", "96.1", "98.6", "95.4", "93.0", "0.619", "0.344")
     assert len(rows) == 11
     for words in ("Published elsewhere, not reproduced here", "982 shared images", "not comparable with the"):
         assert words in re.sub(r"\s+", " ", pictured_report[2])
+
+
+def test_published_rows_beside_real_data() -> None:
+    label = published_pictures.make_published_table(simulated=False).label
+    assert "the papers' own test sets (982 or 1,000 images)" in label
+    assert "simulated" not in label and "another test set" not in label
 
 
 def test_difference_of_protocols_names_what_differs() -> None:

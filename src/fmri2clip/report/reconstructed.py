@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fmri2clip.params import MEAN_IMAGE, TARGET
 from fmri2clip.report.document import Block, Paragraph, Row, Section, Table
 from fmri2clip.report.inputs import Inputs, PictureResult
-from fmri2clip.report.labels import label_pictures
+from fmri2clip.report.labels import is_simulated, label_pictures
 from fmri2clip.report.picture_differences import make_difference_blocks
 from fmri2clip.report.picture_grid import make_grid
 from fmri2clip.report.picture_tables import (
@@ -31,7 +31,7 @@ def make_reconstructed(
     blocks: list[Block] = [Paragraph(introduce(inputs)), make_list(inputs), *make_grid(inputs, load, figures_dir)]
     for protocol in inputs.params.pictures.protocols:
         blocks += make_protocol_blocks(inputs, protocol)
-    blocks += [*make_difference_blocks(inputs), make_published_table()]
+    blocks += [*make_difference_blocks(inputs), make_published_table(simulated=is_simulated(inputs.params))]
     return [Section("reconstructions", "Reconstructed pictures", blocks)]
 
 
