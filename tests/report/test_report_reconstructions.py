@@ -229,8 +229,8 @@ def test_real_stimuli_are_withheld(pictured: Any, monkeypatch: pytest.MonkeyPatc
     _, summary = pictured.write()
     assert all(picture is picture_grid.WITHHELD for picture in drawn[0][0][0].pictures)
     assert "stimuli are grey" in summary
-    flat = re.sub(r"\s+", " ", summary)
-    assert "captions, reconstructions and the mean training picture, not the pictures." in flat
+    flat = re.sub(r"\s+(> )?", " ", summary)
+    assert "where pictures are reconstructed these and the mean training picture, not the pictures that" in flat
     assert "Trained models see test images only in `evaluate`, `inspect_tokens`, `reconstruct`" in flat
     assert "the papers' own test sets" in flat
     titles, _ = read_table(summary, "Reconstructed pictures, protocol strict-v1")
@@ -285,6 +285,9 @@ def test_difference_of_protocols_names_what_differs() -> None:
     said = say_difference(strict, mindeye)
     assert "antialiased resizing (no; there: yes)" in said and "credit of a tie (none; there: half)" in said
     assert "weights" not in said, "equal in both"
+    assert "8 bits" not in said, "equal in both"
+    bits = "what resizing does to the 8 bits of a stored picture (kept; there: not rounded again)"
+    assert bits in say_difference(strict, PROTOCOLS["braindiffuser-2023"])
     assert "EfficientNet_B1_Weights.IMAGENET1K_V1" in say_difference(strict, PROTOCOLS["braindiffuser-2023"])
     assert say_difference(strict, strict) == "`strict-v1` measures as `strict-v1` does."
 

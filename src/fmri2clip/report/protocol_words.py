@@ -121,7 +121,7 @@ def describe(protocol: Protocol) -> dict[str, str]:
         "first resize of all pictures": _say_steps(protocol.common),
         "resize for PixCorr and SSIM": _say_steps(protocol.pixels),
         "SSIM": "of single pixel columns" if protocol.ssim_columns else "of pictures",
-        "rounding to 8 bits": "yes" if protocol.eight_bit else "no",
+        "what resizing does to the 8 bits of a stored picture": "kept" if protocol.eight_bit else "not rounded again",
     }
     for metric in protocol.networks:
         found[f"resize for {metric.slot}"] = _say_steps(metric.resize)

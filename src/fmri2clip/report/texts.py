@@ -13,8 +13,8 @@ SIMULATED = (
 )
 REAL = (
     "**Data: the Natural Scenes Dataset** (Allen et al., Nature Neuroscience 2022). Its terms forbid passing on its"
-    " files and pictures: this page shows ids, ranks and captions, reconstructions and the mean training picture, not the"
-    " pictures."
+    " files and pictures: this page shows ids, ranks and captions, and where pictures are reconstructed these and the"
+    " mean training picture, not the pictures that were seen."
 )
 STATUS = (
     (
