@@ -65,6 +65,32 @@ def test_table_holds_the_numbers_of_the_json(pictured_report: tuple[Any, str, st
     assert list(rows).index("`null_mean`") < list(rows).index("**Decoders**") < list(rows).index("`brainclip`")
 
 
+def test_stimulus_is_a_reference_of_the_main_protocol(pictured: Any) -> None:
+    _, before = pictured.write()
+    tree = json.loads((pictured.root / "reports/pictures/reference_pooled.json").read_text())
+
+    def prune(node: dict[str, Any]) -> dict[str, Any]:
+        brain = {name: value for name, value in node["strict-v1"].items() if name == "brain_correlation"}
+        return {"strict-v1": brain, "true_cortex_correlation": node["true_cortex_correlation"]}
+
+    subjects = {subject: prune(branch) for subject, branch in tree["subjects"].items()}
+    pictured.write_json("reports/pictures/stimulus.json", {**prune(tree), "subjects": subjects})
+    page, summary = pictured.write()
+    titles, rows = read_table(summary, "Reconstructed pictures, protocol strict-v1")
+    shown = dict(zip(titles, rows["`stimulus`"], strict=True))
+    assert list(rows)[-2:] == ["`reference_pooled`", "`stimulus`"]
+    for title in titles[2:]:
+        is_brain = title.startswith("brain") or "cortex" in title
+        assert shown[title] == (rows["`reference_pooled`"][titles.index(title)] if is_brain else "-")
+    _, others = read_table(summary, "Reconstructed pictures, protocol mindeye-2023")
+    assert "`stimulus`" not in others
+    kept = [line for line in summary.splitlines() if line not in before.splitlines()]
+    assert sum(line.startswith("| `stimulus`") for line in kept) == 1
+    assert not any("Missing" in line for line in kept), "the rest of the section is as without it"
+    assert "the ceiling of these columns" in re.sub(r"\s+", " ", summary)
+    assert "`stimulus`" not in before and page.count("<code>stimulus</code>") > 3
+
+
 def test_missing_metrics_are_named_with_their_reason_once(pictured_report: tuple[Any, str, str]) -> None:
     _, _, summary = pictured_report
     titles, rows = read_table(summary, "Reconstructed pictures, protocol strict-v1")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from fmri2clip.metrics.protocols import DIRECTIONS, PROTOCOLS, find_protocol
 from fmri2clip.report.document import Block, Bullets, Cell, Details, Paragraph, Row, Score, Table
-from fmri2clip.report.inputs import Inputs, PictureResult, Tree
+from fmri2clip.report.inputs import STIMULUS, Inputs, PictureResult, Tree
 from fmri2clip.report.labels import is_simulated, label_pictures
 from fmri2clip.report.protocol_words import say_difference, say_protocol
 from fmri2clip.report.scores import lookup, read_score
@@ -93,21 +93,49 @@ def make_protocol_blocks(inputs: Inputs, protocol: str) -> list[Block]:
 
 def make_table(inputs: Inputs, protocol: str, columns: list[Column]) -> Table:
     rows: list[Row] = []
-    for heading, results in group_results(inputs).items():
+    groups, stimulus = group_results(inputs), find_stimulus(inputs, protocol)
+    for heading, results in groups.items():
         rows.append(Row((heading,), "heading"))
         for result in results:
-            n = f"{len(result.tree['subjects'])} of {len(inputs.params.subjects)}".replace(" ", "\N{NO-BREAK SPACE}")
             cells = (make_cell(result.tree, column) for column in columns)
-            rows.append(Row((f"`{result.name}`", n, *cells), find_weight(result)))
+            rows.append(Row((f"`{result.name}`", count_subjects(inputs, result.tree), *cells), find_weight(result)))
+    if stimulus:
+        rows += [] if GROUPS["reference"] in groups else [Row((GROUPS["reference"],), "heading")]
+        rows.append(
+            Row((f"`{STIMULUS}`", count_subjects(inputs, stimulus), *_make_ceiling(stimulus, columns)), "context")
+        )
     return Table(
         title=f"Reconstructed pictures, protocol {protocol} (two-way identification: chance 50 %)",
         columns=("row", "n", *(column.title for column in columns)),
         rows=tuple(rows),
         label=(
             "Mean over n subjects, in brackets the 95 % bootstrap interval over images. Two-way: the reconstruction is"
-            f" compared with its stimulus and one other. {label_pictures(inputs)}"
+            f" compared with its stimulus and one other. {_say_stimulus(inputs) if stimulus else ''}"
+            f"{label_pictures(inputs)}"
         ),
         n_text_columns=2,
+    )
+
+
+def count_subjects(inputs: Inputs, tree: Tree) -> str:
+    return f"{len(tree['subjects'])} of {len(inputs.params.subjects)}".replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def find_stimulus(inputs: Inputs, protocol: str) -> Tree | None:
+    """Numbers of the stimuli themselves, in the main protocol's table where they were measured."""
+    return inputs.stimulus if protocol == inputs.params.pictures.protocols[0] else None
+
+
+def _make_ceiling(tree: Tree, columns: Iterable[Column]) -> list[Cell]:
+    """A stimulus is not compared with itself: cells of other columns are no missing numbers."""
+    return ["-" if lookup(tree, column.metric) is None else make_cell(tree, column) for column in columns]
+
+
+def _say_stimulus(inputs: Inputs) -> str:
+    cortex = " and through the simulated cortex" if is_simulated(inputs.params) else ""
+    return (
+        f"`{STIMULUS}`: the picture that was seen, through the encoding model{cortex}: the ceiling of these columns; it"
+        " is not compared with itself in the others. "
     )
 
 
@@ -173,6 +201,8 @@ def _make_details(inputs: Inputs, protocol: str, columns: list[Column]) -> Detai
             Row((f"`{r.name}`", *(make_cell(r.tree["subjects"][subject], c) for c in columns)), find_weight(r))
             for r in found
         ]
+        stimulus = (find_stimulus(inputs, protocol) or {}).get("subjects", {}).get(subject)
+        rows += [Row((f"`{STIMULUS}`", *_make_ceiling(stimulus, columns)), "context")] if stimulus else []
         tables.append(_make_inner(f"{subject}: protocol {protocol}", columns, rows, inputs))
     return Details(f"Protocol {protocol}: each subject{further}", tuple(tables))
 
