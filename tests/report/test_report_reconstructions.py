@@ -16,11 +16,13 @@ from PIL import Image
 from fmri2clip.figures_grid import Column, draw_grid
 from fmri2clip.metrics.protocols import PROTOCOLS
 from fmri2clip.metrics.statistics import paired_difference
+from fmri2clip.params import Reconstruction
 from fmri2clip.predictions import read_scores
-from fmri2clip.report import inputs, picture_grid, published_pictures, reconstructed
+from fmri2clip.report import inputs, picture_grid, picture_overview, published_pictures, reconstructed
 from fmri2clip.report.protocol_words import say_difference, say_protocol
 
 ODD = "ridge<i>|x"  # a name that HTML and Markdown must escape
+CLIP = "image_given_reconstruction"
 MINUS, SPACE = "\N{MINUS SIGN}", "\N{NO-BREAK SPACE}"
 
 
@@ -209,11 +211,53 @@ def test_names_are_escaped(pictured_report: tuple[Any, str, str]) -> None:
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}) == 1
 
 
-def test_nulls_stand_in_this_section_only(pictured_report: tuple[Any, str, str]) -> None:
+def test_nulls_stand_where_pictures_are_spoken_of_only(pictured_report: tuple[Any, str, str]) -> None:
     sections = pictured_report[2].split("\n## ")
     named = [section.splitlines()[0] for section in sections if "permuted" in section]
-    assert named == ["Reconstructed pictures"]
+    assert named == ["At a glance", "Reconstructed pictures"]
     assert "run `ridge_permuted`, trained on permuted pairs" in pictured_report[2]
+
+
+def test_overview_sets_the_first_decoder_beside_reference_and_null(pictured_report: tuple[Any, str, str]) -> None:
+    project, _, summary = pictured_report
+    overview = re.sub(r"\s+", " ", summary.split("## At a glance")[1].split("\n## ")[0])
+
+    def say(name: str, n: int) -> str:
+        tree = json.loads((project.root / f"reports/pictures/{name}.json").read_text())["strict-v1"]
+        parts = []
+        for node, leaf, scale, digits in ((tree["clip"], CLIP, 100, 1), (tree, "pixcorr", 1, 3)):
+            ends = (scale * node[leaf + end] for end in ("", "_ci95_low", "_ci95_high"))
+            value, low, high = (print_number(end, digits) for end in ends)
+            parts.append(f"{value}{' %' if scale == 100 else ''} [{low}, {high}]")
+        return f"(n = {n}) CLIP, two-way {parts[0]} and PixCorr {parts[1]}"
+
+    for words in (
+        f"protocol `strict-v1`: `ridge<i>|x` {say(ODD, 3)}, against",
+        f"the reference from true features `reference_pooled` {say('reference_pooled', 3)}",
+        f"and the null trained on permuted pairs `null_permuted` {say('null_permuted', 3)}.",
+    ):
+        assert words in overview
+    assert "seed of the generator's noise 0" in overview
+
+
+def test_overview_chooses_reference_and_null_of_the_decoder() -> None:
+    def make(name: str, kind: str, **entry: Any) -> Any:
+        return SimpleNamespace(name=name, kind=kind, entry=Reconstruction(**{"generator": "g", "source": "x", **entry}))
+
+    decoder = make("d", "decoder", reads="fused")
+    others = [
+        make("mean", "null", source="mean_image"),
+        make("pooled", "reference", source="target"),
+        make("tokens", "reference", source="target", reads="semantic"),
+        make("elsewhere", "reference", source="target", reads="fused", generator="h"),
+    ]
+    given: Any = SimpleNamespace(pictures={result.name: result for result in others})
+    reference, null = picture_overview.find_reference(given, decoder), picture_overview.find_null(given, decoder)
+    assert reference and null and (reference.name, null.name) == ("tokens", "mean")
+    given.pictures["permuted"] = make("permuted", "null", source="shuffled")
+    assert picture_overview.find_null(given, decoder).name == "permuted"
+    assert picture_overview.find_reference(given, make("d", "decoder")).name == "pooled"
+    assert picture_overview.find_reference(given, make("d", "decoder", generator="k")) is None
 
 
 def test_only_nulls_are_no_report(pictured: Any) -> None:
