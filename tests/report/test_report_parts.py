@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fmri2clip.report import data, html, markdown, pictures, studies, unseen
+from fmri2clip.report import data, html, markdown, pictures, studies, study_columns, unseen
 from fmri2clip.report.document import Paragraph, Report, Row, Score, Section, Table, Verdict
 from fmri2clip.report.scores import chance
 
@@ -95,11 +95,11 @@ def test_renderers_agree_on_a_small_report() -> None:
 
 
 def test_study_numbers_keep_their_unit(study: dict[str, Any]) -> None:
-    assert studies.scale("retrieval.image_given_brain.top1") == 100
-    assert studies.scale("zero_shot.n_images") == 1
-    assert studies.scale("parameters.trained") == 1
-    assert studies.title_metric("retrieval.text_given_brain.top1", 300) == "text given brain, 300-way top-1"
-    assert studies.title_metric("something.else") == "`something.else`"
+    assert study_columns.scale("retrieval.image_given_brain.top1") == 100
+    assert study_columns.scale("zero_shot.n_images") == 1
+    assert study_columns.scale("parameters.trained") == 1
+    assert study_columns.title_metric("retrieval.text_given_brain.top1", 300) == "text given brain, 300-way top-1"
+    assert study_columns.title_metric("something.else") == "`something.else`"
     assert list(studies.collect_lines(study)) == ["image given brain, 300-way top-1", "zero-shot category top-1"]
 
 

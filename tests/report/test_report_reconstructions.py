@@ -6,6 +6,7 @@ import dataclasses
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,13 @@ from PIL import Image
 from fmri2clip.figures_grid import Column, draw_grid
 from fmri2clip.metrics.protocols import PROTOCOLS
 from fmri2clip.metrics.statistics import paired_difference
+from fmri2clip.params import Reconstruction
 from fmri2clip.predictions import read_scores
-from fmri2clip.report import inputs, picture_grid, published_pictures
-from fmri2clip.report.protocol_words import say_difference
+from fmri2clip.report import inputs, picture_grid, picture_overview, published_pictures, reconstructed
+from fmri2clip.report.protocol_words import say_difference, say_protocol
 
 ODD = "ridge<i>|x"  # a name that HTML and Markdown must escape
+CLIP = "image_given_reconstruction"
 MINUS, SPACE = "\N{MINUS SIGN}", "\N{NO-BREAK SPACE}"
 
 
@@ -64,6 +67,32 @@ def test_table_holds_the_numbers_of_the_json(pictured_report: tuple[Any, str, st
     assert list(rows).index("`null_mean`") < list(rows).index("**Decoders**") < list(rows).index("`brainclip`")
 
 
+def test_stimulus_is_a_reference_of_the_main_protocol(pictured: Any) -> None:
+    _, before = pictured.write()
+    tree = json.loads((pictured.root / "reports/pictures/reference_pooled.json").read_text())
+
+    def prune(node: dict[str, Any]) -> dict[str, Any]:
+        brain = {name: value for name, value in node["strict-v1"].items() if name == "brain_correlation"}
+        return {"strict-v1": brain, "true_cortex_correlation": node["true_cortex_correlation"]}
+
+    subjects = {subject: prune(branch) for subject, branch in tree["subjects"].items()}
+    pictured.write_json("reports/pictures/stimulus.json", {**prune(tree), "subjects": subjects})
+    page, summary = pictured.write()
+    titles, rows = read_table(summary, "Reconstructed pictures, protocol strict-v1")
+    shown = dict(zip(titles, rows["`stimulus`"], strict=True))
+    assert list(rows)[-2:] == ["`reference_pooled`", "`stimulus`"]
+    for title in titles[2:]:
+        is_brain = title.startswith("brain") or "cortex" in title
+        assert shown[title] == (rows["`reference_pooled`"][titles.index(title)] if is_brain else "-")
+    _, others = read_table(summary, "Reconstructed pictures, protocol mindeye-2023")
+    assert "`stimulus`" not in others
+    kept = [line for line in summary.splitlines() if line not in before.splitlines()]
+    assert sum(line.startswith("| `stimulus`") for line in kept) == 1
+    assert not any("Missing" in line for line in kept), "the rest of the section is as without it"
+    assert "the ceiling of these columns" in re.sub(r"\s+", " ", summary)
+    assert "`stimulus`" not in before and page.count("<code>stimulus</code>") > 3
+
+
 def test_missing_metrics_are_named_with_their_reason_once(pictured_report: tuple[Any, str, str]) -> None:
     _, _, summary = pictured_report
     titles, rows = read_table(summary, "Reconstructed pictures, protocol strict-v1")
@@ -91,6 +120,32 @@ def test_protocol_and_stand_ins_stand_above(pictured_report: tuple[Any, str, str
         assert words in flat
 
 
+def test_a_network_that_measures_its_own_pictures_is_named(pictured: Any) -> None:
+    def say(clip: str = "mini", clip_model: str = "mini-clip", selection: str = "none") -> str:
+        params = pictured.params
+        entry = dataclasses.replace(params.reconstructions["brainclip"], selection=selection)
+        changed = dataclasses.replace(
+            params,
+            generators={"mini": {"family": "tokens", "clip_model": clip_model}},
+            reconstructions={**params.reconstructions, "brainclip": entry},
+            pictures=dataclasses.replace(params.pictures, clip=clip),
+        )
+        made = {
+            name: SimpleNamespace(name=name, entry=entry, kind=inputs.find_kind(changed, name))
+            for name, entry in changed.reconstructions.items()
+        }
+        record = json.loads((pictured.root / "reports/pictures/record.json").read_text())["strict-v1"]
+        record["networks"] |= {"clip": {"name": "mini-clip", "stand_in": True}}
+        given: Any = SimpleNamespace(params=changed, pictures=made, picture_record={"strict-v1": record})
+        return say_protocol(given, "strict-v1")
+
+    words = "measured by the network that decoders are trained towards and that the generator is conditioned on"
+    assert f"{words}, so read the other networks beside it." in say()
+    assert f"{words} (and that chose among candidates), so" in say(selection="brain")
+    for said in (say(clip=""), say(clip_model="another")):
+        assert "conditioned on" not in said
+
+
 def test_difference_is_that_of_a_direct_call(pictured_report: tuple[Any, str, str]) -> None:
     project, _, summary = pictured_report
     titles, rows = read_table(summary, "Reconstructed pictures, paired differences")
@@ -109,8 +164,9 @@ def test_difference_is_that_of_a_direct_call(pictured_report: tuple[Any, str, st
         assert shown[titles.index(title)] == f"{value} [{low},{SPACE}{high}] {found.verdict} {found.n_positive}/2"
     swav = shown[titles.index("SwAV distance (lower is better)")]
     assert swav.startswith("+") and "worse" in swav, "a larger distance is worse"
-    pairs = [f"`ridge<i>\\|x` {MINUS} `null_permuted`", f"`brainclip` {MINUS} `null_permuted`"]
-    assert list(rows)[1:] == pairs
+    decoders, nulls = ("`ridge<i>\\|x`", "`brainclip`"), ("`null_permuted`", "`null_mean`")
+    assert list(rows)[1:] == [f"{name} {MINUS} {null}" for null in nulls for name in decoders]
+    assert "Pairs may differ in features read, generator, candidates and selection" in re.sub(r"\s+", " ", summary)
 
 
 def test_rows_are_those_of_a_loop() -> None:
@@ -155,11 +211,53 @@ def test_names_are_escaped(pictured_report: tuple[Any, str, str]) -> None:
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}) == 1
 
 
-def test_nulls_stand_in_this_section_only(pictured_report: tuple[Any, str, str]) -> None:
+def test_nulls_stand_where_pictures_are_spoken_of_only(pictured_report: tuple[Any, str, str]) -> None:
     sections = pictured_report[2].split("\n## ")
     named = [section.splitlines()[0] for section in sections if "permuted" in section]
-    assert named == ["Reconstructed pictures"]
+    assert named == ["At a glance", "Reconstructed pictures"]
     assert "run `ridge_permuted`, trained on permuted pairs" in pictured_report[2]
+
+
+def test_overview_sets_the_first_decoder_beside_reference_and_null(pictured_report: tuple[Any, str, str]) -> None:
+    project, _, summary = pictured_report
+    overview = re.sub(r"\s+", " ", summary.split("## At a glance")[1].split("\n## ")[0])
+
+    def say(name: str, n: int) -> str:
+        tree = json.loads((project.root / f"reports/pictures/{name}.json").read_text())["strict-v1"]
+        parts = []
+        for node, leaf, scale, digits in ((tree["clip"], CLIP, 100, 1), (tree, "pixcorr", 1, 3)):
+            ends = (scale * node[leaf + end] for end in ("", "_ci95_low", "_ci95_high"))
+            value, low, high = (print_number(end, digits) for end in ends)
+            parts.append(f"{value}{' %' if scale == 100 else ''} [{low}, {high}]")
+        return f"(n = {n}) CLIP, two-way {parts[0]} and PixCorr {parts[1]}"
+
+    for words in (
+        f"protocol `strict-v1`: `ridge<i>|x` {say(ODD, 3)}, against",
+        f"the reference from true features `reference_pooled` {say('reference_pooled', 3)}",
+        f"and the null trained on permuted pairs `null_permuted` {say('null_permuted', 3)}.",
+    ):
+        assert words in overview
+    assert "seed of the generator's noise 0" in overview
+
+
+def test_overview_chooses_reference_and_null_of_the_decoder() -> None:
+    def make(name: str, kind: str, **entry: Any) -> Any:
+        return SimpleNamespace(name=name, kind=kind, entry=Reconstruction(**{"generator": "g", "source": "x", **entry}))
+
+    decoder = make("d", "decoder", reads="fused")
+    others = [
+        make("mean", "null", source="mean_image"),
+        make("pooled", "reference", source="target"),
+        make("tokens", "reference", source="target", reads="semantic"),
+        make("elsewhere", "reference", source="target", reads="fused", generator="h"),
+    ]
+    given: Any = SimpleNamespace(pictures={result.name: result for result in others})
+    reference, null = picture_overview.find_reference(given, decoder), picture_overview.find_null(given, decoder)
+    assert reference and null and (reference.name, null.name) == ("tokens", "mean")
+    given.pictures["permuted"] = make("permuted", "null", source="shuffled")
+    assert picture_overview.find_null(given, decoder).name == "permuted"
+    assert picture_overview.find_reference(given, make("d", "decoder")).name == "pooled"
+    assert picture_overview.find_reference(given, make("d", "decoder", generator="k")) is None
 
 
 def test_only_nulls_are_no_report(pictured: Any) -> None:
@@ -201,6 +299,10 @@ def test_real_stimuli_are_withheld(pictured: Any, monkeypatch: pytest.MonkeyPatc
     _, summary = pictured.write()
     assert all(picture is picture_grid.WITHHELD for picture in drawn[0][0][0].pictures)
     assert "stimuli are grey" in summary
+    flat = re.sub(r"\s+(> )?", " ", summary)
+    assert "where pictures are reconstructed these and the mean training picture, not the pictures that" in flat
+    assert "Trained models see test images only in `evaluate`, `inspect_tokens`, `reconstruct`" in flat
+    assert "the papers' own test sets" in flat
     titles, _ = read_table(summary, "Reconstructed pictures, protocol strict-v1")
     assert not any("cortex" in title for title in titles)
 
@@ -213,8 +315,28 @@ def test_kinds_follow_source_and_split(pictured: Any) -> None:
     }  # fmt: skip
 
 
+def test_introduction_speaks_of_what_is_there() -> None:
+    def say(*results: tuple[str, str, int]) -> str:
+        pictures = {
+            f"r{k}": SimpleNamespace(kind=kind, entry=SimpleNamespace(source=source, n_candidates=n))
+            for k, (kind, source, n) in enumerate(results)
+        }
+        given: Any = SimpleNamespace(pictures=pictures)
+        return reconstructed.introduce(given)
+
+    decoder, mean, permuted = ("decoder", "ridge", 1), ("null", "mean_image", 1), ("null", "ridge_permuted", 1)
+    reference = ("reference", "target", 1)
+    assert "Nulls" not in say(decoder) and "References" not in say(decoder)
+    assert "the mean training picture." in say(decoder, mean) and "permuted" not in say(decoder, mean)
+    assert "mean" not in say(decoder, permuted)
+    assert "the mean training picture; decoders trained on permuted pairs" in say(mean, permuted)
+    assert "painted from the true features, one candidate: what they lack" in say(decoder, reference)
+    assert "ceiling" not in say(decoder, reference)
+    assert "no ceiling for the best of several" in say(("decoder", "ridge", 8), reference)
+
+
 def test_published_rows_stand_apart(pictured_report: tuple[Any, str, str]) -> None:
-    table = published_pictures.make_published_table()
+    table = published_pictures.make_published_table(simulated=True)
     rows = {row.cells[0]: row.cells for row in table.rows if row.kind != "heading"}
     assert rows["MindEye2 (ICML 2024)"][3:] == ("0.322", "0.431", "96.1", "98.6", "95.4", "93.0", "0.619", "0.344")
     assert len(rows) == 11
@@ -222,11 +344,20 @@ def test_published_rows_stand_apart(pictured_report: tuple[Any, str, str]) -> No
         assert words in re.sub(r"\s+", " ", pictured_report[2])
 
 
+def test_published_rows_beside_real_data() -> None:
+    label = published_pictures.make_published_table(simulated=False).label
+    assert "the papers' own test sets (982 or 1,000 images)" in label
+    assert "simulated" not in label and "another test set" not in label
+
+
 def test_difference_of_protocols_names_what_differs() -> None:
     strict, mindeye = PROTOCOLS["strict-v1"], PROTOCOLS["mindeye-2023"]
     said = say_difference(strict, mindeye)
     assert "antialiased resizing (no; there: yes)" in said and "credit of a tie (none; there: half)" in said
     assert "weights" not in said, "equal in both"
+    assert "8 bits" not in said, "equal in both"
+    bits = "what resizing does to the 8 bits of a stored picture (kept; there: not rounded again)"
+    assert bits in say_difference(strict, PROTOCOLS["braindiffuser-2023"])
     assert "EfficientNet_B1_Weights.IMAGENET1K_V1" in say_difference(strict, PROTOCOLS["braindiffuser-2023"])
     assert say_difference(strict, strict) == "`strict-v1` measures as `strict-v1` does."
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fmri2clip.report.document import Block, Bullets, Paragraph, Row, Section, Table
 from fmri2clip.report.inputs import Inputs, Tree
-from fmri2clip.report.studies import difference_cell, title_metric
+from fmri2clip.report.study_columns import difference_cell, title_metric
 
 METRICS = {  # run -> what its ablations are judged by
     "brainmclip": {
@@ -45,7 +45,7 @@ def make_run(inputs: Inputs, run: str) -> list[Block]:
         seeds, budget = study["seeds"]["values"], study["budget"].partition("; ")[2]
         rows.append(Row((f"{name}: {len(seeds)} training seeds; {budget}",), "heading"))
         rows += [
-            Row((c["title"], *(difference_cell(c["metrics"].get(metric)) for metric in METRICS[run])))
+            Row((c["title"], *(difference_cell(c["metrics"].get(metric), metric) for metric in METRICS[run])))
             for c in study["comparisons"]
         ]
     comparisons = [c for study in studies.values() for c in study["comparisons"]]

@@ -1,7 +1,8 @@
 """Reads everything that a report shows.
 
-What is read of every run, clip, subject and reconstruction must be there; studies, world, hierarchy, tokens and counts
-of weights may not. Runs trained on permuted pairs are nulls: only the section on pictures shows what became of them.
+What is read of every run, clip, subject and reconstruction must be there; studies, world, hierarchy, tokens, counts of
+weights and numbers of the stimuli may not. Runs trained on permuted pairs are nulls: only what is said about pictures
+shows what became of them.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from fmri2clip.figures import Curve
 from fmri2clip.params import MEAN_IMAGE, TARGET, Params, Reconstruction, Run, run_split
 
 Tree = Mapping[str, Any]
+STIMULUS = "stimulus"  # row of the pictures that were seen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +60,7 @@ class Inputs:
     weights: Tree | None  # of the network at real size
     tokens: Mapping[str, Tree]  # run -> what its subject tokens do, of those that were inspected
     pictures: Mapping[str, PictureResult]  # by reconstruction, in the order of params
+    stimulus: Tree | None  # numbers of the stimuli themselves in place of reconstructions
     picture_record: Tree  # protocol -> networks, versions, what is missing; empty without reconstructions
     predictions_dir: Path
     models_dir: Path
@@ -113,6 +116,7 @@ def read_inputs(
         weights=read_json(parameters_json) if parameters_json.is_file() else None,
         tokens=_read_tokens(tokens_json, decoders),
         pictures=_read_pictures(params, reconstructions_dir, pictures_dir, picture_scores_dir),
+        stimulus=_read_stimulus(params, pictures_dir / f"{STIMULUS}.json"),
         picture_record=_read_record(params, pictures_dir / "record.json"),
         predictions_dir=predictions_dir,
         models_dir=models_dir,
@@ -152,6 +156,12 @@ def _read_pictures(params: Params, pictures_dir: Path, numbers_dir: Path, scores
         )
         for name, entry in params.reconstructions.items()
     }
+
+
+def _read_stimulus(params: Params, path: Path) -> Tree | None:
+    """None without reconstructions, without the file, or where a reconstruction has that name."""
+    there = bool(params.reconstructions) and path.stem not in params.reconstructions and path.is_file()
+    return read_json(path) if there else None
 
 
 def _read_record(params: Params, path: Path) -> Tree:

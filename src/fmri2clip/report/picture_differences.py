@@ -1,4 +1,4 @@
-"""Paired differences of reconstructions: every pair of decoders, and every decoder with the nulls that were trained."""
+"""Paired differences of reconstructions: every pair of decoders, and every decoder with every null."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from itertools import combinations
 
 from fmri2clip.metrics.statistics import MARGIN, Difference, Estimate
-from fmri2clip.params import MEAN_IMAGE
 from fmri2clip.predictions import read_scores
 from fmri2clip.report.differences import Pairs, compare_pairs, judge_cell
 from fmri2clip.report.document import Block, Cell, Details, Paragraph, Row, Score, Table
@@ -19,10 +18,10 @@ NO_PAIRS = "No two decoders' reconstructions share a subject: there is nothing t
 
 
 def choose_pairs(results: Iterable[PictureResult]) -> list[tuple[str, str]]:
-    """(a, b) with a before b in params, of decoders; then each decoder with each null that was trained."""
+    """(a, b) with a before b in params, of decoders; then each decoder with each null."""
     results = list(results)
     decoders = [result.name for result in results if result.kind == "decoder"]
-    nulls = [result.name for result in results if result.kind == "null" and result.entry.source != MEAN_IMAGE]
+    nulls = [result.name for result in results if result.kind == "null"]
     return [*combinations(decoders, 2), *((name, null) for null in nulls for name in decoders)]
 
 
@@ -66,7 +65,8 @@ def make_table(inputs: Inputs, found: Pairs, columns: list[Column]) -> Table:
         label=(
             "First less second, 95 % interval from resampling images jointly for all subjects; k/n = subjects in which"
             f" the first is better, of n shared by both. {DISTANCES if lower else ''}Verdicts as elsewhere; 'no worse'"
-            f" allows {MARGIN:g} (3 points). {n_tests} intervals, not corrected for their number."
+            f" allows {MARGIN:g} (3 points). {n_tests} intervals, not corrected for their number. Pairs may differ in"
+            " features read, generator, candidates and selection (see the table of reconstructions)."
             f" {label_pictures(inputs)}"
         ),
     )

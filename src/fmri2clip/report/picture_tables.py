@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from fmri2clip.metrics.protocols import DIRECTIONS, find_protocol
+from fmri2clip.metrics.protocols import DIRECTIONS, PROTOCOLS, find_protocol
 from fmri2clip.report.document import Block, Bullets, Cell, Details, Paragraph, Row, Score, Table
-from fmri2clip.report.inputs import Inputs, PictureResult, Tree
+from fmri2clip.report.inputs import STIMULUS, Inputs, PictureResult, Tree
 from fmri2clip.report.labels import is_simulated, label_pictures
 from fmri2clip.report.protocol_words import say_difference, say_protocol
 from fmri2clip.report.scores import lookup, read_score
@@ -24,6 +24,7 @@ NETWORKS = {  # metric -> title; two-way but for distances
 }
 DISTANCES = ("effnet", "swav")
 REGIONS = ("all", "low", "high")
+BRAIN, CORTEX = "brain_correlation", "true_cortex_correlation"
 MISSING = "missing"
 UNEXPLAINED = "no number was written for it"
 
@@ -39,22 +40,33 @@ class Column:
 
 def list_columns(inputs: Inputs, protocol: str, direction: str = DIRECTIONS[0]) -> list[Column]:
     """What the table of a protocol shows; the true cortex belongs to no protocol and stands in the main one's table."""
-    columns = [Column(metric=f"{protocol}.{name}", title=title) for name, title in PIXELS.items()]
-    for name, title in NETWORKS.items():
-        if name in DISTANCES:
-            columns.append(Column(metric=f"{protocol}.{name}", title=f"{title} distance (lower is better)"))
-        else:
-            metric = f"{protocol}.{name}.{direction}"
-            columns.append(Column(metric=metric, title=f"{title}, two-way (%)", is_percent=True))
+    names = [*PIXELS, *(name if name in DISTANCES else f"{name}.{direction}" for name in NETWORKS)]
     if find_protocol(protocol).brain:
-        columns += [
-            Column(metric=f"{protocol}.brain_correlation.{region}", title=f"brain correlation, `{region}`")
-            for region in REGIONS
-            if region in inputs.params.rois
-        ]
+        names += [f"{BRAIN}.{region}" for region in REGIONS if region in inputs.params.rois]
+    metrics = [f"{protocol}.{name}" for name in names]
     if protocol == inputs.params.pictures.protocols[0] and is_simulated(inputs.params):
-        columns.append(Column(metric="true_cortex_correlation.all", title="through the true cortex, `all`"))
-    return columns
+        metrics.append(f"{CORTEX}.all")
+    return [column for metric in metrics if (column := find_column(metric))]
+
+
+def find_column(metric: str) -> Column | None:
+    """The column of a dotted name, `<protocol>.<metric>...` or the true cortex; None for what measures no pictures."""
+    protocol, *rest = metric.split(".")
+    if protocol == CORTEX and len(rest) == 1:
+        return Column(metric=metric, title=f"through the true cortex, `{rest[0]}`")
+    if protocol not in PROTOCOLS or not rest:
+        return None
+    name, *details = rest
+    if name in PIXELS and not details:
+        return Column(metric=metric, title=PIXELS[name])
+    if name in DISTANCES and not details:
+        return Column(metric=metric, title=f"{NETWORKS[name]} distance (lower is better)")
+    if name in NETWORKS and details in ([direction] for direction in DIRECTIONS):
+        further = "" if details[0] == DIRECTIONS[0] else f", {details[0].replace('_', ' ')}"
+        return Column(metric=metric, title=f"{NETWORKS[name]}, two-way{further} (%)", is_percent=True)
+    if name == BRAIN and len(details) == 1:
+        return Column(metric=metric, title=f"brain correlation, `{details[0]}`")
+    return None
 
 
 def group_results(inputs: Inputs) -> dict[str, list[PictureResult]]:
@@ -81,21 +93,49 @@ def make_protocol_blocks(inputs: Inputs, protocol: str) -> list[Block]:
 
 def make_table(inputs: Inputs, protocol: str, columns: list[Column]) -> Table:
     rows: list[Row] = []
-    for heading, results in group_results(inputs).items():
+    groups, stimulus = group_results(inputs), find_stimulus(inputs, protocol)
+    for heading, results in groups.items():
         rows.append(Row((heading,), "heading"))
         for result in results:
-            n = f"{len(result.tree['subjects'])} of {len(inputs.params.subjects)}".replace(" ", "\N{NO-BREAK SPACE}")
             cells = (make_cell(result.tree, column) for column in columns)
-            rows.append(Row((f"`{result.name}`", n, *cells), find_weight(result)))
+            rows.append(Row((f"`{result.name}`", count_subjects(inputs, result.tree), *cells), find_weight(result)))
+    if stimulus:
+        rows += [] if GROUPS["reference"] in groups else [Row((GROUPS["reference"],), "heading")]
+        rows.append(
+            Row((f"`{STIMULUS}`", count_subjects(inputs, stimulus), *_make_ceiling(stimulus, columns)), "context")
+        )
     return Table(
         title=f"Reconstructed pictures, protocol {protocol} (two-way identification: chance 50 %)",
         columns=("row", "n", *(column.title for column in columns)),
         rows=tuple(rows),
         label=(
             "Mean over n subjects, in brackets the 95 % bootstrap interval over images. Two-way: the reconstruction is"
-            f" compared with its stimulus and one other. {label_pictures(inputs)}"
+            f" compared with its stimulus and one other. {_say_stimulus(inputs) if stimulus else ''}"
+            f"{label_pictures(inputs)}"
         ),
         n_text_columns=2,
+    )
+
+
+def count_subjects(inputs: Inputs, tree: Tree) -> str:
+    return f"{len(tree['subjects'])} of {len(inputs.params.subjects)}".replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def find_stimulus(inputs: Inputs, protocol: str) -> Tree | None:
+    """Numbers of the stimuli themselves, in the main protocol's table where they were measured."""
+    return inputs.stimulus if protocol == inputs.params.pictures.protocols[0] else None
+
+
+def _make_ceiling(tree: Tree, columns: Iterable[Column]) -> list[Cell]:
+    """A stimulus is not compared with itself: cells of other columns are no missing numbers."""
+    return ["-" if lookup(tree, column.metric) is None else make_cell(tree, column) for column in columns]
+
+
+def _say_stimulus(inputs: Inputs) -> str:
+    cortex = " and through the simulated cortex" if is_simulated(inputs.params) else ""
+    return (
+        f"`{STIMULUS}`: the picture that was seen, through the encoding model{cortex}: the ceiling of these columns; it"
+        " is not compared with itself in the others. "
     )
 
 
@@ -161,6 +201,8 @@ def _make_details(inputs: Inputs, protocol: str, columns: list[Column]) -> Detai
             Row((f"`{r.name}`", *(make_cell(r.tree["subjects"][subject], c) for c in columns)), find_weight(r))
             for r in found
         ]
+        stimulus = (find_stimulus(inputs, protocol) or {}).get("subjects", {}).get(subject)
+        rows += [Row((f"`{STIMULUS}`", *_make_ceiling(stimulus, columns)), "context")] if stimulus else []
         tables.append(_make_inner(f"{subject}: protocol {protocol}", columns, rows, inputs))
     return Details(f"Protocol {protocol}: each subject{further}", tuple(tables))
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from fmri2clip.metrics.protocols import Protocol, Resize
+from fmri2clip.params import MEAN_IMAGE
 from fmri2clip.report.inputs import Inputs, PictureResult, Tree
 from fmri2clip.report.labels import is_simulated
 
@@ -30,6 +31,7 @@ def say_protocol(inputs: Inputs, protocol: str) -> str:
         f"Images a subject: {_say_counts(record['n_images'])}{', the first by NSD id' if n_first else ', all'}",
         f"Candidates an image: {say_candidates(inputs)}",
         "Two-way identification asks for the stimulus among two images: chance is 50 %",
+        *_say_shared_network(inputs, protocol),
         *_say_brain(inputs, protocol),
         f"Versions: {versions}",
     ]
@@ -58,6 +60,26 @@ def _describe_choice(result: PictureResult) -> str:
     if result.entry.selection == "none":
         return f"{result.entry.n_candidates}, no selection"
     return f"{result.entry.n_candidates}, selection by {result.entry.selection}"
+
+
+def _say_shared_network(inputs: Inputs, protocol: str) -> list[str]:
+    """That the network of the CLIP metric also made the pictures, where it did."""
+    params, painted = inputs.params, [r for r in inputs.pictures.values() if r.entry.source != MEAN_IMAGE]
+    key = params.pictures.clip
+    if not key or "clip" not in inputs.picture_record[protocol]["networks"]:
+        return []
+    model = params.clips[key].model
+    painted = [r for r in painted if params.generators.get(r.entry.generator, {}).get("clip_model") == model]
+    if not painted:
+        return []
+    sources = [params.runs[r.entry.source] for r in painted if r.entry.source in params.runs]
+    roles = ["decoders are trained towards"] if any(params.clips[run.clip].model == model for run in sources) else []
+    roles.append("the generator is conditioned on")
+    chose = " (and that chose among candidates)" if any(r.entry.selection == "brain" for r in painted) else ""
+    return [
+        f"The CLIP metric is measured by the network that {' and that '.join(roles)}{chose}, so read the other networks"
+        " beside it"
+    ]
 
 
 def _say_brain(inputs: Inputs, protocol: str) -> list[str]:
@@ -99,7 +121,7 @@ def describe(protocol: Protocol) -> dict[str, str]:
         "first resize of all pictures": _say_steps(protocol.common),
         "resize for PixCorr and SSIM": _say_steps(protocol.pixels),
         "SSIM": "of single pixel columns" if protocol.ssim_columns else "of pictures",
-        "rounding to 8 bits": "yes" if protocol.eight_bit else "no",
+        "what resizing does to the 8 bits of a stored picture": "kept" if protocol.eight_bit else "not rounded again",
     }
     for metric in protocol.networks:
         found[f"resize for {metric.slot}"] = _say_steps(metric.resize)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fmri2clip.params import MEAN_IMAGE, TARGET
 from fmri2clip.report.document import Block, Paragraph, Row, Section, Table
 from fmri2clip.report.inputs import Inputs, PictureResult
-from fmri2clip.report.labels import label_pictures
+from fmri2clip.report.labels import is_simulated, label_pictures
 from fmri2clip.report.picture_differences import make_difference_blocks
 from fmri2clip.report.picture_grid import make_grid
 from fmri2clip.report.picture_tables import (
@@ -21,13 +21,6 @@ from fmri2clip.report.picture_tables import (
 )
 from fmri2clip.report.published_pictures import make_published_table
 
-INTRODUCTION = (
-    "A generator paints a picture from the CLIP features that a decoder reads out of a brain pattern. **References**"
-    " are painted from the true features: what they lack is the generator's doing. **Nulls** know nothing of their"
-    " image: the mean training picture, and decoders trained on permuted pairs, which paint plausible pictures of"
-    " nothing. No candidate is compared with the stimulus before scoring."
-)
-
 
 def make_reconstructed(
     inputs: Inputs, load: Callable[[int], NDArray[np.uint8] | None], figures_dir: Path
@@ -35,11 +28,30 @@ def make_reconstructed(
     """The section, or none where params has no reconstructions. load: NSD id -> picture, None where not to be shown."""
     if not inputs.pictures:
         return []
-    blocks: list[Block] = [Paragraph(INTRODUCTION), make_list(inputs), *make_grid(inputs, load, figures_dir)]
+    blocks: list[Block] = [Paragraph(introduce(inputs)), make_list(inputs), *make_grid(inputs, load, figures_dir)]
     for protocol in inputs.params.pictures.protocols:
         blocks += make_protocol_blocks(inputs, protocol)
-    blocks += [*make_difference_blocks(inputs), make_published_table()]
+    blocks += [*make_difference_blocks(inputs), make_published_table(simulated=is_simulated(inputs.params))]
     return [Section("reconstructions", "Reconstructed pictures", blocks)]
+
+
+def introduce(inputs: Inputs) -> str:
+    """What references and nulls are, of those that are there."""
+    found = inputs.pictures.values()
+    said = ["A generator paints a picture from the CLIP features that a decoder reads out of a brain pattern."]
+    if any(result.kind == "reference" for result in found):
+        several = any(result.kind == "decoder" and result.entry.n_candidates > 1 for result in found)
+        said.append(
+            "**References** are painted from the true features, one candidate: what they lack is the generator's doing"
+            f"{', but they are no ceiling for the best of several candidates' if several else ''}."
+        )
+    sources = [result.entry.source for result in found if result.kind == "null"]
+    nulls = ["the mean training picture"] if MEAN_IMAGE in sources else []
+    if any(source != MEAN_IMAGE for source in sources):
+        nulls.append("decoders trained on permuted pairs, which paint plausible pictures of nothing")
+    if nulls:
+        said.append(f"**Nulls** know nothing of their image: {'; '.join(nulls)}.")
+    return " ".join([*said, "No candidate is compared with the stimulus before scoring."])
 
 
 def make_list(inputs: Inputs) -> Table:

@@ -11,6 +11,7 @@ from fmri2clip.report import differences, pictures, results, retrieved, texts, u
 from fmri2clip.report.document import Block, Bullets, Figure, Gallery, Paragraph, Row, Section, Table
 from fmri2clip.report.inputs import Inputs, RunResult
 from fmri2clip.report.labels import is_simulated, label_data, label_seeds
+from fmri2clip.report.picture_overview import make_picture_overview
 from fmri2clip.report.scores import READOUTS, TOKENS, chance, headline, lookup, read_score
 
 NO_PAIRS = "No two runs share a subject: there is nothing to compare."
@@ -37,6 +38,7 @@ def make_overview(inputs: Inputs, found: differences.Pairs, n_images: int, figur
         f" {label_seeds(inputs.params, inputs.runs.values())}."
     )
     blocks += [Bullets(said), Paragraph(label, "label")] if said else [Paragraph(NO_PAIRS, "missing")]
+    blocks += make_picture_overview(inputs)
     return Section("overview", "At a glance", blocks)
 
 

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 
 from fmri2clip import figures
-from fmri2clip.report.differences import TONES, to_score
-from fmri2clip.report.document import Block, Cell, Details, Figure, Paragraph, Row, Score, Section, Table, Verdict
+from fmri2clip.metrics.statistics import MARGIN
+from fmri2clip.report.document import Block, Details, Figure, Paragraph, Row, Section, Table
 from fmri2clip.report.inputs import Inputs, Tree
-from fmri2clip.report.scores import ATTENTION, DIRECTIONS, HEADLINE, OTHER, READOUTS, TOKENS
+from fmri2clip.report.picture_differences import DISTANCES
+from fmri2clip.report.picture_tables import Column, find_column
+from fmri2clip.report.study_columns import (
+    difference_cell,
+    list_columns,
+    list_protocols,
+    say_unit,
+    variant_cell,
+)
 
 NONE = "No study has been collected yet: `make study NAME=...` runs one of `studies/` and puts its numbers here."
-PERCENT = (
-    "retrieval",
-    "zero_shot",
-    "classification",
-    "unseen",
-    "reference",
-    "readout",
-    "attention",
-)  # families of fractions
-COUNTS = ("n_images", "n_classes", "n_undefined", "n_held_out_images")
-FAMILIES = {"retrieval": "n-way", "retrieval_hard": "hard gallery", "retrieval_all": "whole test set"}
 N_PANELS = 3
 
 
@@ -50,25 +47,12 @@ def make_study(name: str, study: Tree, figures_dir: Path) -> list[Block]:
     panels = collect_lines(study)
     if panels:
         path = figures_dir / f"study_{name}.png"
-        figures.draw_lines(panels, path, x_label=study["x_label"] or "x", y_label="score (%)")
+        unit = say_unit(list_drawn(study), "%")
+        figures.draw_lines(panels, path, x_label=study["x_label"] or "x", y_label=f"score{unit}")
         alt = f"Scores of study {name} against {study['x_label']}"
         blocks.append(Figure(path, alt, f"Mean over training seeds and subjects, whiskers: 95 % intervals. {label}"))
     blocks.append(_make_settings(name, study))
     return blocks
-
-
-def title_metric(metric: str, ways: object = "n") -> str:
-    """Column title of a dotted metric name; names that are not known are printed as they are."""
-    family, *middle, leaf = metric.split(".")
-    if metric in HEADLINE and family != "retrieval":
-        return HEADLINE[metric]
-    if family in FAMILIES and len(middle) == 1 and middle[0] in DIRECTIONS:
-        return (
-            f"{DIRECTIONS[middle[0]]}, {FAMILIES[family].replace('n-way', f'{ways}-way')} {leaf.replace('top', 'top-')}"
-        )
-    if metric in READOUTS:
-        return f"read-out of {READOUTS[metric]}"
-    return {**OTHER, **TOKENS, **ATTENTION}.get(metric, f"`{metric}`")
 
 
 def label_study(study: Tree) -> str:
@@ -84,87 +68,95 @@ def label_study(study: Tree) -> str:
     scored = f" (scores: {', '.join(study['scored'])})" if study.get("scored") else ""
     seeds = ", ".join(str(value) for value in study["seeds"]["values"])
     evaluation = params.get("evaluation.seed", "differs between variants")
-    return f"Data: {data}; subjects configured: {names}{scored}. Training seeds {seeds}; evaluation seed {evaluation}."
+    said = f"Data: {data}; subjects configured: {names}{scored}. Training seeds {seeds}; evaluation seed {evaluation}."
+    return " ".join([said, *_say_pictures(study)])
+
+
+def _say_pictures(study: Tree) -> list[str]:
+    """Protocol, number of images and stand-ins, where a study scores reconstructions; how distances are read."""
+    params = study["params"]
+    columns = [column for metric in study["metrics"] if (column := find_column(metric))]
+    if not columns:
+        return []
+    n_images = params.get("pictures.n_images", "a number that differs between variants")
+    said = [f"Pictures: the first test images of each subject by NSD id, {n_images}."]
+    if n_images == 0:
+        said = ["Pictures: all test images of each subject."]
+    protocols = list_protocols(study["metrics"])
+    if protocols:
+        names = " and ".join(f"`{protocol}`" for protocol in protocols)
+        two_way = "; two-way identification: chance 50 %" if any(column.is_percent for column in columns) else ""
+        said.insert(0, f"Protocol{'s' if len(protocols) > 1 else ''} {names}{two_way}.")
+    if params.get("dataset.source", "simulated") == "simulated":
+        said.append("In the simulated world AlexNet and CLIP are stand-ins.")
+    return said
 
 
 def _make_variant_table(name: str, study: Tree, label: str) -> Table:
-    metrics = study["metrics"]
+    columns = list_columns(study, "%")
     rows = []
     for variant, content in study["variants"].items():
         for run, scores in content["runs"].items():
             settings = ", ".join(content["overrides"]) or "defaults"
-            rows.append(Row((f"`{variant}`", run, settings, *(_variant_cell(scores, metric) for metric in metrics))))
-    ways = study["params"].get("evaluation.n_way", "n")
+            cells = (variant_cell(scores, column.metric) for column in columns)
+            rows.append(Row((f"`{variant}`", run, settings, *cells)))
     return Table(
-        title=f"{name}: variants (%)",
-        columns=("variant", "run", "overrides", *(title_metric(metric, ways) for metric in metrics)),
+        title=f"{name}: variants{say_unit(columns, '%')}",
+        columns=("variant", "run", "overrides", *(column.title for column in columns)),
         rows=tuple(rows),
         label=f"{label} Mean over training seeds and subjects, 95 % interval from resampling images.",
-        brief_columns=(0, 1, *range(3, 3 + len(metrics))),
+        brief_columns=(0, 1, *range(3, 3 + len(columns))),
         n_text_columns=3,
     )
 
 
-def _variant_cell(scores: Mapping[str, Mapping[str, float]], metric: str) -> Cell:
-    if metric not in scores:
-        return "-"
-    found, factor = scores[metric], scale(metric)
-    value, low, high = (factor * found.get(key, math.nan) for key in ("value", "low", "high"))
-    return Score(value, low, high) if factor == 100 else _count(value)
-
-
-def _count(value: float) -> str:
-    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.4g}"
-
-
-def scale(metric: str) -> int:
-    """100 for a fraction that is printed in percent, 1 for any other number."""
-    return 100 if metric.startswith(PERCENT) and metric.rsplit(".", 1)[-1] not in COUNTS else 1
-
-
 def _make_difference_table(name: str, study: Tree, label: str) -> Table:
-    metrics = study["metrics"]
+    columns = list_columns(study, "points")
     rows = []
     for comparison in study["comparisons"]:
         sides = [f"{comparison[f'run_{side}']} in {', '.join(comparison[side])}" for side in ("a", "b")]
-        cells = [difference_cell(comparison["metrics"].get(metric)) for metric in metrics]
+        cells = [difference_cell(comparison["metrics"].get(column.metric), column.metric) for column in columns]
         rows.append(Row((comparison["title"], " \N{MINUS SIGN} ".join(sides), *cells)))
     n_tests = sum(len(comparison["metrics"]) for comparison in study["comparisons"])
     resampled = "the same images" if study["same_pictures"] else "images of each world on its own"
-    ways = study["params"].get("evaluation.n_way", "n")
     return Table(
-        title=f"{name}: paired differences (points)",
-        columns=("comparison", "runs", *(title_metric(metric, ways) for metric in metrics)),
+        title=f"{name}: paired differences{say_unit(columns, 'points')}",
+        columns=("comparison", "runs", *(column.title for column in columns)),
         rows=tuple(rows),
         label=(
-            f"{label} Mean over pairs and subjects, resampling {resampled}; k/n = subjects with a higher first score. "
-            f"{n_tests} intervals, not corrected for their number."
+            f"{label} Mean over pairs and subjects, resampling {resampled}; k/n = subjects in which the first is"
+            f" better. {_say_reading(columns)}{n_tests} intervals, not corrected for their number."
         ),
-        brief_columns=(0, *range(2, 2 + len(metrics))),
+        brief_columns=(0, *range(2, 2 + len(columns))),
         n_text_columns=2,
     )
 
 
-def difference_cell(found: Tree | None) -> Cell:
-    """A paired difference with its interval, verdict and count of subjects."""
-    if found is None:
-        return "-"
-    score = to_score(*(found.get(key, math.nan) for key in ("value", "low", "high")))
-    count = f"{found['n_positive']}/{found['n_subjects']}"
-    return score, Verdict(found["verdict"], TONES[found["verdict"]]), count
+def _say_reading(columns: Sequence[Column]) -> str:
+    """How differences are read that are not in points."""
+    margin = f"'no worse' allows {MARGIN:g} (3 points). " if any(not column.is_percent for column in columns) else ""
+    return (DISTANCES if any(" distance" in column.title for column in columns) else "") + margin
+
+
+def list_drawn(study: Tree) -> list[Column]:
+    """The first N_PANELS shares and numbers of pictures."""
+    columns = list_columns(study, "%")
+    return [column for column in columns if column.is_percent or find_column(column.metric)][:N_PANELS]
 
 
 def collect_lines(study: Tree) -> dict[str, dict[str, figures.Line]]:
-    """Metric title -> run -> line over the variants that have an x, for the first N_PANELS metrics; else empty."""
+    """Metric title -> run -> line over the variants that have an x, of `list_drawn`; else empty."""
     placed = sorted((v for v in study["variants"].values() if "x" in v), key=lambda variant: variant["x"])
-    ways = study["params"].get("evaluation.n_way", "n")
+    drawn = list_drawn(study)
     panels: dict[str, dict[str, figures.Line]] = {}
-    for metric in [metric for metric in study["metrics"] if scale(metric) == 100][:N_PANELS]:
+    for column in drawn:
+        metric, factor = column.metric, 100 if column.is_percent else 1
+        title = column.title.removesuffix(" (%)") if say_unit(drawn, "%") else column.title
         for run in dict.fromkeys(run for variant in placed for run in variant["runs"]):
             points = [(v["x"], v["runs"][run][metric]) for v in placed if metric in v["runs"].get(run, {})]
             if points:
-                parts = [[100 * p.get(key, math.nan) for _, p in points] for key in ("value", "low", "high")]
-                panels.setdefault(title_metric(metric, ways), {})[run] = figures.Line([x for x, _ in points], *parts)
+                parts = [[factor * p.get(key, math.nan) for _, p in points] for key in ("value", "low", "high")]
+                panels.setdefault(title, {})[run] = figures.Line([x for x, _ in points], *parts)
     return panels
 
 

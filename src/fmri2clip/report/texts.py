@@ -13,7 +13,8 @@ SIMULATED = (
 )
 REAL = (
     "**Data: the Natural Scenes Dataset** (Allen et al., Nature Neuroscience 2022). Its terms forbid passing on its"
-    " files and pictures: this page shows ids, ranks and captions, not the pictures."
+    " files and pictures: this page shows ids, ranks and captions, and where pictures are reconstructed these and the"
+    " mean training picture, not the pictures that were seen."
 )
 STATUS = (
     (
@@ -43,8 +44,8 @@ STATUS = (
         " cross-validation."
     ),
     (
-        "The test images are seen once, by `evaluate`. Training and every choice in it use training and validation"
-        " images; they are split by image."
+        "Trained models see test images only in `evaluate`, `inspect_tokens`, `reconstruct` and `score_pictures`."
+        " Training and every choice in it use training and validation images; they are split by image."
     ),
     (
         "One world, one training seed: an interval speaks about test images, not about training seeds or other"

@@ -61,7 +61,8 @@ def write_report(
     stimuli_path: nsd_stimuli.hdf5 inside an NSD tree. models_dir: only the training means beside the weights are read.
     Files of a run, clip, subject or reconstruction that are missing raise ValueError;
     studies, world figures, pictures of the world, hierarchy and token analyses and counts of weights may be missing,
-    and the report says so. figures_dir belongs to the report: PNG files in it that are not of this report are deleted.
+    and the report says so; numbers of the stimuli may be missing too. figures_dir belongs to the report: PNG files in
+    it that are not of this report are deleted.
     """
     inputs = read_inputs(
         params,
