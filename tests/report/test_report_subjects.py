@@ -91,10 +91,20 @@ def test_overview_pairs_like_with_like() -> None:
     labelled = {"classification": {"hamming": 0.1}}
     runs = {
         name: make_result(name, labelled if name.startswith("label") else {})
-        for name in ("a", "b", "label1", "label2", "label3")
+        for name in ("a", "b", "b_tokens", "label1", "label2", "label3")
     }
+    for name, result in runs.items():  # b_tokens repeats the decoder of b, and those of labels share one
+        result.run = SimpleNamespace(decoder="label" if name.startswith("label") else name.removesuffix("_tokens"))
     inputs: Any = SimpleNamespace(runs=runs)
     none = Difference(estimate=Estimate(value=0, low=0, high=0), per_subject={}, verdict="", n_positive=0, n_subjects=1)
-    pairs = [("b", "a"), ("label1", "a"), ("label2", "label1"), ("label3", "label2"), ("a", "baseline.nearest_brain")]
+    pairs = [
+        ("b", "a"),
+        ("b_tokens", "a"),
+        ("b_tokens", "b"),
+        ("label1", "a"),
+        ("label2", "label1"),
+        ("label3", "label2"),
+        ("a", "baseline.nearest_brain"),
+    ]
     found = {pair: {"classification.map": none} for pair in pairs}
     assert sections.choose_pairs(inputs, found) == [("b", "a"), ("label2", "label1"), ("a", "baseline.nearest_brain")]
