@@ -64,6 +64,8 @@ def write_world(root: Path) -> PictureWorld:
     clip = dict(store.read(scoring.clip_test, "clip"))
     semantic_ITD = rng.normal(size=(len(clip["nsd_id_I"]), N_TOKENS, WIDTH)).astype(np.float16)
     text_IUD = rng.normal(size=(len(clip["nsd_id_I"]), N_TEXT, WIDTH)).astype(np.float16)
+    training = store.read(scoring.clip_train, "clip")
+    store.write(root / "clip" / "tiny" / "train.h5", "clip", training)
     tokens = {"semantic_tokens_ITD": semantic_ITD, "text_tokens_IUD": text_IUD}
     store.write(root / "clip" / "tiny" / "shared.h5", "clip", clip | tokens)
     for subject in SUBJECTS:

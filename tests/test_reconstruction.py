@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from pathlib import Path
 from types import SimpleNamespace
@@ -41,14 +42,16 @@ def reconstruct(world: PictureWorld, path: Path, raw: str = "nowhere", changes: 
     return store.read(path, "reconstructions")
 
 
-def predict(world: PictureWorld, run: str, subject: str) -> dict[str, np.ndarray]:
-    """What a subject's ridge says of its first test images, by numpy from the files."""
+def predict(
+    world: PictureWorld, run: str, subject: str, part: str = "test", n: int = N_IMAGES
+) -> dict[str, np.ndarray]:
+    """What a subject's ridge says of its first test (or training) images, by numpy from the files."""
     folder, betas = (
         world.root / "models" / run / subject,
-        store.read(world.root / "rois/test" / f"{subject}.h5", "betas"),
+        store.read(world.root / "rois" / part / f"{subject}.h5", "betas"),
     )
     state, inputs = load_file(folder / "weights.safetensors"), load_file(folder / "inputs.safetensors")
-    ids = np.unique(betas["nsd_id_N"])[:N_IMAGES]
+    ids = np.unique(betas["nsd_id_N"])[:n]
     x = np.stack([betas["betas_NV"][betas["nsd_id_N"] == i].astype(np.float64).mean(0) for i in ids])
     x = x[:, inputs["voxel_rows_V"]]
     found = {"embedding": x @ state["image_weight_VD"] + state["image_bias_D"]}
@@ -92,6 +95,40 @@ def test_an_image_has_the_same_noise_for_every_subject(world: PictureWorld, tmp_
 def test_all_images_where_the_number_is_0(world: PictureWorld, tmp_path: Path) -> None:
     found = reconstruct(world, tmp_path / "one.h5", source="target", changes={"pictures": {"n_images": 0}})
     assert found["nsd_id_I"].tolist() == world.ids("test").tolist()
+
+
+@pytest.mark.parametrize(("reads", "name"), [("embedding", "embedding_ID"), ("semantic", "tokens_ITW")])
+def test_features_are_calibrated_on_validation_images(
+    world: PictureWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reads: str, name: str
+) -> None:
+    """Offset by the means of the model, factor by least squares over the validation images of each subject."""
+    cached = store.read(world.root / "clip" / "tiny" / "train.h5", "clip", ["nsd_id_I", "image_embedding_ID"])
+    model_of, rng = reconstruction.load_model, np.random.default_rng(5)
+    shift = rng.normal(size=(2, 5, WIDTH)).astype(np.float32)
+    names = ("mean_predicted_tokens_semantic_TW", "mean_tokens_semantic_TW")
+    if reads == "embedding":
+        shift, names = shift[:, 0], ("mean_predicted_image_D", "mean_image_D")
+
+    def load(folder: Path, subject: str) -> Any:
+        model = model_of(folder, subject)
+        inputs = dict(model.inputs) | dict(zip(names, shift, strict=True))
+        return dataclasses.replace(model, inputs=inputs, split={"validation": world.ids("train", subject)[:7].tolist()})
+
+    monkeypatch.setattr(reconstruction, "load_model", load)
+    found = reconstruct(world, tmp_path / "one.h5", source="tokens", reads=reads)
+    kind = "embedding" if reads == "embedding" else "tokens"
+    for s, subject in enumerate(SUBJECTS):
+        ids = world.ids("train", subject)[:7]
+        known = predict(world, "tokens", subject, "train", 7)[kind]
+        true = cached["image_embedding_ID"][[np.flatnonzero(cached["nsd_id_I"] == i)[0] for i in ids]]
+        pooled, means = (known, shift) if reads == "embedding" else (known[:, 0], shift[:, 0])
+        p, t = (pooled - means[0]).ravel(), (true.astype(np.float64) - means[1]).ravel()
+        factor = max(0.0, np.linalg.lstsq(p[:, None], t, rcond=None)[0][0])
+        feature = shift[1] + factor * (predict(world, "tokens", subject)[kind] - shift[0])
+        rows = slice(s * N_IMAGES, (s + 1) * N_IMAGES)
+        assert_near(
+            found["image_INHWC"][rows, 0], paint(world, found["seed_IN"][rows, 0], **{name: feature.astype(np.float32)})
+        )
 
 
 @pytest.mark.parametrize(("run", "reads", "name"), [

@@ -1,5 +1,6 @@
 """Pictures of test images from decoded features, from true features (the reference), or from none (a null).
 
+What a brain gives is calibrated on validation images first (calibration.py).
 A candidate is never compared with the stimulus: `select_by_brain`, the only way to choose one, sees the decoded
 embedding and the candidates. A file that already holds the pictures asked for is left as it is.
 
@@ -18,20 +19,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmri2clip import generation, generators, params, resume, store
+from fmri2clip import calibration, generation, generators, params, resume, store
 from fmri2clip.clip import encoder
 from fmri2clip.datasets.nsd import stimuli
 from fmri2clip.decoders import TOKEN_TARGETS
-from fmri2clip.evaluation import decode, load_model, read_streams, required, select_voxels
+from fmri2clip.evaluation import Model, decode, load_model, read_streams, required, select_voxels
 from fmri2clip.generators import Conditioning
 from fmri2clip.metrics.retrieval import centre
 from fmri2clip.metrics.scoring import find_rows
 from fmri2clip.params import MEAN_IMAGE, TARGET, Params, Reconstruction
-from fmri2clip.testset import read_test_betas
+from fmri2clip.testset import average_repeats, read_test_betas
 from fmri2clip.training.cached import read_target
 
 Array = NDArray[Any]
 EMBEDDING, TEXT = "embedding", "text"
+FIELDS = {EMBEDDING: "embedding_ID", TEXT: "text_tokens_IUW"}  # of Conditioning; image tokens otherwise
 MEAN_IMAGES = 2000  # training pictures behind the mean picture, at most
 
 
@@ -124,34 +126,63 @@ def first_images(nsd_id_I: Array, n: int) -> slice:
 
 
 def decode_subject(settings: Params, entry: Reconstruction, files: Files, subject: str) -> Decoded:
-    """Features that one subject's brain gives. Raises ValueError for a stream that the decoder does not predict."""
+    """Features that one subject's brain gives, calibrated on its validation images.
+
+    Raises ValueError for a stream that the decoder does not predict.
+    """
     model = load_model(files.models / entry.source, subject)
     rows_V = select_voxels(model, files.rois / "voxels" / f"{subject}.h5")
     betas = read_test_betas(files.rois / "test" / f"{subject}.h5", rows_V)
     rows = first_images(betas.nsd_id_I, settings.pictures.n_images)
-    betas_IV = betas.mean_IV[rows]
-    embedding_ID = decode(model, subject, betas_IV).get("embedding_ID")
-    streams = [entry.reads] * (entry.reads != EMBEDDING) + [TEXT] * entry.text
-    tokens = read_streams(model, subject, betas_IV, streams)
-    lacking = [stream for stream in streams if stream not in tokens]
-    if lacking or (embedding_ID is None and (entry.reads == EMBEDDING or entry.selection == "brain")):
-        raise ValueError(
-            f"run {entry.source} predicts no {lacking[0] if lacking else EMBEDDING}; reconstruct another "
-            "run, or let it read what this one predicts"
-        )
-    features = {"tokens_ITW": tokens[entry.reads]} if entry.reads in tokens else {}
-    if entry.reads == EMBEDDING and embedding_ID is not None:
-        features["embedding_ID"] = embedding_ID
+    kinds = [entry.reads] + [TEXT] * entry.text + [EMBEDDING] * (entry.selection == "brain")
+    decoded = decode_kinds(entry.source, model, subject, betas.mean_IV[rows], kinds)
+    fitted = calibration.shift(model.inputs, entry.reads)
+    if model.split["validation"]:
+        validation_IV, true_ID = read_validation(settings.runs[entry.source].clip, model, files, subject, rows_V)
+        known = decode_kinds(entry.source, model, subject, validation_IV, [entry.reads])[entry.reads]
+        fitted = calibration.fit(model.inputs, entry.reads, known, true_ID)
+    calibrated = {entry.reads: fitted.apply(decoded[entry.reads])}
     if entry.text:
-        features["text_tokens_IUW"] = tokens[TEXT]
-    if entry.selection == "none" or embedding_ID is None:
+        calibrated[TEXT] = calibration.shift(model.inputs, TEXT).apply(decoded[TEXT])
+    features = {FIELDS.get(kind, "tokens_ITW"): array for kind, array in calibrated.items()}
+    if entry.selection == "none":
         return Decoded(nsd_id_I=betas.nsd_id_I[rows], features=features)
     return Decoded(
         nsd_id_I=betas.nsd_id_I[rows],
         features=features,
-        query_ID=centre(embedding_ID, required(model, "mean_predicted_image_D")),
+        query_ID=centre(decoded[EMBEDDING], required(model, "mean_predicted_image_D")),
         mean_D=required(model, "mean_image_D"),
     )
+
+
+def decode_kinds(run: str, model: Model, subject: str, betas_IV: Array, kinds: list[str]) -> dict[str, Array]:
+    """Kind -> what the decoder predicts: 'embedding' (I, D), or a stream of tokens (I, T, W).
+
+    Raises ValueError for a kind that it does not predict.
+    """
+    found: dict[str, Array] = dict(
+        read_streams(model, subject, betas_IV, [kind for kind in kinds if kind != EMBEDDING])
+    )
+    if EMBEDDING in kinds and (embedding_ID := decode(model, subject, betas_IV).get("embedding_ID")) is not None:
+        found[EMBEDDING] = embedding_ID
+    for kind in kinds:
+        if kind not in found:
+            raise ValueError(
+                f"run {run} predicts no {kind}; reconstruct another run, or let it read what this one predicts"
+            )
+    return found
+
+
+def read_validation(
+    clip_name: str, model: Model, files: Files, subject: str, rows_V: Array
+) -> tuple[NDArray[np.float32], Array]:
+    """Mean patterns (I, V) and true embeddings (I, D) of the subject's validation images."""
+    train = store.read(files.rois / "train" / f"{subject}.h5", "betas", ["betas_NV", "nsd_id_N"])
+    trials_N = np.isin(train["nsd_id_N"], np.asarray(model.split["validation"]))
+    mean_IV, nsd_id_I = average_repeats(train["betas_NV"][trials_N][:, rows_V], train["nsd_id_N"][trials_N])
+    path = files.clip / clip_name / "train.h5"
+    cached = store.read(path, "clip", ["nsd_id_I", "image_embedding_ID"])
+    return mean_IV, cached["image_embedding_ID"][find_rows(cached["nsd_id_I"], nsd_id_I, str(path))]
 
 
 def read_targets(settings: Params, entry: Reconstruction, files: Files, clip_name: str) -> Decoded:
