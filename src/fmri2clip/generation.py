@@ -83,7 +83,7 @@ def digest(conditioning: Conditioning) -> str:
     found = hashlib.sha256(conditioning.clip_model.encode())
     for name, array in conditioning.arrays().items():
         found.update(f"{name} {array.shape} {array.dtype}".encode())
-        found.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+        found.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return found.hexdigest()
 
 

@@ -141,7 +141,7 @@ def decode_subject(settings: Params, entry: Reconstruction, files: Files, subjec
         validation_IV, true_ID = read_validation(settings.runs[entry.source].clip, model, files, subject, rows_V)
         known = decode_kinds(entry.source, model, subject, validation_IV, [entry.reads])[entry.reads]
         fitted = calibration.fit(model.inputs, entry.reads, known, true_ID)
-    calibrated = {entry.reads: fitted.apply(decoded[entry.reads])}
+    calibrated: dict[str, Array] = {entry.reads: fitted.apply(decoded[entry.reads])}
     if entry.text:
         calibrated[TEXT] = calibration.shift(model.inputs, TEXT).apply(decoded[TEXT])
     features = {FIELDS.get(kind, "tokens_ITW"): array for kind, array in calibrated.items()}
