@@ -64,14 +64,6 @@ def test_validation_images_take_no_part(tiny: TrainingData) -> None:
     assert all(torch.equal(value, two.state_dict()[name]) for name, value in one.state_dict().items())
 
 
-def test_backend_of_himalaya_is_left_as_it_was(tiny: TrainingData) -> None:
-    from himalaya.backend import get_backend
-
-    before = get_backend()
-    fitted(tiny)
-    assert get_backend() is before
-
-
 def test_alpha_at_the_border_warns(tiny: TrainingData) -> None:
     with pytest.warns(UserWarning, match="border of its candidates"):
         fitted(tiny, Config(n_alphas=3, log10_alpha_min=5, log10_alpha_max=7))

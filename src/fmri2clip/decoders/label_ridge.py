@@ -97,12 +97,12 @@ class Decoder(nn.Module):
         train_I, labels_IC = ~data.is_validation_I, data.labels_IC.float()
         x_IX = self.map(data.mean_betas_IV).flatten(1)
         mean_X, mean_C = x_IX[train_I].mean(0), labels_IC[train_I].mean(0)
-        weight_XC, alpha, error = solve(x_IX[train_I] - mean_X, labels_IC[train_I] - mean_C, self.config, self.seed)
-        self.weight_XC.copy_(weight_XC)
-        self.bias_C.copy_(mean_C - mean_X @ weight_XC)
-        score_IC = x_IX[data.is_validation_I] @ weight_XC + self.bias_C
+        fitted = solve(x_IX[train_I] - mean_X, labels_IC[train_I] - mean_C, self.config, self.seed)
+        self.weight_XC.copy_(fitted.weight_VD)
+        self.bias_C.copy_(mean_C - mean_X @ self.weight_XC)
+        score_IC = x_IX[data.is_validation_I] @ self.weight_XC + self.bias_C
         self.scaling_2.copy_(scale(score_IC[:, mean_C > 0], labels_IC[data.is_validation_I][:, mean_C > 0]))
-        return {"alpha": alpha, "cv_error": error, "slope": float(self.scaling_2[0])}
+        return {"alpha": fitted.alpha, "cv_error": fitted.error, "slope": float(self.scaling_2[0])}
 
     @torch.no_grad()
     def decode(self, betas_IV: Tensor, subject: str) -> Decoded:

@@ -103,16 +103,16 @@ def fit_encoding(
     mean_F, scale_F = feature_IF.mean(axis=0), scale_layers(feature_IF, widths)
     mean_V = betas_IV.mean(axis=0, dtype=np.float64).astype(np.float32)
     z_IF, y_IV = ((feature_IF - mean_F) * scale_F), (betas_IV - mean_V).astype(np.float32)
-    weight_FV, alpha, error = solve(torch.from_numpy(z_IF), torch.from_numpy(y_IV), config, seed)
+    fitted = solve(torch.from_numpy(z_IF), torch.from_numpy(y_IV), config, seed)
     return EncodingModel(
         network=network,
         config=config,
         mean_F=mean_F,
         scale_F=scale_F,
-        weight_FV=weight_FV.numpy(),
+        weight_FV=fitted.weight_VD.numpy(),
         mean_V=mean_V,
-        alpha=alpha,
-        cv_error=error,
+        alpha=fitted.alpha,
+        cv_error=fitted.error,
         trained_id_I=training.nsd_id_I,
     )
 
