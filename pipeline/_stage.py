@@ -26,7 +26,8 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"
 def run(stage: Callable[..., None]) -> None:
     """Call `stage(params, *arguments)`; its further parameters are the arguments of the command line.
 
-    A parameter with the default False becomes an option: dry_run is `--dry-run`.
+    A parameter with the default False becomes an option: dry_run is `--dry-run`. One with the default '' may be left
+    out.
     A ValueError or OSError ends the process with one line and exit code 1; FMRI2CLIP_TRACEBACK=1 shows where it rose.
     """
     name, arguments = stage.__name__, list(inspect.signature(stage).parameters.values())[1:]
@@ -34,6 +35,8 @@ def run(stage: Callable[..., None]) -> None:
     for argument in arguments:
         if argument.default is False:
             parser.add_argument(f"--{argument.name.replace('_', '-')}", action="store_true")
+        elif argument.default == "":
+            parser.add_argument(argument.name, nargs="?", default="")
         else:
             parser.add_argument(argument.name)
     given = vars(parser.parse_args())
@@ -44,7 +47,9 @@ def run(stage: Callable[..., None]) -> None:
     except (ValueError, OSError) as error:
         if os.environ.get("FMRI2CLIP_TRACEBACK"):
             raise
-        sys.exit(f"{' '.join([name, *(value for value in given.values() if isinstance(value, str))])}: {error}")
+        sys.exit(
+            f"{' '.join([name, *(value for value in given.values() if value and isinstance(value, str))])}: {error}"
+        )
 
 
 def set_threads(n: int) -> None:

@@ -1,4 +1,4 @@
-"""Stage reconstruct: pictures of test images, from decoded or true features through one generator."""
+"""Stage reconstruct: pictures of test images, from decoded or true features through a generator."""
 
 from __future__ import annotations
 
@@ -7,12 +7,18 @@ from fmri2clip.params import Params
 from pipeline import _stage
 
 
-def reconstruct(params: Params, name: str) -> None:
-    """Write data/reconstructions/<name>.h5; a file that holds these pictures already is left as it is."""
-    _stage.check_named(name, params.reconstructions, "reconstructions")
+def reconstruct(params: Params, name: str = "") -> None:
+    """Write data/reconstructions/<name>.h5 of every entry of `reconstructions`, or of one of them.
+
+    A file that holds its pictures already is left as it is, so single ones may be painted beforehand, side by side.
+    """
     files = reconstruction.Files(raw=_stage.RAW, rois=_stage.ROIS, clip=_stage.CLIP, models=_stage.MODELS)
-    path = _stage.DATA / "reconstructions" / f"{name}.h5"
-    reconstruction.reconstruct(name, params, files, path, _stage.device(params))
+    folder, device = _stage.DATA / "reconstructions", _stage.device(params)
+    if name:
+        _stage.check_named(name, params.reconstructions, "reconstructions")
+        reconstruction.reconstruct(name, params, files, folder / f"{name}.h5", device)
+    else:
+        reconstruction.reconstruct_all(params, files, folder, device)
 
 
 if __name__ == "__main__":

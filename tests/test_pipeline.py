@@ -16,8 +16,8 @@ from fmri2clip import store
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pipeline")]
 STAGES = [
-    "check_params", "check_data", "extract_rois@subj01", "train@ridge", "train@brainclip", "reconstruct@brainmclip",
-    "reconstruct@null_mean", "score_pictures", "report",
+    "check_params", "check_data", "extract_rois@subj01", "train@ridge", "train@brainclip", "reconstruct",
+    "score_pictures", "report",
 ]  # fmt: skip
 MODELS = {  # of each run of the preset smoke
     **dict.fromkeys(("brainclip", "brainmclip", "label_ridge", "ridge"), ("subj01", "subj02")),

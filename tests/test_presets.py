@@ -134,7 +134,7 @@ def test_tables_of_a_preset_are_taken_as_they_stand(root: Path, tmp_path: Path) 
     [
       streams/early, # with a comment
 
-      file:my-roi,
+      'file:my-roi',
     ]
   all: [nsdgeneral]
 """

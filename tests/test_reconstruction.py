@@ -195,6 +195,40 @@ def test_pictures_that_are_there_are_left_alone(
     assert other.attrs["key"] != first.attrs["key"] and (other["seed_IN"] != first["seed_IN"]).all()
 
 
+def test_all_entries_share_their_generators(
+    world: PictureWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Entries of one generator are painted together, with the pictures of entries painted alone; then nothing is."""
+    tiny = world.settings().generators["tiny"]
+    entries = {
+        "a": {"generator": "tiny", "source": "target"},
+        "b": {"generator": "long", "source": "demo"},
+        "c": {"generator": "tiny", "source": "demo", "seed": 4},
+    }
+    settings = world.settings(reconstructions=entries, generators={"tiny": tiny, "long": {**tiny, "steps": 2}})
+    loaded: list[int] = []
+    load = generators.load
+    monkeypatch.setattr(
+        generators, "load", lambda family, config, device: loaded.append(config.steps) or load(family, config, device)
+    )
+    folder = tmp_path / "all"
+    folder.mkdir()
+    (folder / "dropped.h5").touch()
+    reconstruction.reconstruct_all(settings, files(world), folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["a.h5", "b.h5", "c.h5"]
+    assert loaded == [2, 1]
+    for name in entries:
+        reconstruction.reconstruct(name, settings, files(world), tmp_path / f"{name}.h5")
+        both = [
+            store.read(path, "reconstructions")["image_INHWC"]
+            for path in (folder / f"{name}.h5", tmp_path / f"{name}.h5")
+        ]
+        np.testing.assert_array_equal(*both)
+    loaded.clear()
+    reconstruction.reconstruct_all(settings, files(world), folder)
+    assert not loaded
+
+
 def test_a_changed_generator_paints_again(world: PictureWorld, tmp_path: Path) -> None:
     first = reconstruct(world, tmp_path / "one.h5", source="target")
     note = world.root / "generator" / "note.txt"

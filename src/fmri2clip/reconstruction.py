@@ -20,14 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmri2clip import calibration, generation, generators, params, resume, store
-from fmri2clip.clip import encoder
 from fmri2clip.datasets.nsd import stimuli
 from fmri2clip.decoders import TOKEN_TARGETS
 from fmri2clip.evaluation import Model, decode, load_model, read_streams, required, select_voxels
 from fmri2clip.generators import Conditioning
 from fmri2clip.metrics.retrieval import centre
 from fmri2clip.metrics.scoring import find_rows
-from fmri2clip.params import MEAN_IMAGE, TARGET, Params, Reconstruction
+from fmri2clip.params import MEAN_IMAGE, TARGET, Clip, Params, Reconstruction
 from fmri2clip.testset import average_repeats, read_test_betas
 from fmri2clip.training.cached import read_target
 
@@ -61,7 +60,39 @@ class Decoded:
     mean_D: Array | None = None
 
 
-def reconstruct(name: str, settings: Params, files: Files, path: Path, device: str = "cpu") -> None:
+class Studio:
+    """The generator in use: kept for the next reconstruction, replaced by another, as a real one fills a GPU."""
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self.key: tuple[str, Any] | None = None
+        self.generator: generators.Generator | None = None
+
+    def load(self, family: str, config: Any) -> generators.Generator:
+        """The generator of these settings. Raises ValueError as generators.load does."""
+        if self.generator is None or self.key != (family, config):
+            self.generator = None  # frees its memory first
+            self.generator, self.key = generators.load(family, config, self.device), (family, config)
+        return self.generator
+
+
+def reconstruct_all(settings: Params, files: Files, folder: Path, device: str = "cpu") -> None:
+    """Write <folder>/<name>.h5 of every entry of `reconstructions`, and delete what no entry names.
+
+    Each generator is loaded once, and only if some of its pictures are not there yet.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.iterdir():
+        if path.stem not in settings.reconstructions:
+            path.unlink()
+    studio = Studio(device)
+    for name, _ in sorted(settings.reconstructions.items(), key=lambda item: item[1].generator):
+        reconstruct(name, settings, files, folder / f"{name}.h5", device, studio)
+
+
+def reconstruct(
+    name: str, settings: Params, files: Files, path: Path, device: str = "cpu", studio: Studio | None = None
+) -> None:
     """Write the pictures of `reconstructions.<name>` (kind 'reconstructions').
 
     Rows are subjects in order of the run, test images in order of their ids; pictures that are the same for all
@@ -83,8 +114,8 @@ def reconstruct(name: str, settings: Params, files: Files, path: Path, device: s
     if is_made(path, key):
         print(f"{path} holds these pictures already")
         return
-    generator = generators.load(family, config, device)
-    select = select_by_brain(found, encoder.load(clip, device).images) if chooses else None
+    generator = (studio or Studio(device)).load(family, config)
+    select = select_by_brain(found, _load_embedding(clip, device)) if chooses else None
     partial, attrs = resume.resume_dir(f"reconstruct/{name}", key), {**asdict(entry), "key": key}
     generation.write_pictures(path, generator, conditioning, seed_IN, rows, partial, attrs, name, select=select)
     resume.remove(partial)
@@ -220,6 +251,13 @@ def select_by_brain(found: list[Decoded], embed: Callable[[NDArray[np.uint8]], A
         return np.argmax(cosine_IN, axis=1)
 
     return select
+
+
+def _load_embedding(clip: Clip, device: str) -> Callable[[NDArray[np.uint8]], Array]:
+    """Pictures to CLIP embeddings; imported here because a CLIP model is needed for a choice only."""
+    from fmri2clip.clip import encoder
+
+    return encoder.load(clip, device).images
 
 
 def write_mean_image(settings: Params, files: Files, path: Path) -> None:
