@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
 from fmri2clip import params as parameters  # noqa: E402
+from fmri2clip import strict, studies  # noqa: E402
 from fmri2clip.training.run import train_run  # noqa: E402
 
 WINDOW = 3  # epochs, as in training/trainer.py
@@ -106,11 +107,11 @@ TRIALS: dict[str, tuple[dict, ...]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("run", choices=sorted(TRIALS), help="a run of params.yaml")
+    parser.add_argument("run", choices=sorted(TRIALS), help="a run of params.yaml, or of the study mused_maps")
     parser.add_argument("--subjects", default="subj01,subj07", help="separated by commas")
     parser.add_argument("--threads", type=int, help="CPU threads; compute.threads by default")
     arguments = parser.parse_args()
-    base, subjects = parameters.load(ROOT / "params.yaml"), tuple(arguments.subjects.split(","))
+    base, subjects = load_params(arguments.run), tuple(arguments.subjects.split(","))
     if arguments.threads:
         base = dataclasses.replace(base, compute=dataclasses.replace(base.compute, threads=arguments.threads))
     run = base.runs[arguments.run]
@@ -122,6 +123,16 @@ def main() -> None:
     table = {"subjects": list(subjects), "base": dict(base.decoders[run.decoder]), "overrides": dict(run.overrides)}
     path = ROOT / "benchmarks" / f"tune_{arguments.run}.json"
     path.write_text(json.dumps(table | {"trials": results}, indent=1) + "\n")
+
+
+def load_params(run: str) -> parameters.Params:
+    """The default parameters; with the baselines of a study, its default input map too, if they lack the run."""
+    base = parameters.load(ROOT / "params.yaml")
+    if run in base.runs:
+        return base
+    planned = studies.plan(studies.load(ROOT / "studies" / "mused_maps.yaml"), ROOT / "params.yaml")
+    content = next(content for experiment, content in planned.items() if experiment.variant == "clip_aligned")
+    return strict.build(parameters.Params, content, "params.yaml")
 
 
 def validate(base: parameters.Params, name: str, subjects: tuple[str, ...], trial: dict) -> float:
