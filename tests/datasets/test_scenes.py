@@ -37,6 +37,37 @@ def test_processes_change_nothing() -> None:
     assert all(np.array_equal(a.image, b.image) for a, b in zip(many, SCENES, strict=False))
 
 
+def test_background_is_a_shaded_column_under_a_texture_of_tiles() -> None:
+    style, canvas = BACKGROUNDS["field"], 32
+    found = np.asarray(scenes._paint_background(np.random.default_rng(4), style, canvas))
+    rng = np.random.default_rng(4)
+    horizon, shade, rows = rng.uniform(*style.horizon), rng.integers(-16, 17, size=(2, 3)), np.linspace(0, 1, canvas)
+    texture = np.kron(rng.normal(0, 6.0, size=(8, 8)), np.ones((canvas // 8, canvas // 8)))
+    upper = np.array(style.upper) + shade[0] + 24 * (rows[:, None] - 0.3)
+    lower = np.array(style.lower) + shade[1] - 24 * (rows[:, None] - 0.7)
+    column = np.where(rows[:, None] < horizon, upper, lower)
+    expected = np.clip(column[:, None] + texture[:, :, None], 0, 255).astype(np.uint8)
+    np.testing.assert_allclose(found.astype(int), expected.astype(int), atol=1)
+    assert (found == expected).mean() > 0.999
+
+
+def test_picture_is_the_mean_of_a_finer_painting_in_noisy_light() -> None:
+    found = scenes._render(np.random.default_rng(4), "beach", [], np.zeros(2), 480, 16)
+    rng = np.random.default_rng(4)
+    fine = np.asarray(scenes._paint_background(rng, BACKGROUNDS["beach"], 32), dtype=np.float32)
+    pixels = fine.reshape(16, 2, 16, 2, 3).mean(axis=(1, 3))
+    light = rng.uniform(0.82, 1.12) * pixels + rng.normal(0, 3.0, size=pixels.shape)
+    np.testing.assert_array_equal(found, np.clip(light, 0, 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize("name", CATEGORIES)
+def test_polygons_are_the_filled_outlines_inside_the_picture(name: str) -> None:
+    painted = scenes._place(np.random.default_rng(2), name, 640, 480, 3, 0)
+    parts = zip(painted.polygons, painted.line_widths, strict=True)
+    filled = [np.clip(points, 0, (640, 480)).ravel() for points, line in parts if line == 0]
+    assert painted.instance.segmentation == [[round(float(v), 1) for v in xy] for xy in filled]
+
+
 def test_annotations_lie_inside_the_picture() -> None:
     for scene in SCENES:
         for instance in scene.instances:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -168,10 +168,11 @@ def _place(rng: np.random.Generator, name: str, width: int, height: int, count: 
     main = tuple(int(c) for c in np.clip(np.array(PALETTE[colour]) + jitter, 0, 255))
     accent = PALETTE[str(rng.choice(sorted(PALETTE)))]
     polygons, widths, colours = [], [], []
+    stretch, thickness = np.array((flip, 1.0)) * box, box.min()
     for part in shape.parts:
         points, line = outline(part)
-        polygons.append(((points - 0.5) * (flip, 1) * box) @ turn.T + centre)
-        widths.append(line * box.min())
+        polygons.append(((points - 0.5) * stretch) @ turn.T + centre)
+        widths.append(line * thickness)
         colours.append(tint(part[1], main, accent))  # type: ignore[arg-type]
     instance = _annotate(name, colour, polygons, widths, width, height)
     return _Painted(colours=colours, polygons=polygons, line_widths=widths, instance=instance)
@@ -190,10 +191,11 @@ def _annotate(
     everything = np.concatenate(polygons)
     low, high = np.clip(everything.min(0), 0, (width, height)), np.clip(everything.max(0), 0, (width, height))
     x, y, w, h = (round(float(v), 2) for v in (*low, *(high - low)))
-    filled = [p for p, line in zip(polygons, widths, strict=True) if line == 0]
+    inside = np.split(np.clip(everything, 0, (width, height)), np.cumsum([len(p) for p in polygons])[:-1])
+    filled = [p.ravel().tolist() for p, line in zip(inside, widths, strict=True) if line == 0]
     return Instance(
         category=name, category_id=SHAPES[name].category_id, colour=colour, bbox=(x, y, w, h),
-        segmentation=[[round(float(v), 1) for v in np.clip(p, 0, (width, height)).ravel()] for p in filled],
+        segmentation=[[round(v, 1) for v in xy] for xy in filled],
         area=max(min(area, w * h), float(grain**2)), centre=((x + w / 2) / width, (y + h / 2) / height),
     )  # fmt: skip
 
@@ -225,14 +227,15 @@ def _render(
     for item in painted:
         for points, line, colour in zip(item.polygons, item.line_widths, item.colours, strict=True):
             _paint(pen, (points - corner) * zoom, line * zoom, colour)
-    pixels = np.asarray(image, dtype=np.float32)
-    pixels = pixels.reshape(image_size, SUPERSAMPLING, image_size, SUPERSAMPLING, 3).mean(axis=(1, 3))
+    fine, step = np.asarray(image, dtype=np.float32), SUPERSAMPLING
+    rows = reduce(np.add, (fine[k::step] for k in range(step)))
+    pixels = reduce(np.add, (rows[:, k::step] for k in range(step))) / step**2
     light = rng.uniform(0.82, 1.12) * pixels + rng.normal(0, 3.0, size=pixels.shape)
     return np.clip(light, 0, 255).astype(np.uint8)
 
 
 def _paint(pen: ImageDraw.ImageDraw, points: np.ndarray, line: float, colour: int | tuple[int, int, int]) -> None:
-    xy = [(float(x), float(y)) for x, y in points]
+    xy = points.ravel().tolist()
     if line > 0:
         pen.line(xy, fill=colour, width=max(1, round(line)), joint="curve")
     else:
@@ -246,8 +249,10 @@ def _paint_background(rng: np.random.Generator, style: Background, canvas: int) 
     rows = np.linspace(0, 1, canvas)[:, None]
     upper, lower = np.array(style.upper) + shade[0], np.array(style.lower) + shade[1]
     column = np.where(rows < horizon, upper + 24 * (rows - 0.3), lower - 24 * (rows - 0.7))
-    texture = np.kron(rng.normal(0, 6.0, size=(8, 8, 1)), np.ones((canvas // 8, canvas // 8, 1)))
-    image = Image.fromarray(np.clip(column[:, None, :] + texture, 0, 255).astype(np.uint8))
+    tile = canvas // 8  # columns of a tile are the same, so one of them is shaded
+    texture = np.repeat(rng.normal(0, 6.0, size=(8, 8, 1)), tile, axis=0)
+    shaded = np.clip(column[:, None, :] + texture, 0, 255).astype(np.uint8)
+    image = Image.fromarray(np.repeat(shaded, tile, axis=1))
     _decorate(rng, ImageDraw.Draw(image), style.decoration, horizon * canvas, canvas)
     return image
 

@@ -62,6 +62,7 @@ def write_stimuli(
     _refuse_real_stimuli(root)
     design = make_design(world.seed, world.n_sessions, world.n_shared)
     info = stim_info(world.seed, design, {})
+    coco_ids, splits = info["cocoId"].tolist(), info["cocoSplit"].tolist()
     coco, crop_boxes = CocoFiles(), {}
     with finished(layout.stimuli_path(root)) as partial, h5py.File(partial, "w") as file:
         size = world.image_size
@@ -70,7 +71,7 @@ def write_stimuli(
         )
         for nsd_id, scene in _draw(world, design.nsd_ids(tuple(subjects)), threads, render):
             brick.id.write_direct_chunk((nsd_id, 0, 0, 0), np.ascontiguousarray(scene.image).tobytes())
-            coco.add(scene, int(info["cocoId"][nsd_id]), str(info["cocoSplit"][nsd_id]))
+            coco.add(scene, coco_ids[nsd_id], splits[nsd_id])
             crop_boxes[nsd_id] = scene.crop_box
     tables = {layout.expdesign_path(root): design_mat(design)}
     tables[layout.stim_info_path(root)] = stim_info(world.seed, design, crop_boxes).to_csv().encode()
