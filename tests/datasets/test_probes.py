@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from scipy.signal import oaconvolve
 
 from fmri2clip.datasets.mini import cortex, filters, network
 from fmri2clip.datasets.mini.volume import Volume, make_volume
@@ -66,3 +67,21 @@ def test_early_maps_have_unit_deviation_over_the_adapted_pictures() -> None:
     maps = filters.early_maps(np.concatenate([OWN, PROBES]), len(OWN)).reshape(len(OWN) + len(PROBES), -1, 16, 16)
     np.testing.assert_allclose(maps[: len(OWN)].std(axis=(0, 2, 3)), 1, atol=1e-3)
     np.testing.assert_array_equal(filters.early_maps(OWN), filters.early_maps(OWN, len(OWN)))
+
+
+def test_early_maps_equal_one_filter_after_the_other() -> None:
+    """Neither blocks nor threads nor spectra that filters share change a bit."""
+    pictures = np.concatenate([OWN, PROBES])
+    assert len(pictures) > filters.BLOCK
+    rgb = pictures.astype(np.float32) / 255
+    luminance = rgb @ np.array((0.2125, 0.7154, 0.0721), dtype=np.float32)
+    centred = luminance - luminance.mean(axis=(1, 2), keepdims=True)
+    gabors = [gabor for bank in filters._gabors(1.0) for gabor in bank]
+    energy = [np.abs(oaconvolve(centred, gabor[None], mode="same", axes=(1, 2))) for gabor in gabors]
+    red_green, blue_yellow = rgb[..., 0] - rgb[..., 1], rgb[..., 2] - (rgb[..., 0] + rgb[..., 1]) / 2
+    opponent = [np.maximum(sign * c, 0) for c in (luminance - 0.5, red_green, blue_yellow) for sign in (1, -1)]
+    pooled = [m.reshape(len(m), 16, 4, 16, 4).mean(axis=(2, 4)) for m in (*energy, *opponent)]
+    maps = np.stack(pooled, axis=1)
+    maps /= maps.std(axis=(0, 2, 3), keepdims=True) + 1e-6
+    for threads in (1, 2):
+        np.testing.assert_array_equal(filters.early_maps(pictures, threads=threads), maps.reshape(len(maps), -1))

@@ -89,7 +89,7 @@ class SubjectSimulation:
 
 
 def simulate_subject(
-    images_IHWC: np.ndarray, image_N: np.ndarray, volume: Volume, world: World, subject: str
+    images_IHWC: np.ndarray, image_N: np.ndarray, volume: Volume, world: World, subject: str, threads: int = 1
 ) -> SubjectSimulation:
     """Responses of one subject.
 
@@ -99,26 +99,30 @@ def simulate_subject(
     image_N : row of ``images_IHWC`` shown in each trial, in time order.
     volume : the subject's geometry.
     world : seed, hierarchy ('graded' or 'flat') and the network's weights file.
+    threads : of the filters; the responses do not depend on it.
     """
-    return _simulate(images_IHWC, len(images_IHWC), image_N, volume, world, subject)
+    return _simulate(images_IHWC, len(images_IHWC), image_N, volume, world, subject, threads)
 
 
-def respond(images_IHWC: np.ndarray, probes_JHWC: np.ndarray, volume: Volume, world: World, subject: str) -> np.ndarray:
+def respond(
+    images_IHWC: np.ndarray, probes_JHWC: np.ndarray, volume: Volume, world: World, subject: str, threads: int = 1
+) -> np.ndarray:
     """Noise-free betas (J, voxels of nsdgeneral) of any pictures, as ``SubjectSimulation.noise_free_IV``.
 
     images_IHWC: the subject's pictures, whose statistics the cortex has adapted to; the probes change none of them.
     """
     stacked, n = np.concatenate([images_IHWC, probes_JHWC]), len(images_IHWC)
-    return _simulate(stacked, n, np.arange(n), volume, world, subject).noise_free_IV[n:]
+    return _simulate(stacked, n, np.arange(n), volume, world, subject, threads).noise_free_IV[n:]
 
 
 def _simulate(
-    images_IHWC: np.ndarray, n_adapted: int, image_N: np.ndarray, volume: Volume, world: World, subject: str
-) -> SubjectSimulation:
+    images_IHWC: np.ndarray, n_adapted: int, image_N: np.ndarray, volume: Volume, world: World, subject: str,
+    threads: int,
+) -> SubjectSimulation:  # fmt: skip
     number = layout.subject_number(subject)
     rng = np.random.default_rng((world.seed, number, 0xC0DE))
     voxels = _Voxels(volume, rng, flat=world.hierarchy == "flat")
-    early_IF = filters.early_maps(images_IHWC, n_adapted)
+    early_IF = filters.early_maps(images_IHWC, n_adapted, threads)
     middle_IF, code_IF = _network_features(images_IHWC, Path(world.network), n_adapted)
     responses = {
         EARLY: _early_responses(early_IF, voxels, rng),

@@ -10,6 +10,7 @@ Axis letters: I images, N trials, T trials of a session, V voxels, S sessions.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -99,7 +100,7 @@ def write_subject(
     ids_I, nsd_id_N = design.nsd_ids((subject,)), design.nsd_id_N(subject)
     images_IHWC = np.stack([scene.image for _, scene in _draw(world, ids_I, threads, render)])
     image_index_N = np.searchsorted(ids_I, nsd_id_N)
-    cortex = (simulate or _load_cortex())(images_IHWC, image_index_N, volume, world, subject)
+    cortex = (simulate or _load_cortex(threads))(images_IHWC, image_index_N, volume, world, subject)
 
     written = _write_anatomy(root, subject, volume)
     behaviour = responses(design, subject, (world.seed, layout.subject_number(subject), 0xBE4))
@@ -113,11 +114,11 @@ def write_subject(
     remove_others(layout.subject_folders(root, subject), set(written))
 
 
-def _load_cortex() -> Simulate:
+def _load_cortex(threads: int) -> Simulate:
     """The simulated cortex; imported here because the stimuli do not need its network."""
     from fmri2clip.datasets.mini.cortex import simulate_subject
 
-    return simulate_subject
+    return partial(simulate_subject, threads=threads)
 
 
 def _draw(world: World, ids: np.ndarray, threads: int, render: Render) -> Iterator[tuple[int, scenes.Scene]]:
