@@ -86,7 +86,7 @@ def score_pictures(
     """
     protocols = [find_protocol(name) for name in settings.pictures.protocols]
     networks = {protocol.name: load_networks(settings, protocol, device) for protocol in protocols}
-    measures_brain = any(protocol.brain for protocol in protocols)
+    threads, measures_brain = settings.compute.threads, any(protocol.brain for protocol in protocols)
     runs: dict[str, dict[str, Scores]] = {name: {} for name in pictures}
     record: dict[str, Any] = {}
     for subject in settings.subjects:
@@ -99,14 +99,15 @@ def score_pictures(
         brain = read_brain(settings, files, subject, classifier)
         found: dict[str, list[Scores]] = {name: [] for name in given}
         for protocol in protocols:
-            for name, evaluation in measure(protocol, seen, given, networks[protocol.name], brain).items():
+            evaluations = measure(protocol, seen, given, networks[protocol.name], brain, threads)
+            for name, evaluation in evaluations.items():
                 found[name].append(prefix(evaluation.scores(), protocol.name))
                 record.setdefault(protocol.name, {}).setdefault(name, {})[subject] = evaluation.record()
         for protocol in protocols if brain.model else ():
             found.setdefault(STIMULUS, []).extend(score_stimuli(protocol, seen, brain))
         if settings.dataset.source == "simulated":
             voxels, probes = files.rois / "voxels" / f"{subject}.h5", {**given, STIMULUS: seen}
-            true = score_true_cortex(settings.world, subject, files.raw, voxels, probes, brain.measured)
+            true = score_true_cortex(settings.world, subject, files.raw, voxels, probes, brain.measured, threads)
             for name, extra in true.items():
                 found.setdefault(name, []).append(extra)
         for name, parts in found.items():
@@ -209,7 +210,12 @@ def read_brain(settings: Params, files: Files, subject: str, classifier: Network
 
 
 def measure(
-    protocol: Protocol, seen: Pictures, given: Mapping[str, Pictures], networks: Networks, brain: Brain
+    protocol: Protocol,
+    seen: Pictures,
+    given: Mapping[str, Pictures],
+    networks: Networks,
+    brain: Brain,
+    threads: int = 1,
 ) -> dict[str, Evaluation]:
     """Every set of pictures of one subject under one protocol; sets of the same images share the stimuli's features."""
     correlation = BrainCorrelation(model=brain.model, measured=brain.measured) if brain.model else None
@@ -220,7 +226,7 @@ def measure(
         if key not in evaluators:
             stimuli_I = seen.select(np.sort(made.nsd_id_I), "the stimuli")
             known = networks.networks, networks.missing
-            evaluators[key] = Evaluator(protocol, stimuli_I, *known, correlation, brain.reason)
+            evaluators[key] = Evaluator(protocol, stimuli_I, *known, correlation, brain.reason, threads)
         found[name] = evaluators[key].score(made)
     return found
 

@@ -26,7 +26,13 @@ TRUE_CORTEX = "true_cortex_correlation"
 
 
 def score_true_cortex(
-    world: World, subject: str, raw: Path, voxels_path: Path, given: Mapping[str, Pictures], measured: Measured
+    world: World,
+    subject: str,
+    raw: Path,
+    voxels_path: Path,
+    given: Mapping[str, Pictures],
+    measured: Measured,
+    threads: int = 1,
 ) -> dict[str, Scores]:
     """true_cortex_correlation.<region> of every set of pictures of one subject.
 
@@ -35,7 +41,7 @@ def score_true_cortex(
     0 where that is constant.
     """
     counts = [len(made.nsd_id_I) for made in given.values()]
-    z_JV = respond_to(world, subject, raw, voxels_path, [made.images_IHWC for made in given.values()])
+    z_JV = respond_to(world, subject, raw, voxels_path, [made.images_IHWC for made in given.values()], threads)
     found: dict[str, Scores] = {}
     for (name, made), z_IV in zip(given.items(), np.split(z_JV, np.cumsum(counts)[:-1]), strict=True):
         order_I = np.argsort(made.nsd_id_I)
@@ -47,7 +53,9 @@ def score_true_cortex(
     return found
 
 
-def respond_to(world: World, subject: str, raw: Path, voxels_path: Path, probes: list[Array]) -> Array:
+def respond_to(
+    world: World, subject: str, raw: Path, voxels_path: Path, probes: list[Array], threads: int = 1
+) -> Array:
     """Noise-free responses (J, V) to the probes (I, H, W, C), one after the other, on the scale of the betas.
 
     z-scored as extraction does with the noise-free responses to the test pictures: by the mean over sessions of mean
@@ -60,7 +68,7 @@ def respond_to(world: World, subject: str, raw: Path, voxels_path: Path, probes:
     ids = make_design(world.seed, world.n_sessions, world.n_shared).nsd_ids((subject,))
     own_IHWC, volume = stimuli.read_images(raw, ids), make_volume(subject, world.seed)
     probes_JHWC = np.concatenate([fit_size(images_IHWC, own_IHWC.shape[1]) for images_IHWC in probes])
-    percent_JV = respond(own_IHWC, probes_JHWC, volume, world, subject)
+    percent_JV = respond(own_IHWC, probes_JHWC, volume, world, subject, threads)
     voxels = store.read(voxels_path, "voxels", ["ijk_V3", "mean_SV", "std_SV", "invalid_SV"])
     place = {tuple(ijk): column for column, ijk in enumerate(np.argwhere(volume.nsdgeneral).tolist())}
     columns_V = [place[tuple(ijk)] for ijk in voxels["ijk_V3"].tolist()]

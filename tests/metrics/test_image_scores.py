@@ -40,6 +40,14 @@ def test_a_constant_has_no_correlation(value: float, rng: np.random.Generator) -
     assert np.isfinite(image_scores.correlate_rows(seen_IF, made_IF)).all()
 
 
+def test_rows_equal_the_definition_with_any_number_of_threads(rng: np.random.Generator) -> None:
+    seen_IF, made_IF = rng.random((5, 90_000), np.float32) + 5, rng.random((5, 90_000), np.float32)
+    centred = [[x_F.astype(np.float64) - x_F.astype(np.float64).mean() for x_F in x_IF] for x_IF in (seen_IF, made_IF)]
+    expected_I = [a @ b / (np.linalg.norm(a) * np.linalg.norm(b)) for a, b in zip(*centred, strict=True)]
+    for threads in (1, 2):
+        np.testing.assert_array_equal(image_scores.correlate_rows(seen_IF, made_IF, threads), expected_I)
+
+
 @pytest.mark.parametrize(("direction", "fixed"), [(DIRECTIONS[0], True), (DIRECTIONS[1], False)])
 def test_two_way_counts_equal_a_double_loop(direction: str, fixed: bool) -> None:
     seen_IF, made_IF = frozen_pairs.make_features()
@@ -102,6 +110,7 @@ def test_ssim_equals_scipy(columns: bool) -> None:
     expected_I = [frozen_pairs.ssim_oracle(a, b, columns) for a, b in zip(made, seen, strict=True)]
     np.testing.assert_allclose(found_I, expected_I, atol=1e-6)
     assert found_I.dtype == np.float64
+    np.testing.assert_array_equal(image_scores.score_ssim(made, seen, columns, threads=2), found_I)
 
 
 def test_ssim_equals_torchmetrics_inside_the_border() -> None:

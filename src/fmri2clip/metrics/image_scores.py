@@ -14,6 +14,7 @@ and ties nothing. The first is what MindEye and Brain-Diffuser publish, the seco
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,20 +42,29 @@ class TwoWay:
 
 def moments(x_F: Floats) -> tuple[float, float]:
     """Mean, and length after its subtraction, in float64; the length is NaN where x is constant."""
+    return _centre(x_F)[1:]
+
+
+def _centre(x_F: Floats) -> tuple[Floats, float, float]:
+    """The vector less its mean, then mean and length as of `moments`."""
     x_F = x_F.astype(np.float64)
     mean = float(x_F.mean())
-    length = float(np.linalg.norm(x_F - mean))
-    return mean, length if length > FLAT * np.linalg.norm(x_F) else float("nan")
+    x_F -= mean
+    length = float(np.linalg.norm(x_F))
+    whole = np.hypot(length, np.sqrt(len(x_F)) * mean)  # length of the vector itself
+    return x_F, mean, length if length > FLAT * whole else float("nan")
 
 
-def correlate_rows(a_IF: Floats, b_IF: Floats) -> Floats:
+def correlate_rows(a_IF: Floats, b_IF: Floats, threads: int = 1) -> Floats:
     """Pearson r of each row of a with the same row of b, in float64; NaN where one of them is constant."""
     _check_pairs(a_IF, b_IF)
-    r_I = np.empty(len(a_IF))
-    for i, (a_F, b_F) in enumerate(zip(a_IF, b_IF, strict=True)):
-        (mean_a, length_a), (mean_b, length_b) = moments(a_F), moments(b_F)
-        r_I[i] = (a_F.astype(np.float64) - mean_a) @ (b_F.astype(np.float64) - mean_b) / (length_a * length_b)
-    return r_I
+    with ThreadPoolExecutor(threads) as pool:
+        return np.array(list(pool.map(_correlate, a_IF, b_IF)), dtype=np.float64)
+
+
+def _correlate(a_F: Floats, b_F: Floats) -> float:
+    (a_F, _, length_a), (b_F, _, length_b) = _centre(a_F), _centre(b_F)
+    return float(a_F @ b_F / (length_a * length_b))
 
 
 def correlate_all(image_IF: Floats, reconstruction_IF: Floats) -> Floats:
@@ -92,7 +102,7 @@ def count_two_way(r_II: Floats, direction: str, decimals: int) -> TwoWay:
     return TwoWay(won_I=(r_II < own_I1).sum(axis=1), tied_I=tied_II.sum(axis=1))
 
 
-def score_ssim(reconstruction_IHWC: Floats, image_IHWC: Floats, columns: bool) -> Floats:
+def score_ssim(reconstruction_IHWC: Floats, image_IHWC: Floats, columns: bool, threads: int = 1) -> Floats:
     """SSIM (Wang et al. 2004) of grey pictures, float64 mean of each map.
 
     Gaussian window of 11 taps (sigma 1.5), population covariance, K1 .01, K2 .03, range 1, border of 5 pixels left
@@ -102,10 +112,11 @@ def score_ssim(reconstruction_IHWC: Floats, image_IHWC: Floats, columns: bool) -
     from skimage.metrics import structural_similarity
 
     options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1.0}
-    return np.array(
-        [
-            structural_similarity(rgb2gray(a), rgb2gray(b), channel_axis=-1 if columns else None, **options)
-            for a, b in zip(reconstruction_IHWC, image_IHWC, strict=True)
-        ],
-        dtype=np.float64,
-    )
+
+    def compare(a_HWC: Floats, b_HWC: Floats) -> float:
+        axis = -1 if columns else None
+        return float(structural_similarity(rgb2gray(a_HWC), rgb2gray(b_HWC), channel_axis=axis, **options))
+
+    assert len(reconstruction_IHWC) == len(image_IHWC), "pictures to be paired"
+    with ThreadPoolExecutor(threads) as pool:
+        return np.array(list(pool.map(compare, reconstruction_IHWC, image_IHWC)), dtype=np.float64)

@@ -59,8 +59,8 @@ def check_images(images_IHWC: Images) -> None:
 
 
 def to_float(images_IHWC: Images) -> NDArray[np.float32]:
-    """uint8 as float32 in [0, 1]; float as float32."""
-    images = images_IHWC.astype(np.float32)
+    """uint8 as float32 in [0, 1]; float as float32, which is not copied if it is that already."""
+    images = images_IHWC.astype(np.float32, copy=False)
     return images / np.float32(255) if images_IHWC.dtype == np.uint8 else images
 
 

@@ -73,8 +73,8 @@ class Evaluator:
     """The stimuli of one subject under one protocol, encoded once for any number of reconstructions.
 
     networks: slot -> network. missing: slot -> why it has none, as load_networks says. brain: used by protocols that
-    have brain correlation; no_brain: why there is none. Raises ValueError for fewer than 2 stimuli, an unknown slot,
-    and a network that is neither what the protocol names nor declared a stand-in.
+    have brain correlation; no_brain: why there is none. threads: of PixCorr and SSIM. Raises ValueError for fewer than
+    2 stimuli, an unknown slot, and a network that is neither what the protocol names nor declared a stand-in.
     """
 
     def __init__(
@@ -85,13 +85,14 @@ class Evaluator:
         missing: Mapping[str, str] | None = None,
         brain: BrainCorrelation | None = None,
         no_brain: str = "",
+        threads: int = 1,
     ) -> None:
         self.protocol = find_protocol(protocol) if isinstance(protocol, str) else protocol
         if len(stimuli.nsd_id_I) < 2:
             raise ValueError("two-way identification needs at least 2 images, got 1; reconstruct more")
         self.stimuli = stimuli.select(np.sort(stimuli.nsd_id_I), "the set of stimuli")
         self.networks, self.reasons = dict(networks), dict(missing or {})
-        self.brain, self.no_brain = brain, no_brain
+        self.brain, self.no_brain, self.threads = brain, no_brain, threads
         unknown = [slot for slot in (*self.networks, *self.reasons) if slot not in SLOTS]
         if unknown:
             raise ValueError(f"no protocol asks for a network {unknown[0]!r}; the slots are {', '.join(SLOTS)}")
@@ -134,8 +135,8 @@ class Evaluator:
         parts: list[tuple[Floats, Floats]] = []
         for start in range(0, len(given.images_IHWC), BATCH):
             seen, made = self._see(start), self._prepare(given, start)
-            columns = self.protocol.ssim_columns
-            parts.append((correlate_rows(flatten(seen), flatten(made)), score_ssim(made, seen, columns)))
+            r_I = correlate_rows(flatten(seen), flatten(made), self.threads)
+            parts.append((r_I, score_ssim(made, seen, self.protocol.ssim_columns, self.threads)))
         r_I, ssim_I = (np.concatenate(part) for part in zip(*parts, strict=True))
         return {"pixcorr": self._fill(r_I), "ssim": ssim_I}
 
