@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fmri2clip.metrics import image_scores
+from fmri2clip.metrics import image_scores, reconstruction
 from fmri2clip.metrics.brain_correlation import BrainCorrelation, Config, Measured, fit_encoding
 from fmri2clip.metrics.networks import Network, from_function
 from fmri2clip.metrics.pictures import Pictures, prepare
@@ -111,6 +111,20 @@ def test_evaluation_equals_the_parts(small: Evaluation, networks: dict[str, Netw
     a, b = (encode(x, "swav", "avgpool") for x in (seen, made))
     expected_I = [1 - frozen_pairs.pearson_oracle(x, y) for x, y in zip(a, b, strict=True)]
     np.testing.assert_allclose(small.score["swav"], expected_I, atol=1e-6)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_what_is_kept_and_threads_change_nothing(
+    protocol: str, networks: dict[str, Network], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without memory to keep pictures in, every metric takes the common steps itself."""
+    seen, made = make_small(20)
+    kept = Evaluator(protocol, seen, networks, threads=2).score(made)
+    monkeypatch.setattr(reconstruction, "KEPT_BYTES", 0)
+    again = Evaluator(protocol, seen, networks).score(made)
+    assert kept.score.keys() == again.score.keys()
+    for name, score_I in kept.score.items():
+        np.testing.assert_array_equal(again.score[name], score_I)
 
 
 def test_a_perfect_reconstruction_is_perfect(networks: dict[str, Network]) -> None:

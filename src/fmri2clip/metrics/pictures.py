@@ -93,13 +93,25 @@ def resize(images_IHWC: Images, step: Resize) -> Images:
 
 
 def prepare(images_IHWC: Images, protocol: Protocol, steps: Sequence[Resize]) -> NDArray[np.float32]:
-    """Pictures after the protocol's common steps and these: float32 (I, size, size, 3).
+    """Pictures after the protocol's common steps and these: float32 (I, size, size, 3)."""
+    return finish(begin(images_IHWC, protocol), steps)
+
+
+def begin(images_IHWC: Images, protocol: Protocol) -> Images:
+    """Pictures after the protocol's common steps.
 
     In 8-bit protocols they stay 8-bit up to the first step on tensors, as pictures read from PNG files do.
     """
     images: Images = to_uint8(images_IHWC) if protocol.eight_bit else to_float(images_IHWC)
     if protocol.clamp and not protocol.eight_bit:
         images = np.clip(to_float(images), 0.0, 1.0)
-    for step in (*protocol.common, *steps):
+    for step in protocol.common:
         images = resize(images, step)
-    return to_float(images)
+    return images
+
+
+def finish(images_IHWC: Images, steps: Sequence[Resize]) -> NDArray[np.float32]:
+    """Pictures that went through the common steps, after these: float32 (I, size, size, 3)."""
+    for step in steps:
+        images_IHWC = resize(images_IHWC, step)
+    return to_float(images_IHWC)

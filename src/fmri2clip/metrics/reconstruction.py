@@ -10,7 +10,7 @@ of statistics.py gives its interval. What cannot be measured is named in `missin
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -22,13 +22,13 @@ from numpy.typing import NDArray
 from fmri2clip.metrics.brain_correlation import BrainCorrelation
 from fmri2clip.metrics.image_scores import TwoWay, correlate_all, correlate_rows, count_two_way, score_ssim
 from fmri2clip.metrics.networks import Network, extract, flatten
-from fmri2clip.metrics.pictures import Pictures, prepare
+from fmri2clip.metrics.pictures import Images, Pictures, begin, finish, prepare
 from fmri2clip.metrics.protocols import SLOTS, NetworkMetric, Protocol, Resize, find_protocol
 from fmri2clip.metrics.statistics import Scores
 
 Floats = NDArray[np.floating]
 BATCH = 16  # pictures of 425 pixels at once
-KEPT_BYTES = 2**29  # of stimuli at the size of PixCorr and SSIM, which every set of reconstructions is compared with
+KEPT_BYTES = 2**29  # of a set after the common steps, and of stimuli at the size of PixCorr and SSIM
 PACKAGES = ("torch", "torchvision", "scikit-image", "scipy", "numpy", "Pillow")
 
 
@@ -69,6 +69,14 @@ class Evaluation:
         }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Begun:
+    """A set of pictures, and what resizes a batch of them: resize(images_IHWC, steps=...)."""
+
+    images_IHWC: Images
+    resize: Callable[..., NDArray[np.float32]]
+
+
 class Evaluator:
     """The stimuli of one subject under one protocol, encoded once for any number of reconstructions.
 
@@ -100,12 +108,14 @@ class Evaluator:
             if metric.slot in self.networks:
                 check_network(self.networks[metric.slot], metric, self.protocol)
         self._features: dict[str, dict[str, Floats]] = {}
+        self._begun = self._begin(self.stimuli)
         self._pixels: dict[int, Floats] = {}  # first row of a batch -> stimuli as PixCorr and SSIM see them
 
     def score(self, reconstructions: Pictures) -> Evaluation:
         """Measure reconstructions, paired with the stimuli by NSD id; ValueError if one is missing."""
         given = reconstructions.select(self.stimuli.nsd_id_I, "the set of reconstructions")
-        score = self._score_pixels(given)
+        begun = self._begin(given)
+        score = self._score_pixels(begun)
         two_way: dict[str, TwoWay] = {}
         missing: dict[str, str] = {}
         for metric in self.protocol.networks:
@@ -113,9 +123,9 @@ class Evaluator:
                 reason = self.reasons.get(metric.slot, f"no network was given for {metric.slot} ({metric.weights})")
                 missing |= dict.fromkeys(metric.layers, reason)
             elif metric.comparison == "distance":
-                score |= self._score_distances(metric, given)
+                score |= self._score_distances(metric, begun)
             else:
-                counts = self._count(metric, given)
+                counts = self._count(metric, begun)
                 two_way |= counts
                 score |= {name: count.score(self.protocol.tie_credit) for name, count in counts.items()}
         if self.protocol.brain and self.brain:
@@ -131,7 +141,17 @@ class Evaluator:
             networks=self._facts(),
         )
 
-    def _score_pixels(self, given: Pictures) -> dict[str, Floats]:
+    def _begin(self, pictures: Pictures) -> Begun:
+        """The common steps, taken once for all metrics where their pictures take little memory."""
+        images_IHWC = pictures.images_IHWC
+        side = self.protocol.common[-1].size if self.protocol.common else images_IHWC.shape[1]
+        if len(images_IHWC) * side**2 * 3 * 4 > KEPT_BYTES:
+            return Begun(images_IHWC=images_IHWC, resize=partial(prepare, protocol=self.protocol))
+        starts = range(0, len(images_IHWC), BATCH)
+        common: list[NDArray[Any]] = [begin(images_IHWC[start : start + BATCH], self.protocol) for start in starts]
+        return Begun(images_IHWC=np.concatenate(common), resize=finish)
+
+    def _score_pixels(self, given: Begun) -> dict[str, Floats]:
         parts: list[tuple[Floats, Floats]] = []
         for start in range(0, len(given.images_IHWC), BATCH):
             seen, made = self._see(start), self._prepare(given, start)
@@ -144,21 +164,21 @@ class Evaluator:
         """One batch of stimuli, kept for the next set where all of them take little memory."""
         if start in self._pixels:
             return self._pixels[start]
-        seen = self._prepare(self.stimuli, start)
+        seen = self._prepare(self._begun, start)
         if seen[0].nbytes * len(self.stimuli.nsd_id_I) <= KEPT_BYTES:
             self._pixels[start] = seen
         return seen
 
-    def _prepare(self, pictures: Pictures, start: int) -> Floats:
-        return prepare(pictures.images_IHWC[start : start + BATCH], self.protocol, self.protocol.pixels)
+    def _prepare(self, begun: Begun, start: int) -> Floats:
+        return begun.resize(begun.images_IHWC[start : start + BATCH], steps=self.protocol.pixels)
 
-    def _score_distances(self, metric: NetworkMetric, given: Pictures) -> dict[str, Floats]:
+    def _score_distances(self, metric: NetworkMetric, given: Begun) -> dict[str, Floats]:
         seen, made = self._pair(metric, given)
         return {
             name: 1.0 - self._fill(correlate_rows(seen[layer], made[layer])) for name, layer in metric.layers.items()
         }
 
-    def _count(self, metric: NetworkMetric, given: Pictures) -> dict[str, TwoWay]:
+    def _count(self, metric: NetworkMetric, given: Begun) -> dict[str, TwoWay]:
         (seen, made), found = self._pair(metric, given), {}
         for name, layer in metric.layers.items():
             r_II = self._fill(correlate_all(seen[layer], made[layer]))
@@ -166,16 +186,16 @@ class Evaluator:
                 found[f"{name}.{direction}"] = count_two_way(r_II, direction, self.protocol.decimals)
         return found
 
-    def _pair(self, metric: NetworkMetric, given: Pictures) -> tuple[dict[str, Floats], dict[str, Floats]]:
+    def _pair(self, metric: NetworkMetric, given: Begun) -> tuple[dict[str, Floats], dict[str, Floats]]:
         """Features of stimuli (kept) and reconstructions, by layer."""
         if metric.slot not in self._features:
-            self._features[metric.slot] = self._encode(metric, self.stimuli)
+            self._features[metric.slot] = self._encode(metric, self._begun)
         return self._features[metric.slot], self._encode(metric, given)
 
-    def _encode(self, metric: NetworkMetric, pictures: Pictures) -> dict[str, Floats]:
+    def _encode(self, metric: NetworkMetric, begun: Begun) -> dict[str, Floats]:
         network = self.networks[metric.slot]
-        ready = partial(prepare, protocol=self.protocol, steps=resize_for(network, metric))
-        return extract(network, pictures.images_IHWC, list(dict.fromkeys(metric.layers.values())), ready)
+        ready = partial(begun.resize, steps=resize_for(network, metric))
+        return extract(network, begun.images_IHWC, list(dict.fromkeys(metric.layers.values())), ready)
 
     def _fill(self, r: Floats) -> Floats:
         return np.where(np.isnan(r), self.protocol.undefined, r)
