@@ -32,7 +32,16 @@ from fmri2clip.evaluation import Model, load_model, required, select_voxels
 from fmri2clip.hierarchy_inputs import summarise_blocks
 from fmri2clip.metrics import similarity
 from fmri2clip.metrics.scoring import Prediction, find_rows, score_labels
-from fmri2clip.metrics.statistics import Difference, Estimate, Run, Scores, estimate, mean_score, paired_difference
+from fmri2clip.metrics.statistics import (
+    Difference,
+    Estimate,
+    Memo,
+    Run,
+    Scores,
+    estimate,
+    mean_score,
+    paired_difference,
+)
 from fmri2clip.metrics.summary import DECIMALS
 from fmri2clip.params import Evaluation
 from fmri2clip.testset import CLIP_NAMES, make_truth, read_test_betas
@@ -91,11 +100,12 @@ def swap_tokens(cases: Mapping[str, Case], evaluation: Evaluation) -> Tree:
     others = [{s: scores[s, names[(i + k) % len(names)]] for i, s in enumerate(names)} for k in range(1, len(names))]
     tree: Tree = {"map": {}, "lost": {}, "n_subjects": len(names)}
     n, seed = evaluation.n_bootstrap, evaluation.seed
+    memo: Memo = {}
     for (subject, token_subject), found in scores.items():
-        one = mean_score([{subject: found}], "classification.map", n, seed)
+        one = mean_score([{subject: found}], "classification.map", n, seed, memo=memo)
         tree["map"].setdefault(subject, {})[token_subject] = _numbers(one)
     for name in ("map", "auc"):
-        lost = paired_difference([(own, other) for other in others], f"classification.{name}", n, seed)
+        lost = paired_difference([(own, other) for other in others], f"classification.{name}", n, seed, memo=memo)
         tree["lost"][name] = _difference(lost)
     return tree
 

@@ -31,9 +31,9 @@ FUNCTIONALS = ("map", "auc")  # not a mean over images: recomputed in every resa
 BASIC_INTERVAL = ("map",)  # resampling lifts these
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Scores:
-    """What one subject's predictions scored, image by image; images in ascending NSD id.
+    """What one subject's predictions scored, image by image; images in ascending NSD id. Equal to itself only.
 
     per_image: dotted metric -> (score_I, weight_I), NaN where the image is not scored; the metric is the weighted mean.
     class_scores: dotted prefix such as 'classification' -> score_IC; gives <prefix>.map and <prefix>.auc.
@@ -53,6 +53,10 @@ class Scores:
 
 
 Run = Mapping[str, Scores]  # subject -> scores
+Memo = dict[tuple[Scores, bytes, int, tuple[int, ...]], dict[str, Floats]]
+"""Replicates (with the score on all images first) that `replicate` has computed, by metric. Its key is all that they
+depend on: scores of a subject, ids that are resampled, n_bootstrap and seed. A run is in many pairs, which mostly have
+the same ids, so callers that compare many pairs give one memo to all. The scores must not change meanwhile."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,48 +105,59 @@ def union_ids(runs: Sequence[Run]) -> NDArray[np.int64]:
 
 
 def replicate(
-    run: Run, metrics: Sequence[str], image_ids: NDArray[np.int64], n_bootstrap: int, seed: tuple[int, ...]
+    run: Run,
+    metrics: Sequence[str],
+    image_ids: NDArray[np.int64],
+    n_bootstrap: int,
+    seed: tuple[int, ...],
+    memo: Memo | None = None,
 ) -> Replicates:
     """Score every metric of every subject on all images and on the resamples that (image_ids, seed) fix.
 
-    A metric that a subject does not have is NaN there.
+    A metric that a subject does not have is NaN there. What memo has is not computed again; what is computed is put in.
     """
-    count_RI = resample_counts(len(image_ids), n_bootstrap, seed)
+    memo = {} if memo is None else memo
     value_RMS = np.full((n_bootstrap + 1, len(metrics), len(run)), np.nan)
     for s, scores in enumerate(run.values()):
-        assert np.all(np.diff(scores.nsd_id_I) > 0), "images must be in ascending NSD id"
-        column_I = np.searchsorted(image_ids, scores.nsd_id_I)
-        weight_RI = np.concatenate([np.ones((1, len(column_I)), np.float32), count_RI[:, column_I]])
-        _fill_means(value_RMS[:, :, s], scores, metrics, weight_RI)
-        _fill_functionals(value_RMS[:, :, s], scores, metrics, weight_RI)
+        known = memo.setdefault((scores, image_ids.tobytes(), n_bootstrap, seed), {})
+        if missing := [metric for metric in metrics if metric not in known]:
+            assert np.all(np.diff(scores.nsd_id_I) > 0), "images must be in ascending NSD id"
+            column_I = np.searchsorted(image_ids, scores.nsd_id_I)
+            count_RI = resample_counts(len(image_ids), n_bootstrap, seed)[:, column_I]
+            weight_RI = np.concatenate([np.ones((1, len(column_I)), np.float32), count_RI])
+            known |= _weigh_means(scores, missing, weight_RI) | _weigh_functionals(scores, missing, weight_RI)
+        for m, metric in enumerate(metrics):
+            if metric in known:
+                value_RMS[:, m, s] = known[metric]
     return Replicates(metric_M=tuple(metrics), subject_S=tuple(run), point_MS=value_RMS[0], replicate_RMS=value_RMS[1:])
 
 
-def _fill_means(value_RM: Floats, scores: Scores, metrics: Sequence[str], weight_RI: Floats) -> None:
-    columns = [m for m, metric in enumerate(metrics) if metric in scores.per_image]
-    if not columns:
-        return
+def _weigh_means(scores: Scores, metrics: Sequence[str], weight_RI: Floats) -> dict[str, Floats]:
+    """value_R of those metrics that are means over images."""
+    names = [metric for metric in metrics if metric in scores.per_image]
+    if not names:
+        return {}
     score_IM, weight_IM = (
-        np.stack([np.asarray(scores.per_image[metrics[m]][part], dtype=np.float64) for m in columns], axis=1)
+        np.stack([np.asarray(scores.per_image[name][part], dtype=np.float64) for name in names], axis=1)
         for part in (0, 1)
     )
     weight_IM = np.where(np.isfinite(score_IM), weight_IM, 0.0)
     weight_RI = weight_RI.astype(np.float64)
     total_RM, mass_RM = weight_RI @ (np.nan_to_num(score_IM) * weight_IM), weight_RI @ weight_IM
-    value_RM[:, columns] = np.divide(total_RM, mass_RM, out=np.full_like(total_RM, np.nan), where=mass_RM > 0)
+    value_RM = np.divide(total_RM, mass_RM, out=np.full_like(total_RM, np.nan), where=mass_RM > 0)
+    return dict(zip(names, value_RM.T, strict=True))
 
 
-def _fill_functionals(value_RM: Floats, scores: Scores, metrics: Sequence[str], weight_RI: Floats) -> None:
+def _weigh_functionals(scores: Scores, metrics: Sequence[str], weight_RI: Floats) -> dict[str, Floats]:
+    """value_R of FUNCTIONALS; all of them where one is asked for, as they come together."""
+    values: dict[str, Floats] = {}
     for prefix, score_IC in scores.class_scores.items():
-        columns = {
-            name: list(metrics).index(f"{prefix}.{name}") for name in FUNCTIONALS if f"{prefix}.{name}" in metrics
-        }
-        if columns:
+        names = [f"{prefix}.{name}" for name in FUNCTIONALS]
+        if set(names) & set(metrics):
             assert scores.label_IC is not None and scores.class_C is not None, "class scores need labels"
             both = score_classes(scores.label_IC, score_IC, scores.class_C, weight_RI)
-            for name, value_R in zip(FUNCTIONALS, both, strict=True):
-                if name in columns:
-                    value_RM[:, columns[name]] = value_R
+            values |= dict(zip(names, both, strict=True))
+    return values
 
 
 def estimate(point: float, replicate_R: Floats, metric: str = "") -> Estimate:
@@ -175,10 +190,15 @@ def judge(difference: Estimate, margin: float = MARGIN) -> str:
 
 
 def mean_score(
-    runs: Sequence[Run], metric: str, n_bootstrap: int = 1000, seed: int = 0, independent: bool = False
+    runs: Sequence[Run],
+    metric: str,
+    n_bootstrap: int = 1000,
+    seed: int = 0,
+    independent: bool = False,
+    memo: Memo | None = None,
 ) -> Estimate:
-    """A metric averaged over subjects and over runs (training seeds, variants); independent as in paired_difference."""
-    replicates = _replicate_all(runs, metric, [union_ids(runs)] * len(runs), n_bootstrap, seed, independent)
+    """A metric averaged over subjects and over runs (training seeds, variants); the rest as in paired_difference."""
+    replicates = _replicate_all(runs, metric, [union_ids(runs)] * len(runs), n_bootstrap, seed, independent, memo)
     point_S, replicate_RS = _average(replicates)
     return estimate(float(mean_defined(point_S)), mean_defined(replicate_RS), metric)
 
@@ -189,18 +209,22 @@ def paired_difference(
     n_bootstrap: int = 1000,
     seed: int = 0,
     independent: bool = False,
+    memo: Memo | None = None,
 ) -> Difference:
     """Difference a - b of a metric on the same resamples, averaged over subjects and over the pairs.
 
     pairs: one (a, b) per training seed or variant. independent=True resamples the images of each pair anew: for pairs
     whose images are different pictures (worlds of different seeds), even though their ids are equal numbers.
+    memo: one dictionary, empty at first, for calls whose pairs have runs in common; it saves time and changes nothing.
     Only subjects of both runs count. The sign of a lower-is-better metric is kept in the estimate, not in the verdict.
     """
     shared = [_shared_subjects(a, b) for a, b in pairs]
     ids = [union_ids([run for pair in shared for run in pair])] * len(shared)
     if independent:
         ids = [union_ids(pair) for pair in shared]
-    a, b = (_replicate_all([pair[i] for pair in shared], metric, ids, n_bootstrap, seed, independent) for i in (0, 1))
+    a, b = (
+        _replicate_all([pair[i] for pair in shared], metric, ids, n_bootstrap, seed, independent, memo) for i in (0, 1)
+    )
     point_S, replicate_RS = _average(a, b)
     sign = -1.0 if metric.rsplit(".", 1)[-1] in LOWER_IS_BETTER else 1.0
     total = estimate(float(mean_defined(point_S)), mean_defined(replicate_RS), metric)
@@ -227,7 +251,13 @@ def _shared_subjects(a: Run, b: Run) -> tuple[Run, Run]:
 
 
 def _replicate_all(
-    runs: Sequence[Run], metric: str, ids: Sequence[NDArray[np.int64]], n_bootstrap: int, seed: int, independent: bool
+    runs: Sequence[Run],
+    metric: str,
+    ids: Sequence[NDArray[np.int64]],
+    n_bootstrap: int,
+    seed: int,
+    independent: bool,
+    memo: Memo | None,
 ) -> list[Replicates]:
     for run in runs:
         if not any(metric in scores.metrics() for scores in run.values()):
@@ -235,8 +265,9 @@ def _replicate_all(
             raise ValueError(f"no score {metric!r} in this run; it has {', '.join(known)}")
         if set(run) != set(runs[0]):
             raise ValueError(f"runs to be averaged have different subjects: {', '.join(runs[0])} and {', '.join(run)}")
+    seeds = [(seed, i) if independent else (seed,) for i in range(len(runs))]
     return [
-        replicate({s: run[s] for s in runs[0]}, [metric], ids[i], n_bootstrap, (seed, i) if independent else (seed,))
+        replicate({s: run[s] for s in runs[0]}, [metric], ids[i], n_bootstrap, seeds[i], memo)
         for i, run in enumerate(runs)
     ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 
-from fmri2clip.metrics.statistics import Difference, Run, paired_difference
+from fmri2clip.metrics.statistics import Difference, Memo, Run, paired_difference
 from fmri2clip.params import Evaluation
 from fmri2clip.predictions import read_scores
 from fmri2clip.report.document import Cell, Details, Row, Score, Table, Verdict
@@ -33,11 +33,12 @@ def compare_pairs(
 ) -> dict[tuple[str, str], dict[str, Difference]]:
     """(a, b) -> metric -> difference a - b, for every pair that shares subjects and every metric that both have."""
     found: dict[tuple[str, str], dict[str, Difference]] = {}
+    memo: Memo = {}
     for (a, run_a), (b, run_b) in pairs:
         if set(run_a) & set(run_b):
             names = [metric for metric in metrics if _has(run_a, metric) and _has(run_b, metric)]
             found[a, b] = {
-                name: paired_difference([(run_a, run_b)], name, evaluation.n_bootstrap, evaluation.seed)
+                name: paired_difference([(run_a, run_b)], name, evaluation.n_bootstrap, evaluation.seed, memo=memo)
                 for name in names
             }
     return found
