@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -119,6 +121,31 @@ def test_average_over_seeds_and_over_worlds() -> None:
     apart = statistics.paired_difference(pairs, "retrieval.x.top1", 200, independent=True)
     assert apart.estimate.value == pytest.approx(joint.estimate.value)
     assert apart.estimate.low != joint.estimate.low
+
+
+def test_memo_changes_nothing_and_computes_each_run_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six pairs of four runs, one of them with other subjects, so that its pairs resample other images."""
+    runs = [with_classes(make_run(seed, 0.01 * seed), seed) for seed in range(3)]
+    fewer = with_classes(make_run(3), 3)
+    runs.append({"subj02": fewer["subj02"]})
+    asked = [
+        (pair, metric, independent)
+        for pair in combinations(runs, 2)
+        for metric in ("retrieval.x.top1", "classification.map", "classification.auc")
+        for independent in (False, True)
+    ]
+    expected = [statistics.paired_difference([pair], m, 50, 1, i) for pair, m, i in asked]
+    score_classes, calls = statistics.score_classes, []
+    monkeypatch.setattr(statistics, "score_classes", lambda *args: calls.append(1) or score_classes(*args))
+    memo: statistics.Memo = {}
+    found = [statistics.paired_difference([pair], m, 50, 1, i, memo) for pair, m, i in asked]
+    assert found == expected
+    # Three runs of two subjects among all images, all four subj02 among its own; with either kind of seed.
+    assert len(calls) == 2 * (3 * 2 + 4)
+    assert statistics.mean_score([runs[0]], "classification.map", 50, 1, memo=memo) == statistics.mean_score(
+        [runs[0]], "classification.map", 50, 1
+    )
+    assert len(calls) == 2 * (3 * 2 + 4) + 2  # of the call without a memo
 
 
 def test_worlds_with_other_images_are_averaged_independently() -> None:

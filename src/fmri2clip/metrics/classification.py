@@ -60,17 +60,18 @@ def score_class(label_I: Bools, score_I: Floats, weight_RI: Floats) -> tuple[Flo
     NaN where the weights leave no positive or, for AUC, no negative.
     """
     weight_RI = np.asarray(weight_RI, dtype=np.float32)
-    weight_RP, positive_P = weight_RI[:, label_I], score_I[label_I]
-    negative_RN, negative_N = weight_RI[:, ~label_I], score_I[~label_I]
-    true_RP = (weight_RP @ (positive_P[:, None] >= positive_P).astype(np.float32)).astype(np.float64)
-    above_NP = (negative_N[:, None] > positive_P).astype(np.float32)
-    tied_NP = (negative_N[:, None] == positive_P).astype(np.float32)
-    above_RP = (negative_RN @ above_NP).astype(np.float64)
-    tied_RP = (negative_RN @ tied_NP).astype(np.float64) if tied_NP.any() else np.zeros_like(above_RP)
-    n_positive_R, n_negative_R = weight_RP.sum(1, dtype=np.float64), negative_RN.sum(1, dtype=np.float64)
-    below_RP = n_negative_R[:, None] - above_RP - 0.5 * tied_RP
+    weight_RP, positive_P = np.take(weight_RI, np.flatnonzero(label_I), axis=1), score_I[label_I]
+    # Counts are whole numbers, exact in float32 below 2**24 in whatever order they are summed.
+    reached_IP = score_I[:, None] >= positive_P
+    reached_RP = (weight_RI @ reached_IP.astype(np.float32)).astype(np.float64)
+    true_RP = (weight_RP @ reached_IP[label_I].astype(np.float32)).astype(np.float64)
+    tied_IP = (score_I[:, None] == positive_P) & ~np.asarray(label_I)[:, None]
+    tied_RP = (weight_RI @ tied_IP.astype(np.float32)).astype(np.float64) if tied_IP.any() else np.zeros_like(true_RP)
+    n_positive_R = weight_RP.sum(1, dtype=np.float64)
+    n_negative_R = weight_RI.sum(1, dtype=np.float64) - n_positive_R
+    below_RP = n_negative_R[:, None] - (reached_RP - true_RP) + 0.5 * tied_RP
     with np.errstate(divide="ignore", invalid="ignore"):
-        precision_RP = np.where(weight_RP > 0, true_RP / (true_RP + above_RP + tied_RP), 0.0)
+        precision_RP = np.where(weight_RP > 0, true_RP / reached_RP, 0.0)
         ap_R = (weight_RP * precision_RP).sum(axis=1) / n_positive_R
         auc_R = (weight_RP * below_RP).sum(axis=1) / (n_positive_R * n_negative_R)
     return ap_R, auc_R
