@@ -33,8 +33,10 @@ def test_held_out_variance_is_that_of_least_squares_without_noise() -> None:
     n = 100
     residual = target[-n:] - LinearRegression().fit(features[:300], target[:300]).predict(features[-n:])
     expected = np.mean(1 - (residual**2).mean(axis=0) / target[-n:].var(axis=0))
-    assert world._held_out_r2(features, target) == pytest.approx(expected, abs=0.01)
-    assert world._held_out_r2(rng.normal(size=(400, 6)), target) < 0.05
+    assert world._held_out_r2(features, target) == [pytest.approx(expected, abs=0.01)]
+    assert world._held_out_r2(rng.normal(size=(400, 6)), target)[0] < 0.05
+    both = world._held_out_r2(features, target, target[:, :2])
+    assert both == [*world._held_out_r2(features, target), *world._held_out_r2(features, target[:, :2])]
 
 
 def test_grid_averages_patches_in_their_places() -> None:

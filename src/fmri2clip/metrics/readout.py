@@ -2,7 +2,7 @@
 
 Neither the decoder nor CLIP was trained on these maps (picture_maps.py). Ridge regression from the features to each
 map, cross-fitted: folds over test images, every image predicted by a model that never saw it, penalty chosen inside the
-training folds by leave-one-out error (scikit-learn's RidgeCV). Score of image i, a metric is their mean:
+training folds by leave-one-out error (leave_one_out.py). Score of image i, a metric is their mean:
     s_i = 1 - |z_i - zhat_i|^2 / mean over images of |z|^2,  z: the map z-scored by the training folds,
 so a metric is 1 - SSE / SST against predicting the training mean: 1 is perfect, features without information score 0 or
 a little less, never more on average. Scores of single images may be far below 0. All of it is ours.
@@ -16,10 +16,12 @@ Letters: I images, F features, K principal axes, M entries of a map.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fmri2clip.metrics.leave_one_out import LeaveOneOutRidge
 
 Floats = NDArray[np.floating]
 N_FOLDS = 5
@@ -39,19 +41,28 @@ def score_readout(
         raise ValueError("decoded features are not finite; look at the model")
     axes_IK = rotate(feature_IF)
     scores: dict[str, tuple[Floats, Floats]] = {}
+    same_images: dict[bytes, list[str]] = {}
     for name, map_IM in maps.items():
         if len(map_IM) != len(feature_IF):
             raise ValueError(
                 f"map {name!r} is of {len(map_IM)} images, the features of {len(feature_IF)}; take the same"
             )
-        asked_I = np.isfinite(map_IM).all(axis=1)
-        score_I, weight_I = np.full(len(map_IM), np.nan), np.zeros(len(map_IM))
-        if asked_I.sum() >= 2 * n_folds:
-            error_I, spread_I = cross_fit(axes_IK[asked_I], np.asarray(map_IM[asked_I], np.float64), n_folds, seed)
+        scores[f"readout.{name}"] = np.full(len(map_IM), np.nan), np.zeros(len(map_IM))
+        same_images.setdefault(_find_asked(map_IM).tobytes(), []).append(name)
+    for names in same_images.values():
+        asked_I = _find_asked(maps[names[0]])
+        if asked_I.sum() < 2 * n_folds:
+            continue
+        targets = [np.asarray(maps[name][asked_I], np.float64) for name in names]
+        for name, (error_I, spread_I) in zip(names, cross_fit(axes_IK[asked_I], targets, n_folds, seed), strict=True):
             if spread_I.any():
+                score_I, weight_I = scores[f"readout.{name}"]
                 score_I[asked_I], weight_I[asked_I] = 1 - error_I / spread_I.mean(), 1.0
-        scores[f"readout.{name}"] = score_I, weight_I
     return scores
+
+
+def _find_asked(map_IM: Floats) -> NDArray[np.bool_]:
+    return np.isfinite(map_IM).all(axis=1)
 
 
 def rotate(feature_IF: Floats) -> Floats:
@@ -66,19 +77,22 @@ def rotate(feature_IF: Floats) -> Floats:
     return vector_IK[:, keep_K] * np.sqrt(value_K[keep_K])
 
 
-def cross_fit(axes_IK: Floats, map_IM: Floats, n_folds: int, seed: int) -> tuple[Floats, Floats]:
-    """Squared error of the prediction of each image, and its squared distance from the training mean; per entry."""
-    from sklearn.linear_model import RidgeCV
+def cross_fit(axes_IK: Floats, maps: Sequence[Floats], n_folds: int, seed: int) -> list[tuple[Floats, Floats]]:
+    """Squared error of the prediction of each image, and its squared distance from the training mean; per entry.
+
+    maps: (I, M) each, all of the images of axes_IK, so that the folds and their decompositions serve all of them.
+    """
     from sklearn.model_selection import KFold
 
-    error_I, spread_I = np.zeros(len(axes_IK)), np.zeros(len(axes_IK))
+    found = [(np.zeros(len(axes_IK)), np.zeros(len(axes_IK))) for _ in maps]
     for train, test in KFold(n_folds, shuffle=True, random_state=seed).split(axes_IK):
-        mean_M, deviation_M = map_IM[train].mean(axis=0), map_IM[train].std(axis=0)
-        z_IM = np.divide(map_IM - mean_M, deviation_M, out=np.zeros_like(map_IM), where=deviation_M > 1e-9)
         centred_IK = axes_IK[train] - axes_IK[train].mean(axis=0)
         scale = max(float((centred_IK**2).sum(axis=1).mean()), 1e-12)
-        model = RidgeCV(alphas=scale * PENALTIES).fit(axes_IK[train], z_IM[train])
-        predicted_IM = model.predict(axes_IK[test]).reshape(len(test), -1)
-        error_I[test] = ((z_IM[test] - predicted_IM) ** 2).mean(axis=1)
-        spread_I[test] = (z_IM[test] ** 2).mean(axis=1)
-    return error_I, spread_I
+        ridge = LeaveOneOutRidge(axes_IK[train], scale * PENALTIES)
+        for map_IM, (error_I, spread_I) in zip(maps, found, strict=True):
+            mean_M, deviation_M = map_IM[train].mean(axis=0), map_IM[train].std(axis=0)
+            z_IM = np.divide(map_IM - mean_M, deviation_M, out=np.zeros_like(map_IM), where=deviation_M > 1e-9)
+            predicted_IM = ridge.predict(z_IM[train], axes_IK[test])
+            error_I[test] = ((z_IM[test] - predicted_IM) ** 2).mean(axis=1)
+            spread_I[test] = (z_IM[test] ** 2).mean(axis=1)
+    return found

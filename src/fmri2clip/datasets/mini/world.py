@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.linear_model import RidgeCV
 from sklearn.metrics import average_precision_score
 
 from fmri2clip import store
 from fmri2clip.clip.encoder import Encoder
 from fmri2clip.datasets.nsd import stimuli
+from fmri2clip.metrics.leave_one_out import LeaveOneOutRidge
 
-ALPHAS = tuple(10.0 ** np.arange(0, 8))
+ALPHAS = 10.0 ** np.arange(0, 8)
 N_FIT, N_SCORED = 1500, 400  # images used for the regressions on noise-free responses
 GRID = 4  # tokens are averaged to GRID x GRID places
 DUPLICATE_CORRELATION, THUMBNAIL = 0.95, 16
@@ -119,7 +119,7 @@ def _subject_figures(paths: SubjectFiles, label_of: Mapping[int, np.ndarray]) ->
     test_ids, test_IV = image_means(paths.test)
     labels_train = np.stack([label_of[int(i)] for i in train_ids])
     labels_test = np.stack([label_of[int(i)] for i in test_ids])
-    scores = _ridge(train_IV, labels_train, test_IV)
+    (scores,) = _ridge(train_IV, [labels_train], test_IV)
     shown = labels_test.any(axis=0)
     mean_ap = float(np.mean([average_precision_score(labels_test[:, c], scores[:, c]) for c in np.flatnonzero(shown)]))
     return {"n_voxels": len(voxels["ncsnr_V"]), **_rounded(ncsnr), "label_map_from_betas": round(mean_ap, 4),
@@ -128,7 +128,8 @@ def _subject_figures(paths: SubjectFiles, label_of: Mapping[int, np.ndarray]) ->
 
 def _labels_explain(truth: store.Arrays, label_of: Mapping[int, np.ndarray]) -> float:
     features = np.stack([label_of[int(i)] for i in truth["nsd_id_I"]])
-    return _held_out_r2(features, truth["betas_IV"][:, truth["high_V"]])
+    (explained,) = _held_out_r2(features, truth["betas_IV"][:, truth["high_V"]])
+    return explained
 
 
 def _blocks_explain(truth: store.Arrays, root: Path, encoder: Encoder) -> dict[str, dict[str, float]]:
@@ -144,10 +145,9 @@ def _blocks_explain(truth: store.Arrays, root: Path, encoder: Encoder) -> dict[s
     parts = [encoder.blocks(images[i : i + 200], blocks) for i in range(0, len(rows), 200)]
     tokens = {b: np.concatenate([part[b] for part in parts]) for b in blocks}
     features = {f"block{b}": tokens[b][:, 1:].mean(axis=1) for b in blocks} | {"grid": _grid(tokens[blocks[-1]])}
-    return {
-        area: {name: _held_out_r2(f, truth["betas_IV"][rows][:, truth[f"{area}_V"]]) for name, f in features.items()}
-        for area in ("high", "low")
-    }
+    areas = {area: truth["betas_IV"][rows][:, truth[f"{area}_V"]] for area in ("high", "low")}
+    explained = {name: _held_out_r2(feature_IF, *areas.values()) for name, feature_IF in features.items()}
+    return {area: {name: found[a] for name, found in explained.items()} for a, area in enumerate(areas)}
 
 
 def _grid(tokens_ITW: np.ndarray) -> np.ndarray:
@@ -163,20 +163,24 @@ def _grid(tokens_ITW: np.ndarray) -> np.ndarray:
     return np.concatenate(cells, axis=1)
 
 
-def _held_out_r2(features_IF: np.ndarray, target_IV: np.ndarray) -> float:
-    """Variance explained in images that the ridge did not see, averaged over voxels."""
+def _held_out_r2(features_IF: np.ndarray, *targets: np.ndarray) -> list[float]:
+    """Of each target (I, V): variance explained in images that the ridge did not see, averaged over voxels."""
     n_scored = min(N_SCORED, len(features_IF) // 4)
     fit, scored = slice(0, min(N_FIT, len(features_IF) - n_scored)), slice(-n_scored, None)
-    residual = target_IV[scored] - _ridge(features_IF[fit], target_IV[fit], features_IF[scored])
-    spread = target_IV[scored].var(axis=0)
-    return round(float(np.mean(1 - (residual**2).mean(axis=0)[spread > 0] / spread[spread > 0])), 4)
+    found = []
+    for target_IV, predicted_IV in zip(
+        targets, _ridge(features_IF[fit], [target[fit] for target in targets], features_IF[scored]), strict=True
+    ):
+        residual, spread = target_IV[scored] - predicted_IV, target_IV[scored].var(axis=0)
+        found.append(round(float(np.mean(1 - (residual**2).mean(axis=0)[spread > 0] / spread[spread > 0])), 4))
+    return found
 
 
-def _ridge(x_train: np.ndarray, y_train: np.ndarray, x_test: np.ndarray) -> np.ndarray:
-    """Ridge prediction with standardised features and a penalty by generalised cross-validation."""
+def _ridge(x_train: np.ndarray, targets: Sequence[np.ndarray], x_test: np.ndarray) -> list[np.ndarray]:
+    """Ridge prediction of each target with standardised features and a penalty by leave-one-out error."""
     mean, deviation = x_train.mean(axis=0), x_train.std(axis=0) + 1e-6
-    model = RidgeCV(alphas=ALPHAS).fit((x_train - mean) / deviation, y_train)
-    return model.predict((x_test - mean) / deviation)
+    model = LeaveOneOutRidge((x_train - mean) / deviation, ALPHAS)
+    return [model.predict(target, (x_test - mean) / deviation) for target in targets]
 
 
 def _near_duplicates(paths: SubjectFiles, root: Path) -> dict[str, float]:
