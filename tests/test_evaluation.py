@@ -255,6 +255,25 @@ def test_token_retrieval_recomputed_from_the_files(token_world: World, monkeypat
     assert run(token_world, subjects=("subj01",)) == tree
 
 
+def test_true_tokens_are_centred_once_for_all_that_share_them(
+    token_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """fused and semantic have one target and one mean; noisy and noise-free responses meet the same galleries."""
+    centre_tokens, galleries = evaluation._centre_tokens, []
+
+    def record(tokens_ITW: np.ndarray, mean_TW: np.ndarray) -> np.ndarray:
+        galleries.append(float(mean_TW.flat[0]) == 8.0)  # predictions have another mean
+        return centre_tokens(tokens_ITW, mean_TW)
+
+    monkeypatch.setattr(evaluation, "_centre_tokens", record)
+    tree = run(token_world, subjects=("subj01",))
+    assert sum(galleries) == 3
+    assert tree["reference"]["noise_free"]["retrieval_tokens"]["semantic"]
+    monkeypatch.setattr(evaluation, "GALLERY_BYTES", 8 * 60 * 7)
+    assert run(token_world, subjects=("subj01",)) == tree
+    assert sum(galleries) > 3 + 2 * 4  # too large to be kept
+
+
 def test_tokens_come_in_blocks_of_rows(token_world: World) -> None:
     model = evaluation.load_model(token_world.models / "demo", "subj01")
     betas_IV = np.random.default_rng(0).standard_normal((10, len(model.inputs["voxel_rows_V"]))).astype(np.float32)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,7 +47,7 @@ from fmri2clip.training.cached import read_target
 from fmri2clip.training.split import assign_clusters
 
 Array = NDArray[Any]
-GALLERY_BYTES = 2**28  # of true tokens, float64, in memory at a time
+GALLERY_BYTES = 2**28  # of true tokens of a stream, float64, in memory at a time
 
 
 class Pictures(NamedTuple):
@@ -63,6 +64,33 @@ class Model:
     decoder: Any
     inputs: Mapping[str, Array]
     split: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrueTokens:
+    """What the predicted tokens of a stream are compared with. token_KTW: of all images of the CLIP cache; row_I: the
+    test images among them; mean_TW: over the subject's training images, of as many tokens as the stream has."""
+
+    token_KTW: Array
+    row_I: Array
+    mean_TW: Array
+
+    def centre_blocks(self) -> Iterator[tuple[slice, Array]]:
+        """Test images and their centred tokens (J, X), in blocks of GALLERY_BYTES; centred once if one block is all."""
+        step = max(1, GALLERY_BYTES // (8 * self.mean_TW.size))
+        if step >= len(self.row_I):
+            yield slice(0, len(self.row_I)), self._whole_IX
+        else:
+            for start in range(0, len(self.row_I), step):
+                rows = slice(start, start + step)
+                yield rows, self._centre(rows)
+
+    @cached_property
+    def _whole_IX(self) -> Array:
+        return self._centre(slice(None))
+
+    def _centre(self, rows: slice) -> Array:
+        return _centre_tokens(self.token_KTW[self.row_I[rows], : len(self.mean_TW)], self.mean_TW)
 
 
 def evaluate_run(
@@ -114,7 +142,8 @@ def evaluate_subject(
     unseen = find_unseen(model, clip, betas.nsd_id_I)
     decoded = decode(model, subject, betas.mean_IV)
     scores = [_score_all(model, decoded, truth, unseen, "", "unseen"), _count_parameters(model, subject, betas)]
-    scores.append(score_all_tokens(model, subject, betas.mean_IV, clip, truth))
+    targets = find_targets(model, clip, betas.nsd_id_I)
+    scores.append(score_all_tokens(model, subject, betas.mean_IV, targets, truth))
     scores.append(score_attention(model.decoder, betas.mean_IV, subject, betas.nsd_id_I))
     if look is not None:
         tokens = read_streams(model, subject, betas.mean_IV, tuple(STREAMS))
@@ -123,7 +152,7 @@ def evaluate_subject(
     if betas.noise_free_IV is not None:
         noise_free = decode(model, subject, betas.noise_free_IV)
         scores.append(_score_all(model, noise_free, truth, unseen, "reference.noise_free", "unseen.noise_free"))
-        token_scores = score_all_tokens(model, subject, betas.noise_free_IV, clip, truth)
+        token_scores = score_all_tokens(model, subject, betas.noise_free_IV, targets, truth)
         scores.append(place(token_scores, "reference.noise_free"))
     merged = merge(scores)
     arrays: dict[str, Any] = {name: value for name, value in decoded.items() if name != "logits_IC"}
@@ -227,24 +256,34 @@ def read_streams(model: Model, subject: str, betas_IV: Array, streams: Sequence[
     return {name: np.concatenate([block[name] for block in blocks]) for name in (blocks[0] if blocks else ())}
 
 
-def score_all_tokens(model: Model, subject: str, betas_IV: Array, clip: Mapping[str, Array], truth: Truth) -> Scores:
+def find_targets(model: Model, clip: Mapping[str, Array], nsd_id_I: Array) -> dict[str, TrueTokens]:
+    """True tokens by stream; streams with the same target and mean share one, so that it is centred once."""
+    row_I = find_rows(clip["nsd_id_I"], nsd_id_I, "the CLIP cache of the test images")
+    shared: dict[tuple[str, bytes], TrueTokens] = {}
+    targets: dict[str, TrueTokens] = {}
+    for stream in token_streams(model):
+        mean_TW = required(model, f"mean_tokens_{stream}_TW")
+        name = next(name for name in TOKEN_TARGETS[stream].split("|") if name in clip)
+        own = TrueTokens(token_KTW=clip[name], row_I=row_I, mean_TW=mean_TW)
+        targets[stream] = shared.setdefault((name, mean_TW.tobytes()), own)
+    return targets
+
+
+def score_all_tokens(
+    model: Model, subject: str, betas_IV: Array, targets: Mapping[str, TrueTokens], truth: Truth
+) -> Scores:
     """Retrieval by the flattened tokens of every stream, centred by the means over the training images.
 
-    Memory: tokens of one block of images beside the cache's own, whatever the number of images.
+    Memory: predicted tokens of one block of images and, of each stream, true ones of GALLERY_BYTES beside the cache's
+    own, whatever the number of images.
     """
-    row_I = find_rows(clip["nsd_id_I"], truth.nsd_id_I, "the CLIP cache of the test images")
-    n_images = len(row_I)
-    similarities = {name: np.zeros((n_images, n_images)) for name in token_streams(model)}
+    n_images = len(truth.nsd_id_I)
+    similarities = {stream: np.zeros((n_images, n_images)) for stream in targets}
     for rows, tokens in decode_tokens(model, subject, betas_IV):
-        for stream, similarity_II in similarities.items():
+        for stream, target in targets.items():
             query_IX = _centre_tokens(tokens[stream], required(model, f"mean_predicted_tokens_{stream}_TW"))
-            mean_TW = required(model, f"mean_tokens_{stream}_TW")
-            true_ITW = next(clip[name] for name in TOKEN_TARGETS[stream].split("|") if name in clip)
-            step = max(1, GALLERY_BYTES // (8 * mean_TW.size))
-            for start in range(0, n_images, step):
-                block = row_I[start : start + step]
-                gallery_JX = _centre_tokens(true_ITW[block, : len(mean_TW)], mean_TW)
-                similarity_II[rows, start : start + step] = similarity(query_IX, gallery_JX)
+            for columns, gallery_JX in target.centre_blocks():
+                similarities[stream][rows, columns] = similarity(query_IX, gallery_JX)
     scored = [score_tokens(matrix, truth.galleries, stream) for stream, matrix in similarities.items()]
     return Scores(nsd_id_I=truth.nsd_id_I, per_image={k: v for part in scored for k, v in part.items()})
 

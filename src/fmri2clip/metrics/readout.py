@@ -41,16 +41,16 @@ def score_readout(
         raise ValueError("decoded features are not finite; look at the model")
     axes_IK = rotate(feature_IF)
     scores: dict[str, tuple[Floats, Floats]] = {}
-    same_images: dict[bytes, list[str]] = {}
+    same_images: dict[bytes, list[str]] = {}  # asked_I -> maps
     for name, map_IM in maps.items():
         if len(map_IM) != len(feature_IF):
             raise ValueError(
                 f"map {name!r} is of {len(map_IM)} images, the features of {len(feature_IF)}; take the same"
             )
         scores[f"readout.{name}"] = np.full(len(map_IM), np.nan), np.zeros(len(map_IM))
-        same_images.setdefault(_find_asked(map_IM).tobytes(), []).append(name)
-    for names in same_images.values():
-        asked_I = _find_asked(maps[names[0]])
+        same_images.setdefault(np.isfinite(map_IM).all(axis=1).tobytes(), []).append(name)
+    for asked, names in same_images.items():
+        asked_I = np.frombuffer(asked, dtype=bool)
         if asked_I.sum() < 2 * n_folds:
             continue
         targets = [np.asarray(maps[name][asked_I], np.float64) for name in names]
@@ -59,10 +59,6 @@ def score_readout(
                 score_I, weight_I = scores[f"readout.{name}"]
                 score_I[asked_I], weight_I[asked_I] = 1 - error_I / spread_I.mean(), 1.0
     return scores
-
-
-def _find_asked(map_IM: Floats) -> NDArray[np.bool_]:
-    return np.isfinite(map_IM).all(axis=1)
 
 
 def rotate(feature_IF: Floats) -> Floats:
@@ -84,7 +80,7 @@ def cross_fit(axes_IK: Floats, maps: Sequence[Floats], n_folds: int, seed: int) 
     """
     from sklearn.model_selection import KFold
 
-    found = [(np.zeros(len(axes_IK)), np.zeros(len(axes_IK))) for _ in maps]
+    found: list[tuple[Floats, Floats]] = [(np.zeros(len(axes_IK)), np.zeros(len(axes_IK))) for _ in maps]
     for train, test in KFold(n_folds, shuffle=True, random_state=seed).split(axes_IK):
         centred_IK = axes_IK[train] - axes_IK[train].mean(axis=0)
         scale = max(float((centred_IK**2).sum(axis=1).mean()), 1e-12)
