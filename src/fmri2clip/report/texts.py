@@ -35,9 +35,9 @@ STATUS = (
     (
         "The `clip_mused` decoder is **CLIP-MUSED-style** (Zhou et al., ICLR 2024): losses, tokens and head are"
         " those of the authors' public code for another data set (HCP movies); that for NSD is not public and the paper"
-        " could not be read, so ROI tokens, input maps, sizes, guidance weights and training are ours. `label_ridge`"
-        " and `mlp_shared`, in studies also `mlp_single` and `subject_embedding`, are its baselines: the same labels,"
-        " split, input map and code."
+        " could not be read, so ROI tokens, input maps, sizes, guidance weights and training are ours. `label_ridge`,"
+        " and in studies `mlp_single`, `mlp_shared` and `subject_embedding`, are its baselines: the same labels, split,"
+        " input map and code."
     ),
     (
         "`ridge` is the baseline that everybody knows: linear regression to the CLIP embeddings, penalty chosen by"

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn.functional import embedding_bag
 
 from fmri2clip import store
 from fmri2clip.decoders import Batch, MixedBatch, TrainingData
@@ -68,7 +67,8 @@ def load_subject(
         result = _restrict(result, np.bincount(image_N[used_N], minlength=len(nsd_id_I)) > 0, subject)
     kept_I = result.train_I | result.validation_I
     keep_N = kept_I[image_N] & used_N
-    betas_NV = betas["betas_NV"][keep_N][:, inputs["voxel_rows_V"]].astype(np.float32)
+    # Trials as rows in memory: NumPy leaves them as columns here, which doubles the time of every batch.
+    betas_NV = np.ascontiguousarray(betas["betas_NV"][keep_N][:, inputs["voxel_rows_V"]], dtype=np.float32)
     if not np.isfinite(betas_NV).all():
         raise ValueError(f"{rois_train} has values that are not finite among the voxels of {group!r}; extract it again")
     new_row_I = np.cumsum(kept_I) - 1
@@ -174,16 +174,15 @@ class EpochBatches:
 
     def _batch(self, s: int, rows_B: Array, rng: np.random.Generator) -> Batch:
         data, device = self.data[s], self.data[s].betas_NV.device
-        known_BR, caption_BP = self.trials[s][rows_B], self.captions[s][rows_B]
-        weight_BR = torch.from_numpy(repeat_weights(known_BR >= 0, self.convex, self.mean, rng)).to(device)
-        trial_BR = torch.from_numpy(known_BR.clip(min=0)).to(device)
+        trial_BR, caption_BP = self.trials[s][rows_B], self.captions[s][rows_B]
+        weight_BR = torch.from_numpy(repeat_weights(trial_BR >= 0, self.convex, self.mean, rng)).to(device)
+        betas_BRV = data.betas_NV[torch.from_numpy(trial_BR.clip(min=0)).to(device)]
         pick_B = (rng.random(len(rows_B)) * (caption_BP >= 0).sum(1)).astype(np.int64)
         caption_B = torch.from_numpy(caption_BP[np.arange(len(rows_B)), pick_B]).to(device)
         image_B = torch.from_numpy(rows_B).to(device)
         return Batch(
             subject=data.subject,
-            # Weighted sums of rows in one pass; to gather the trials first takes 8 to 15 times as long.
-            betas_BV=embedding_bag(trial_BR, data.betas_NV, per_sample_weights=weight_BR, mode="sum"),
+            betas_BV=torch.einsum("brv,br->bv", betas_BRV, weight_BR),
             image_embedding_BD=data.image_embedding_ID[image_B],
             text_embedding_BD=data.text_embedding_KD[caption_B],
             image_id_B=data.nsd_id_I[image_B],

@@ -38,7 +38,7 @@ from fmri2clip.training.validation import validation_scores
 
 WINDOW = 3
 ROUNDING = 1e-9  # equal scores have means that differ in the last bits
-CHECKPOINT_EVERY_S = 10.0  # shorter epochs share a checkpoint: writing one costs as much as a small epoch
+CHECKPOINT_EVERY_S = 30.0  # shorter epochs share a checkpoint: writing one costs as much as a small epoch
 
 
 class Config(Protocol):
