@@ -1,11 +1,14 @@
-"""Time and peak memory of reading COCO's largest annotation file: json.loads against our typed decoding.
+"""Time and peak memory of reading COCO's largest annotation file: json.loads against our typed
+decoding.
 
-    python benchmarks/annotations.py            # writes benchmarks/annotations.json; needs 0.6 GB of scratch disk
+    # writes benchmarks/annotations.json; needs 0.6 GB of scratch disk
+    python benchmarks/annotations.py
 
-The file is made up, of the size of instances_train2017.json: 118,287 images and 860,001 annotations with outlines of
-realistic length, about 450 MB. Each reader runs in a process of its own and keeps what the pipeline needs: size of the
-picture, boxes, areas and categories of the images asked for. They must agree. Memory is the peak resident set less that
-of a process that only imports; for the mapped file it includes the pages of the file, which the system can take back.
+The file is made up, of the size of instances_train2017.json: 118,287 images and 860,001 annotations
+with outlines of realistic length, about 450 MB. Each reader runs in a process of its own and keeps
+what the pipeline needs: size of the picture, boxes, areas and categories of the images asked for.
+They must agree. Memory is the peak resident set less that of a process that only imports; for the
+mapped file it includes the pages of the file, which the system can take back.
 """
 
 from __future__ import annotations
@@ -39,7 +42,10 @@ def main() -> None:
         size = layout.instances_path(Path(folder), SPLIT).stat().st_size
         for name in READERS:
             command = [sys.executable, __file__, name, folder]
-            runs = [json.loads(subprocess.run(command, check=True, capture_output=True).stdout) for _ in range(3)]
+            runs = [
+                json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+                for _ in range(3)
+            ]
             results[name] = min(runs, key=lambda run: run["seconds"])
             print(name, results[name], flush=True)
     base = results.pop("imports")["peak_mib"]
@@ -74,9 +80,7 @@ def write_annotations(root: Path) -> None:
         for k in range(N_ANNOTATIONS):
             box = [round(rng.uniform(0, limit), 2) for limit in (400, 300, 200, 150)]
             head = f'{{"segmentation": {polygons[rng.randrange(N_POLYGONS)]}, "area": {box[2] * box[3] * 0.6:.4f}, '
-            tail = (
-                f'"image_id": {1 + k % N_IMAGES}, "bbox": {box}, "category_id": {rng.choice(categories)}, "id": {k}}}'
-            )
+            tail = f'"image_id": {1 + k % N_IMAGES}, "bbox": {box}, "category_id": {rng.choice(categories)}, "id": {k}}}'
             file.write((", " if k else "") + head + '"iscrowd": 0, ' + tail)
         file.write('], "categories": []}')
     captions = [{"image_id": i, "id": i, "caption": "A picture."} for i in range(1, N_IMAGES + 1)]
@@ -92,7 +96,11 @@ def _polygon(rng: random.Random) -> list[list[float]]:
 def read_json(root: Path) -> tuple[Any, Any]:
     """What the reader before did: the whole file as Python objects."""
     content = json.loads(layout.instances_path(root, SPLIT).read_bytes())
-    sizes = {i["id"]: (float(i["width"]), float(i["height"])) for i in content["images"] if i["id"] <= N_WANTED}
+    sizes = {
+        i["id"]: (float(i["width"]), float(i["height"]))
+        for i in content["images"]
+        if i["id"] <= N_WANTED
+    }
     instances: dict[int, list[tuple[Any, ...]]] = {}
     for item in content["annotations"]:
         if item["image_id"] <= N_WANTED:
@@ -103,7 +111,9 @@ def read_json(root: Path) -> tuple[Any, Any]:
 
 def read_typed(root: Path) -> tuple[Any, Any]:
     sizes, found, _ = coco._read_splits(root, [SPLIT], set(range(1, N_WANTED + 1)))
-    return sizes, {key: [(i.category_id, i.area, *i.bbox) for i in items] for key, items in found.items()}
+    return sizes, {
+        key: [(i.category_id, i.area, *i.bbox) for i in items] for key, items in found.items()
+    }
 
 
 READERS: dict[str, Callable[[Path], tuple[Any, Any]]] = {
@@ -117,7 +127,9 @@ def measure(name: str, root: Path) -> dict[str, float]:
     sizes, instances = READERS[name](root)
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    digest = sum(sum(row) for rows in instances.values() for row in rows) + sum(map(sum, sizes.values()))
+    digest = sum(sum(row) for rows in instances.values() for row in rows) + sum(
+        map(sum, sizes.values())
+    )
     return {"seconds": round(seconds, 2), "peak_mib": round(peak), "digest": round(digest, 1)}
 
 

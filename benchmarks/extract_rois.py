@@ -1,10 +1,13 @@
-"""ROI extraction at real size against what it replaces: synthetic sessions of subj01's grid, made and deleted here.
+"""ROI extraction at real size against what it replaces: synthetic sessions of subj01's grid, made
+and deleted here.
 
-    python benchmarks/extract_rois.py [--scratch DIR]    # 5 GB of disk, minutes; writes benchmarks/extract_rois.json
+    # 5 GB of disk, minutes; writes benchmarks/extract_rois.json
+    python benchmarks/extract_rois.py [--scratch DIR]
 
-Sessions are 750 x 83 x 104 x 81 int16 with NSD's chunks, 370,503 voxels of brain and 15,724 of a ribbon at its back
-(real_size.py). Two HDF5 files and one .nii.gz are distinct; further sessions are hard links to them, and all files
-come from the page cache. Repetitions are interleaved and minima taken: what to look at are the ratios within one run.
+Sessions are 750 x 83 x 104 x 81 int16 with NSD's chunks, 370,503 voxels of brain and 15,724 of a
+ribbon at its back (real_size.py). Two HDF5 files and one .nii.gz are distinct; further sessions are
+hard links to them, and all files come from the page cache. Repetitions are interleaved and minima
+taken: what to look at are the ratios within one run.
 """
 
 from __future__ import annotations
@@ -40,9 +43,15 @@ TIMED_SESSIONS = {".hdf5": 12, ".nii.gz": 2}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Measure ROI extraction on synthetic sessions of real size.")
-    parser.add_argument("--scratch", type=Path, help="folder for the files, 5 GB; default: a temporary one")
-    parser.add_argument("--peak", type=int, help=argparse.SUPPRESS)  # a child: one extraction, then its peak memory
+    parser = argparse.ArgumentParser(
+        description="Measure ROI extraction on synthetic sessions of real size."
+    )
+    parser.add_argument(
+        "--scratch", type=Path, help="folder for the files, 5 GB; default: a temporary one"
+    )
+    parser.add_argument(
+        "--peak", type=int, help=argparse.SUPPRESS
+    )  # a child: one extraction, then its peak memory
     given = parser.parse_args()
     if given.peak:
         run_extraction(given.scratch, ".hdf5", given.peak, workers=2)
@@ -55,7 +64,8 @@ def main() -> None:
 
 
 def measure(scratch: Path) -> None:
-    # files are made, and memory is measured, before this process grows: a child inherits the peak of its parent
+    # files are made, and memory is measured, before this process grows: a child inherits the peak
+    # of its parent
     sessions = {**TIMED_SESSIONS, ".hdf5": max(MEMORY_SESSIONS)}
     writer = get_context("spawn").Process(target=write_trees, args=(scratch, sessions))
     writer.start()
@@ -66,7 +76,10 @@ def measure(scratch: Path) -> None:
     ratios = compare(seconds)
     box = betas.bounding_box(np.load(scratch / "ribbon.npy"))
     table: dict[str, dict[str, Any]] = {
-        "voxels": {"ribbon": N_RIBBON, "bounding_box": int(np.prod([side.stop - side.start for side in box]))},
+        "voxels": {
+            "ribbon": N_RIBBON,
+            "bounding_box": int(np.prod([side.stop - side.start for side in box])),
+        },
         "seconds_per_session": {name: round(value, 3) for name, value in seconds.items()},
         "ratios": {name: round(value, 2) for name, value in ratios.items()},
         "peak_mb_by_sessions": peaks,
@@ -91,12 +104,15 @@ def compare(seconds: dict[str, float]) -> dict[str, float]:
         "nibabel_over_nifti": nibabel / seconds["reader_nifti"],
         "naive_over_hdf5": seconds["naive_scaled_from_2_trials"] / hdf5,
         "gain_of_2_workers_hdf5": seconds["extraction_hdf5"] / seconds["extraction_hdf5_2_workers"],
-        "gain_of_2_workers_nifti": seconds["extraction_nifti"] / seconds["extraction_nifti_2_workers"],
+        "gain_of_2_workers_nifti": seconds["extraction_nifti"]
+        / seconds["extraction_nifti_2_workers"],
     }
 
 
 def time_everything(scratch: Path) -> dict[str, float]:
-    """Seconds a session of every way to read one; whole extractions divided by their number of sessions."""
+    """Seconds a session of every way to read one; whole extractions divided by their number of
+    sessions.
+    """
     paths = {suffix: betas_path(scratch, suffix, 1) for suffix in TIMED_SESSIONS}
     mask = np.load(scratch / "ribbon.npy")
     tasks: dict[str, tuple[float, Callable[[], Any]]] = {
@@ -116,7 +132,9 @@ def time_everything(scratch: Path) -> dict[str, float]:
     for _ in range(REPEATS):
         for name, (n_sessions, task) in tasks.items():
             best[name] = min(best.get(name, np.inf), clock(task) / n_sessions)
-    best["naive_scaled_from_2_trials"] = clock(lambda: read_trials(paths[".hdf5"], mask, 2)) * N_TRIALS / 2
+    best["naive_scaled_from_2_trials"] = (
+        clock(lambda: read_trials(paths[".hdf5"], mask, 2)) * N_TRIALS / 2
+    )
     return best
 
 

@@ -1,4 +1,6 @@
-"""Synthetic NSD trees of real size for benchmarks: subj01's grid, NSD's chunks, noise that packs like real betas."""
+"""Synthetic NSD trees of real size for benchmarks: subj01's grid, NSD's chunks, noise that
+packs like real betas.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ N_DISTINCT = {".hdf5": 2, ".nii.gz": 1}  # files; further sessions are hard link
 
 
 def write_trees(scratch: Path, sessions: dict[str, int]) -> None:
-    """A tree for each suffix with so many sessions, below `scratch`, and the ribbon as ribbon.npy."""
+    """A tree for each suffix with so many sessions, below `scratch`, and the ribbon as
+    ribbon.npy.
+    """
     rng = np.random.default_rng(0)
     brain, ribbon = make_masks(rng)
     np.save(scratch / "ribbon.npy", ribbon)
@@ -31,9 +35,13 @@ def write_trees(scratch: Path, sessions: dict[str, int]) -> None:
         betas_path(scratch, suffix, 1).parent.mkdir(parents=True)
         write_design(root, rng)
         write_volume(
-            layout.roi_path(root, SUBJECT, layout.GENERAL_ROI), np.where(ribbon, 1.0, np.where(brain, 0.0, -1.0))
+            layout.roi_path(root, SUBJECT, layout.GENERAL_ROI),
+            np.where(ribbon, 1.0, np.where(brain, 0.0, -1.0)),
         )
-        write_volume(layout.ncsnr_path(root, SUBJECT, PREPARATION), np.where(brain, rng.random(SHAPE), np.nan))
+        write_volume(
+            layout.ncsnr_path(root, SUBJECT, PREPARATION),
+            np.where(brain, rng.random(SHAPE), np.nan),
+        )
         for session in range(1, n_sessions + 1):
             path = betas_path(scratch, suffix, session)
             if session > N_DISTINCT[suffix]:
@@ -44,7 +52,9 @@ def write_trees(scratch: Path, sessions: dict[str, int]) -> None:
 
 
 def make_masks(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Brain (an ellipsoid) and a folded ribbon near its surface at the back, both boolean (X, Y, Z)."""
+    """Brain (an ellipsoid) and a folded ribbon near its surface at the back, both boolean (X,
+    Y, Z).
+    """
     centre = (np.array(SHAPE) - 1) / 2
     grid = np.moveaxis(np.indices(SHAPE), 0, -1) - centre
     radius = np.linalg.norm(grid / [36, 48, 38], axis=-1) + 0.03 * smooth_noise(rng, 3)
@@ -53,7 +63,9 @@ def make_masks(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     depth = np.abs(radius / radius[brain].max() - 0.86 + 0.05 * smooth_noise(rng, 1.5))
     backwards = grid[..., 1] + 0.25 * np.abs(grid[..., 2])
     ribbon = np.zeros(SHAPE, dtype=bool)
-    ribbon.flat[np.argsort(np.where(brain & (depth < 0.045), backwards, np.inf), axis=None)[:N_RIBBON]] = True
+    ribbon.flat[
+        np.argsort(np.where(brain & (depth < 0.045), backwards, np.inf), axis=None)[:N_RIBBON]
+    ] = True
     return brain, ribbon
 
 
@@ -63,18 +75,28 @@ def smooth_noise(rng: np.random.Generator, width: float) -> np.ndarray:
 
 
 def make_session(brain: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Stored integers (Z, Y, X, 750): 2 to 3 percent of noise around a mean inside the brain, zero outside."""
+    """Stored integers (Z, Y, X, 750): 2 to 3 percent of noise around a mean inside the brain,
+    zero outside.
+    """
     session = np.zeros((*SHAPE[::-1], N_TRIALS), dtype="<i2")
     for plane, inside in zip(session, brain.T, strict=True):
-        sd, mean = 600 * (1 + 0.5 * rng.random(inside.sum())), 150 * rng.standard_normal(inside.sum())
-        values = rng.standard_normal((inside.sum(), N_TRIALS), dtype=np.float32) * sd[:, None] + mean[:, None]
+        sd, mean = (
+            600 * (1 + 0.5 * rng.random(inside.sum())),
+            150 * rng.standard_normal(inside.sum()),
+        )
+        values = (
+            rng.standard_normal((inside.sum(), N_TRIALS), dtype=np.float32) * sd[:, None]
+            + mean[:, None]
+        )
         plane[inside] = np.clip(np.rint(values), -32768, 32767)
     return session
 
 
 def write_hdf5(path: Path, session: np.ndarray) -> None:
     with h5py.File(path, "w") as file:
-        data = file.create_dataset("betas", shape=(N_TRIALS, *SHAPE[::-1]), dtype="<i2", chunks=(N_TRIALS, 1, 1, 1))
+        data = file.create_dataset(
+            "betas", shape=(N_TRIALS, *SHAPE[::-1]), dtype="<i2", chunks=(N_TRIALS, 1, 1, 1)
+        )
         for z, y, x in np.ndindex(session.shape[:3]):
             data.id.write_direct_chunk((0, z, y, x), session[z, y, x].tobytes())
 

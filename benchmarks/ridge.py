@@ -1,11 +1,12 @@
-"""Ridge regression to several targets: ours, with one decomposition, against himalaya, with one a fold and target.
+"""Ridge regression to several targets: ours, with one decomposition, against himalaya, with one a
+fold and target.
 
     python benchmarks/ridge.py          # writes benchmarks/ridge.json
     python benchmarks/ridge.py --tiny   # seconds, to see that it works; writes nothing
 
-Random data of the simulated NSD's size: 2,250 images, 1,744 voxels; image and text embedding, and 65 x 128 tokens.
-Both choose among 12 penalties by 5 folds and take turns; the ratio is that of the medians. `largest_weight_difference`
-is relative to the largest weight.
+Random data of the simulated NSD's size: 2,250 images, 1,744 voxels; image and text embedding, and
+65 x 128 tokens. Both choose among 12 penalties by 5 folds and take turns; the ratio is that of the
+medians. `largest_weight_difference` is relative to the largest weight.
 """
 
 from __future__ import annotations
@@ -32,7 +33,10 @@ from fmri2clip import kernel_ridge  # noqa: E402
 from fmri2clip.decoders.ridge import Config  # noqa: E402
 
 CONFIG, SEED, N_TIMED = Config(), 0, 3
-SETS = {"embeddings": {"image": 128, "text": 128}, "with tokens": {"image": 128, "text": 128, "token": 65 * 128}}
+SETS = {
+    "embeddings": {"image": 128, "text": 128},
+    "with tokens": {"image": 128, "text": 128, "token": 65 * 128},
+}
 
 
 def main() -> None:
@@ -45,7 +49,9 @@ def main() -> None:
     n_images, n_voxels, share = (90, 70, 0.01) if arguments.tiny else (2250, 1744, 1.0)
     result: dict[str, Any] = {"threads": arguments.threads, "images": n_images, "voxels": n_voxels}
     for name, widths in SETS.items():
-        x_IV, targets = draw(n_images, n_voxels, {key: max(1, int(share * width)) for key, width in widths.items()})
+        x_IV, targets = draw(
+            n_images, n_voxels, {key: max(1, int(share * width)) for key, width in widths.items()}
+        )
         result[name] = compare(x_IV, targets)
         print(json.dumps({name: result[name]}), flush=True)
     if not arguments.tiny:
@@ -57,7 +63,9 @@ def draw(n_images: int, n_voxels: int, widths: dict[str, int]) -> tuple[Tensor, 
     torch.manual_seed(SEED)
     x_IV = torch.randn(n_images, n_voxels)
     x_IV -= x_IV.mean(0)
-    signal = {name: x_IV @ torch.randn(n_voxels, width) / n_voxels**0.5 for name, width in widths.items()}
+    signal = {
+        name: x_IV @ torch.randn(n_voxels, width) / n_voxels**0.5 for name, width in widths.items()
+    }
     targets = {name: signal_ID + torch.randn_like(signal_ID) for name, signal_ID in signal.items()}
     return x_IV, {name: y_ID - y_ID.mean(0) for name, y_ID in targets.items()}
 
@@ -68,15 +76,21 @@ def compare(x_IV: Tensor, targets: dict[str, Tensor]) -> dict[str, float]:
     for _ in range(N_TIMED):
         seconds, found = timed(lambda: kernel_ridge.solve_all(x_IV, targets, CONFIG, SEED))
         ours.append(seconds)
-        seconds, expected = timed(lambda: {name: by_himalaya(x_IV, y_ID) for name, y_ID in targets.items()})
+        seconds, expected = timed(
+            lambda: {name: by_himalaya(x_IV, y_ID) for name, y_ID in targets.items()}
+        )
         theirs.append(seconds)
     pairs = [(found[name].weight_VD, expected[name][0]) for name in targets]
     return {
         "ours_s": round(statistics.median(ours), 3),
         "himalaya_s": round(statistics.median(theirs), 3),
         "himalaya_over_ours": round(statistics.median(theirs) / statistics.median(ours), 2),
-        "largest_weight_difference": max(float((a - b).abs().max() / b.abs().max()) for a, b in pairs),
-        "same_penalties": all(abs(found[name].alpha / expected[name][1] - 1) < 1e-5 for name in targets),
+        "largest_weight_difference": max(
+            float((a - b).abs().max() / b.abs().max()) for a, b in pairs
+        ),
+        "same_penalties": all(
+            abs(found[name].alpha / expected[name][1] - 1) < 1e-5 for name in targets
+        ),
     }
 
 

@@ -1,12 +1,13 @@
-"""Time of a brainmclip training step through the trainer against a bare loop, and its peak memory; random data.
+"""Time of a brainmclip training step through the trainer against a bare loop, and its peak memory;
+random data.
 
     python benchmarks/train_step.py          # writes benchmarks/train_step.json
     python benchmarks/train_step.py --tiny   # seconds, to see that it works; writes nothing
 
-Real size on a GPU: 15,724 voxels, 257 x 768 image and 77 x 768 text tokens, batch 64, hidden 2048, rank 192, bfloat16
-autocast. Without a GPU the width is reduced, and the file says so. Both loops run the same module on the same data, in
-memory, with the same batches, precision, optimiser and gradient clip; the trainer's validation is left out, as the bare
-loop has none.
+Real size on a GPU: 15,724 voxels, 257 x 768 image and 77 x 768 text tokens, batch 64, hidden 2048,
+rank 192, bfloat16 autocast. Without a GPU the width is reduced, and the file says so. Both loops
+run the same module on the same data, in memory, with the same batches, precision, optimiser and
+gradient clip; the trainer's validation is left out, as the bare loop has none.
 """
 
 from __future__ import annotations
@@ -59,17 +60,26 @@ def main() -> None:
         mixco_epochs=0.0,
     )  # fmt: skip
     data = make_data(size, device)
-    row: dict[str, Any] = {"size": label, "device": describe(device), **size, "batch": config.batch_size}
+    row: dict[str, Any] = {
+        "size": label,
+        "device": describe(device),
+        **size,
+        "batch": config.batch_size,
+    }
     for name, measure in (("bare_loop", time_bare_loop), ("trainer", time_trainer)):
         row |= {f"{name}_{key}": value for key, value in measure(config, data, device).items()}
-    row["trainer_over_bare_loop"] = round(row["trainer_s_per_step"] / row["bare_loop_s_per_step"], 3)
+    row["trainer_over_bare_loop"] = round(
+        row["trainer_s_per_step"] / row["bare_loop_s_per_step"], 3
+    )
     print(json.dumps(row, indent=1))
     if not arguments.tiny:
         (ROOT / "benchmarks" / "train_step.json").write_text(json.dumps(row, indent=1) + "\n")
 
 
 def make_data(size: dict[str, int], device: str) -> TrainingData:
-    """Random voxels and tokens, one trial an image; two thirds of the voxels are category voxels, all are detail."""
+    """Random voxels and tokens, one trial an image; two thirds of the voxels are category
+    voxels, all are detail.
+    """
     generator = torch.Generator().manual_seed(0)
     n, width = size["images"], size["width"]
 
@@ -98,8 +108,14 @@ def time_bare_loop(config: Config, data: TrainingData, device: str) -> dict[str,
     """The steps of an epoch in a plain loop."""
     decoder = Decoder.from_data(config, [data], 0).to(device).train()
     optimizer = torch.optim.AdamW(decoder.parameters(), lr=config.lr, fused=True)
-    batches = EpochBatches(data, config.batch_size, 0, 0, config.repeats_convex, config.repeats_mean)
-    half = torch.autocast("cuda", dtype=torch.bfloat16) if device == "cuda" else contextlib.nullcontext()
+    batches = EpochBatches(
+        data, config.batch_size, 0, 0, config.repeats_convex, config.repeats_mean
+    )
+    half = (
+        torch.autocast("cuda", dtype=torch.bfloat16)
+        if device == "cuda"
+        else contextlib.nullcontext()
+    )
     reset_peak(device)
     for epoch in range(N_WARM + N_TIMED):
         if epoch == N_WARM:
@@ -107,7 +123,9 @@ def time_bare_loop(config: Config, data: TrainingData, device: str) -> dict[str,
         batches.epoch = epoch
         for i, batch in enumerate(batches):
             with half:
-                loss = torch.stack(list(decoder.loss(batch, epoch + i / len(batches)).values())).sum()
+                loss = torch.stack(
+                    list(decoder.loss(batch, epoch + i / len(batches)).values())
+                ).sum()
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(decoder.parameters(), config.gradient_clip)
@@ -126,9 +144,14 @@ class Clock(pl.Callback):
 
 
 def time_trainer(config: Config, data: TrainingData, device: str) -> dict[str, float]:
-    """The same steps through training/trainer.py, from the start of the first timed epoch to that of one more."""
+    """The same steps through training/trainer.py, from the start of the first timed epoch to
+    that of one more.
+    """
     decoder, clock = Decoder.from_data(config, [data], 0), Clock(device)
-    scores, trainer.validation_scores = trainer.validation_scores, lambda decoder, data: {"val_mean": 0.0}
+    scores, trainer.validation_scores = (
+        trainer.validation_scores,
+        lambda decoder, data: {"val_mean": 0.0},
+    )
     longer = dataclasses.replace(config, max_epochs=config.max_epochs + 1)
     reset_peak(device)
     try:
@@ -156,10 +179,15 @@ def reset_peak(device: str) -> None:
 
 
 def report(seconds: float, n_steps: int, device: str) -> dict[str, float]:
-    """Seconds a step; peak GiB on the GPU, or of the whole process so far on the CPU (data included)."""
+    """Seconds a step; peak GiB on the GPU, or of the whole process so far on the CPU (data
+    included).
+    """
     process = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     peak = torch.cuda.max_memory_allocated() if device == "cuda" else process
-    return {"s_per_step": round(seconds / (N_TIMED * n_steps), 5), "peak_gib": round(peak / 2**30, 3)}
+    return {
+        "s_per_step": round(seconds / (N_TIMED * n_steps), 5),
+        "peak_gib": round(peak / 2**30, 3),
+    }
 
 
 def describe(device: str) -> str:

@@ -1,11 +1,14 @@
-"""Choose a run's settings on validation images: as many trials as ridge has penalty candidates, no test data.
+"""Choose a run's settings on validation images: as many trials as ridge has penalty candidates, no
+test data.
 
-    python benchmarks/tune.py brainmclip            # needs data/ of `dvc repro`; writes benchmarks/tune_brainmclip.json
+    # needs data/ of `dvc repro`; writes benchmarks/tune_brainmclip.json
+    python benchmarks/tune.py brainmclip
 
-Each trial trains --subjects of the development world (two for a decoder of single subjects, all for those of category
-labels, which share a model). The score is the best val_mean of the curve (image and text top-1, or mAP where labels are
-decoded), averaged over three successive epochs as early stopping does. `base` in the file is what params.yaml held when
-the trials ran, `overrides` what the run changed in it; the settings chosen from them stand in params.yaml.
+Each trial trains --subjects of the development world (two for a decoder of single subjects, all for
+those of category labels, which share a model). The score is the best val_mean of the curve (image
+and text top-1, or mAP where labels are decoded), averaged over three successive epochs as early
+stopping does. `base` in the file is what params.yaml held when the trials ran, `overrides` what the
+run changed in it; the settings chosen from them stand in params.yaml.
 """
 
 from __future__ import annotations
@@ -107,37 +110,51 @@ TRIALS: dict[str, tuple[dict, ...]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("run", choices=sorted(TRIALS), help="a run of params.yaml, or of the study mused_maps")
+    parser.add_argument(
+        "run", choices=sorted(TRIALS), help="a run of params.yaml, or of the study mused_maps"
+    )
     parser.add_argument("--subjects", default="subj01,subj07", help="separated by commas")
     parser.add_argument("--threads", type=int, help="CPU threads; compute.threads by default")
     arguments = parser.parse_args()
     base, subjects = load_params(arguments.run), tuple(arguments.subjects.split(","))
     if arguments.threads:
-        base = dataclasses.replace(base, compute=dataclasses.replace(base.compute, threads=arguments.threads))
+        base = dataclasses.replace(
+            base, compute=dataclasses.replace(base.compute, threads=arguments.threads)
+        )
     run = base.runs[arguments.run]
     results = []
     for trial in TRIALS[arguments.run]:
         score = validate(base, arguments.run, subjects, trial)
         results.append({"changed": trial, "validation_score": round(score, 4)})
         print(json.dumps(results[-1]), flush=True)
-    table = {"subjects": list(subjects), "base": dict(base.decoders[run.decoder]), "overrides": dict(run.overrides)}
+    table = {
+        "subjects": list(subjects),
+        "base": dict(base.decoders[run.decoder]),
+        "overrides": dict(run.overrides),
+    }
     path = ROOT / "benchmarks" / f"tune_{arguments.run}.json"
     path.write_text(json.dumps(table | {"trials": results}, indent=1) + "\n")
 
 
 def load_params(run: str) -> parameters.Params:
-    """The default parameters; with the baselines of a study, its default input map too, if they lack the run."""
+    """The default parameters; with the baselines of a study, its default input map too, if they
+    lack the run.
+    """
     base = parameters.load(ROOT / "params.yaml")
     if run in base.runs:
         return base
     planned = studies.plan(studies.load(ROOT / "studies" / "mused_maps.yaml"), ROOT / "params.yaml")
-    content = next(content for experiment, content in planned.items() if experiment.variant == "clip_aligned")
+    content = next(
+        content for experiment, content in planned.items() if experiment.variant == "clip_aligned"
+    )
     return strict.build(parameters.Params, content, "params.yaml")
 
 
 def validate(base: parameters.Params, name: str, subjects: tuple[str, ...], trial: dict) -> float:
     """Best smoothed validation score of one trial, averaged over the models of the run."""
-    run = dataclasses.replace(base.runs[name], subjects=subjects, overrides={**base.runs[name].overrides, **trial})
+    run = dataclasses.replace(
+        base.runs[name], subjects=subjects, overrides={**base.runs[name].overrides, **trial}
+    )
     changed = dataclasses.replace(base, runs={name: run})
     with tempfile.TemporaryDirectory() as folder:
         curve = Path(folder) / "curve.csv"
@@ -148,7 +165,9 @@ def validate(base: parameters.Params, name: str, subjects: tuple[str, ...], tria
         )  # fmt: skip
         rows = list(csv.DictReader(curve.open()))
     models = sorted({row["subject"] for row in rows})
-    return float(np.mean([best([float(r["val_mean"]) for r in rows if r["subject"] == m]) for m in models]))
+    return float(
+        np.mean([best([float(r["val_mean"]) for r in rows if r["subject"] == m]) for m in models])
+    )
 
 
 def best(scores: list[float]) -> float:

@@ -1,4 +1,6 @@
-"""What all stages share: parameters, paths, threads, command line, and one line instead of a traceback."""
+"""What all stages share: parameters, paths, threads, command line, and one line instead of a
+traceback.
+"""
 
 from __future__ import annotations
 
@@ -20,18 +22,26 @@ PREDICTIONS = DATA / "predictions"
 MODELS = Path("models")
 REPORTS = Path("reports")
 
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
 
 
 def run(stage: Callable[..., None]) -> None:
-    """Call `stage(params, *arguments)`; its further parameters are the arguments of the command line.
+    """Call `stage(params, *arguments)`; its further parameters are the arguments of the command
+    line.
 
-    A parameter with the default False becomes an option: dry_run is `--dry-run`. One with the default '' may be left
-    out.
-    A ValueError or OSError ends the process with one line and exit code 1; FMRI2CLIP_TRACEBACK=1 shows where it rose.
+    A parameter with the default False becomes an option: dry_run is `--dry-run`. One with the
+    default '' may be left out. A ValueError or OSError ends the process with one line and exit code
+    1; FMRI2CLIP_TRACEBACK=1 shows where it rose.
     """
     name, arguments = stage.__name__, list(inspect.signature(stage).parameters.values())[1:]
-    parser = argparse.ArgumentParser(prog=f"python -m pipeline.{name}", description=inspect.getdoc(stage))
+    parser = argparse.ArgumentParser(
+        prog=f"python -m pipeline.{name}", description=inspect.getdoc(stage)
+    )
     for argument in arguments:
         if argument.default is False:
             parser.add_argument(f"--{argument.name.replace('_', '-')}", action="store_true")
@@ -53,7 +63,9 @@ def run(stage: Callable[..., None]) -> None:
 
 
 def set_threads(n: int) -> None:
-    """Limit numerical libraries to n threads: those already loaded, and through the environment those still to come."""
+    """Limit numerical libraries to n threads: those already loaded, and through the environment
+    those still to come.
+    """
     from threadpoolctl import threadpool_limits
 
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(n)))
@@ -68,7 +80,10 @@ def check_named(name: str, table: Iterable[str], key: str) -> None:
 
 
 def device(params: Params) -> str:
-    """'cpu' or 'cuda': compute.device with auto resolved. Raises ValueError if cuda is asked for and absent."""
+    """'cpu' or 'cuda': compute.device with auto resolved.
+
+    Raises ValueError if cuda is asked for and absent.
+    """
     import torch
 
     wanted, has_cuda = params.compute.device, torch.cuda.is_available()

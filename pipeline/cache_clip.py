@@ -1,4 +1,6 @@
-"""Stage cache_clip: one CLIP's embeddings of pictures, captions and category names; test images in their own file."""
+"""Stage cache_clip: one CLIP's embeddings of pictures, captions and category names; test images
+in their own file.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Stage check_data: the properties that every NSD tree has, real or simulated, before anything is computed from it."""
+"""Stage check_data: the properties that every NSD tree has, real or simulated, before anything
+is computed from it.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,14 @@ def check_data(params: Params) -> None:
     print(check_report.format_summary(root, checks), flush=True)
     failed = [check.name for check in checks if not check.passed]
     if failed:
-        raise ValueError(f"{len(failed)} of {len(checks)} checks failed: {', '.join(failed)}; see above for repairs")
-    with store.replacing(_stage.DATA / "raw_checked.txt", _stage.REPORTS / "data_checks.json") as (verdict, table):
+        raise ValueError(
+            f"{len(failed)} of {len(checks)} checks failed: {', '.join(failed)}; see above for "
+            "repairs"
+        )
+    with store.replacing(_stage.DATA / "raw_checked.txt", _stage.REPORTS / "data_checks.json") as (
+        verdict,
+        table,
+    ):
         verdict.write_text("every property of the NSD files holds\n")
         table.write_text(json.dumps(check_report.make_report(checks), indent=1) + "\n")
 

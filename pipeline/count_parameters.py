@@ -1,4 +1,6 @@
-"""Stage count_parameters: how many weights the BrainMCLIP- and CLIP-MUSED-style networks have at real size."""
+"""Stage count_parameters: how many weights the BrainMCLIP- and CLIP-MUSED-style networks have
+at real size.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +13,15 @@ from pipeline import _stage
 
 
 def count_parameters(params: Params) -> None:
-    """Write reports/parameters.json; no parameter changes it, as the sizes are those of NSD and ViT-L/14."""
+    """Write reports/parameters.json; no parameter changes it, as the sizes are those of NSD and
+    ViT-L/14.
+    """
     references = {"mindeye1_vae": parameters.MINDEYE1_WITH_VAE, "mindeye2": parameters.MINDEYE2}
-    content = {"sizes": asdict(parameters.Sizes()), "references": references, "rows": parameters.parameter_table()}
+    content = {
+        "sizes": asdict(parameters.Sizes()),
+        "references": references,
+        "rows": parameters.parameter_table(),
+    }
     content["subjects"] = mused_sizes.count_at_nsd()
     write_json(_stage.REPORTS / "parameters.json", content)
 

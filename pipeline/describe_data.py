@@ -1,4 +1,6 @@
-"""Stage describe_data: what the data are like before any decoder; whether a simulated world meets its bands."""
+"""Stage describe_data: what the data are like before any decoder; whether a simulated world
+meets its bands.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,9 @@ from pipeline import _stage
 
 
 def describe_data(params: Params) -> None:
-    """Write reports/world.json, reports/scenes.png and reports/ncsnr.png; the first of `clips` is the one compared."""
+    """Write reports/world.json, reports/scenes.png and reports/ncsnr.png; the first of `clips`
+    is the one compared.
+    """
     name, clip = next(iter(params.clips.items()))
     describe(
         _stage.RAW,

@@ -9,7 +9,8 @@ from pipeline import _stage
 
 
 def download(params: Params, subject: str, dry_run: bool = False) -> None:
-    """Fill the subject's folders of nsddata_betas/ppdata, nsddata/ppdata and nsddata/freesurfer under data/raw/nsd.
+    """Fill the subject's folders of nsddata_betas/ppdata, nsddata/ppdata and nsddata/freesurfer
+    under data/raw/nsd.
 
     --dry-run only prints what is to fetch: files, GB, and what is there already.
     """
@@ -22,8 +23,12 @@ def download(params: Params, subject: str, dry_run: bool = False) -> None:
         print("dataset.source is simulated: nothing is fetched")
     else:
         threads = params.compute.threads
-        write_subject(root, params.world, subject, dataset.preparation, dataset.container, threads=threads)
-        manifest.record(layout.manifest_path(root, subject), root, layout.subject_folders(root, subject))
+        write_subject(
+            root, params.world, subject, dataset.preparation, dataset.container, threads=threads
+        )
+        manifest.record(
+            layout.manifest_path(root, subject), root, layout.subject_folders(root, subject)
+        )
 
 
 if __name__ == "__main__":

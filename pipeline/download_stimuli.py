@@ -9,7 +9,9 @@ from pipeline import _stage
 
 
 def download_stimuli(params: Params, dry_run: bool = False) -> None:
-    """Fill nsddata_stimuli and nsddata/experiments of data/raw/nsd; --dry-run only prints what is to fetch."""
+    """Fill nsddata_stimuli and nsddata/experiments of data/raw/nsd; --dry-run only prints what
+    is to fetch.
+    """
     root = _stage.RAW
     if params.dataset.source == "s3":
         fetch.fetch_stimuli(root, params.dataset, params.download, dry_run=dry_run)

@@ -9,7 +9,9 @@ from pipeline import _stage
 
 
 def evaluate(params: Params, run: str) -> None:
-    """Write reports/runs/<run>/metrics.json and data/predictions/<run>.h5; add the scores to the MLflow runs."""
+    """Write reports/runs/<run>/metrics.json and data/predictions/<run>.h5; add the scores to
+    the MLflow runs.
+    """
     _stage.check_named(run, params.runs, "runs")
     metrics = _stage.REPORTS / "runs" / run / "metrics.json"
     subjects = params.runs[run].subjects

@@ -1,4 +1,6 @@
-"""Stage extract_rois: one subject's betas inside nsdgeneral, z-scored; test trials in a file of their own."""
+"""Stage extract_rois: one subject's betas inside nsdgeneral, z-scored; test trials in a file of
+their own.
+"""
 
 from __future__ import annotations
 

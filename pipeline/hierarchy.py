@@ -1,4 +1,6 @@
-"""Stage hierarchy: which blocks of a CLIP model resemble early and category areas, on training images only."""
+"""Stage hierarchy: which blocks of a CLIP model resemble early and category areas, on training
+images only.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ def hierarchy(params: Params, clip: str) -> None:
     """Write reports/hierarchy/<clip>.json and reports/hierarchy/<clip>.png."""
     _stage.check_named(clip, params.clips, "clips")
     train, voxels = (
-        {subject: _stage.ROIS / part / f"{subject}.h5" for subject in params.subjects} for part in ("train", "voxels")
+        {subject: _stage.ROIS / part / f"{subject}.h5" for subject in params.subjects}
+        for part in ("train", "voxels")
     )
     folder = _stage.REPORTS / "hierarchy"
     analyse_hierarchy(

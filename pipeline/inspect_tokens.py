@@ -1,4 +1,6 @@
-"""Stage inspect_tokens: what the subject tokens of trained decoders do, on the sealed test images."""
+"""Stage inspect_tokens: what the subject tokens of trained decoders do, on the sealed test
+images.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from pipeline import _stage
 
 
 def inspect_tokens(params: Params) -> None:
-    """Write reports/tokens.json: run -> swap, attention and rsa, for the runs whose decoder knows subjects."""
+    """Write reports/tokens.json: run -> swap, attention and rsa, for the runs whose decoder
+    knows subjects.
+    """
     tree, blocks = {}, {}
     for name, run in params.runs.items():
         if not hasattr(decoders.load_decoder(run.decoder).Decoder, "decode_as"):
@@ -21,7 +25,12 @@ def inspect_tokens(params: Params) -> None:
         clip = store.read(shared, "clip", CLIP_NAMES)
         cases = {
             s: read_case(
-                *(_stage.MODELS / name, s, _stage.ROIS / "test" / f"{s}.h5", _stage.ROIS / "voxels" / f"{s}.h5"),
+                *(
+                    _stage.MODELS / name,
+                    s,
+                    _stage.ROIS / "test" / f"{s}.h5",
+                    _stage.ROIS / "voxels" / f"{s}.h5",
+                ),
                 *(clip, params.evaluation),
             )
             for s in run.subjects

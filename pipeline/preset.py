@@ -1,7 +1,8 @@
 """Apply a file of presets/ to params.yaml: `python -m pipeline.preset smoke`.
 
-A preset holds the keys that differ; those of WHOLE replace the whole table, with its comments.
-One that names every section, as presets/default.yaml does, replaces the file. Other comments of params.yaml stay.
+A preset holds the keys that differ; those of WHOLE replace the whole table, with its comments. One
+that names every section, as presets/default.yaml does, replaces the file. Other comments of
+params.yaml stay.
 """
 
 from __future__ import annotations
@@ -30,8 +31,13 @@ WHOLE = (
 )  # what a preset does not list must not stay
 
 
-def apply_preset(name: str, params_path: Path = Path("params.yaml"), folder: Path = Path("presets")) -> None:
-    """Patch params_path; it is left as it was if the result would not load. Raises ValueError that names the key."""
+def apply_preset(
+    name: str, params_path: Path = Path("params.yaml"), folder: Path = Path("presets")
+) -> None:
+    """Patch params_path; it is left as it was if the result would not load.
+
+    Raises ValueError that names the key.
+    """
     check_known(name, sorted(path.stem for path in folder.glob("*.yaml")), str(folder), "preset")
     source = folder / f"{name}.yaml"
     text = source.read_text(encoding="utf-8")
@@ -52,8 +58,11 @@ def apply_preset(name: str, params_path: Path = Path("params.yaml"), folder: Pat
     os.replace(temporary, params_path)
 
 
-def merge(content: MutableMapping[str, Any], patch: MutableMapping[str, Any], where: str, prefix: str = "") -> None:
-    """Put the values of `patch` into `content`; a key that is not there already is an error, outside of tables.
+def merge(
+    content: MutableMapping[str, Any], patch: MutableMapping[str, Any], where: str, prefix: str = ""
+) -> None:
+    """Put the values of `patch` into `content`; a key that is not there already is an error,
+    outside of tables.
 
     Tables in WHOLE are left to `replace_tables`.
     """
@@ -63,7 +72,9 @@ def merge(content: MutableMapping[str, Any], patch: MutableMapping[str, Any], wh
             continue
         if isinstance(value, MutableMapping):
             if not isinstance(content[key], MutableMapping):
-                raise ValueError(f"{where}: {prefix}{key} is a mapping, expected a value as in params.yaml")
+                raise ValueError(
+                    f"{where}: {prefix}{key} is a mapping, expected a value as in params.yaml"
+                )
             merge(content[key], value, where, f"{prefix}{key}.")
         else:
             content[key] = value
@@ -72,7 +83,8 @@ def merge(content: MutableMapping[str, Any], patch: MutableMapping[str, Any], wh
 def replace_tables(text: str, source: str, keys: Sequence[str]) -> str:
     """YAML text with the sections of these top-level keys taken from `source` as they stand there.
 
-    As text, because ruamel.yaml ties comments to their neighbours: those of the old table would describe the new one.
+    As text, because ruamel.yaml ties comments to their neighbours: those of the old table would
+    describe the new one.
     """
     lines, new = text.splitlines(), source.splitlines()
     for key in keys:
@@ -81,13 +93,16 @@ def replace_tables(text: str, source: str, keys: Sequence[str]) -> str:
 
 
 def find_section(lines: Sequence[str], key: str) -> slice:
-    """Lines of a top-level key, its value and the comments inside; what stands unindented after them is the next key's.
+    """Lines of a top-level key, its value and the comments inside; what stands unindented after
+    them is the next key's.
 
     Raises ValueError if no line starts with the key.
     """
     start = next((place for place, line in enumerate(lines) if line.startswith(f"{key}:")), None)
     if start is None:
-        raise ValueError(f"no line starts with '{key}:'; write the key at the start of a line, without quotes")
+        raise ValueError(
+            f"no line starts with '{key}:'; write the key at the start of a line, without quotes"
+        )
     stop = start + 1
     for place, line in enumerate(lines[stop:], stop):
         if line.strip() and line[0] in " \t-":

@@ -1,4 +1,6 @@
-"""Stage references: what chance, copying and the CLIP targets themselves score on the same test images."""
+"""Stage references: what chance, copying and the CLIP targets themselves score on the same test
+images.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Stage report: tables, curves and pictures of all runs, as one page for offline reading and as Markdown."""
+"""Stage report: tables, curves and pictures of all runs, as one page for offline reading and as
+Markdown.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
-"""`python -m pipeline.study NAME`: run the variants of studies/NAME.yaml as DVC experiments and collect the answer.
+"""`python -m pipeline.study NAME`: run the variants of studies/NAME.yaml as DVC experiments and
+collect the answer.
 
-Writes reports/studies/NAME.json. Experiments that exist for this commit, code and parameters are reused; --force runs
-them again. A stopped study goes on where it was: the queue keeps what is finished.
+Writes reports/studies/NAME.json. Experiments that exist for this commit, code and parameters are
+reused; --force runs them again. A stopped study goes on where it was: the queue keeps what is
+finished.
 """
 
 from __future__ import annotations
@@ -20,19 +22,28 @@ from fmri2clip.strict import build
 FOLDERS = ("models/{run}", "reports/runs/{run}")  # of a run, beside its scores
 
 
-def run_study(root: Path, name: str, force: bool = False, poll_s: float = experiments.POLL_S) -> Path:
-    """Run what is missing of a study, record it in MLflow and write reports/studies/<name>.json; returns that path."""
+def run_study(
+    root: Path, name: str, force: bool = False, poll_s: float = experiments.POLL_S
+) -> Path:
+    """Run what is missing of a study, record it in MLflow and write
+    reports/studies/<name>.json; returns that path.
+    """
     study = studies.load(root / "studies" / f"{name}.yaml")
     planned = studies.plan(study, root / "params.yaml")
     print(f"{study.question}\n{len(planned)} experiments; {study.budget}", flush=True)
     digest = experiments.code_digest(root)
-    tracking.never_raises(tracking.init_store)(root, params.load(root / "params.yaml").tracking.experiment)
+    tracking.never_raises(tracking.init_store)(
+        root, params.load(root / "params.yaml").tracking.experiment
+    )
     run_missing(root, planned, force, poll_s)
-    results = {(e.variant, e.seed): collect(root, study, e, content) for e, content in planned.items()}
+    results = {
+        (e.variant, e.seed): collect(root, study, e, content) for e, content in planned.items()
+    }
     out = root / "reports" / "studies" / f"{name}.json"
     with store.replacing(out) as (temporary,):
         temporary.write_text(
-            json.dumps(study_results.summarise(study, results, digest), indent=1, allow_nan=False) + "\n"
+            json.dumps(study_results.summarise(study, results, digest), indent=1, allow_nan=False)
+            + "\n"
         )
     return out
 
@@ -40,7 +51,9 @@ def run_study(root: Path, name: str, force: bool = False, poll_s: float = experi
 def run_missing(
     root: Path, planned: Mapping[studies.Experiment, Mapping[str, Any]], force: bool, poll_s: float
 ) -> None:
-    """Queue and run the experiments without a current result; ValueError with the log of the first that fails."""
+    """Queue and run the experiments without a current result; ValueError with the log of the
+    first that fails.
+    """
     names = [e.name for e in planned]
     experiments.run_queue(root, names, poll_s=poll_s)  # of a study that was interrupted
     missing = []
@@ -60,14 +73,18 @@ def run_missing(
 def collect(
     root: Path, study: studies.Study, e: studies.Experiment, content: Mapping[str, Any]
 ) -> study_results.Result:
-    """Result of a finished experiment; its models are recorded in MLflow where DVC restored them without executing."""
+    """Result of a finished experiment; its models are recorded in MLflow where DVC restored
+    them without executing.
+    """
     commit = experiments.find(root, e.name)
     assert commit is not None, e.name
     with tempfile.TemporaryDirectory() as folder:
         paths = {path.format(run=run) for run in study.runs for path in FOLDERS}
         paths |= {path for name in study.scores for path in study_results.locate(name, content)}
         experiments.fetch(root, commit, sorted(paths), Path(folder))
-        tracking.sync_from_files(root, build(params.Params, content, "params.yaml"), Path(folder), e.name)
+        tracking.sync_from_files(
+            root, build(params.Params, content, "params.yaml"), Path(folder), e.name
+        )
         return study_results.read_result(study, Path(folder), content)
 
 

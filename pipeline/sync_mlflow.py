@@ -1,4 +1,6 @@
-"""`python -m pipeline.sync_mlflow`: create the MLflow runs of models that DVC restored without executing."""
+"""`python -m pipeline.sync_mlflow`: create the MLflow runs of models that DVC restored without
+executing.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,11 @@ from pipeline import _stage
 def sync_mlflow(params: Params) -> None:
     """Record every model under models/ that the MLflow store lacks, from its files."""
     created = tracking.sync_from_files(Path.cwd(), params)
-    print("MLflow could not be reached" if created is None else f"{len(created)} MLflow runs created from files")
+    print(
+        "MLflow could not be reached"
+        if created is None
+        else f"{len(created)} MLflow runs created from files"
+    )
 
 
 if __name__ == "__main__":

@@ -16,7 +16,9 @@ def train(params: Params, run: str) -> None:
     _stage.check_named(run, params.runs, "runs")
 
     def log(folder: Path, curve: Path, seconds: Mapping[str, float]) -> None:
-        tracking.log_training(folder, curve, params, {f"{name}_s": value for name, value in seconds.items()})
+        tracking.log_training(
+            folder, curve, params, {f"{name}_s": value for name, value in seconds.items()}
+        )
 
     train_run(
         run,

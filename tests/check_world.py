@@ -1,4 +1,6 @@
-"""A small NSD tree for the tests of the checks: two sessions of one subject, written in a second."""
+"""A small NSD tree for the tests of the checks: two sessions of one subject, written in a
+second.
+"""
 
 from __future__ import annotations
 
@@ -43,26 +45,34 @@ class Cortex:
     def sessions(self):
         rng = np.random.default_rng(1)
         for image_T in self.image_N.reshape(-1, 750):
-            yield self.signal_IV[image_T] + rng.standard_normal((750, self.signal_IV.shape[1]), dtype=np.float32)
+            yield self.signal_IV[image_T] + rng.standard_normal(
+                (750, self.signal_IV.shape[1]), dtype=np.float32
+            )
 
 
 def simulate(images_IHWC, image_index_N, volume, world, subject):
     strength = np.linspace(0.1, 1, int(volume.brainmask.sum()), dtype=np.float32)
     rng = np.random.default_rng(2)
-    signal = rng.standard_normal((len(images_IHWC), strength.size), dtype=np.float32) * rng.permutation(strength)
+    signal = rng.standard_normal(
+        (len(images_IHWC), strength.size), dtype=np.float32
+    ) * rng.permutation(strength)
     return Cortex(signal, image_index_N, signal[:, volume.nsdgeneral[volume.brainmask]])
 
 
 def write_tree(root: Path, container: str = "hdf5") -> None:
     """Stimuli and SUBJECT, without manifests."""
     write_stimuli(root, WORLD, [SUBJECT], render=render)
-    write_subject(root, WORLD, SUBJECT, Dataset().preparation, container, render=render, simulate=simulate)
+    write_subject(
+        root, WORLD, SUBJECT, Dataset().preparation, container, render=render, simulate=simulate
+    )
 
 
 def write_manifests(root: Path) -> None:
     """Both manifests, as the download stages leave them."""
     manifest.record(layout.stimuli_manifest_path(root), root, layout.stimuli_folders(root))
-    manifest.record(layout.manifest_path(root, SUBJECT), root, layout.subject_folders(root, SUBJECT))
+    manifest.record(
+        layout.manifest_path(root, SUBJECT), root, layout.subject_folders(root, SUBJECT)
+    )
 
 
 def small_mat(folder: Path, **changes: np.ndarray) -> Path:
@@ -76,5 +86,7 @@ def small_mat(folder: Path, **changes: np.ndarray) -> Path:
     }
     path = layout.expdesign_path(folder)
     path.parent.mkdir(parents=True)
-    scipy.io.savemat(path, {k: v for k, v in (arrays | changes).items() if v is not None}, format="5")
+    scipy.io.savemat(
+        path, {k: v for k, v in (arrays | changes).items() if v is not None}, format="5"
+    )
     return path

@@ -1,4 +1,6 @@
-"""A tree of two tiny sessions with known arrays behind its files, and a source that records what is opened."""
+"""A tree of two tiny sessions with known arrays behind its files, and a source that records
+what is opened.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +22,17 @@ PREP = "betas_fithrf_GLMdenoise_RR"
 SHAPE = (4, 5, 3)
 N_SHARED = 60
 GROUPS = {"low": ["prf-visualrois"], "all": ["nsdgeneral"]}
-DEAD, HALF, FLAT = (1, 1, 1), (1, 2, 1), (2, 2, 2)  # never a signal; none in session 1; constant 1 % in session 2
+DEAD, HALF, FLAT = (
+    (1, 1, 1),
+    (1, 2, 1),
+    (2, 2, 2),
+)  # never a signal; none in session 1; constant 1 % in session 2
 
 
 class Tree:
-    """A subject with 500 pictures, each shown three times in two sessions, and the arrays behind its files."""
+    """A subject with 500 pictures, each shown three times in two sessions, and the arrays
+    behind its files.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root, self.rng = root, np.random.default_rng(0)
@@ -76,7 +84,9 @@ class Tree:
         for session in (1, 2):
             volume = stored[(session - 1) * 750 : session * 750]
             with h5py.File(layout.betas_path(self.root, "subj01", PREP, session), "w") as file:
-                file.create_dataset("betas", data=volume.transpose(0, 3, 2, 1), chunks=(750, 1, 1, 1))
+                file.create_dataset(
+                    "betas", data=volume.transpose(0, 3, 2, 1), chunks=(750, 1, 1, 1)
+                )
 
     def write_noise_free(self) -> None:
         ijk = np.argwhere(self.mask)[::-1].astype(np.int16)
@@ -106,7 +116,9 @@ class Tree:
 class Source:
     """The sessions of a tree, and a record of those that were opened; some of them fail."""
 
-    def __init__(self, root: Path, subject: str = "subj01", failing: tuple[int, ...] = (), local: bool = True) -> None:
+    def __init__(
+        self, root: Path, subject: str = "subj01", failing: tuple[int, ...] = (), local: bool = True
+    ) -> None:
         self.root, self.subject, self.failing, self.is_local = root, subject, failing, local
         self.opened: list[int] = []
         self.closed = 0
@@ -129,11 +141,18 @@ class Source:
 
 
 def outputs(folder: Path) -> dict[str, Path]:
-    names = {"train": "train/s.h5", "test": "test/s.h5", "voxels": "voxels/s.h5", "report": "s.json"}
+    names = {
+        "train": "train/s.h5",
+        "test": "test/s.h5",
+        "voxels": "voxels/s.h5",
+        "report": "s.json",
+    }
     return {f"{name}_path": folder / path for name, path in names.items()}
 
 
-def run(tree: Tree, folder: Path, stats: Any = "train_only", sessions: Any = "released", **changes: Any) -> Path:
+def run(
+    tree: Tree, folder: Path, stats: Any = "train_only", sessions: Any = "released", **changes: Any
+) -> Path:
     arguments: dict[str, Any] = {
         "dataset": Dataset(preparation=PREP, sessions=sessions),
         "rois": GROUPS,

@@ -1,4 +1,5 @@
-"""The frozen fixture of the reconstruction metrics, 32 pairs, and oracles of the scores written from their definitions.
+"""The frozen fixture of the reconstruction metrics, 32 pairs, and oracles of the scores written
+from their definitions.
 
 Letters: I images, F features, H W C height, width and colours.
 """
@@ -9,7 +10,12 @@ import numpy as np
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
 N_PAIRS, SIDE = 32, 256
-CONSTANT, COPY, DUPLICATE, ORIGINAL = 28, 29, 30, 5  # rows; the stimulus of DUPLICATE is that of ORIGINAL
+CONSTANT, COPY, DUPLICATE, ORIGINAL = (
+    28,
+    29,
+    30,
+    5,
+)  # rows; the stimulus of DUPLICATE is that of ORIGINAL
 GREY = (0.2125, 0.7154, 0.0721)
 
 
@@ -24,7 +30,9 @@ def draw_noise(rng: np.random.Generator, n: int, side: int) -> np.ndarray:
 
 
 def make_pairs(n: int = N_PAIRS, side: int = SIDE, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Stimuli and reconstructions, float32 (n, side, side, 3): mixed with noise, shifted, blurred, unrelated."""
+    """Stimuli and reconstructions, float32 (n, side, side, 3): mixed with noise, shifted,
+    blurred, unrelated.
+    """
     rng = np.random.default_rng(seed)
     seen = draw_noise(rng, n, side)
     other = draw_noise(rng, n, side)
@@ -42,11 +50,17 @@ def make_pairs(n: int = N_PAIRS, side: int = SIDE, seed: int = 0) -> tuple[np.nd
 
 
 def make_features(n: int = N_PAIRS, width: int = 40) -> tuple[np.ndarray, np.ndarray]:
-    """Features (n, width) of stimuli and reconstructions, whose rows differ in strength: directions disagree."""
+    """Features (n, width) of stimuli and reconstructions, whose rows differ in strength:
+    directions disagree.
+    """
     rng = np.random.default_rng(1)
     seen = rng.standard_normal((n, width))
     seen[DUPLICATE % n] = seen[ORIGINAL]
-    made = rng.uniform(0.0, 0.6, (n, 1)) * seen + rng.standard_normal(width) + 0.7 * rng.standard_normal((n, width))
+    made = (
+        rng.uniform(0.0, 0.6, (n, 1)) * seen
+        + rng.standard_normal(width)
+        + 0.7 * rng.standard_normal((n, width))
+    )
     return seen.astype(np.float32), made.astype(np.float32)
 
 
@@ -56,11 +70,17 @@ def to_8bit(images: np.ndarray) -> np.ndarray:
 
 
 def resize_oracle(image_HWC: np.ndarray, size: int, antialias: bool) -> np.ndarray:
-    """Bilinear resizing with pixel centres at .5, in float64: triangle of one pixel, or of one target pixel."""
+    """Bilinear resizing with pixel centres at .5, in float64: triangle of one pixel, or of one
+    target pixel.
+    """
     n = image_HWC.shape[0]
     scale = n / size
     width = max(scale, 1.0) if antialias else 1.0
-    centre = np.clip((np.arange(size) + 0.5) * scale, 0.5, n - 0.5) if width == 1 else (np.arange(size) + 0.5) * scale
+    centre = (
+        np.clip((np.arange(size) + 0.5) * scale, 0.5, n - 0.5)
+        if width == 1
+        else (np.arange(size) + 0.5) * scale
+    )
     weight = np.maximum(0.0, 1.0 - np.abs((np.arange(n) + 0.5)[None] - centre[:, None]) / width)
     weight /= weight.sum(axis=1, keepdims=True)
     return np.einsum("ah,bw,hwc->abc", weight, weight, image_HWC.astype(np.float64), optimize=True)
@@ -74,7 +94,9 @@ def pearson_oracle(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def ssim_oracle(a_HWC: np.ndarray, b_HWC: np.ndarray, columns: bool = False) -> float:
-    """SSIM in float64 by SciPy's Gaussian; columns: smoothed along the columns only, border cut at their ends only."""
+    """SSIM in float64 by SciPy's Gaussian; columns: smoothed along the columns only, border cut
+    at their ends only.
+    """
     a, b = (x.astype(np.float64) @ np.array(GREY) for x in (a_HWC, b_HWC))
 
     def smooth(x: np.ndarray) -> np.ndarray:
@@ -82,9 +104,17 @@ def ssim_oracle(a_HWC: np.ndarray, b_HWC: np.ndarray, columns: bool = False) -> 
         return gaussian_filter1d(x, axis=0, **options) if columns else gaussian_filter(x, **options)
 
     mean_a, mean_b = smooth(a), smooth(b)
-    var_a, var_b, cov = smooth(a * a) - mean_a**2, smooth(b * b) - mean_b**2, smooth(a * b) - mean_a * mean_b
+    var_a, var_b, cov = (
+        smooth(a * a) - mean_a**2,
+        smooth(b * b) - mean_b**2,
+        smooth(a * b) - mean_a * mean_b,
+    )
     c1, c2 = 0.01**2, 0.03**2
-    found = (2 * mean_a * mean_b + c1) * (2 * cov + c2) / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))
+    found = (
+        (2 * mean_a * mean_b + c1)
+        * (2 * cov + c2)
+        / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))
+    )
     return float(found[5:-5].mean() if columns else found[5:-5, 5:-5].mean())
 
 

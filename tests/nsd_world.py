@@ -1,4 +1,6 @@
-"""A small simulated NSD tree for tests: real layout and ids, pictures of 8 pixels, a cortex that costs nothing."""
+"""A small simulated NSD tree for tests: real layout and ids, pictures of 8 pixels, a cortex
+that costs nothing.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +20,20 @@ SUBJECT = "subj05"
 PREPARATION = "betas_fithrf_GLMdenoise_RR"
 
 
-def write_tree(root: Path, subjects: Sequence[str] = (SUBJECT,), container: str = "both", world: World = WORLD) -> None:
+def write_tree(
+    root: Path, subjects: Sequence[str] = (SUBJECT,), container: str = "both", world: World = WORLD
+) -> None:
     """Pictures, annotations, design and the subjects' files."""
     write_stimuli(root, world, subjects, threads=1, render=render)
     for subject in subjects:
-        write_subject(root, world, subject, PREPARATION, container, 1, render=render, simulate=simulate)
+        write_subject(
+            root, world, subject, PREPARATION, container, 1, render=render, simulate=simulate
+        )
 
 
-def render(seed: int, indices: Sequence[int], image_size: int, captions: str, threads: int) -> list[Scene]:
+def render(
+    seed: int, indices: Sequence[int], image_size: int, captions: str, threads: int
+) -> list[Scene]:
     """Noise for a picture, with the annotation of one dog."""
     thing = Instance(
         category="dog", category_id=18, colour="red", bbox=(200.0, 100.0, 80.0, 60.0),
@@ -53,10 +61,14 @@ class Cortex:
     def sessions(self) -> Iterator[np.ndarray]:
         rng = np.random.default_rng(1)
         for image_T in self.image_N.reshape(-1, 750):
-            yield self.signal_IV[image_T] + rng.standard_normal((750, self.signal_IV.shape[1]), dtype=np.float32)
+            yield self.signal_IV[image_T] + rng.standard_normal(
+                (750, self.signal_IV.shape[1]), dtype=np.float32
+            )
 
 
-def simulate(images_IHWC: np.ndarray, image_N: np.ndarray, volume: Volume, world: World, subject: str) -> Cortex:
+def simulate(
+    images_IHWC: np.ndarray, image_N: np.ndarray, volume: Volume, world: World, subject: str
+) -> Cortex:
     """Random tuning; the pictures are not looked at."""
     rng = np.random.default_rng(2)
     strength = rng.permutation(np.linspace(0.1, 1, int(volume.brainmask.sum()), dtype=np.float32))

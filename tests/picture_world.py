@@ -1,4 +1,6 @@
-"""A tiny world of files for pictures: scoring_world with tokens, stimuli of 16 pixels and a random generator."""
+"""A tiny world of files for pictures: scoring_world with tokens, stimuli of 16 pixels and a
+random generator.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ N_STIMULI = 5000  # ids of scoring_world are smaller
 
 @dataclass(frozen=True)
 class PictureWorld:
-    """rois, clip, models, raw and generator lie below root; run 'demo' decodes embeddings, run 'tokens' tokens too."""
+    """rois, clip, models, raw and generator lie below root; run 'demo' decodes embeddings, run
+    'tokens' tokens too.
+    """
 
     root: Path
 
@@ -36,11 +40,15 @@ class PictureWorld:
             return np.stack([file[layout.IMAGES_DATASET][i] for i in nsd_id_I])
 
     def ids(self, part: str, subject: str = "subj01") -> np.ndarray:
-        return np.unique(store.read(self.root / "rois" / part / f"{subject}.h5", "betas")["nsd_id_N"])
+        return np.unique(
+            store.read(self.root / "rois" / part / f"{subject}.h5", "betas")["nsd_id_N"]
+        )
 
     def settings(self, **sections: Any) -> params.Params:
         """The default parameters on these files; sections replace those of params.yaml."""
-        content = YAML(typ="safe").load((Path(__file__).parents[1] / "presets" / "default.yaml").read_text())
+        content = YAML(typ="safe").load(
+            (Path(__file__).parents[1] / "presets" / "default.yaml").read_text()
+        )
         run = {"clip": "tiny", "voxels": "part", "decoder": "ridge", "subjects": list(SUBJECTS)}
         generator = {"family": "tokens", "path": str(self.root / "generator"), "clip_model": CLIP}
         clip = {"model": CLIP, "pretrained": "", "tokens": True, "detail_layers": [1]}
@@ -85,11 +93,22 @@ def write_token_model(folder: Path, plain: Path) -> None:
     decoder.load_state_dict(decoders.load(plain)[0].state_dict(), strict=False)
     torch.manual_seed(0)
     decoder.token_weight_VX.copy_(torch.randn(decoder.token_weight_VX.shape))
-    described = {"decoder": "ridge", "n_voxels": len(rows_V), "width_D": WIDTH, "seed": 0, "config": asdict(config)}
+    described = {
+        "decoder": "ridge",
+        "n_voxels": len(rows_V),
+        "width_D": WIDTH,
+        "seed": 0,
+        "config": asdict(config),
+    }
     decoders.save(folder, decoder, described)
-    means = {f"mean_{kind}tokens_semantic_TW": np.zeros((N_TOKENS, WIDTH), np.float32) for kind in ("", "predicted_")}
+    means = {
+        f"mean_{kind}tokens_semantic_TW": np.zeros((N_TOKENS, WIDTH), np.float32)
+        for kind in ("", "predicted_")
+    }
     save_file(load_file(plain / "inputs.safetensors") | means, folder / "inputs.safetensors")
-    (folder / "split.json").write_text(json.dumps({"validation": [], "left_out": [], "unseen_categories": []}))
+    (folder / "split.json").write_text(
+        json.dumps({"validation": [], "left_out": [], "unseen_categories": []})
+    )
 
 
 def write_stimuli(path: Path) -> None:

@@ -1,4 +1,6 @@
-"""A tiny world of files for the tests of evaluation and references: linear brains, six categories, two subjects."""
+"""A tiny world of files for the tests of evaluation and references: linear brains, six
+categories, two subjects.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,9 @@ def unit(x: np.ndarray) -> np.ndarray:
 
 
 def make_clip(rng: np.random.Generator, nsd_id_I: np.ndarray, prototype_CD: np.ndarray) -> dict:
-    """Each image has a dominant category (one of the first five) and sometimes a small second one; 1 to 3 captions."""
+    """Each image has a dominant category (one of the first five) and sometimes a small second
+    one; 1 to 3 captions.
+    """
     n = len(nsd_id_I)
     category_I = rng.integers(0, N_CATEGORIES - 1, n)
     area_IC = np.zeros((n, N_CATEGORIES), np.float32)
@@ -74,7 +78,9 @@ def make_clip(rng: np.random.Generator, nsd_id_I: np.ndarray, prototype_CD: np.n
     }
 
 
-def make_betas(rng: np.random.Generator, clip: dict, map_DV: np.ndarray, noise: float, first: int) -> dict:
+def make_betas(
+    rng: np.random.Generator, clip: dict, map_DV: np.ndarray, noise: float, first: int
+) -> dict:
     """Three noisy repeats of each image in random order, noise-free patterns in another order."""
     clean_IV = (clip["image_embedding_ID"].astype(float) - 0.2) @ map_DV
     image_N = rng.permutation(np.repeat(np.arange(len(clean_IV)), 3))
@@ -82,7 +88,9 @@ def make_betas(rng: np.random.Generator, clip: dict, map_DV: np.ndarray, noise: 
     for image in range(len(clean_IV)):
         repetition_N[image_N == image] = [1, 2, 3]
     order = rng.permutation(len(clean_IV))
-    noise_NV = noise * rng.standard_normal((len(image_N), N_VOXELS)) * np.linspace(0.3, 2.0, N_VOXELS)
+    noise_NV = (
+        noise * rng.standard_normal((len(image_N), N_VOXELS)) * np.linspace(0.3, 2.0, N_VOXELS)
+    )
     return {
         "betas_NV": (clean_IV[image_N] + noise_NV).astype(np.float16),
         "nsd_id_N": clip["nsd_id_I"][image_N],
@@ -107,7 +115,11 @@ def write_world(root: Path, noise: float = 1.0, noise_free: bool = True) -> Worl
         for kind, clip, first in (("train", clips[0], 1), ("test", clips[1], 1000)):
             betas = make_betas(rng, clip, map_DV, noise, first)
             if not noise_free:
-                betas = {name: value for name, value in betas.items() if not name.startswith("noise_free")}
+                betas = {
+                    name: value
+                    for name, value in betas.items()
+                    if not name.startswith("noise_free")
+                }
             store.write(world.paths(kind)[subject], "betas", betas)
         write_voxels(world.paths("voxels")[subject])
         write_model(world.models / "demo" / subject, clips[0], map_DV)
@@ -161,4 +173,6 @@ def write_model(folder: Path, clip: dict, map_DV: np.ndarray) -> None:
         "mean_predicted_text_D": mean_image_D - np.float32(0.2),
     }
     save_file(inputs, folder / "inputs.safetensors")
-    (folder / "split.json").write_text(json.dumps({"validation": [], "left_out": [], "unseen_categories": []}))
+    (folder / "split.json").write_text(
+        json.dumps({"validation": [], "left_out": [], "unseen_categories": []})
+    )

@@ -15,7 +15,9 @@ ATTENTION = torch.tensor([[[0.1, 0.2, 0.1], [0.3, 0.3, 0.0]], [[0.2, 0.0, 0.2], 
 IDS = np.array([3, 8])
 
 
-def fake(names: tuple[str, ...] = ("V1", "hV4", "floc-faces"), n_tokens: int = 2) -> SimpleNamespace:
+def fake(
+    names: tuple[str, ...] = ("V1", "hV4", "floc-faces"), n_tokens: int = 2
+) -> SimpleNamespace:
     def read(betas: torch.Tensor, subject: str, rollout: bool) -> torch.Tensor:
         return ATTENTION[:, :n_tokens, : len(names)]
 
@@ -26,7 +28,9 @@ def test_early_share_of_each_token_is_a_ratio_of_sums() -> None:
     scores = attention.score_attention(fake(), np.zeros((2, 4)), "subj01", IDS)
     high, low = [0.3 / 0.4, 0.2 / 0.4], [0.6 / 0.6, 0.2 / 0.4]
     expected = {"high_early": high, "low_early": low, "low_minus_high": np.subtract(low, high)}
-    found = {name.removeprefix("attention."): value for name, (value, _) in scores.per_image.items()}
+    found = {
+        name.removeprefix("attention."): value for name, (value, _) in scores.per_image.items()
+    }
     assert set(found) == set(expected)
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, atol=1e-6)
@@ -34,7 +38,14 @@ def test_early_share_of_each_token_is_a_ratio_of_sums() -> None:
 
 
 @pytest.mark.parametrize(
-    "decoder", [SimpleNamespace(), fake(n_tokens=0), fake(n_tokens=1), fake(("V1", "V2", "V3")), fake(("a", "rest"))]
+    "decoder",
+    [
+        SimpleNamespace(),
+        fake(n_tokens=0),
+        fake(n_tokens=1),
+        fake(("V1", "V2", "V3")),
+        fake(("a", "rest")),
+    ],
 )
 def test_nothing_is_scored_where_nothing_can_differ(decoder: SimpleNamespace) -> None:
     scores = attention.score_attention(decoder, np.zeros((2, 4)), "subj01", IDS)

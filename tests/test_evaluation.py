@@ -1,4 +1,6 @@
-"""Evaluation of a linear decoder in a tiny world: recomputed by hand from the files, and its optional branches."""
+"""Evaluation of a linear decoder in a tiny world: recomputed by hand from the files, and its
+optional branches.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,10 @@ def test_whole_gallery_score_recomputed_from_the_files(world: World) -> None:
         decoder, _ = decoders.load(world.models / "demo" / subject)
         betas = store.read(world.paths("test")[subject], "betas")
         mean_IV = np.stack(
-            [betas["betas_NV"][betas["nsd_id_N"] == i].astype(np.float32).mean(0) for i in clip["nsd_id_I"]]
+            [
+                betas["betas_NV"][betas["nsd_id_N"] == i].astype(np.float32).mean(0)
+                for i in clip["nsd_id_I"]
+            ]
         )
         embedding_ID = decoder.decode(
             torch.from_numpy(mean_IV[:, inputs["voxel_rows_V"]]), subject
@@ -55,30 +60,42 @@ def test_whole_gallery_score_recomputed_from_the_files(world: World) -> None:
         query_ID = unit(embedding_ID - inputs["mean_predicted_image_D"])
         gallery_ID = unit(clip["image_embedding_ID"].astype(float) - inputs["mean_image_D"])
         hits_I = (query_ID @ gallery_ID.T).argmax(axis=1) == np.arange(N_TEST)
-        assert tree["subjects"][subject]["retrieval_all"]["image_given_brain"]["top1"] == pytest.approx(
-            hits_I.mean(), abs=1e-6
-        )
+        assert tree["subjects"][subject]["retrieval_all"]["image_given_brain"][
+            "top1"
+        ] == pytest.approx(hits_I.mean(), abs=1e-6)
         stored = store.read(world.root / "predictions.h5", "predictions", group=subject)
         np.testing.assert_allclose(stored["embedding_ID"], embedding_ID, rtol=1e-5, atol=1e-6)
         scores.append(hits_I.mean())
-    assert tree["retrieval_all"]["image_given_brain"]["top1"] == pytest.approx(np.mean(scores), abs=1e-6)
+    assert tree["retrieval_all"]["image_given_brain"]["top1"] == pytest.approx(
+        np.mean(scores), abs=1e-6
+    )
 
 
 def test_tree_has_every_promised_score(world: World) -> None:
     tree = run(world)
-    directions = {"image_given_brain", "brain_given_image", "text_given_brain", "text_given_brain_fixed"}
+    directions = {
+        "image_given_brain",
+        "brain_given_image",
+        "text_given_brain",
+        "text_given_brain_fixed",
+    }
     for part in (tree, tree["subjects"]["subj01"], tree["reference"]["noise_free"]):
         for gallery in ("retrieval", "retrieval_hard", "retrieval_all"):
             assert set(part[gallery]) == directions
         assert part["zero_shot"]["chance"] == pytest.approx(1 / (N_CATEGORIES - 1))
-        assert {"top1", "top1_ci95_low", "top1_ci95_high", "top5"} <= set(part["retrieval"]["text_given_brain"])
+        assert {"top1", "top1_ci95_low", "top1_ci95_high", "top5"} <= set(
+            part["retrieval"]["text_given_brain"]
+        )
         assert {"map", "map_ci95_low", "auc", "n_classes"} <= set(part["classification"])
     assert "hamming" not in tree["classification"]
     assert "unseen" not in tree
     assert (
-        tree["parameters"]["deployed"] == decoders.load(world.models / "demo" / "subj01")[0].n_parameters()["deployed"]
+        tree["parameters"]["deployed"]
+        == decoders.load(world.models / "demo" / "subj01")[0].n_parameters()["deployed"]
     )
-    noisy, clean = (t["retrieval"]["image_given_brain"]["top1"] for t in (tree, tree["reference"]["noise_free"]))
+    noisy, clean = (
+        t["retrieval"]["image_given_brain"]["top1"] for t in (tree, tree["reference"]["noise_free"])
+    )
     assert 2 / EVALUATION.n_way < noisy < clean and clean > 0.95
 
 
@@ -93,7 +110,12 @@ def test_same_inputs_give_same_bytes(world: World) -> None:
 def test_scores_survive_the_predictions_file(world: World) -> None:
     tree = run(world)
     scores = read_scores(world.root / "predictions.h5", world.clip_test)
-    for name in ("retrieval.text_given_brain.top1", "zero_shot.top1", "classification.map", "classification.auc"):
+    for name in (
+        "retrieval.text_given_brain.top1",
+        "zero_shot.top1",
+        "classification.map",
+        "classification.auc",
+    ):
         group, leaf = name.rsplit(".", 1)
         node = tree
         for part in group.split("."):
@@ -115,7 +137,9 @@ def test_unseen_categories_are_scored_among_unseen_and_among_all(world: World) -
     unseen = run(world)["unseen"]
     assert unseen["zero_shot"]["only"]["chance"] == pytest.approx(0.5)
     assert unseen["zero_shot"]["all"]["chance"] == pytest.approx(0.2)
-    assert unseen["zero_shot"]["only"]["n_images"] == unseen["zero_shot"]["all"]["n_images"] < N_TEST
+    assert (
+        unseen["zero_shot"]["only"]["n_images"] == unseen["zero_shot"]["all"]["n_images"] < N_TEST
+    )
     assert unseen["zero_shot"]["only"]["top1"] >= unseen["zero_shot"]["all"]["top1"]
     assert unseen["noise_free"]["zero_shot"]["only"]["top1"] > 0.5
 
@@ -125,13 +149,20 @@ def test_held_out_clusters_restrict_the_queries(world: World) -> None:
     centroids_KD = clip["image_embedding_ID"][:3].astype(np.float32)
     for subject in SUBJECTS:
         path = world.models / "demo" / subject / "inputs.safetensors"
-        save_file(load_file(path) | {"centroids_KD": centroids_KD, "heldout_clusters": np.array([2])}, path)
+        save_file(
+            load_file(path) | {"centroids_KD": centroids_KD, "heldout_clusters": np.array([2])},
+            path,
+        )
     tree = run(world)
-    distance_IK = np.linalg.norm(clip["image_embedding_ID"].astype(float)[:, None] - centroids_KD, axis=2)
+    distance_IK = np.linalg.norm(
+        clip["image_embedding_ID"].astype(float)[:, None] - centroids_KD, axis=2
+    )
     held_out_I = distance_IK.argmin(axis=1) == 2
     assert tree["unseen"]["n_held_out_images"] == held_out_I.sum()
     scores = read_scores(world.root / "predictions.h5", world.clip_test)["subj01"].per_image
-    every_I, own_I = (scores[f"{p}retrieval_all.image_given_brain.top1"][0] for p in ("", "unseen."))
+    every_I, own_I = (
+        scores[f"{p}retrieval_all.image_given_brain.top1"][0] for p in ("", "unseen.")
+    )
     np.testing.assert_array_equal(np.isfinite(own_I), held_out_I)
     np.testing.assert_array_equal(own_I[held_out_I], every_I[held_out_I])
 
@@ -159,19 +190,31 @@ class WithFacts(LogitsOnly):
     """One that also states numbers about itself, by subject."""
 
     def facts(self, subject: str) -> dict[str, float]:
-        return {"input_map.explained_variance": {"subj01": 0.25}.get(subject, 0.75), "parameters.per_subject": 7.0}
+        return {
+            "input_map.explained_variance": {"subj01": 0.25}.get(subject, 0.75),
+            "parameters.per_subject": 7.0,
+        }
 
 
-def test_what_a_decoder_states_stands_in_the_tree(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_decoder_states_stands_in_the_tree(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(decoders, "load", lambda folder: (WithFacts(), {}))
     tree = run(world)
     assert tree["subjects"]["subj01"]["input_map"] == {"explained_variance": 0.25}
     assert tree["input_map"]["explained_variance"] == 0.5 and tree["parameters"]["per_subject"] == 7
-    assert tree["parameters"]["trained"] == 1 and "explained_variance_ci95_low" not in tree["input_map"]
+    assert (
+        tree["parameters"]["trained"] == 1
+        and "explained_variance_ci95_low" not in tree["input_map"]
+    )
 
 
-def test_a_class_without_positives_changes_no_mean(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever is said of a category that no test image shows, mAP, AUC and Hamming stay as they are."""
+def test_a_class_without_positives_changes_no_mean(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is said of a category that no test image shows, mAP, AUC and Hamming stay as
+    they are.
+    """
     trees = []
     unseen_C = ~store.read(world.clip_test, "clip", ["labels_IC"])["labels_IC"].any(0)
     for shift in (0.0, 50.0):
@@ -189,7 +232,12 @@ def test_a_class_without_positives_changes_no_mean(world: World, monkeypatch: py
 
 
 SHAPES = {"semantic_tokens_ITD": (5, 12), "detail_tokens_ITW": (5, 7), "text_tokens_IUD": (3, 12)}
-STREAMS = {"fused": (5, 12), "semantic": (5, 12), "detail": (1, 7), "text": (3, 12)}  # detail: its class token only
+STREAMS = {
+    "fused": (5, 12),
+    "semantic": (5, 12),
+    "detail": (1, 7),
+    "text": (3, 12),
+}  # detail: its class token only
 
 
 class TokensOnly(LogitsOnly):
@@ -197,13 +245,19 @@ class TokensOnly(LogitsOnly):
 
     def decode_tokens(self, betas_IV: torch.Tensor, subject: str) -> Decoded:
         generator, n_voxels = torch.Generator().manual_seed(1), betas_IV.shape[1]
-        maps = {s: torch.randn(n_voxels, t * w, generator=generator) for s, (t, w) in STREAMS.items()}
-        return Decoded(tokens={s: (betas_IV @ m).view(-1, *STREAMS[s]) + 3 for s, m in maps.items()})
+        maps = {
+            s: torch.randn(n_voxels, t * w, generator=generator) for s, (t, w) in STREAMS.items()
+        }
+        return Decoded(
+            tokens={s: (betas_IV @ m).view(-1, *STREAMS[s]) + 3 for s, m in maps.items()}
+        )
 
 
 @pytest.fixture
 def token_world(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
-    """A cache of noisy tokens that the decoder would predict from the noise-free responses of subj01."""
+    """A cache of noisy tokens that the decoder would predict from the noise-free responses of
+    subj01.
+    """
     monkeypatch.setattr(decoders, "load", lambda folder: (TokensOnly(), {}))
     clip, rng = dict(store.read(world.clip_test, "clip")), np.random.default_rng(0)
     betas = store.read(world.paths("test")["subj01"], "betas")
@@ -222,22 +276,44 @@ def token_world(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
     store.write(world.clip_test, "clip", clip, {"clip": "tiny"})
     for subject in SUBJECTS:
         path = world.models / "demo" / subject / "inputs.safetensors"
-        means = {f"mean_predicted_tokens_{s}_TW": np.full(shape, 3, np.float32) for s, shape in STREAMS.items()}
-        means |= {f"mean_tokens_{s}_TW": np.full(shape, 8, np.float32) for s, shape in STREAMS.items()}
+        means = {
+            f"mean_predicted_tokens_{s}_TW": np.full(shape, 3, np.float32)
+            for s, shape in STREAMS.items()
+        }
+        means |= {
+            f"mean_tokens_{s}_TW": np.full(shape, 8, np.float32) for s, shape in STREAMS.items()
+        }
         save_file(load_file(path) | means, path)
     return world
 
 
-def test_token_retrieval_recomputed_from_the_files(token_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_token_retrieval_recomputed_from_the_files(
+    token_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tree = run(token_world, subjects=("subj01",))
     clip = store.read(token_world.clip_test, "clip")
     inputs = load_file(token_world.models / "demo" / "subj01" / "inputs.safetensors")
     betas = store.read(token_world.paths("test")["subj01"], "betas")
-    mean_IV = np.stack([betas["betas_NV"][betas["nsd_id_N"] == i].astype(np.float32).mean(0) for i in clip["nsd_id_I"]])
-    tokens = TokensOnly().decode_tokens(torch.from_numpy(mean_IV[:, inputs["voxel_rows_V"]]), "subj01").tokens
+    mean_IV = np.stack(
+        [
+            betas["betas_NV"][betas["nsd_id_N"] == i].astype(np.float32).mean(0)
+            for i in clip["nsd_id_I"]
+        ]
+    )
+    tokens = (
+        TokensOnly()
+        .decode_tokens(torch.from_numpy(mean_IV[:, inputs["voxel_rows_V"]]), "subj01")
+        .tokens
+    )
     branches = {
-        "semantic": (tree["retrieval_tokens_all"]["semantic"]["image_given_brain"], "semantic_tokens_ITD"),
-        "fused": (tree["retrieval_tokens_all"]["fused"]["image_given_brain"], "semantic_tokens_ITD"),
+        "semantic": (
+            tree["retrieval_tokens_all"]["semantic"]["image_given_brain"],
+            "semantic_tokens_ITD",
+        ),
+        "fused": (
+            tree["retrieval_tokens_all"]["fused"]["image_given_brain"],
+            "semantic_tokens_ITD",
+        ),
         "detail": (tree["retrieval_detail_all"]["image_given_brain"], "detail_tokens_ITW"),
         "text": (tree["retrieval_text_tokens_all"]["text_given_brain"], "text_tokens_IUD"),
     }
@@ -250,7 +326,9 @@ def test_token_retrieval_recomputed_from_the_files(token_world: World, monkeypat
     assert tree["retrieval_tokens"]["fused"]["image_given_brain"]["top1"] > 0.3
     clean = tree["reference"]["noise_free"]["retrieval_tokens"]["fused"]["image_given_brain"]
     assert clean["top1"] > tree["retrieval_tokens"]["fused"]["image_given_brain"]["top1"]
-    assert "tokens" not in " ".join(store.read(token_world.root / "predictions.h5", "predictions", group="subj01"))
+    assert "tokens" not in " ".join(
+        store.read(token_world.root / "predictions.h5", "predictions", group="subj01")
+    )
     monkeypatch.setattr(evaluation, "GALLERY_BYTES", 8 * 60 * 7)  # galleries of 7 images and fewer
     assert run(token_world, subjects=("subj01",)) == tree
 
@@ -258,7 +336,9 @@ def test_token_retrieval_recomputed_from_the_files(token_world: World, monkeypat
 def test_true_tokens_are_centred_once_for_all_that_share_them(
     token_world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """fused and semantic have one target and one mean; noisy and noise-free responses meet the same galleries."""
+    """fused and semantic have one target and one mean; noisy and noise-free responses meet the
+    same galleries.
+    """
     centre_tokens, galleries = evaluation._centre_tokens, []
 
     def record(tokens_ITW: np.ndarray, mean_TW: np.ndarray) -> np.ndarray:
@@ -276,18 +356,26 @@ def test_true_tokens_are_centred_once_for_all_that_share_them(
 
 def test_tokens_come_in_blocks_of_rows(token_world: World) -> None:
     model = evaluation.load_model(token_world.models / "demo", "subj01")
-    betas_IV = np.random.default_rng(0).standard_normal((10, len(model.inputs["voxel_rows_V"]))).astype(np.float32)
+    betas_IV = (
+        np.random.default_rng(0)
+        .standard_normal((10, len(model.inputs["voxel_rows_V"])))
+        .astype(np.float32)
+    )
     whole = TokensOnly().decode_tokens(torch.from_numpy(betas_IV), "subj01").tokens
     blocks = list(evaluation.decode_tokens(model, "subj01", betas_IV, n_block=4))
     assert [rows for rows, _ in blocks] == [slice(0, 4), slice(4, 8), slice(8, 12)]
     for stream in STREAMS:
-        np.testing.assert_allclose(np.concatenate([t[stream] for _, t in blocks]), whole[stream], rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(
+            np.concatenate([t[stream] for _, t in blocks]), whole[stream], rtol=1e-5, atol=1e-5
+        )
 
 
 def test_a_cache_without_the_tokens_says_what_to_set(token_world: World) -> None:
     clip = {k: v for k, v in store.read(token_world.clip_test, "clip").items() if "detail" not in k}
     store.write(token_world.clip_test, "clip", clip, {"clip": "tiny"})
-    with pytest.raises(ValueError, match=r"has no 'detail_tokens_ITW'.*set tokens of the clip to true"):
+    with pytest.raises(
+        ValueError, match=r"has no 'detail_tokens_ITW'.*set tokens of the clip to true"
+    ):
         run(token_world)
 
 
@@ -330,7 +418,9 @@ def test_average_repeats_equals_a_loop() -> None:
     mean_IV, nsd_id_I = average_repeats(betas_NV, nsd_id_N)
     assert mean_IV.dtype == np.float32 and list(nsd_id_I) == sorted(set(nsd_id_N))
     for row, nsd_id in zip(mean_IV, nsd_id_I, strict=True):
-        np.testing.assert_allclose(row, betas_NV[nsd_id_N == nsd_id].astype(float).mean(axis=0), rtol=1e-5)
+        np.testing.assert_allclose(
+            row, betas_NV[nsd_id_N == nsd_id].astype(float).mean(axis=0), rtol=1e-5
+        )
 
 
 def test_average_captions_handles_order_and_missing_ones(world: World) -> None:
@@ -341,7 +431,8 @@ def test_average_captions_handles_order_and_missing_ones(world: World) -> None:
     mean_ID, _ = average_captions(moved, row_I)
     for row, mean_D in zip(row_I, mean_ID, strict=True):
         np.testing.assert_allclose(
-            mean_D, unit(clip["text_embedding_KD"][clip["caption_image_K"] == row].astype(float).mean(0))
+            mean_D,
+            unit(clip["text_embedding_KD"][clip["caption_image_K"] == row].astype(float).mean(0)),
         )
     _, fixed_ID = average_captions(clip, row_I, 4)
     last = np.flatnonzero(clip["caption_image_K"] == 5)[-1]
@@ -360,7 +451,9 @@ def test_other_voxels_than_trained_on_are_refused(world: World) -> None:
     store.write(path, "voxels", voxels)
     with pytest.raises(ValueError, match="other voxels"):
         run(world)
-    assert not (world.root / "metrics.json").exists() and not (world.root / "predictions.h5").exists()
+    assert (
+        not (world.root / "metrics.json").exists() and not (world.root / "predictions.h5").exists()
+    )
 
 
 def test_missing_inputs_name_the_folder(world: World) -> None:

@@ -1,4 +1,6 @@
-"""Figures: valid PNG of equal bytes, no metadata that changes, axes with units, nothing global touched."""
+"""Figures: valid PNG of equal bytes, no metadata that changes, axes with units, nothing global
+touched.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ def curves(path: Path) -> Path:
     made = {
         "ridge": {"subj01": figures.Curve(np.zeros(1), {"val_image_top1": np.array([20.0])})},
         "brainclip": {
-            f"subj0{k}": figures.Curve(epochs, {"val_image_top1": 10 + k * epochs, "val_text_top1": 5 + epochs})
+            f"subj0{k}": figures.Curve(
+                epochs, {"val_image_top1": 10 + k * epochs, "val_text_top1": 5 + epochs}
+            )
             for k in (1, 2)
         },
     }
@@ -31,19 +35,27 @@ def curves(path: Path) -> Path:
 def intervals(path: Path) -> Path:
     points = [
         figures.Point(name="ridge", value=40, low=35, high=45),
-        figures.Point(name="null.prior", value=1, low=float("nan"), high=float("nan"), kind="context"),
+        figures.Point(
+            name="null.prior", value=1, low=float("nan"), high=float("nan"), kind="context"
+        ),
     ]
     return figures.draw_intervals({"top-1": points, "mAP": points[:1]}, {"top-1": 0.3}, path)
 
 
 def lines(path: Path) -> Path:
-    line = figures.Line([250, 1000, 2500], [10, 20, 25], [8, 18, float("nan")], [12, 22, float("nan")])
-    return figures.draw_lines({"top-1": {"ridge": line}}, path, x_label="training images", y_label="score (%)")
+    line = figures.Line(
+        [250, 1000, 2500], [10, 20, 25], [8, 18, float("nan")], [12, 22, float("nan")]
+    )
+    return figures.draw_lines(
+        {"top-1": {"ridge": line}}, path, x_label="training images", y_label="score (%)"
+    )
 
 
 def strips(path: Path) -> Path:
     picture = np.zeros((16, 16, 3), dtype=np.uint8)
-    strip = figures.Strip("ridge, best", [picture] * 3, ["seen", "1 (hit)", "2"], [False, True, False], ["a dog"])
+    strip = figures.Strip(
+        "ridge, best", [picture] * 3, ["seen", "1 (hit)", "2"], [False, True, False], ["a dog"]
+    )
     return figures.draw_strips([strip, strip], path, fit=lambda text: text[:3])
 
 
@@ -86,7 +98,9 @@ def test_axes_are_labelled(
     seen: list[figures.Figure] = []
     monkeypatch.setattr(figures, "save", lambda figure, path: seen.append(figure))
     draw(tmp_path / "x.png")
-    found = {text for panel in seen[0].axes for text in (panel.get_xlabel(), panel.get_ylabel())} - {""}
+    found = {
+        text for panel in seen[0].axes for text in (panel.get_xlabel(), panel.get_ylabel())
+    } - {""}
     assert found == labels
 
 
@@ -98,13 +112,18 @@ def test_limits_hold_every_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for panel in [panel for figure in seen for panel in figure.axes]:
         (left, right), (bottom, top) = sorted(panel.get_xlim()), sorted(panel.get_ylim())
         for line in panel.get_lines():
-            x, y = np.asarray(line.get_xdata(), dtype=float), np.asarray(line.get_ydata(), dtype=float)
+            x, y = (
+                np.asarray(line.get_xdata(), dtype=float),
+                np.asarray(line.get_ydata(), dtype=float),
+            )
             if line.get_linestyle() != "--":
                 assert np.nanmin(x) >= left and np.nanmax(x) <= right
                 assert np.nanmin(y) >= bottom and np.nanmax(y) <= top
 
 
-def test_wide_spread_makes_a_logarithmic_axis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wide_spread_makes_a_logarithmic_axis(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[figures.Figure] = []
     monkeypatch.setattr(figures, "save", lambda figure, path: seen.append(figure))
     lines(tmp_path / "x.png")
@@ -115,7 +134,12 @@ def test_wide_spread_makes_a_logarithmic_axis(tmp_path: Path, monkeypatch: pytes
 
 def test_pyplot_is_not_imported() -> None:
     code = "import sys, fmri2clip.figures; sys.exit('matplotlib.pyplot' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False, env={"PYTHONPATH": "src"}).returncode == 0
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], check=False, env={"PYTHONPATH": "src"}
+        ).returncode
+        == 0
+    )
 
 
 def test_colours_differ_without_colour() -> None:
@@ -124,7 +148,9 @@ def test_colours_differ_without_colour() -> None:
 
 def test_gallery_shows_every_picture(tmp_path: Path) -> None:
     """Each picture of one plain colour is found in the figure."""
-    colours = np.array([[200, 30, 30], [30, 200, 30], [30, 30, 200], [200, 200, 30], [30, 200, 200]], np.uint8)
+    colours = np.array(
+        [[200, 30, 30], [30, 200, 30], [30, 30, 200], [200, 200, 30], [30, 200, 200]], np.uint8
+    )
     pictures = np.broadcast_to(colours[:, None, None], (5, 8, 8, 3))
     figures.draw_gallery(pictures, list("abcde"), tmp_path / "gallery.png")
     pixels = np.asarray(Image.open(tmp_path / "gallery.png").convert("RGB")).reshape(-1, 3)
@@ -135,6 +161,12 @@ def test_gallery_shows_every_picture(tmp_path: Path) -> None:
 def test_boxes_are_drawn_for_every_panel(tmp_path: Path) -> None:
     values = {"low": np.linspace(0, 1, 20), "high": np.linspace(0, 0.5, 20)}
     one = Image.open(figures.draw_boxes({"subj01": values}, tmp_path / "one.png", y_label="ncsnr"))
-    two = Image.open(figures.draw_boxes({"subj01": values, "subj02": values}, tmp_path / "two.png", y_label="ncsnr"))
+    two = Image.open(
+        figures.draw_boxes(
+            {"subj01": values, "subj02": values}, tmp_path / "two.png", y_label="ncsnr"
+        )
+    )
     assert two.height > 1.5 * one.height
-    assert (np.asarray(two.convert("L")) < 100).sum() > 1.5 * (np.asarray(one.convert("L")) < 100).sum()
+    assert (np.asarray(two.convert("L")) < 100).sum() > 1.5 * (
+        np.asarray(one.convert("L")) < 100
+    ).sum()

@@ -1,4 +1,6 @@
-"""dvc.yaml says the truth: every stage lists the code that it imports, and training sees nothing of the test set."""
+"""dvc.yaml says the truth: every stage lists the code that it imports, and training sees
+nothing of the test set.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,17 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARY = "src/fmri2clip"
-OBSERVERS = {f"{LIBRARY}/tracking.py"}  # watches and never changes an output, so an edit must not re-train anything
-TEST_SET = ("data/rois/test", "shared.h5", "nsddata_stimuli", "data/raw", "data/predictions", "reports")
+OBSERVERS = {
+    f"{LIBRARY}/tracking.py"
+}  # watches and never changes an output, so an edit must not re-train anything
+TEST_SET = (
+    "data/rois/test",
+    "shared.h5",
+    "nsddata_stimuli",
+    "data/raw",
+    "data/predictions",
+    "reports",
+)
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +41,11 @@ def stages(index: Any) -> dict[str, Any]:
 
 
 def paths(items: list[Any]) -> list[str]:
-    return [Path(item.fs_path).relative_to(ROOT).as_posix() for item in items if not hasattr(item, "params")]
+    return [
+        Path(item.fs_path).relative_to(ROOT).as_posix()
+        for item in items
+        if not hasattr(item, "params")
+    ]
 
 
 def script(stage: Any) -> str:
@@ -74,15 +89,25 @@ class _Imports(ast.NodeVisitor):
 
 @cache
 def imports(file: str) -> tuple[frozenset[str], bool]:
-    """Files of this project that a file imports, at any depth of its code; whether it loads decoders by name."""
+    """Files of this project that a file imports, at any depth of its code; whether it loads
+    decoders by name.
+    """
     visitor = _Imports()
     visitor.visit(ast.parse((ROOT / file).read_text(encoding="utf-8")))
-    parents = {".".join(name.split(".")[:i]) for name in visitor.names for i in range(1, name.count(".") + 2)}
-    return frozenset(found for name in parents if (found := module_file(name))), visitor.loads_decoders
+    parents = {
+        ".".join(name.split(".")[:i])
+        for name in visitor.names
+        for i in range(1, name.count(".") + 2)
+    }
+    return frozenset(
+        found for name in parents if (found := module_file(name))
+    ), visitor.loads_decoders
 
 
 def closure(file: str) -> tuple[set[str], bool]:
-    """Everything that running a file imports, itself included; whether any of it loads decoders by name."""
+    """Everything that running a file imports, itself included; whether any of it loads decoders
+    by name.
+    """
     seen: set[str] = set()
     queue, loads = ["pipeline/__init__.py", file], False
     while queue:
@@ -120,7 +145,9 @@ def test_imports_are_declared(stages: dict[str, Any]) -> None:
     missing = []
     for name, stage in stages.items():
         needed, _ = needed_by(script(stage))
-        missing += [f"{name}: {file}" for file in sorted(needed) if not covers(paths(stage.deps), file)]
+        missing += [
+            f"{name}: {file}" for file in sorted(needed) if not covers(paths(stage.deps), file)
+        ]
     assert not missing
 
 
@@ -130,7 +157,9 @@ def test_declared_code_is_imported(stages: dict[str, Any]) -> None:
     for name, stage in stages.items():
         needed, loads = needed_by(script(stage))
         for dep in paths(stage.deps):
-            is_code = dep.startswith(("pipeline/", f"{LIBRARY}/")) and not (loads and "/decoders" in dep)
+            is_code = dep.startswith(("pipeline/", f"{LIBRARY}/")) and not (
+                loads and "/decoders" in dep
+            )
             if is_code and not any(covers([dep], file) for file in needed):
                 idle.append(f"{name}: {dep}")
     assert not idle
@@ -145,14 +174,20 @@ def test_a_decoder_is_a_dep_of_its_own_runs_only(stages: dict[str, Any]) -> None
         stage_name, _, item = name.partition("@")
         run = runs[item] if stage_name in ("train", "evaluate") else None
         expected = {run.decoder} if run else set(decoders.names())
-        declared = {d for d in decoders.names() if covers(paths(stage.deps), f"{LIBRARY}/decoders/{d}.py")}
+        declared = {
+            d for d in decoders.names() if covers(paths(stage.deps), f"{LIBRARY}/decoders/{d}.py")
+        }
         imported = {d for d in decoders.names() if f"{LIBRARY}/decoders/{d}.py" in files}
         assert declared == (expected if loads else imported), name
 
 
 def test_import_closure_sees_lazy_and_package_imports() -> None:
     files, loads = closure("pipeline/train.py")
-    assert {f"{LIBRARY}/training/trainer.py", f"{LIBRARY}/__init__.py", f"{LIBRARY}/schema.py"} <= files
+    assert {
+        f"{LIBRARY}/training/trainer.py",
+        f"{LIBRARY}/__init__.py",
+        f"{LIBRARY}/schema.py",
+    } <= files
     assert loads
     assert not OBSERVERS & files
 
@@ -160,7 +195,12 @@ def test_import_closure_sees_lazy_and_package_imports() -> None:
 def test_training_is_blind_to_the_test_set(stages: dict[str, Any], index: Any) -> None:
     trains = {name: stage for name, stage in stages.items() if name.startswith("train@")}
     assert trains
-    sealed = {out for stage in stages.values() for out in paths(stage.outs) if any(word in out for word in TEST_SET)}
+    sealed = {
+        out
+        for stage in stages.values()
+        for out in paths(stage.outs)
+        if any(word in out for word in TEST_SET)
+    }
     for stage in trains.values():
         for dep in paths(stage.deps):
             assert not any(word in dep for word in TEST_SET), dep
@@ -172,9 +212,13 @@ def test_folder_deps_are_connected(stages: dict[str, Any], index: Any) -> None:
     for name, stage in stages.items():
         for dep in paths(stage.deps):
             for producer in stages.values():
-                inside = [out for out in paths(producer.outs) if covers([dep], out) or covers([out], dep)]
+                inside = [
+                    out for out in paths(producer.outs) if covers([dep], out) or covers([out], dep)
+                ]
                 if inside and producer is not stage:
-                    assert nx.has_path(graph, stage, producer), f"{name} reads {dep}, but does not wait for {inside}"
+                    assert nx.has_path(graph, stage, producer), (
+                        f"{name} reads {dep}, but does not wait for {inside}"
+                    )
 
 
 def test_every_stage_that_computes_waits_for_the_check(stages: dict[str, Any], index: Any) -> None:
@@ -189,7 +233,15 @@ def test_raw_data_is_kept_and_stays_here(stages: dict[str, Any]) -> None:
     assert all(out.persist and not out.can_push for out in raw)
 
 
-EXPENSIVE = ("extract_rois", "cache_clip", "train", "evaluate", "references", "reconstruct", "score_pictures")
+EXPENSIVE = (
+    "extract_rois",
+    "cache_clip",
+    "train",
+    "evaluate",
+    "references",
+    "reconstruct",
+    "score_pictures",
+)
 
 
 def test_expensive_stages_keep_the_run_cache(stages: dict[str, Any]) -> None:

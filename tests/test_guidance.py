@@ -1,4 +1,6 @@
-"""Guidance losses against loops written from their definitions, and against scipy's cosine distance."""
+"""Guidance losses against loops written from their definitions, and against scipy's cosine
+distance.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,10 @@ def loop_dissimilarity(rows: list[list[float]]) -> list[list[float]]:
     def dot(a: list[float], b: list[float]) -> float:
         return sum(x * y for x, y in zip(a, b, strict=True))
 
-    return [[1 - dot(a, b) / (math.sqrt(dot(a, a)) * math.sqrt(dot(b, b)) + 1e-6) for b in rows] for a in rows]
+    return [
+        [1 - dot(a, b) / (math.sqrt(dot(a, a)) * math.sqrt(dot(b, b)) + 1e-6) for b in rows]
+        for a in rows
+    ]
 
 
 def test_guidance_equals_a_double_loop(tokens: tuple[torch.Tensor, torch.Tensor]) -> None:
@@ -84,9 +89,13 @@ def test_high_features_by_mode(tokens: tuple[torch.Tensor, torch.Tensor]) -> Non
     assert torch.allclose(guidance.high_features(image, text, "average"), (image + text) / 2)
     cosine = 1 - guidance.dissimilarity(guidance.high_features(image, text, "concat"))
     both = torch.cat([image, text], 1)
-    assert torch.allclose(cosine, torch.nn.functional.cosine_similarity(both[:, None], both, dim=2), atol=1e-5)
+    assert torch.allclose(
+        cosine, torch.nn.functional.cosine_similarity(both[:, None], both, dim=2), atol=1e-5
+    )
 
 
 def test_mean_cosine_is_that_of_the_pairs(tokens: tuple[torch.Tensor, torch.Tensor]) -> None:
     cosine = 1 - cdist(tokens[0], tokens[0], "cosine")
-    assert guidance.mean_cosine(tokens[0]) == pytest.approx(cosine[~np.eye(7, dtype=bool)].mean(), abs=1e-6)
+    assert guidance.mean_cosine(tokens[0]) == pytest.approx(
+        cosine[~np.eye(7, dtype=bool)].mean(), abs=1e-6
+    )

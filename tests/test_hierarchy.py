@@ -1,4 +1,6 @@
-"""hierarchy.py on a tiny world whose low voxels read block 1 of a random CLIP and whose high voxels read block 3."""
+"""hierarchy.py on a tiny world whose low voxels read block 1 of a random CLIP and whose high
+voxels read block 3.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,9 @@ def make_clip(folder: Path) -> params.Clip:
             for name, weight in block.named_parameters():
                 if weight.ndim > 1:
                     weight.mul_(6 if "mlp" in name else 3)
-    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / "weights.safetensors")
+    save_file(
+        {k: v.contiguous() for k, v in model.state_dict().items()}, folder / "weights.safetensors"
+    )
     return params.Clip(
         model="tiny-hierarchy",
         config=str(config),
@@ -62,7 +66,9 @@ def make_clip(folder: Path) -> params.Clip:
 
 def make_pictures(rng: np.random.Generator) -> np.ndarray:
     small = rng.integers(0, 256, (N_IMAGES, 4, 4, 3)).astype(np.uint8)
-    return np.stack([np.asarray(Image.fromarray(x).resize((32, 32), Image.Resampling.BICUBIC)) for x in small])
+    return np.stack(
+        [np.asarray(Image.fromarray(x).resize((32, 32), Image.Resampling.BICUBIC)) for x in small]
+    )
 
 
 def write_betas(path: Path, ids: np.ndarray, blocks: dict, rng: np.random.Generator) -> None:
@@ -191,17 +197,25 @@ def test_each_group_prefers_the_block_that_it_reads(tree: dict[str, Any]) -> Non
             low, high = (values(part[kind]["patch_mean"][group]) for group in ("low", "high"))
             assert np.argmax(low) == 0 and np.argmax(high) == 2
             assert max(low) > 0.8 and max(high) > 0.8, kind
-        assert part["contrasts"]["late_preference"] > part["contrasts"]["late_preference_ci95_low"] > 0
+        assert (
+            part["contrasts"]["late_preference"] > part["contrasts"]["late_preference_ci95_low"] > 0
+        )
         assert part["contrasts"]["peak_gap"] == 2
         assert part["shuffled"]["peak_gap"]["observed"] == 2
-        assert part["shuffled"]["late_preference"]["clusters_p"] == 0.05, "the least that 19 shuffles allow"
+        assert part["shuffled"]["late_preference"]["clusters_p"] == 0.05, (
+            "the least that 19 shuffles allow"
+        )
 
 
 def test_counts_and_matrices(tree: dict[str, Any]) -> None:
     part = tree["subjects"]["subj01"]
     half = SIDE**3 // 2
     assert (part["n_images"], part["n_voxels_both"], part["n_matched"]) == (50, 1, half - 1)
-    assert (part["n_voxels_low"], part["n_voxels_high"], part["n_voxels_all"]) == (half, half - 1, 2 * half)
+    assert (part["n_voxels_low"], part["n_voxels_high"], part["n_voxels_all"]) == (
+        half,
+        half - 1,
+        2 * half,
+    )
     cka = np.array([values(part["block_cka"]["patch_mean"][f"block{b}"]) for b in (1, 2, 3)])
     np.testing.assert_allclose(cka, cka.T)
     np.testing.assert_allclose(np.diag(cka), 1)
@@ -211,12 +225,18 @@ def test_counts_and_matrices(tree: dict[str, Any]) -> None:
     np.testing.assert_allclose(values(tree["mean"]["rsa"]["grid"]["low"]), mean, atol=1e-4)
 
 
-def test_files_hold_numbers_and_repeat_byte_for_byte(world: World, tree: dict[str, Any], tmp_path: Path) -> None:
+def test_files_hold_numbers_and_repeat_byte_for_byte(
+    world: World, tree: dict[str, Any], tmp_path: Path
+) -> None:
     again = analyse(world, tmp_path)
     assert json.loads((tmp_path / "h.json").read_text()) == again == tree
 
     def leaves(node: Any) -> list[Any]:
-        return [x for value in node.values() for x in leaves(value)] if isinstance(node, dict) else [node]
+        return (
+            [x for value in node.values() for x in leaves(value)]
+            if isinstance(node, dict)
+            else [node]
+        )
 
     assert all(isinstance(x, int | float) and np.isfinite(x) for x in leaves(tree))
     first = (tmp_path / "h.png").read_bytes()
@@ -250,14 +270,18 @@ def test_images_without_a_repeat_are_left_out(tmp_path: Path, world: World) -> N
     path = tmp_path / "betas.h5"
     arrays = dict(store.read(world.rois_train["subj01"], "betas"))
     order = np.argsort(arrays["nsd_id_N"], kind="stable")
-    keep = np.sort(np.concatenate([order[: 3 * 15], order[3 * 15 :: 3]]))  # 15 images keep their repeats
+    keep = np.sort(
+        np.concatenate([order[: 3 * 15], order[3 * 15 :: 3]])
+    )  # 15 images keep their repeats
     store.write(path, "betas", {name: value[keep] for name, value in arrays.items()})
     rng = np.random.default_rng(0)
     sample = hierarchy_inputs.read_sample(path, world.voxels["subj01"], 40, rng)
     np.testing.assert_array_equal(sample.nsd_id_I, 5 + np.arange(15))
     for image, nsd_id in enumerate(sample.nsd_id_I):
         own = arrays["betas_NV"][arrays["nsd_id_N"] == nsd_id].astype(np.float32)
-        np.testing.assert_array_equal(np.sort(sample.betas_NV[sample.image_N == image], axis=0), np.sort(own, axis=0))
+        np.testing.assert_array_equal(
+            np.sort(sample.betas_NV[sample.image_N == image], axis=0), np.sort(own, axis=0)
+        )
     store.write(path, "betas", {name: value[order[45::3]] for name, value in arrays.items()})
     with pytest.raises(ValueError, match="only 0 images were shown twice"):
         hierarchy_inputs.read_sample(path, world.voxels["subj01"], 40, rng)
@@ -270,9 +294,13 @@ def test_token_summaries_equal_a_loop() -> None:
     np.testing.assert_allclose(found["patch_mean"], tokens[:, 1:].sum(axis=1) / 64, atol=1e-6)
     for row in range(4):
         for column in range(4):
-            patches = [1 + 8 * y + x for y in (2 * row, 2 * row + 1) for x in (2 * column, 2 * column + 1)]
+            patches = [
+                1 + 8 * y + x for y in (2 * row, 2 * row + 1) for x in (2 * column, 2 * column + 1)
+            ]
             place = 3 * (4 * row + column)
-            np.testing.assert_allclose(found["grid"][:, place : place + 3], tokens[:, patches].mean(axis=1), atol=1e-6)
+            np.testing.assert_allclose(
+                found["grid"][:, place : place + 3], tokens[:, patches].mean(axis=1), atol=1e-6
+            )
 
 
 def test_contrasts() -> None:
@@ -285,7 +313,11 @@ def test_contrasts() -> None:
 @pytest.mark.parametrize(
     ("rsa", "close", "expected"),
     [
-        ([0.5, 0.95, 1.0, 0.92, 0.99], [(1, 2), (2, 3), (1, 3)], (2, 4)),  # the last block never counts
+        (
+            [0.5, 0.95, 1.0, 0.92, 0.99],
+            [(1, 2), (2, 3), (1, 3)],
+            (2, 4),
+        ),  # the last block never counts
         ([0.5, 0.95, 1.0, 0.92, 0.2], [(1, 2)], (2, 3)),  # blocks 3 and 4 are unlike each other
         ([1.0, 0.95, 0.5, 0.99, 1.0], [(0, 1)], (1, 2)),  # the longest run
         ([0.95, 0.5, 1.0, 0.2, 5.0], [], (3, 3)),  # of equal length: the higher RSA
@@ -295,4 +327,7 @@ def test_band(rsa: list[float], close: list[tuple[int, int]], expected: tuple[in
     cka_LL = np.eye(5)
     for a, b in close:
         cka_LL[a, b] = cka_LL[b, a] = 0.95
-    assert choose_band(np.array(rsa), cka_LL, HierarchyConfig(band_share=0.9, band_cka=0.9)) == expected
+    assert (
+        choose_band(np.array(rsa), cka_LL, HierarchyConfig(band_share=0.9, band_cka=0.9))
+        == expected
+    )

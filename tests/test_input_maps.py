@@ -1,4 +1,6 @@
-"""Input maps against scikit-learn's PCA and scipy's Procrustes, on training images only; and what ROI names mean."""
+"""Input maps against scikit-learn's PCA and scipy's Procrustes, on training images only; and
+what ROI names mean.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ from fmri2clip.rois import parse_names, select_rois
 NAMES = ("V1", "V2", "floc-faces", "floc-bodies", "rest")
 
 
-def make_data(subject: str = "subj01", seed: int = 0, mixing: torch.Tensor | None = None, **more: Any) -> TrainingData:
+def make_data(
+    subject: str = "subj01", seed: int = 0, mixing: torch.Tensor | None = None, **more: Any
+) -> TrainingData:
     """40 images with two trials each, 20 voxels; the last ten images are for validation."""
     generator = torch.Generator().manual_seed(seed)
     embedding_ID = torch.randn(40, 6, generator=generator) + 1
@@ -61,7 +65,9 @@ def test_pca_equals_scikit_learns_up_to_signs() -> None:
         oracle = PCA(min(n, x_IX.shape[1]), whiten=True, svd_solver="full").fit(x_IX[:30])
         expected = oracle.transform(x_IX)
         found = z_IRK[:, r].numpy()
-        np.testing.assert_allclose(np.abs(found[:, : expected.shape[1]]), np.abs(expected), atol=1e-4)
+        np.testing.assert_allclose(
+            np.abs(found[:, : expected.shape[1]]), np.abs(expected), atol=1e-4
+        )
         assert not found[:, expected.shape[1] :].any()
         explained = fit_pca(torch.from_numpy(x_IX[:30]), n)[1]
         assert explained == pytest.approx(oracle.explained_variance_ratio_.sum())
@@ -70,12 +76,16 @@ def test_pca_equals_scikit_learns_up_to_signs() -> None:
 
 def test_maps_never_see_validation_images() -> None:
     data = make_data()
-    other = replace(data, betas_NV=data.betas_NV.clone(), image_embedding_ID=data.image_embedding_ID.clone())
+    other = replace(
+        data, betas_NV=data.betas_NV.clone(), image_embedding_ID=data.image_embedding_ID.clone()
+    )
     other.betas_NV[data.image_N >= 30] = 7.0
     other.image_embedding_ID[30:] = 0.5
     for axes in (None, 4):
         maps = [fit(d, 4, axes and find_clip_axes([d], axes)) for d in (data, other)]
-        assert torch.equal(maps[0].weight_XK, maps[1].weight_XK) and torch.equal(maps[0].offset_RK, maps[1].offset_RK)
+        assert torch.equal(maps[0].weight_XK, maps[1].weight_XK) and torch.equal(
+            maps[0].offset_RK, maps[1].offset_RK
+        )
 
 
 def test_components_that_hold_nothing_are_zero() -> None:
@@ -87,7 +97,9 @@ def test_components_that_hold_nothing_are_zero() -> None:
 def test_rotation_is_scipys_procrustes_solution() -> None:
     generator = torch.Generator().manual_seed(2)
     z, scores = torch.randn(2, 30, 4, generator=generator).double()
-    np.testing.assert_allclose(find_rotation(z, scores), orthogonal_procrustes(z.numpy(), scores.numpy())[0], atol=1e-9)
+    np.testing.assert_allclose(
+        find_rotation(z, scores), orthogonal_procrustes(z.numpy(), scores.numpy())[0], atol=1e-9
+    )
     z[:, 2:] = 0  # an ROI of two voxels
     q = find_rotation(z, scores)
     np.testing.assert_allclose(q[:2] @ q[:2].T, np.eye(2), atol=1e-9)
@@ -95,7 +107,9 @@ def test_rotation_is_scipys_procrustes_solution() -> None:
 
 
 def test_aligned_axes_agree_between_brains_and_pca_axes_do_not() -> None:
-    """Two brains hold the same six numbers of a picture, each mixed in its own way into other voxels."""
+    """Two brains hold the same six numbers of a picture, each mixed in its own way into other
+    voxels.
+    """
     generator = torch.Generator().manual_seed(3)
     subjects = [make_data(f"subj0{s}", 0, torch.randn(6, 20, generator=generator)) for s in (1, 2)]
     axes = find_clip_axes(subjects, 6)
@@ -117,7 +131,9 @@ def test_clip_axes_are_scikit_learns_principal_axes() -> None:
 
 
 def test_more_axes_than_clip_has_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"components is 7, but the CLIP embedding .* has 6 dimensions"):
+    with pytest.raises(
+        ValueError, match=r"components is 7, but the CLIP embedding .* has 6 dimensions"
+    ):
         find_clip_axes([make_data()], 7)
 
 
@@ -125,13 +141,18 @@ def test_roi_names() -> None:
     data = make_data()
     v1, v2, faces, bodies, rest = (r.tolist() for r in select_rois(data, NAMES))
     assert (
-        v1 == list(range(8)) and v2 == [8, 9, 10] and faces == list(range(10, 18)) and bodies == [] and rest == [18, 19]
+        v1 == list(range(8))
+        and v2 == [8, 9, 10]
+        and faces == list(range(10, 18))
+        and bodies == []
+        and rest == [18, 19]
     )
     joined, low = select_rois(data, ("V2 + prf-visualrois/V1v", "low"))
     assert joined.tolist() == [0, 1, 2, 3, 8, 9, 10] and low.tolist() == list(range(11))
     assert parse_names(" V1,rest ") == ("V1", "rest")
     with pytest.raises(
-        ValueError, match=r"subj01 has no ROI 'floc-face' \(did you mean floc-faces\?\); choose from low, V1, V2"
+        ValueError,
+        match=r"subj01 has no ROI 'floc-face' \(did you mean floc-faces\?\); choose from low, V1, V2",
     ):
         select_rois(data, ("floc-face",))
     with pytest.raises(ValueError, match="none of the ROIs floc-bodies has a voxel of subj01"):

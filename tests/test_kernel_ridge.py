@@ -23,7 +23,9 @@ class Penalties:
     n_folds: int = 4
 
 
-def draw(n: int, n_voxels: int, widths: dict[str, int], seed: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
+def draw(
+    n: int, n_voxels: int, widths: dict[str, int], seed: int = 0
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Centred x (I, V), and centred targets that x explains in part, each on a scale of its own."""
     generator = torch.Generator().manual_seed(seed)
     x_IV = torch.randn(n, n_voxels, generator=generator)
@@ -42,7 +44,9 @@ def by_himalaya(x_IV: Tensor, y_ID: Tensor, c: Penalties, seed: int) -> tuple[Te
     best, dual_ID, score = solve_kernel_ridge_cv_eigenvalues(
         x_IV @ x_IV.T,
         y_ID,
-        alphas=torch.logspace(c.log10_alpha_min, c.log10_alpha_max, c.n_alphas, dtype=torch.float64),
+        alphas=torch.logspace(
+            c.log10_alpha_min, c.log10_alpha_max, c.n_alphas, dtype=torch.float64
+        ),
         cv=KFold(c.n_folds, shuffle=True, random_state=seed),
         local_alpha=False,
     )
@@ -52,20 +56,31 @@ def by_himalaya(x_IV: Tensor, y_ID: Tensor, c: Penalties, seed: int) -> tuple[Te
 
 @pytest.mark.parametrize("n_voxels", [20, 90])  # fewer and more than images
 def test_targets_that_share_a_decomposition_match_himalaya(n_voxels: int) -> None:
-    x_IV, targets = draw(50, n_voxels, {"narrow": 3, "noisy": 8, "wide": 130})  # wider than images too
+    x_IV, targets = draw(
+        50, n_voxels, {"narrow": 3, "noisy": 8, "wide": 130}
+    )  # wider than images too
     found = kernel_ridge.solve_all(x_IV, targets, Penalties(), seed=3)
     assert list(found) == list(targets)
     for name, y_ID in targets.items():
         weight_VD, alpha, error = by_himalaya(x_IV, y_ID, Penalties(), 3)
         assert found[name].alpha == pytest.approx(alpha, rel=1e-5)
         assert found[name].error == pytest.approx(error, rel=1e-4)
-        np.testing.assert_allclose(found[name].weight_VD, weight_VD, atol=1e-3 * float(weight_VD.abs().max()))
+        np.testing.assert_allclose(
+            found[name].weight_VD, weight_VD, atol=1e-3 * float(weight_VD.abs().max())
+        )
     assert len({one.alpha for one in found.values()}) > 1  # the penalties are the targets' own
 
 
 @settings(max_examples=20, deadline=None)
-@given(n=st.integers(8, 30), n_voxels=st.integers(1, 40), width=st.integers(1, 40), alpha=st.floats(0.1, 1e3))
-def test_error_is_that_of_models_without_the_fold(n: int, n_voxels: int, width: int, alpha: float) -> None:
+@given(
+    n=st.integers(8, 30),
+    n_voxels=st.integers(1, 40),
+    width=st.integers(1, 40),
+    alpha=st.floats(0.1, 1e3),
+)
+def test_error_is_that_of_models_without_the_fold(
+    n: int, n_voxels: int, width: int, alpha: float
+) -> None:
     x_IV, targets = draw(n, n_voxels, {"y": width}, seed=n + n_voxels)
     single = Penalties(n_alphas=1, log10_alpha_min=float(np.log10(alpha)), log10_alpha_max=3.0)
     x, y = x_IV.double().numpy(), targets["y"].double().numpy()
@@ -74,7 +89,9 @@ def test_error_is_that_of_models_without_the_fold(n: int, n_voxels: int, width: 
         gram = x[kept].T @ x[kept] + alpha * np.eye(n_voxels)
         weights = np.linalg.solve(gram, x[kept].T @ y[kept])
         errors.append(((x[left_out] @ weights - y[left_out]) ** 2).mean())
-    assert kernel_ridge.solve(x_IV, targets["y"], single, seed=5).error == pytest.approx(np.mean(errors), rel=1e-3)
+    assert kernel_ridge.solve(x_IV, targets["y"], single, seed=5).error == pytest.approx(
+        np.mean(errors), rel=1e-3
+    )
 
 
 def test_a_target_is_fitted_the_same_beside_others() -> None:

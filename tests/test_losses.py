@@ -25,11 +25,21 @@ def log_softmax(x: np.ndarray) -> np.ndarray:
 
 def soft_clip_reference(u: np.ndarray, v: np.ndarray, tau: float) -> float:
     teacher = np.exp(log_softmax(v @ v.T / tau))
-    return -sum((log_softmax(logits) * teacher).sum(1).mean() for logits in (u @ v.T / tau, v @ u.T / tau)) / 2
+    return (
+        -sum(
+            (log_softmax(logits) * teacher).sum(1).mean()
+            for logits in (u @ v.T / tau, v @ u.T / tau)
+        )
+        / 2
+    )
 
 
-def mixco_reference(u: np.ndarray, v: np.ndarray, partner: list[int], share: list[float], tau: float) -> float:
-    """Row b is share[b] of image b and the rest of its partner; columns read the same table the other way."""
+def mixco_reference(
+    u: np.ndarray, v: np.ndarray, partner: list[int], share: list[float], tau: float
+) -> float:
+    """Row b is share[b] of image b and the rest of its partner; columns read the same table the
+    other way.
+    """
     table = np.zeros((len(u), len(u)))
     for b, (p, s) in enumerate(zip(partner, share, strict=True)):
         table[b, b] += s
@@ -61,10 +71,15 @@ def test_mixing_is_a_convex_sum_with_one_partner_and_one_share_for_all_voxels() 
     for b in range(200):
         s = float(mixing.share_B[b])
         assert torch.allclose(mixed[b], s * x[b] + (1 - s) * x[mixing.partner_B[b]], atol=1e-6)
-    assert torch.equal(mixed[~mixing.mixed_B], x[~mixing.mixed_B]) and (mixing.share_B[~mixing.mixed_B] == 1).all()
+    assert (
+        torch.equal(mixed[~mixing.mixed_B], x[~mixing.mixed_B])
+        and (mixing.share_B[~mixing.mixed_B] == 1).all()
+    )
     assert sorted(mixing.partner_B.tolist()) == list(range(200))
     assert mixing.mixed_B.float().mean().item() == pytest.approx(0.5, abs=0.1)
-    drawn = mixing.share_B[mixing.mixed_B]  # Beta(.15, .15): mean 1/2, variance 1 / (4 (2 * .15 + 1))
+    drawn = mixing.share_B[
+        mixing.mixed_B
+    ]  # Beta(.15, .15): mean 1/2, variance 1 / (4 (2 * .15 + 1))
     assert drawn.mean().item() == pytest.approx(0.5, abs=0.12)
     assert drawn.var().item() == pytest.approx(1 / 5.2, rel=0.25)
 
@@ -88,12 +103,16 @@ def test_token_nce_matches_a_loop(tokens: list[int]) -> None:
 def test_cosines_match_numpy() -> None:
     x, y = draw(3, 4, 5), draw(3, 4, 5, seed=1)
     a, b = x.double().numpy(), y.double().numpy()
-    flat_a, flat_b = (z.reshape(3, -1) / np.linalg.norm(z.reshape(3, -1), axis=1, keepdims=True) for z in (a, b))
+    flat_a, flat_b = (
+        z.reshape(3, -1) / np.linalg.norm(z.reshape(3, -1), axis=1, keepdims=True) for z in (a, b)
+    )
     np.testing.assert_allclose(Tokens(x).cosine_BB(Tokens(y)), flat_a @ flat_b.T, atol=1e-6)
     np.testing.assert_allclose(Tokens(y).own_BB, flat_b @ flat_b.T, atol=1e-6)
     a, b = (z / np.linalg.norm(z, axis=2, keepdims=True) for z in (a, b))
     np.testing.assert_allclose(Tokens(x).cosine_BT(Tokens(y)), (a * b).sum(2), atol=1e-6)
-    np.testing.assert_allclose(Tokens(x).first.cosine_BB(Tokens(y).first), a[:, 0] @ b[:, 0].T, atol=1e-6)
+    np.testing.assert_allclose(
+        Tokens(x).first.cosine_BB(Tokens(y).first), a[:, 0] @ b[:, 0].T, atol=1e-6
+    )
     found = Tokens(x).cosine_NBB(Tokens(y), torch.tensor([3, 1]), torch.tensor([0, 2]))
     for n, t in enumerate((3, 1)):
         np.testing.assert_allclose(found[n], a[[0, 2], t] @ b[[0, 2], t].T, atol=1e-6)
@@ -109,18 +128,26 @@ def test_a_batch_that_is_mixed_throughout_has_no_fine_term_and_a_finite_gradient
 
 def test_align_is_the_sum_of_its_parts() -> None:
     x, y = draw(6, 4, 5), draw(6, 4, 5, seed=1)
-    config = Config(class_weight=0.7, class_contrast=0.2, alpha_fine=3.0, nce_weight=0.3, mixco_epochs=0.25)
+    config = Config(
+        class_weight=0.7, class_contrast=0.2, alpha_fine=3.0, nce_weight=0.3, mixco_epochs=0.25
+    )
     terms = losses.align(x, Tokens(y), config, None, 0.25 + 0.75 / 2)  # halfway through SoftCLIP
 
     def flat(z: torch.Tensor) -> np.ndarray:
         return normalize(z.double().flatten(1), dim=1).numpy()
 
     cosine = (normalize(x.double(), dim=2) * normalize(y.double(), dim=2)).sum(2)
-    contrast = [soft_clip_reference(flat(a), flat(b), 0.00575) for a, b in ((x, y), (x[:, :1], y[:, :1]))]
+    contrast = [
+        soft_clip_reference(flat(a), flat(b), 0.00575) for a, b in ((x, y), (x[:, :1], y[:, :1]))
+    ]
     expected = contrast[0] + 0.2 * contrast[1] + 0.7 * (1 - cosine[:, 0].mean().item())
     assert terms["global"].item() == pytest.approx(expected, rel=1e-4)
-    nce = losses.token_nce(Tokens(x).cosine_NBB(Tokens(y), torch.arange(4), torch.arange(6)), 0.05).item()
-    assert terms["fine"].item() == pytest.approx(3 * (1 - cosine.mean().item() + 0.3 * nce), rel=1e-4)
+    nce = losses.token_nce(
+        Tokens(x).cosine_NBB(Tokens(y), torch.arange(4), torch.arange(6)), 0.05
+    ).item()
+    assert terms["fine"].item() == pytest.approx(
+        3 * (1 - cosine.mean().item() + 0.3 * nce), rel=1e-4
+    )
 
 
 def test_random_tokens_are_distinct_and_all_when_few() -> None:
@@ -138,7 +165,11 @@ def test_cosine_anneal_goes_from_start_to_end_with_its_middle_halfway() -> None:
 @pytest.mark.parametrize("mixed", [False, True])
 def test_half_precision_autocast_leaves_the_losses_in_float32(mixed: bool) -> None:
     x, y = draw(8, 4, 64) + 2, draw(8, 4, 64, seed=1) + 2
-    mixing = Mixing(torch.arange(8).roll(1), torch.full((8,), 0.7), torch.arange(8) < 5) if mixed else None
+    mixing = (
+        Mixing(torch.arange(8).roll(1), torch.full((8,), 0.7), torch.arange(8) < 5)
+        if mixed
+        else None
+    )
     expected = losses.align(x, Tokens(y), Config(), mixing, 0.5)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = losses.align(x, Tokens(y), Config(), mixing, 0.5)

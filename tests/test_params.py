@@ -1,4 +1,6 @@
-"""params.yaml: strict reading, messages that name the key, presets, a layout that `dvc exp run -S` leaves readable."""
+"""params.yaml: strict reading, messages that name the key, presets, a layout that `dvc exp run
+-S` leaves readable.
+"""
 
 from __future__ import annotations
 
@@ -49,12 +51,16 @@ def parse(content: dict[str, Any]) -> params.Params:
 def keys(node: Any, prefix: str = "") -> set[str]:
     if not isinstance(node, dict):
         return set()
-    return {f"{prefix}{k}" for k in node} | {x for k, v in node.items() for x in keys(v, f"{prefix}{k}.")}
+    return {f"{prefix}{k}" for k in node} | {
+        x for k, v in node.items() for x in keys(v, f"{prefix}{k}.")
+    }
 
 
 def test_values_are_converted() -> None:
     got = build(mode="b", many=["x"], pair=[1, 2], sessions=3, table={"one": {"lr": 1}}, flag=True)
-    assert got == Example(mode="b", many=("x",), pair=(1, 2), sessions=3, table={"one": Inner(lr=1.0)}, flag=True)
+    assert got == Example(
+        mode="b", many=("x",), pair=(1, 2), sessions=3, table={"one": Inner(lr=1.0)}, flag=True
+    )
     assert isinstance(got.table["one"].lr, float)
 
 
@@ -116,16 +122,36 @@ def test_ranges(content: dict[str, Any], section: str, key: str, value: Any, mes
             ["streams and (early"],
             "rois.low: 'streams and (early': expected 'and', 'or' or ')' at character",
         ),
-        ("rois.low", ["floc-faces/FFA-3"], "rois.low: ROI 'floc-faces' has no label 'FFA-3'; choose from OFA, FFA-1"),
+        (
+            "rois.low",
+            ["floc-faces/FFA-3"],
+            "rois.low: ROI 'floc-faces' has no label 'FFA-3'; choose from OFA, FFA-1",
+        ),
         ("rois.low", [], "rois.low is empty"),
         ("runs.ridge.decoder", "rigde", "did you mean ridge?"),
         ("runs.ridge.clip", "maxi", "runs.ridge.clip: 'maxi' is not known; choose from mini"),
         ("runs.ridge.voxels", "lwo", "runs.ridge.voxels: 'lwo' is not known"),
         ("runs.ridge.subjects", ["subj03"], "runs.ridge.subjects: 'subj03' is not known"),
-        ("runs.ridge.overrides", {"n_alfas": 3}, "runs.ridge.overrides.n_alfas is not a field of ridge.Config"),
-        ("runs.ridge.overrides", {"n_alphas": "x"}, "runs.ridge.overrides.n_alphas is 'x' (str), expected int"),
-        ("runs.ridge.split", {"n_imgs": 3}, "runs.ridge.split.n_imgs is not a field of Split (did you mean n_images?)"),
-        ("decoders.brainclip.lrr", 1.0, "decoders.brainclip.lrr is not a field of brainclip.Config (did you mean lr?)"),
+        (
+            "runs.ridge.overrides",
+            {"n_alfas": 3},
+            "runs.ridge.overrides.n_alfas is not a field of ridge.Config",
+        ),
+        (
+            "runs.ridge.overrides",
+            {"n_alphas": "x"},
+            "runs.ridge.overrides.n_alphas is 'x' (str), expected int",
+        ),
+        (
+            "runs.ridge.split",
+            {"n_imgs": 3},
+            "runs.ridge.split.n_imgs is not a field of Split (did you mean n_images?)",
+        ),
+        (
+            "decoders.brainclip.lrr",
+            1.0,
+            "decoders.brainclip.lrr is not a field of brainclip.Config (did you mean lr?)",
+        ),
         ("evaluation.prompt", 2, "evaluation.prompt is 2, expected 0 to 1"),
         (
             "clips.mini.low_level",
@@ -137,11 +163,21 @@ def test_ranges(content: dict[str, Any], section: str, key: str, value: Any, mes
             {"low_pool": "flatten"},
             "has low_pool flatten, which needs block 1 in clips.mini",
         ),
-        ("runs.clip_mused.overrides", {"new_subject": "subj08"}, "new_subject: 'subj08' is not among the subjects of"),
-        ("runs.clip_mused.overrides", {"areas": "V1,,V2"}, "runs.clip_mused.overrides.areas is 'V1,,V2', expected"),
+        (
+            "runs.clip_mused.overrides",
+            {"new_subject": "subj08"},
+            "new_subject: 'subj08' is not among the subjects of",
+        ),
+        (
+            "runs.clip_mused.overrides",
+            {"areas": "V1,,V2"},
+            "runs.clip_mused.overrides.areas is 'V1,,V2', expected",
+        ),
     ],
 )
-def test_references_between_sections(content: dict[str, Any], path: str, value: Any, message: str) -> None:
+def test_references_between_sections(
+    content: dict[str, Any], path: str, value: Any, message: str
+) -> None:
     node, *_, last = content, *path.split(".")
     for key in path.split(".")[:-1]:
         node = node[key]
@@ -204,12 +240,16 @@ def test_the_file_names_every_knob(content: dict[str, Any]) -> None:
     sections = dataclasses.asdict(parse(content))
     assert keys(content) == keys(sections)
     for name, section in content["decoders"].items():
-        assert set(section) == {f.name for f in dataclasses.fields(decoders.load_decoder(name).Config)}
+        assert set(section) == {
+            f.name for f in dataclasses.fields(decoders.load_decoder(name).Config)
+        }
     assert set(content["decoders"]) == set(decoders.names())
 
 
 def test_committed_parameters_are_the_default_preset(root: Path) -> None:
-    shown = subprocess.run(["git", "show", "HEAD:params.yaml"], cwd=root, capture_output=True, text=True, check=False)
+    shown = subprocess.run(
+        ["git", "show", "HEAD:params.yaml"], cwd=root, capture_output=True, text=True, check=False
+    )
     if shown.returncode == 0 and shown.stdout == (root / "params.yaml").read_text():
         assert shown.stdout == (root / "presets" / "default.yaml").read_text()
 
@@ -220,7 +260,8 @@ def test_smoke_replaces_the_tables(root: Path, tmp_path: Path) -> None:
     path.write_text(
         text.replace(
             "runs:\n",
-            "runs:\n  extra:\n    decoder: ridge\n    clip: mini\n    voxels: all\n    subjects:\n    - subj01\n",
+            "runs:\n  extra:\n    decoder: ridge\n    clip: mini\n    voxels: all\n    subjects:\n "
+            "   - subj01\n",
         )
     )
     assert "extra" in params.load(path).runs
@@ -255,7 +296,15 @@ def test_layout_survives_dvc_overrides(root: Path, tmp_path: Path) -> None:
     shutil.copy(root / "presets" / "default.yaml", path)
     comments = [line for line in path.read_text().splitlines() if line.strip().startswith("#")]
     apply_overrides(
-        path, ["world.seed=2", "subjects=[subj01]", "runs.ridge.subjects=[subj01]", "clips.mini.blocks=[1]"]
+        path,
+        [
+            "world.seed=2",
+            "subjects=[subj01]",
+            "runs.ridge.subjects=[subj01]",
+            "clips.mini.blocks=[1]",
+        ],
     )
-    assert [line for line in path.read_text().splitlines() if line.strip().startswith("#")] == comments
+    assert [
+        line for line in path.read_text().splitlines() if line.strip().startswith("#")
+    ] == comments
     assert params.load(path).world.seed == 2

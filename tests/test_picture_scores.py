@@ -1,4 +1,6 @@
-"""Stage score_pictures: perfect pictures score perfectly, what is missing says why, no test image trains a model."""
+"""Stage score_pictures: perfect pictures score perfectly, what is missing says why, no test
+image trains a model.
+"""
 
 from __future__ import annotations
 
@@ -57,15 +59,25 @@ class Scored:
         return arrays["score_IM"][:, arrays["metric_M"].tolist().index(metric)]
 
 
-def write_pictures(path: Path, ids: np.ndarray, images_IHWC: np.ndarray, subject_I: list[str] | None = None) -> Path:
-    arrays = {"nsd_id_I": ids, "seed_IN": np.zeros((len(ids), 1), np.int64), "image_INHWC": images_IHWC[:, None]}
+def write_pictures(
+    path: Path, ids: np.ndarray, images_IHWC: np.ndarray, subject_I: list[str] | None = None
+) -> Path:
+    arrays = {
+        "nsd_id_I": ids,
+        "seed_IN": np.zeros((len(ids), 1), np.int64),
+        "image_INHWC": images_IHWC[:, None],
+    }
     store.write(path, "reconstructions", arrays | ({"subject_I": subject_I} if subject_I else {}))
     return path
 
 
 def settings(world: PictureWorld, **pictures: Any) -> Any:
     """Of a measured data set, so that no simulated cortex is asked."""
-    entry = {"n_images": N_IMAGES, "protocols": ["strict-v1"], "classifier": str(world.root / "classifier")}
+    entry = {
+        "n_images": N_IMAGES,
+        "protocols": ["strict-v1"],
+        "classifier": str(world.root / "classifier"),
+    }
     return world.settings(dataset={"source": "s3"}, pictures=entry | pictures)
 
 
@@ -78,13 +90,17 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> PictureWorld:
     made = picture_world.write_world(tmp_path_factory.mktemp("world"))
     torch.manual_seed(0)
     (made.root / "classifier").mkdir()
-    save_file(small_alexnet.SmallAlexNet(7).state_dict(), made.root / "classifier" / small_alexnet.WEIGHTS)
+    save_file(
+        small_alexnet.SmallAlexNet(7).state_dict(), made.root / "classifier" / small_alexnet.WEIGHTS
+    )
     return made
 
 
 @pytest.fixture(scope="module")
 def scored(world: PictureWorld, tmp_path_factory: pytest.TempPathFactory) -> Scored:
-    """Pictures of subj01 alone; the stimuli themselves, of nobody; the stimuli for subj01, others for subj02."""
+    """Pictures of subj01 alone; the stimuli themselves, of nobody; the stimuli for subj01,
+    others for subj02.
+    """
     root = tmp_path_factory.mktemp("scored")
     ids = world.ids("test")[:N_IMAGES]
     seen, others = world.stimuli(ids), world.stimuli(ids + 1)
@@ -98,14 +114,20 @@ def scored(world: PictureWorld, tmp_path_factory: pytest.TempPathFactory) -> Sco
     result = Scored(world, root)
     original = picture_scores.fit_encoding
 
-    def spy(classifier: Any, training: Pictures, betas_IV: np.ndarray, **kwargs: Any) -> EncodingModel:
-        result.fitted.append((training, betas_IV, original(classifier, training, betas_IV, **kwargs)))
+    def spy(
+        classifier: Any, training: Pictures, betas_IV: np.ndarray, **kwargs: Any
+    ) -> EncodingModel:
+        result.fitted.append(
+            (training, betas_IV, original(classifier, training, betas_IV, **kwargs))
+        )
         return result.fitted[-1][2]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(picture_scores, "fit_encoding", spy)
         chosen = settings(world, protocols=["strict-v1", "mindeye-2023"])
-        picture_scores.score_pictures(chosen, files(world), given, root / "reports", root / "scores")
+        picture_scores.score_pictures(
+            chosen, files(world), given, root / "reports", root / "scores"
+        )
     return result
 
 
@@ -134,9 +156,13 @@ def test_each_subject_has_its_own_pictures(scored: Scored) -> None:
 def test_pixel_correlation_is_that_of_numpy(scored: Scored) -> None:
     """Pictures of 16 pixels are enlarged to 256 and 425 first, which a correlation hardly sees."""
     ids = scored.world.ids("test")[:N_IMAGES]
-    seen, made = (scored.world.stimuli(x).reshape(N_IMAGES, -1).astype(float) for x in (ids, ids + 1))
+    seen, made = (
+        scored.world.stimuli(x).reshape(N_IMAGES, -1).astype(float) for x in (ids, ids + 1)
+    )
     expected = [np.corrcoef(a, b)[0, 1] for a, b in zip(seen, made, strict=True)]
-    np.testing.assert_allclose(scored.score("mixed", "subj02", "strict-v1.pixcorr"), expected, atol=0.1)
+    np.testing.assert_allclose(
+        scored.score("mixed", "subj02", "strict-v1.pixcorr"), expected, atol=0.1
+    )
 
 
 def test_metrics_have_the_names_of_their_protocol(scored: Scored) -> None:
@@ -177,7 +203,9 @@ def test_brain_correlation_is_that_of_numpy(scored: Scored) -> None:
     model, ids = scored.fitted[1][2], scored.world.ids("test", "subj02")[:N_IMAGES]
     predicted_IV = model.predict(scored.world.stimuli(ids + 1))
     betas = store.read(scored.world.root / "rois" / "test" / "subj02.h5", "betas")
-    measured_IV = np.stack([betas["betas_NV"][betas["nsd_id_N"] == i].astype(float).mean(0) for i in ids])
+    measured_IV = np.stack(
+        [betas["betas_NV"][betas["nsd_id_N"] == i].astype(float).mean(0) for i in ids]
+    )
     part_V = np.arange(measured_IV.shape[1]) % 4 > 0
     for region, member_V in (("all", np.ones_like(part_V)), ("part", part_V)):
         pairs = zip(measured_IV[:, member_V], predicted_IV[:, member_V], strict=True)
@@ -196,29 +224,45 @@ def test_the_record_has_the_encoding_model_of_every_subject(scored: Scored) -> N
 def test_without_brain_there_is_no_encoding_model(
     world: PictureWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(picture_scores, "fit_encoding", lambda *given, **kwargs: pytest.fail("a model is fitted"))
+    monkeypatch.setattr(
+        picture_scores, "fit_encoding", lambda *given, **kwargs: pytest.fail("a model is fitted")
+    )
     ids = world.ids("test")[:N_IMAGES]
     given = {"itself": write_pictures(tmp_path / "itself.h5", ids, world.stimuli(ids))}
-    picture_scores.score_pictures(settings(world, brain=False), files(world), given, tmp_path / "r", tmp_path / "s")
+    picture_scores.score_pictures(
+        settings(world, brain=False), files(world), given, tmp_path / "r", tmp_path / "s"
+    )
     record = json.loads((tmp_path / "r" / "record.json").read_text())
-    assert record["strict-v1"]["missing"]["itself"]["brain_correlation"] == "pictures.brain is false"
+    assert (
+        record["strict-v1"]["missing"]["itself"]["brain_correlation"] == "pictures.brain is false"
+    )
     found = store.read(tmp_path / "s" / "itself.h5", "predictions", group="subj01")
     assert set(found["metric_M"]) == {name for name in STRICT if "brain" not in name}
     picture_scores.score_pictures(
-        settings(world, protocols=["mindeye-2023"]), files(world), given, tmp_path / "r", tmp_path / "s"
+        settings(world, protocols=["mindeye-2023"]),
+        files(world),
+        given,
+        tmp_path / "r",
+        tmp_path / "s",
     )
 
 
 def test_every_subject_is_measured_on_its_own_images(world: PictureWorld, tmp_path: Path) -> None:
-    """Pictures that are the same for all are of the images of any subject; one lacks the first of them."""
+    """Pictures that are the same for all are of the images of any subject; one lacks the first
+    of them.
+    """
     shutil.copytree(world.root / "rois", world.root / "fewer")
     path = world.root / "fewer" / "test" / "subj02.h5"
     betas, ids = dict(store.read(path, "betas")), world.ids("test")
     keep_N = betas["nsd_id_N"] != ids[0]
-    store.write(path, "betas", {k: v[keep_N] if k.endswith(("_N", "_NV")) else v for k, v in betas.items()})
+    store.write(
+        path, "betas", {k: v[keep_N] if k.endswith(("_N", "_NV")) else v for k, v in betas.items()}
+    )
     wanted = ids[: N_IMAGES + 1]
     given = {"itself": write_pictures(tmp_path / "itself.h5", wanted, world.stimuli(wanted))}
-    picture_scores.score_pictures(settings(world), files(world, "fewer"), given, tmp_path / "r", tmp_path / "s")
+    picture_scores.score_pictures(
+        settings(world), files(world, "fewer"), given, tmp_path / "r", tmp_path / "s"
+    )
     for subject, first in (("subj01", 0), ("subj02", 1)):
         found = store.read(tmp_path / "s" / "itself.h5", "predictions", group=subject)
         assert found["nsd_id_I"].tolist() == ids[first : first + N_IMAGES].tolist()
@@ -226,18 +270,28 @@ def test_every_subject_is_measured_on_its_own_images(world: PictureWorld, tmp_pa
 
 def test_nothing_to_score_still_leaves_the_outputs(world: PictureWorld, tmp_path: Path) -> None:
     picture_scores.score_pictures(settings(world), files(world), {}, tmp_path / "r", tmp_path / "s")
-    assert json.loads((tmp_path / "r" / "record.json").read_text()) == {} and (tmp_path / "s").is_dir()
+    assert (
+        json.loads((tmp_path / "r" / "record.json").read_text()) == {} and (tmp_path / "s").is_dir()
+    )
 
 
 def test_copies_are_found_by_their_published_names(tmp_path: Path) -> None:
-    names = ("alexnet-owt-7be5be79.pth", "swav_800ep_pretrain.pth.tar", "resnet50-0676ba61.pth", "alexnet.pth")
+    names = (
+        "alexnet-owt-7be5be79.pth",
+        "swav_800ep_pretrain.pth.tar",
+        "resnet50-0676ba61.pth",
+        "alexnet.pth",
+    )
     for name in names:
         (tmp_path / name).touch()
     assert picture_scores.find_copies(tmp_path) == {
         "AlexNet_Weights.IMAGENET1K_V1": str(tmp_path / names[0]),
         "swav_800ep_pretrain": str(tmp_path / names[1]),
     }
-    with pytest.raises(ValueError, match=r"pictures\.weights is .*, no folder; name one, or '' for torch's hub cache"):
+    with pytest.raises(
+        ValueError,
+        match=r"pictures\.weights is .*, no folder; name one, or '' for torch's hub cache",
+    ):
         picture_scores.find_copies(tmp_path / "none")
 
 
@@ -261,17 +315,24 @@ def test_the_projects_clip_is_a_stand_in(world: PictureWorld, root: Path) -> Non
     clip = {"model": "fmri2clip-mini", "config": str(folder / "fmri2clip-mini.json")}
     clip |= {"pretrained": str(folder / "model.safetensors")}
     chosen = world.settings(
-        clips={"tiny": clip}, pictures={"clip": "tiny", "classifier": str(world.root / "classifier")}
+        clips={"tiny": clip},
+        pictures={"clip": "tiny", "classifier": str(world.root / "classifier")},
     )
     found = picture_scores.load_networks(chosen, find_protocol("strict-v1"), "cpu")
-    assert set(found.networks) == {"alexnet", "clip"} and set(found.missing) == {"inception", "efficientnet", "swav"}
+    assert set(found.networks) == {"alexnet", "clip"} and set(found.missing) == {
+        "inception",
+        "efficientnet",
+        "swav",
+    }
     assert found.networks["clip"].facts.stand_in and found.classifier is found.networks["alexnet"]
 
 
 def test_clip_is_measured_in_single_precision_and_known_by_its_hash(
     world: PictureWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Half-precision features in the cache do not make strict-v1 refuse the network; a local copy is no stand-in."""
+    """Half-precision features in the cache do not make strict-v1 refuse the network; a local
+    copy is no stand-in.
+    """
     tag = "ViT-L-14-quickgelu/openai"
     loaded: list[tuple[str, str]] = []
 
@@ -281,7 +342,9 @@ def test_clip_is_measured_in_single_precision_and_known_by_its_hash(
 
     def load(clip: params.Clip, device: str) -> Loaded:
         loaded.append((clip.precision, device))
-        return Loaded(clip, picture_scores.CLIP_SHA256[tag] if "copy" in clip.pretrained else "another")
+        return Loaded(
+            clip, picture_scores.CLIP_SHA256[tag] if "copy" in clip.pretrained else "another"
+        )
 
     def describe(encoder: Any, *, stand_in: bool, weights: str) -> tuple[bool, str]:
         return stand_in, weights
@@ -301,14 +364,18 @@ def test_clip_is_measured_in_single_precision_and_known_by_its_hash(
 
 
 def test_the_stimuli_are_a_ceiling_of_brain_correlation(scored: Scored) -> None:
-    """Row `stimulus`: correlations alone, equal to those of a reconstruction that is the stimulus."""
+    """Row `stimulus`: correlations alone, equal to those of a reconstruction that is the
+    stimulus.
+    """
     tree, itself = scored.tree("stimulus"), scored.tree("itself")
     assert set(tree["strict-v1"]) == {"brain_correlation"} and "mindeye-2023" not in tree
     assert tree["strict-v1"]["brain_correlation"] == itself["strict-v1"]["brain_correlation"]
 
 
 @pytest.fixture(scope="module")
-def simulated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, picture_scores.Files, Measured, np.ndarray]:
+def simulated(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Any, picture_scores.Files, Measured, np.ndarray]:
     """Settings and files of a simulated subject, its measured patterns, and its test images."""
     root, subject, rng = tmp_path_factory.mktemp("simulated"), "subj02", np.random.default_rng(0)
     torch.manual_seed(0)
@@ -321,13 +388,20 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, picture_sc
     path = layout.stimuli_path(root / "raw")
     path.parent.mkdir(parents=True)
     with h5py.File(path, "w") as file:
-        brick = file.create_dataset(layout.IMAGES_DATASET, (design.n_images, 64, 64, 3), "u1", chunks=(1, 64, 64, 3))
+        brick = file.create_dataset(
+            layout.IMAGES_DATASET, (design.n_images, 64, 64, 3), "u1", chunks=(1, 64, 64, 3)
+        )
         for i, image in zip(ids, images_IHWC, strict=True):
             brick[i] = image
-    clean_IV = cortex.simulate_subject(images_IHWC, np.arange(len(ids)), volume, world, subject).noise_free_IV
+    clean_IV = cortex.simulate_subject(
+        images_IHWC, np.arange(len(ids)), volume, world, subject
+    ).noise_free_IV
     ijk_V3 = np.argwhere(volume.nsdgeneral).astype(np.int16)
     columns_V = rng.permutation(len(ijk_V3))[:600]
-    mean_SV, std_SV = rng.normal(size=(2, 600)).astype(np.float32), rng.uniform(1, 2, (2, 600)).astype(np.float32)
+    mean_SV, std_SV = (
+        rng.normal(size=(2, 600)).astype(np.float32),
+        rng.uniform(1, 2, (2, 600)).astype(np.float32),
+    )
     invalid_SV = np.zeros((2, 600), bool)
     invalid_SV[1, ::3] = True  # one session without signal: its numbers do not count
     mean_V = np.where(invalid_SV[1], mean_SV[0], mean_SV.mean(axis=0))
@@ -341,15 +415,26 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, picture_sc
         "ncsnr_train_V": ones, "mean_SV": mean_SV, "std_SV": std_SV, "invalid_SV": invalid_SV,
     })  # fmt: skip
     measured_IV = (z_IV + rng.normal(size=z_IV.shape)).astype(np.float32)
-    measured = Measured(nsd_id_I=ids[test], betas_IV=measured_IV, regions={"all": roi_VG[:, 0], "part": roi_VG[:, 1]})
+    measured = Measured(
+        nsd_id_I=ids[test],
+        betas_IV=measured_IV,
+        regions={"all": roi_VG[:, 0], "part": roi_VG[:, 1]},
+    )
     n = len(test)
     store.write(root / "rois" / "test" / f"{subject}.h5", "betas", {
         "betas_NV": measured_IV.astype(np.float16), "nsd_id_N": ids[test], "session_N": np.ones(n, np.int16),
         "trial_N": np.arange(n, dtype=np.int32), "repetition_N": np.ones(n, np.int8),
         "noise_free_IV": z_IV.astype(np.float16), "noise_free_nsd_id_I": ids[test],
     })  # fmt: skip
-    chosen = PictureWorld(root).settings(world={"seed": 3, "n_sessions": 1, "n_shared": 12, "network": world.network})
-    return chosen, picture_scores.Files(raw=root / "raw", rois=root / "rois"), measured, images_IHWC[test]
+    chosen = PictureWorld(root).settings(
+        world={"seed": 3, "n_sessions": 1, "n_shared": 12, "network": world.network}
+    )
+    return (
+        chosen,
+        picture_scores.Files(raw=root / "raw", rois=root / "rois"),
+        measured,
+        images_IHWC[test],
+    )
 
 
 def test_the_true_cortex_answers_the_stimuli_as_it_answered_them(
@@ -367,15 +452,21 @@ def test_the_true_cortex_answers_the_stimuli_as_it_answered_them(
         chosen.world, "subj02", paths.raw, paths.rois / "voxels" / "subj02.h5", given, measured
     )
     test = store.read(paths.rois / "test" / "subj02.h5", "betas")
-    expected = correlate_patterns(measured.betas_IV, test["noise_free_IV"].astype(np.float32), measured.regions)
-    assert list(found["itself"].per_image) == ["true_cortex_correlation.all", "true_cortex_correlation.part"]
+    expected = correlate_patterns(
+        measured.betas_IV, test["noise_free_IV"].astype(np.float32), measured.regions
+    )
+    assert list(found["itself"].per_image) == [
+        "true_cortex_correlation.all",
+        "true_cortex_correlation.part",
+    ]
     for region in ("all", "part"):
         score_I, weight_I = found["itself"].per_image[f"true_cortex_correlation.{region}"]
         np.testing.assert_allclose(score_I, expected[f"brain_correlation.{region}"], atol=3e-3)
         assert (weight_I == 1).all()
     assert found["itself"].nsd_id_I.tolist() == measured.nsd_id_I.tolist()
     right, other, small = (
-        found[name].per_image["true_cortex_correlation.all"][0] for name in ("itself", "wrong", "small")
+        found[name].per_image["true_cortex_correlation.all"][0]
+        for name in ("itself", "wrong", "small")
     )
     assert (right > other).all()
     assert small.mean() > other[:3].mean()

@@ -1,4 +1,6 @@
-"""The whole DAG at smoke size in a temporary clone: it runs, a second time nothing does; mistakes end in one line."""
+"""The whole DAG at smoke size in a temporary clone: it runs, a second time nothing does;
+mistakes end in one line.
+"""
 
 from __future__ import annotations
 
@@ -23,13 +25,30 @@ MODELS = {  # of each run of the preset smoke
     **dict.fromkeys(("brainclip", "brainmclip", "label_ridge", "ridge"), ("subj01", "subj02")),
     "clip_mused": ("shared",),
 }
-PICTURES = {"brainmclip": 2, "brainclip": 2, "reference_tokens": 1, "null_mean": 1}  # sets of N_PICTURES test images
+PICTURES = {
+    "brainmclip": 2,
+    "brainclip": 2,
+    "reference_tokens": 1,
+    "null_mean": 1,
+}  # sets of N_PICTURES test images
 N_PICTURES = 10
 MISTAKES = [
-    ("  threads: 2", "  thraeds: 2", "compute.thraeds is not a field of Compute (did you mean threads?)"),
+    (
+        "  threads: 2",
+        "  thraeds: 2",
+        "compute.thraeds is not a field of Compute (did you mean threads?)",
+    ),
     ("    voxels: high", "    voxels: hihg", "runs.brainclip.voxels: 'hihg' is not known"),
-    ("    max_epochs: 2", "    max_epochs: two", "decoders.brainclip.max_epochs is 'two' (str), expected int"),
-    ("    reads: fused", "    reads: fsued", "reconstructions.brainmclip.reads is 'fsued' (str), expected one of"),
+    (
+        "    max_epochs: 2",
+        "    max_epochs: two",
+        "decoders.brainclip.max_epochs is 'two' (str), expected int",
+    ),
+    (
+        "    reads: fused",
+        "    reads: fsued",
+        "reconstructions.brainmclip.reads is 'fsued' (str), expected one of",
+    ),
     (
         "    source: brainmclip",
         "    source: brainmclp",
@@ -42,7 +61,9 @@ def call(clone: Path, *command: str) -> subprocess.CompletedProcess[str]:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     store = f"sqlite:///{clone}/mlflow.db"
     dropped = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "PYTEST_XDIST_WORKER")
-    environment = {k: v for k, v in os.environ.items() if k not in dropped and not k.startswith("COV_")}
+    environment = {
+        k: v for k, v in os.environ.items() if k not in dropped and not k.startswith("COV_")
+    }
     return subprocess.run(
         command, cwd=clone, text=True, capture_output=True, check=False,
         env=environment | {"PATH": path, "MLFLOW_TRACKING_URI": store},
@@ -56,7 +77,9 @@ def make_clone(source: Path, target: Path) -> None:
         cwd=source, capture_output=True, check=True,
     )  # fmt: skip
     for name in filter(None, listed.stdout.decode().split("\0")):
-        is_result = name == "dvc.lock" or (name.startswith("reports/") and not name.startswith("reports/studies/"))
+        is_result = name == "dvc.lock" or (
+            name.startswith("reports/") and not name.startswith("reports/studies/")
+        )
         if (source / name).is_file() and not is_result:
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source / name, target / name)
@@ -86,45 +109,67 @@ def first(clone: Path) -> subprocess.CompletedProcess[str]:
 def test_every_stage_runs(clone: Path, first: subprocess.CompletedProcess[str]) -> None:
     for stage in STAGES:
         assert f"Running stage '{stage}'" in first.stdout
-    assert not (clone / ".resume").exists() or not any(path.is_file() for path in (clone / ".resume").rglob("*"))
+    assert not (clone / ".resume").exists() or not any(
+        path.is_file() for path in (clone / ".resume").rglob("*")
+    )
 
 
-def test_outputs_are_there_and_complete(clone: Path, first: subprocess.CompletedProcess[str]) -> None:
+def test_outputs_are_there_and_complete(
+    clone: Path, first: subprocess.CompletedProcess[str]
+) -> None:
     for run, models in MODELS.items():
         metrics = json.loads((clone / "reports" / "runs" / run / "metrics.json").read_text())
         is_labelled = run in ("clip_mused", "label_ridge")
-        assert ("hamming" in metrics["classification"]) is is_labelled is ("retrieval" not in metrics)
+        assert (
+            ("hamming" in metrics["classification"]) is is_labelled is ("retrieval" not in metrics)
+        )
         assert 0 <= metrics["classification"]["map"] <= 1
         assert set(metrics["subjects"]) == {"subj01", "subj02"}
-        assert all((clone / "models" / run / model / "weights.safetensors").is_file() for model in models)
+        assert all(
+            (clone / "models" / run / model / "weights.safetensors").is_file() for model in models
+        )
     assert set(json.loads((clone / "reports" / "tokens.json").read_text())) == {"clip_mused"}
     page = (clone / "reports" / "index.html").read_text()
     assert "brainclip" in page and 'src="http' not in page
     assert not list(clone.glob("data/**/*.tmp")) and not list(clone.glob("reports/**/.*.tmp"))
 
 
-def test_every_reconstruction_is_painted_and_measured(clone: Path, first: subprocess.CompletedProcess[str]) -> None:
-    """One picture of each test image, for each subject where it decodes and once for all where nothing is decoded."""
+def test_every_reconstruction_is_painted_and_measured(
+    clone: Path, first: subprocess.CompletedProcess[str]
+) -> None:
+    """One picture of each test image, for each subject where it decodes and once for all where
+    nothing is decoded.
+    """
     found = {
-        name: store.read(clone / "data" / "reconstructions" / f"{name}.h5", "reconstructions") for name in PICTURES
+        name: store.read(clone / "data" / "reconstructions" / f"{name}.h5", "reconstructions")
+        for name in PICTURES
     }
     for name, n_sets in PICTURES.items():
         assert found[name]["image_INHWC"].shape[:2] == (n_sets * N_PICTURES, 1)
         assert ("subject_I" in found[name]) is (n_sets == 2)
-        np.testing.assert_array_equal(np.unique(found[name]["nsd_id_I"]), found["null_mean"]["nsd_id_I"])
+        np.testing.assert_array_equal(
+            np.unique(found[name]["nsd_id_I"]), found["null_mean"]["nsd_id_I"]
+        )
         tree = json.loads((clone / "reports" / "pictures" / f"{name}.json").read_text())
         assert set(tree) == {"strict-v1", "mindeye-2023", "true_cortex_correlation", "subjects"}
         assert set(tree["subjects"]) == {"subj01", "subj02"}
         assert -1 <= tree["strict-v1"]["pixcorr"] <= 1
-        assert {"alexnet2", "alexnet5", "clip", "ssim", "brain_correlation"} <= set(tree["strict-v1"])
+        assert {"alexnet2", "alexnet5", "clip", "ssim", "brain_correlation"} <= set(
+            tree["strict-v1"]
+        )
         groups = store.groups(clone / "data" / "picture_scores" / f"{name}.h5", "predictions")
         assert groups == ["subj01", "subj02"]
     record = json.loads((clone / "reports" / "pictures" / "record.json").read_text())
     assert set(record) == {"strict-v1", "mindeye-2023"}
-    assert all({"inception", "effnet", "swav"} <= set(missing) for missing in record["strict-v1"]["missing"].values())
+    assert all(
+        {"inception", "effnet", "swav"} <= set(missing)
+        for missing in record["strict-v1"]["missing"].values()
+    )
 
 
-def test_pictures_that_are_there_are_not_painted_again(clone: Path, first: subprocess.CompletedProcess[str]) -> None:
+def test_pictures_that_are_there_are_not_painted_again(
+    clone: Path, first: subprocess.CompletedProcess[str]
+) -> None:
     path = clone / "data" / "reconstructions" / "brainclip.h5"
     before = path.stat().st_mtime_ns
     again = call(clone, sys.executable, "-m", "pipeline.reconstruct", "brainclip")
@@ -143,7 +188,8 @@ def test_second_time_nothing_runs(clone: Path, first: subprocess.CompletedProces
 
 def test_every_model_is_in_mlflow(clone: Path, first: subprocess.CompletedProcess[str]) -> None:
     script = (
-        "import mlflow; c = mlflow.MlflowClient(); e = [e.experiment_id for e in c.search_experiments()];"
+        "import mlflow; c = mlflow.MlflowClient(); e = [e.experiment_id for e in "
+        "c.search_experiments()];"
         "print(sorted(r.data.tags['run'] + '/' + r.data.tags['subject'] for r in c.search_runs(e)))"
     )
     listed = call(clone, sys.executable, "-c", script)
@@ -151,7 +197,9 @@ def test_every_model_is_in_mlflow(clone: Path, first: subprocess.CompletedProces
     assert listed.stdout.strip() == str(expected), listed.stderr[-2000:]
 
 
-def test_an_edited_decoder_retrains_only_its_runs(clone: Path, first: subprocess.CompletedProcess[str]) -> None:
+def test_an_edited_decoder_retrains_only_its_runs(
+    clone: Path, first: subprocess.CompletedProcess[str]
+) -> None:
     decoder = clone / "src" / "fmri2clip" / "decoders" / "ridge.py"
     content = decoder.read_text()
     decoder.write_text(content + "\n# edited\n")
@@ -179,4 +227,6 @@ def test_a_typo_stops_the_first_stage(
 def test_an_unknown_subject_is_named(clone: Path, first: subprocess.CompletedProcess[str]) -> None:
     result = call(clone, sys.executable, "-m", "pipeline.extract_rois", "subj09")
     assert result.returncode == 1
-    assert result.stderr.startswith("extract_rois subj09: params.yaml: subjects: 'subj09' is not known")
+    assert result.stderr.startswith(
+        "extract_rois subj09: params.yaml: subjects: 'subj09' is not known"
+    )

@@ -1,4 +1,6 @@
-"""presets/: each loads, validates and stays readable; its groups have voxels; tables are replaced as a whole."""
+"""presets/: each loads, validates and stays readable; its groups have voxels; tables are
+replaced as a whole.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ PRESETS = sorted(path.stem for path in Path(__file__).parents[1].glob("presets/*
 
 
 def unexplained(text: str) -> list[str]:
-    """Lines of keys without a comment above, or their name in a comment above the list that precedes them."""
+    """Lines of keys without a comment above, or their name in a comment above the list that
+    precedes them.
+    """
     bare, above, named = [], "", ""
     for line in text.splitlines():
         text = line.strip()
@@ -62,8 +66,12 @@ def test_layout_of_presets_survives_dvc_overrides(applied: Path) -> None:
 
     comments = [line for line in applied.read_text().splitlines() if line.strip().startswith("#")]
     rois = [f"rois.{group}=[nsdgeneral]" for group in params.load(applied).rois]
-    apply_overrides(applied, ["world.seed=2", "subjects=[subj01]", "runs.ridge.subjects=[subj01]", *rois])
-    assert [line for line in applied.read_text().splitlines() if line.strip().startswith("#")] == comments
+    apply_overrides(
+        applied, ["world.seed=2", "subjects=[subj01]", "runs.ridge.subjects=[subj01]", *rois]
+    )
+    assert [
+        line for line in applied.read_text().splitlines() if line.strip().startswith("#")
+    ] == comments
 
 
 @pytest.mark.parametrize("name", [name for name in PRESETS if name.startswith("rois_")])
@@ -83,7 +91,9 @@ def test_roi_presets_keep_what_runs_name(name: str, root: Path, tmp_path: Path) 
 
 @pytest.mark.parametrize("name", [name for name in PRESETS if name.startswith("rois_")])
 @pytest.mark.parametrize("subject", layout.SUBJECTS)
-def test_groups_of_presets_have_voxels_in_the_simulated_brain(name: str, subject: str, root: Path) -> None:
+def test_groups_of_presets_have_voxels_in_the_simulated_brain(
+    name: str, subject: str, root: Path
+) -> None:
     brain = volume_of(subject)
     groups = YAML(typ="safe").load((root / "presets" / f"{name}.yaml").read_text())["rois"]
     members: dict[str, np.ndarray] = {}
@@ -91,7 +101,9 @@ def test_groups_of_presets_have_voxels_in_the_simulated_brain(name: str, subject
         columns = {}
         for written in roi_groups.names(tree):
             hemisphere, roi, label = layout.split_roi_name(written)
-            columns[written] = brain.member(f"{hemisphere}.{roi}" if hemisphere else roi, label)[brain.nsdgeneral]
+            columns[written] = brain.member(f"{hemisphere}.{roi}" if hemisphere else roi, label)[
+                brain.nsdgeneral
+            ]
         members[group] = roi_groups.evaluate(tree, columns)
         assert members[group].any(), group
     assert members["all"].all() and not (members["low"] & members["high"]).any()
@@ -112,9 +124,14 @@ def test_the_real_nsd_waits_for_the_user(root: Path, tmp_path: Path) -> None:
     shutil.copy(root / "presets" / "default.yaml", path)
     preset.apply_preset("nsd", path, root / "presets")
     loaded = params.load(path)
-    assert "accept_terms" not in YAML(typ="safe").load((root / "presets" / "nsd.yaml").read_text())["dataset"]
+    assert (
+        "accept_terms"
+        not in YAML(typ="safe").load((root / "presets" / "nsd.yaml").read_text())["dataset"]
+    )
     assert not loaded.dataset.accept_terms and loaded.dataset.source == "s3"
-    assert set(loaded.clips) == {"vit_l14"} and {run.clip for run in loaded.runs.values()} == {"vit_l14"}
+    assert set(loaded.clips) == {"vit_l14"} and {run.clip for run in loaded.runs.values()} == {
+        "vit_l14"
+    }
     with pytest.raises(ValueError) as caught:
         validation.validate(loaded)
     for part in ("research and education only", layout.TERMS_URL, "set dataset.accept_terms: true"):
@@ -124,7 +141,9 @@ def test_the_real_nsd_waits_for_the_user(root: Path, tmp_path: Path) -> None:
 
 
 def test_tables_of_a_preset_are_taken_as_they_stand(root: Path, tmp_path: Path) -> None:
-    """New groups and models work, nothing of the old table stays, and neighbours keep their comments."""
+    """New groups and models work, nothing of the old table stays, and neighbours keep their
+    comments.
+    """
     path = tmp_path / "params.yaml"
     default = (root / "presets" / "default.yaml").read_text()
     path.write_text(default)
@@ -140,7 +159,8 @@ def test_tables_of_a_preset_are_taken_as_they_stand(root: Path, tmp_path: Path) 
 """
     (tmp_path / "own.yaml").write_text(
         f"# head\n{table}\n# of the next\nworld:\n  seed: 2\nsubjects: [subj01]\n"
-        "clips:\n  other: {model: a, pretrained: b}\nruns:\n  one:\n    decoder: ridge\n    clip: other\n"
+        "clips:\n  other: {model: a, pretrained: b}\nruns:\n  one:\n    decoder: ridge\n    clip: "
+        "other\n"
         "    subjects: [subj01]\n    voxels: mine\n"
         "generators: {}\nreconstructions: {}\npictures:\n  clip: ''\n# end"
     )
@@ -151,9 +171,15 @@ def test_tables_of_a_preset_are_taken_as_they_stand(root: Path, tmp_path: Path) 
     validation.validate(loaded)
     text = path.read_text()
     assert (
-        f"\n\n{table}\nnorm:" in text and "# head" not in text and "# of the next" not in text and "# end" not in text
+        f"\n\n{table}\nnorm:" in text
+        and "# head" not in text
+        and "# of the next" not in text
+        and "# end" not in text
     )
-    assert text.split("\nnorm:")[1].split("\nclips:")[0] == default.split("\nnorm:")[1].split("\nclips:")[0]
+    assert (
+        text.split("\nnorm:")[1].split("\nclips:")[0]
+        == default.split("\nnorm:")[1].split("\nclips:")[0]
+    )
     (tmp_path / "flow.yaml").write_text("{rois: {all: [nsdgeneral]}}")
     with pytest.raises(ValueError, match="no line starts with 'rois:'"):
         preset.apply_preset("flow", path, tmp_path)

@@ -1,4 +1,6 @@
-"""Stage reconstruct: whose features, which seeds, which candidate; what is refused, what is not done twice."""
+"""Stage reconstruct: whose features, which seeds, which candidate; what is refused, what is not
+done twice.
+"""
 
 from __future__ import annotations
 
@@ -32,12 +34,18 @@ def _own_resume_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def files(world: PictureWorld, raw: str = "nowhere") -> reconstruction.Files:
     """Without stimuli unless asked: nothing but the mean image may need them."""
     root = world.root
-    return reconstruction.Files(raw=root / raw, rois=root / "rois", clip=root / "clip", models=root / "models")
+    return reconstruction.Files(
+        raw=root / raw, rois=root / "rois", clip=root / "clip", models=root / "models"
+    )
 
 
-def reconstruct(world: PictureWorld, path: Path, raw: str = "nowhere", changes: Any = None, **entry: Any) -> Any:
+def reconstruct(
+    world: PictureWorld, path: Path, raw: str = "nowhere", changes: Any = None, **entry: Any
+) -> Any:
     """The file of one reconstruction, read."""
-    settings = world.settings(reconstructions={"one": {"generator": "tiny"} | entry}, **(changes or {}))
+    settings = world.settings(
+        reconstructions={"one": {"generator": "tiny"} | entry}, **(changes or {})
+    )
     reconstruction.reconstruct("one", settings, files(world, raw), path)
     return store.read(path, "reconstructions")
 
@@ -45,18 +53,27 @@ def reconstruct(world: PictureWorld, path: Path, raw: str = "nowhere", changes: 
 def predict(
     world: PictureWorld, run: str, subject: str, part: str = "test", n: int = N_IMAGES
 ) -> dict[str, np.ndarray]:
-    """What a subject's ridge says of its first test (or training) images, by numpy from the files."""
+    """What a subject's ridge says of its first test (or training) images, by numpy from the
+    files.
+    """
     folder, betas = (
         world.root / "models" / run / subject,
         store.read(world.root / "rois" / part / f"{subject}.h5", "betas"),
     )
-    state, inputs = load_file(folder / "weights.safetensors"), load_file(folder / "inputs.safetensors")
+    state, inputs = (
+        load_file(folder / "weights.safetensors"),
+        load_file(folder / "inputs.safetensors"),
+    )
     ids = np.unique(betas["nsd_id_N"])[:n]
-    x = np.stack([betas["betas_NV"][betas["nsd_id_N"] == i].astype(np.float64).mean(0) for i in ids])
+    x = np.stack(
+        [betas["betas_NV"][betas["nsd_id_N"] == i].astype(np.float64).mean(0) for i in ids]
+    )
     x = x[:, inputs["voxel_rows_V"]]
     found = {"embedding": x @ state["image_weight_VD"] + state["image_bias_D"]}
     if "token_weight_VX" in state:
-        found["tokens"] = (x @ state["token_weight_VX"] + state["token_bias_X"]).reshape(len(x), -1, WIDTH)
+        found["tokens"] = (x @ state["token_weight_VX"] + state["token_bias_X"]).reshape(
+            len(x), -1, WIDTH
+        )
     return found | {key: inputs[key] for key in ("mean_image_D", "mean_predicted_image_D")}
 
 
@@ -93,16 +110,24 @@ def test_an_image_has_the_same_noise_for_every_subject(world: PictureWorld, tmp_
 
 
 def test_all_images_where_the_number_is_0(world: PictureWorld, tmp_path: Path) -> None:
-    found = reconstruct(world, tmp_path / "one.h5", source="target", changes={"pictures": {"n_images": 0}})
+    found = reconstruct(
+        world, tmp_path / "one.h5", source="target", changes={"pictures": {"n_images": 0}}
+    )
     assert found["nsd_id_I"].tolist() == world.ids("test").tolist()
 
 
-@pytest.mark.parametrize(("reads", "name"), [("embedding", "embedding_ID"), ("semantic", "tokens_ITW")])
+@pytest.mark.parametrize(
+    ("reads", "name"), [("embedding", "embedding_ID"), ("semantic", "tokens_ITW")]
+)
 def test_features_are_calibrated_on_validation_images(
     world: PictureWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reads: str, name: str
 ) -> None:
-    """Offset by the means of the model, factor by least squares over the validation images of each subject."""
-    cached = store.read(world.root / "clip" / "tiny" / "train.h5", "clip", ["nsd_id_I", "image_embedding_ID"])
+    """Offset by the means of the model, factor by least squares over the validation images of
+    each subject.
+    """
+    cached = store.read(
+        world.root / "clip" / "tiny" / "train.h5", "clip", ["nsd_id_I", "image_embedding_ID"]
+    )
     model_of, rng = reconstruction.load_model, np.random.default_rng(5)
     shift = rng.normal(size=(2, 5, WIDTH)).astype(np.float32)
     names = ("mean_predicted_tokens_semantic_TW", "mean_tokens_semantic_TW")
@@ -112,7 +137,9 @@ def test_features_are_calibrated_on_validation_images(
     def load(folder: Path, subject: str) -> Any:
         model = model_of(folder, subject)
         inputs = dict(model.inputs) | dict(zip(names, shift, strict=True))
-        return dataclasses.replace(model, inputs=inputs, split={"validation": world.ids("train", subject)[:7].tolist()})
+        return dataclasses.replace(
+            model, inputs=inputs, split={"validation": world.ids("train", subject)[:7].tolist()}
+        )
 
     monkeypatch.setattr(reconstruction, "load_model", load)
     found = reconstruct(world, tmp_path / "one.h5", source="tokens", reads=reads)
@@ -120,14 +147,17 @@ def test_features_are_calibrated_on_validation_images(
     for s, subject in enumerate(SUBJECTS):
         ids = world.ids("train", subject)[:7]
         known = predict(world, "tokens", subject, "train", 7)[kind]
-        true = cached["image_embedding_ID"][[np.flatnonzero(cached["nsd_id_I"] == i)[0] for i in ids]]
+        true = cached["image_embedding_ID"][
+            [np.flatnonzero(cached["nsd_id_I"] == i)[0] for i in ids]
+        ]
         pooled, means = (known, shift) if reads == "embedding" else (known[:, 0], shift[:, 0])
         p, t = (pooled - means[0]).ravel(), (true.astype(np.float64) - means[1]).ravel()
         factor = max(0.0, np.linalg.lstsq(p[:, None], t, rcond=None)[0][0])
         feature = shift[1] + factor * (predict(world, "tokens", subject)[kind] - shift[0])
         rows = slice(s * N_IMAGES, (s + 1) * N_IMAGES)
         assert_near(
-            found["image_INHWC"][rows, 0], paint(world, found["seed_IN"][rows, 0], **{name: feature.astype(np.float32)})
+            found["image_INHWC"][rows, 0],
+            paint(world, found["seed_IN"][rows, 0], **{name: feature.astype(np.float32)}),
         )
 
 
@@ -157,15 +187,23 @@ def test_true_features_stand_there_once(
     assert found["nsd_id_I"].tolist() == world.ids("test")[:N_IMAGES].tolist()
     clip = store.read(world.root / "clip" / "tiny" / "shared.h5", "clip")
     rows = [clip["nsd_id_I"].tolist().index(i) for i in found["nsd_id_I"]]
-    assert_near(found["image_INHWC"][:, 0], paint(world, found["seed_IN"][:, 0], **{name: clip[cached][rows]}))
+    assert_near(
+        found["image_INHWC"][:, 0],
+        paint(world, found["seed_IN"][:, 0], **{name: clip[cached][rows]}),
+    )
 
 
-def test_the_mean_image_is_that_of_the_training_pictures(world: PictureWorld, tmp_path: Path) -> None:
+def test_the_mean_image_is_that_of_the_training_pictures(
+    world: PictureWorld, tmp_path: Path
+) -> None:
     found = reconstruct(world, tmp_path / "one.h5", raw="raw", source="mean_image")
     training = np.unique(np.concatenate([world.ids("train", subject) for subject in SUBJECTS]))
     assert not set(training) & set(found["nsd_id_I"])
     expected = np.rint(world.stimuli(training).mean(axis=0))
-    assert "subject_I" not in found and found["nsd_id_I"].tolist() == world.ids("test")[:N_IMAGES].tolist()
+    assert (
+        "subject_I" not in found
+        and found["nsd_id_I"].tolist() == world.ids("test")[:N_IMAGES].tolist()
+    )
     for image in found["image_INHWC"][:, 0]:
         np.testing.assert_array_equal(image, expected)
 
@@ -177,7 +215,9 @@ def test_the_mean_image_takes_its_pictures_evenly(
     found = reconstruct(world, tmp_path / "one.h5", raw="raw", source="mean_image")
     training = world.ids("train")  # 90 ids: every third
     assert found.attrs["n_training_pictures"] == 30
-    np.testing.assert_array_equal(found["image_INHWC"][0, 0], np.rint(world.stimuli(training[::3]).mean(axis=0)))
+    np.testing.assert_array_equal(
+        found["image_INHWC"][0, 0], np.rint(world.stimuli(training[::3]).mean(axis=0))
+    )
 
 
 def test_pictures_that_are_there_are_left_alone(
@@ -185,7 +225,9 @@ def test_pictures_that_are_there_are_left_alone(
 ) -> None:
     path, loads = tmp_path / "one.h5", []
     original = generators.load
-    monkeypatch.setattr(generators, "load", lambda *given: loads.append(given[0]) or original(*given))
+    monkeypatch.setattr(
+        generators, "load", lambda *given: loads.append(given[0]) or original(*given)
+    )
     first = reconstruct(world, path, source="demo")
     before = path.stat().st_mtime_ns
     reconstruct(world, path, source="demo")
@@ -198,18 +240,24 @@ def test_pictures_that_are_there_are_left_alone(
 def test_all_entries_share_their_generators(
     world: PictureWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Entries of one generator are painted together, with the pictures of entries painted alone; then nothing is."""
+    """Entries of one generator are painted together, with the pictures of entries painted
+    alone; then nothing is.
+    """
     tiny = world.settings().generators["tiny"]
     entries = {
         "a": {"generator": "tiny", "source": "target"},
         "b": {"generator": "long", "source": "demo"},
         "c": {"generator": "tiny", "source": "demo", "seed": 4},
     }
-    settings = world.settings(reconstructions=entries, generators={"tiny": tiny, "long": {**tiny, "steps": 2}})
+    settings = world.settings(
+        reconstructions=entries, generators={"tiny": tiny, "long": {**tiny, "steps": 2}}
+    )
     loaded: list[int] = []
     load = generators.load
     monkeypatch.setattr(
-        generators, "load", lambda family, config, device: loaded.append(config.steps) or load(family, config, device)
+        generators,
+        "load",
+        lambda family, config, device: loaded.append(config.steps) or load(family, config, device),
     )
     folder = tmp_path / "all"
     folder.mkdir()
@@ -233,22 +281,32 @@ def test_a_changed_generator_paints_again(world: PictureWorld, tmp_path: Path) -
     first = reconstruct(world, tmp_path / "one.h5", source="target")
     note = world.root / "generator" / "note.txt"
     note.write_text("other weights")
-    assert reconstruct(world, tmp_path / "one.h5", source="target").attrs["key"] != first.attrs["key"]
+    assert (
+        reconstruct(world, tmp_path / "one.h5", source="target").attrs["key"] != first.attrs["key"]
+    )
     note.unlink()
 
 
 def test_the_key_covers_the_adapter_and_nothing_beside_it(tmp_path: Path) -> None:
-    """An adapter's subfolder may be named like a folder of the repository, which has no part in the pictures."""
+    """An adapter's subfolder may be named like a folder of the repository, which has no part in
+    the pictures.
+    """
     for name in ("base", "adapter/models", "models"):
         (tmp_path / name).mkdir(parents=True)
-    where = {"path": str(tmp_path / "base"), "adapter": str(tmp_path / "adapter"), "subfolder": "models"}
+    where = {
+        "path": str(tmp_path / "base"),
+        "adapter": str(tmp_path / "adapter"),
+        "subfolder": "models",
+    }
     rest: dict[str, Any] = {"base": "sd", "weights": "w", "embedding_norm": 1.0, "clip_model": "x"}
     config = generators.load_family("ip_adapter").Config(**where, **rest)
     entry = params.Reconstruction(generator="tiny", source="demo")
     given = Conditioning(clip_model="x", embedding_ID=np.ones((1, 2)))
 
     def key() -> str:
-        return reconstruction.make_key(entry, config, given, np.zeros((1, 1)), {"nsd_id_I": np.arange(1)})
+        return reconstruction.make_key(
+            entry, config, given, np.zeros((1, 1)), {"nsd_id_I": np.arange(1)}
+        )
 
     first = key()
     (tmp_path / "models" / "note").touch()
@@ -267,7 +325,9 @@ def test_the_key_covers_the_adapter_and_nothing_beside_it(tmp_path: Path) -> Non
 def test_a_stream_that_the_decoder_lacks(
     world: PictureWorld, tmp_path: Path, run: str, entry: dict[str, Any], stream: str
 ) -> None:
-    with pytest.raises(ValueError, match=f"run {run} predicts no {stream}; reconstruct another run"):
+    with pytest.raises(
+        ValueError, match=f"run {run} predicts no {stream}; reconstruct another run"
+    ):
         reconstruct(world, tmp_path / "one.h5", source=run, **entry)
     assert not (tmp_path / "one.h5").exists()
 
@@ -284,7 +344,9 @@ def test_a_decoder_without_an_embedding(
 def with_generator(world: PictureWorld, **changes: Any) -> dict[str, Any]:
     """The section generators with some settings changed; None deletes one."""
     entry = dict(world.settings().generators["tiny"]) | changes
-    return {"generators": {"tiny": {key: value for key, value in entry.items() if value is not None}}}
+    return {
+        "generators": {"tiny": {key: value for key, value in entry.items() if value is not None}}
+    }
 
 
 @pytest.mark.parametrize(("source", "message"), [
@@ -296,7 +358,12 @@ def test_features_of_another_clip_model_are_refused(
 ) -> None:
     wanted = "ViT-none" if source == "target" else "ViT-other"
     with pytest.raises(ValueError, match=message):
-        reconstruct(world, tmp_path / "one.h5", changes=with_generator(world, clip_model=wanted), source=source)
+        reconstruct(
+            world,
+            tmp_path / "one.h5",
+            changes=with_generator(world, clip_model=wanted),
+            source=source,
+        )
     assert not (tmp_path / "one.h5").exists()
 
 
@@ -309,7 +376,9 @@ def test_a_wrong_generator_is_no_key_error(
     world: PictureWorld, tmp_path: Path, changes: dict[str, Any], message: str, source: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        reconstruct(world, tmp_path / "one.h5", changes=with_generator(world, **changes), source=source)
+        reconstruct(
+            world, tmp_path / "one.h5", changes=with_generator(world, **changes), source=source
+        )
 
 
 PROJECTION = np.random.default_rng(5).normal(size=(16 * 16 * 3, WIDTH))
@@ -318,7 +387,9 @@ PROJECTION = np.random.default_rng(5).normal(size=(16 * 16 * 3, WIDTH))
 def embed(images_IHWC: np.ndarray) -> np.ndarray:
     """Stands in for CLIP: all embeddings lie in a cone, so that it matters what is subtracted."""
     projected = (images_IHWC.reshape(len(images_IHWC), -1) / 255 - 0.5) @ PROJECTION
-    return (0.3 + 0.1 * projected / np.linalg.norm(projected, axis=1, keepdims=True)).astype(np.float32)
+    return (0.3 + 0.1 * projected / np.linalg.norm(projected, axis=1, keepdims=True)).astype(
+        np.float32
+    )
 
 
 @pytest.fixture
@@ -330,13 +401,21 @@ def test_the_candidate_nearest_to_the_decoded_embedding_is_kept(
     world: PictureWorld, tmp_path: Path, clip_model: None
 ) -> None:
     found = reconstruct(
-        world, tmp_path / "one.h5", source="tokens", reads="semantic", n_candidates=3, selection="brain"
+        world,
+        tmp_path / "one.h5",
+        source="tokens",
+        reads="semantic",
+        n_candidates=3,
+        selection="brain",
     )
     kept = []
     for s, subject in enumerate(SUBJECTS):
         said = predict(world, "tokens", subject)
         seed_IN = generators.draw_seeds(0, found["nsd_id_I"][:N_IMAGES], 3)
-        painted = [paint(world, seed_IN[:, n], tokens_ITW=said["tokens"].astype(np.float32)) for n in range(3)]
+        painted = [
+            paint(world, seed_IN[:, n], tokens_ITW=said["tokens"].astype(np.float32))
+            for n in range(3)
+        ]
         for i in range(N_IMAGES):
             query = said["embedding"][i] - said["mean_predicted_image_D"]
             shifted = [embed(painted[n][i : i + 1])[0] - said["mean_image_D"] for n in range(3)]
@@ -349,10 +428,15 @@ def test_the_candidate_nearest_to_the_decoded_embedding_is_kept(
 
 
 def test_the_choice_sees_no_stimulus() -> None:
-    """All that comes in is what the brain gave and how pictures are embedded; all that is judged are candidates."""
+    """All that comes in is what the brain gave and how pictures are embedded; all that is
+    judged are candidates.
+    """
     assert list(inspect.signature(reconstruction.select_by_brain).parameters) == ["found", "embed"]
     decoded = reconstruction.Decoded(
-        nsd_id_I=np.arange(2), features={}, query_ID=np.eye(2, WIDTH), mean_D=np.zeros(WIDTH, np.float32)
+        nsd_id_I=np.arange(2),
+        features={},
+        query_ID=np.eye(2, WIDTH),
+        mean_D=np.zeros(WIDTH, np.float32),
     )
     select = reconstruction.select_by_brain([decoded], embed)
     assert list(inspect.signature(select).parameters) == ["rows", "image_INHWC"]

@@ -1,4 +1,6 @@
-"""Resume folders: same key, same folder; any change of parameters, inputs or code leads elsewhere."""
+"""Resume folders: same key, same folder; any change of parameters, inputs or code leads
+elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +21,13 @@ def test_same_parts_same_folder(tmp_path: Path) -> None:
     assert first.parent == tmp_path / "train" / "a"
 
 
-@pytest.mark.parametrize("other", [dataclasses.replace(Split(), seed=1), {"seed": 0}, 0, "0", None, 0.5, ["a"]])
+@pytest.mark.parametrize(
+    "other", [dataclasses.replace(Split(), seed=1), {"seed": 0}, 0, "0", None, 0.5, ["a"]]
+)
 def test_other_parts_other_folder(tmp_path: Path, other: object) -> None:
-    assert resume.resume_dir("s", Split(), root=tmp_path) != resume.resume_dir("s", other, root=tmp_path)
+    assert resume.resume_dir("s", Split(), root=tmp_path) != resume.resume_dir(
+        "s", other, root=tmp_path
+    )
 
 
 def test_what_has_no_stable_text_is_refused(tmp_path: Path) -> None:
@@ -53,4 +59,9 @@ def test_fingerprint_sees_content_and_new_files(tmp_path: Path) -> None:
 
 def test_code_digest_covers_the_named_files() -> None:
     assert resume.code_digest("resume.py") == resume.code_digest("resume.py")
-    assert len({resume.code_digest("resume.py"), resume.code_digest("params.py"), resume.code_digest()}) == 3
+    assert (
+        len(
+            {resume.code_digest("resume.py"), resume.code_digest("params.py"), resume.code_digest()}
+        )
+        == 3
+    )

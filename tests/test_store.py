@@ -73,7 +73,9 @@ def test_text_and_partial_read(tmp_path: Path) -> None:
 
 def test_equal_content_gives_equal_bytes(tmp_path: Path) -> None:
     store.write(tmp_path / "a.h5", "clip", _clip(), {"clip": "mini", "model": "x"})
-    store.write(tmp_path / "b.h5", "clip", dict(reversed(_clip().items())), {"model": "x", "clip": "mini"})
+    store.write(
+        tmp_path / "b.h5", "clip", dict(reversed(_clip().items())), {"model": "x", "clip": "mini"}
+    )
     assert _digest(tmp_path / "a.h5") == _digest(tmp_path / "b.h5")
 
 
@@ -159,7 +161,13 @@ STREAMED = ["image_embedding_ID", "text_embedding_KD", "block_1_ITW"]
 def _stream(path: Path, partial: Path, attrs: dict[str, str] | None = None) -> store.Stream:
     fixed = {name: value for name, value in _clip().items() if name not in STREAMED}
     return store.open_stream(
-        path, "clip", fixed=fixed, sizes={"D": 8, "T": 2, "W": 3}, names=STREAMED, attrs=attrs, partial=partial
+        path,
+        "clip",
+        fixed=fixed,
+        sizes={"D": 8, "T": 2, "W": 3},
+        names=STREAMED,
+        attrs=attrs,
+        partial=partial,
     )
 
 
@@ -199,7 +207,10 @@ def test_stream_equals_a_single_write_after_interruption(tmp_path: Path) -> None
 def test_stream_starts_anew_for_other_inputs(tmp_path: Path) -> None:
     _stream(tmp_path / "x.h5", tmp_path / "partial").write("block_1_ITW", 0, _rows("block_1_ITW"))
     assert _stream(tmp_path / "x.h5", tmp_path / "partial").rows_done("block_1_ITW") == 4
-    assert _stream(tmp_path / "x.h5", tmp_path / "partial", {"clip": "other"}).rows_done("block_1_ITW") == 0
+    assert (
+        _stream(tmp_path / "x.h5", tmp_path / "partial", {"clip": "other"}).rows_done("block_1_ITW")
+        == 0
+    )
 
 
 def test_stream_refuses_gaps_and_shapes(tmp_path: Path) -> None:
@@ -220,7 +231,10 @@ def _betas_in_rows(blocks: list[np.ndarray], shape: tuple[int, ...] = (5, 3)) ->
 def test_rows_give_the_bytes_of_the_whole_array(tmp_path: Path, cuts: list[int]) -> None:
     store.write(tmp_path / "whole.h5", "betas", _betas(), {"subject": "subj01"})
     store.write(
-        tmp_path / "rows.h5", "betas", _betas_in_rows(np.split(_betas()["betas_NV"], cuts)), {"subject": "subj01"}
+        tmp_path / "rows.h5",
+        "betas",
+        _betas_in_rows(np.split(_betas()["betas_NV"], cuts)),
+        {"subject": "subj01"},
     )
     assert _digest(tmp_path / "rows.h5") == _digest(tmp_path / "whole.h5")
 
@@ -237,7 +251,9 @@ def test_rows_give_the_bytes_of_the_whole_array(tmp_path: Path, cuts: list[int])
         ([np.zeros(5)], (5,), "its axes are NV"),
     ],
 )
-def test_rows_keep_the_schema(tmp_path: Path, blocks: list[np.ndarray], shape: tuple[int, ...], message: str) -> None:
+def test_rows_keep_the_schema(
+    tmp_path: Path, blocks: list[np.ndarray], shape: tuple[int, ...], message: str
+) -> None:
     with pytest.raises(AssertionError, match=message):
         store.write(tmp_path / "x.h5", "betas", _betas_in_rows(blocks, shape))
     assert list(tmp_path.iterdir()) == []

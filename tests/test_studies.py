@@ -50,7 +50,11 @@ def write_study(folder: Path, text: str = STUDY) -> studies.Study:
         ("a: [image]", "a: [image, both]", "give as many"),
         ("budget_minutes: 1", "budget_minutes: 400", "at most 40"),
         ("values: [0, 1]", "values: [0, 0]", "each once"),
-        ("budget: a minute", "budget: a minute\nsame_pictures: false", "cannot be paired with each other"),
+        (
+            "budget: a minute",
+            "budget: a minute\nsame_pictures: false",
+            "cannot be paired with each other",
+        ),
     ],
 )
 def test_mistakes_in_a_study_are_named(tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -59,7 +63,9 @@ def test_mistakes_in_a_study_are_named(tmp_path: Path, old: str, new: str, messa
 
 
 def test_subjects_restrict_the_data_and_every_run(tmp_path: Path) -> None:
-    text = STUDY.replace("variants:", "subjects: [subj02, subj05]\nvariants:").replace("[subj01]", "[subj05]")
+    text = STUDY.replace("variants:", "subjects: [subj02, subj05]\nvariants:").replace(
+        "[subj01]", "[subj05]"
+    )
     study = write_study(tmp_path, text)
     contents = list(studies.plan(study, ROOT / "params.yaml").values())
     for content in contents:
@@ -77,10 +83,18 @@ def test_an_unknown_study_names_the_known_ones(tmp_path: Path) -> None:
 
 def test_plan_resolves_every_variant_and_seed(tmp_path: Path) -> None:
     planned = studies.plan(write_study(tmp_path), ROOT / "params.yaml")
-    assert [e.name for e in planned] == [f"alpha-{v}-s{s}" for v in ("both", "image", "again") for s in (0, 1)]
+    assert [e.name for e in planned] == [
+        f"alpha-{v}-s{s}" for v in ("both", "image", "again") for s in (0, 1)
+    ]
     content = {e.name: params for e, params in planned.items()}["alpha-image-s1"]
-    assert content["runs"]["brainclip"]["subjects"] == ["subj01"] and content["runs"]["brainclip"]["seed"] == 1
-    assert content["decoders"]["brainclip"]["alpha"] == 1.0 and "alpha variant image" in content["note"]
+    assert (
+        content["runs"]["brainclip"]["subjects"] == ["subj01"]
+        and content["runs"]["brainclip"]["seed"] == 1
+    )
+    assert (
+        content["decoders"]["brainclip"]["alpha"] == 1.0
+        and "alpha variant image" in content["note"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -97,37 +111,58 @@ def test_plan_refuses_a_bad_override(tmp_path: Path, new: str, message: str) -> 
         studies.plan(study, ROOT / "params.yaml")
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "studies").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "studies").glob("*.yaml")), ids=lambda path: path.stem
+)
 def test_studies_of_the_repository_are_valid(path: Path) -> None:
     """Every override of every study gives parameters that the pipeline accepts."""
     assert studies.plan(studies.load(path), ROOT / "params.yaml")
 
 
-def make_result(study: studies.Study, tmp_path: Path, variant: str, seed: int, score: float) -> study_results.Result:
+def make_result(
+    study: studies.Study, tmp_path: Path, variant: str, seed: int, score: float
+) -> study_results.Result:
     planned = studies.plan(study, ROOT / "params.yaml")
-    content = next(params for e, params in planned.items() if (e.variant, e.seed) == (variant, seed))
+    content = next(
+        params for e, params in planned.items() if (e.variant, e.seed) == (variant, seed)
+    )
     rng = np.random.default_rng(seed)
     score_I = score + 0.1 * rng.standard_normal(200)
     metric = "retrieval.image_given_brain.top1"
     scores = Scores(nsd_id_I=np.arange(200), per_image={metric: (score_I, np.ones(200))})
     metrics = {"brainclip": {"zero_shot.chance": 0.25}}
-    return study_results.Result(params=content, metrics=metrics, scores={"brainclip": {"subj01": scores}})
+    return study_results.Result(
+        params=content, metrics=metrics, scores={"brainclip": {"subj01": scores}}
+    )
 
 
 def test_summary_averages_seeds_and_pairs_runs(tmp_path: Path) -> None:
     study = write_study(tmp_path)
     levels = {"both": 0.5, "image": 0.6, "again": 0.5}
-    results = {(v, s): make_result(study, tmp_path, v, s, x + 0.1 * s) for v, x in levels.items() for s in (0, 1)}
+    results = {
+        (v, s): make_result(study, tmp_path, v, s, x + 0.1 * s)
+        for v, x in levels.items()
+        for s in (0, 1)
+    }
     summary = study_results.summarise(study, results, "digest")
     scores = summary["variants"]["both"]["runs"]["brainclip"]
     noise = np.mean([np.random.default_rng(s).standard_normal(200).mean() for s in (0, 1)])
-    assert scores["retrieval.image_given_brain.top1"]["value"] == pytest.approx(0.55 + 0.1 * noise, abs=1e-6)
+    assert scores["retrieval.image_given_brain.top1"]["value"] == pytest.approx(
+        0.55 + 0.1 * noise, abs=1e-6
+    )
     assert scores["zero_shot.chance"] == {"value": 0.25}
     (comparison,) = summary["comparisons"]
     found = comparison["metrics"]["retrieval.image_given_brain.top1"]
-    assert found["value"] == pytest.approx(0.1) and found["low"] == pytest.approx(0.1) and found["verdict"] == "better"
+    assert (
+        found["value"] == pytest.approx(0.1)
+        and found["low"] == pytest.approx(0.1)
+        and found["verdict"] == "better"
+    )
     assert summary["variants"]["image"]["params"] == {"decoders.brainclip.alpha": 1.0}
-    assert summary["params"]["runs.brainclip.subjects"] == ["subj01"] and "note" not in summary["params"]
+    assert (
+        summary["params"]["runs.brainclip.subjects"] == ["subj01"]
+        and "note" not in summary["params"]
+    )
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
 
 
@@ -174,7 +209,7 @@ if what == "evaluate":
               "score_weight_IM": np.ones((4, 1), np.float32)}
     store.write_groups(Path("data/predictions") / f"{run}.h5", "predictions", {"subj01": arrays})
     (report / "metrics.json").write_text(json.dumps({"zero_shot": {"chance": 0.5}, "subjects": {"subj01": {"x": alpha}}}))
-"""  # noqa: E501
+"""
 DVC_YAML = """
 stages:
   clip:
@@ -224,7 +259,11 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "git add -A",
         "git -c user.name=x -c user.email=x@y commit -qm start",
     ):
-        program = [sys.executable, "-m", *command.split()] if command.startswith("dvc") else command.split()
+        program = (
+            [sys.executable, "-m", *command.split()]
+            if command.startswith("dvc")
+            else command.split()
+        )
         subprocess.run(program, cwd=root, check=True)
     return root
 
@@ -236,16 +275,26 @@ def test_a_study_runs_reuses_and_reports_failures(
     out = pipeline_study.run_study(project, "alpha", poll_s=1)
     summary = json.loads(out.read_text())
     both = summary["variants"]["both"]["runs"]["brainclip"]
-    assert both["retrieval.image_given_brain.top1"]["value"] == 0.25 and both["zero_shot.chance"]["value"] == 0.5
+    assert (
+        both["retrieval.image_given_brain.top1"]["value"] == 0.25
+        and both["zero_shot.chance"]["value"] == 0.5
+    )
     difference = summary["comparisons"][0]["metrics"]["retrieval.image_given_brain.top1"]
     assert difference["value"] == 0.25 and difference["n_subjects"] == 1
 
     executed = (tmp_path / "executed.txt").read_text().splitlines()
-    assert executed == ["alpha-both-s0", "alpha-image-s0"]  # `again` was restored from the run cache
+    assert executed == [
+        "alpha-both-s0",
+        "alpha-image-s0",
+    ]  # `again` was restored from the run cache
     client = MlflowClient(tracking_uri=f"sqlite:///{project}/mlflow.db")
     runs = client.search_runs([e.experiment_id for e in client.search_experiments()])
     restored = {run.data.tags["dvc.exp.name"]: run.data.tags["restored"] for run in runs}
-    assert restored == {"alpha-both-s0": "false", "alpha-image-s0": "false", "alpha-again-s0": "true"}
+    assert restored == {
+        "alpha-both-s0": "false",
+        "alpha-image-s0": "false",
+        "alpha-again-s0": "true",
+    }
     assert sorted(run.data.metrics["test/x"] for run in runs) == [0.5, 0.5, 1.0]
 
     capsys.readouterr()
@@ -253,11 +302,15 @@ def test_a_study_runs_reuses_and_reports_failures(
     assert pipeline_study.run_study(project, "alpha", poll_s=1).read_bytes() == before
     assert capsys.readouterr().out.count(": reused") == 3
     assert (tmp_path / "executed.txt").read_text().splitlines() == executed
-    status = subprocess.run(["git", "status", "--short"], cwd=project, capture_output=True, text=True, check=True)
+    status = subprocess.run(
+        ["git", "status", "--short"], cwd=project, capture_output=True, text=True, check=True
+    )
     assert status.stdout == ""
 
     (project / "studies" / "alpha.yaml").write_text(SMALL.replace("alpha=1.0", "alpha=0.25"))
-    with pytest.raises(ValueError, match=r"alpha-image-s0 failed:(.|\n)*alpha of a quarter is refused"):
+    with pytest.raises(
+        ValueError, match=r"alpha-image-s0 failed:(.|\n)*alpha of a quarter is refused"
+    ):
         pipeline_study.run_study(project, "alpha", poll_s=1)
 
 
@@ -271,11 +324,16 @@ def test_queue_status_reads_what_dvc_prints(monkeypatch: pytest.MonkeyPatch) -> 
         Worker status: 1 active, 0 idle
         """
     monkeypatch.setattr(experiments, "_dvc", lambda root, *arguments: dedent(table))
-    assert experiments.queue_status(Path()) == ({"study-a-s0": "Queued", "study-b-s0": "Success"}, 1)
+    assert experiments.queue_status(Path()) == (
+        {"study-a-s0": "Queued", "study-b-s0": "Success"},
+        1,
+    )
 
 
 def test_a_worker_is_started_where_tasks_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    states = iter([({"a": "Queued"}, 0), ({"a": "Running"}, 1), ({"a": "Queued"}, 0), ({"a": "Success"}, 0)])
+    states = iter(
+        [({"a": "Queued"}, 0), ({"a": "Running"}, 1), ({"a": "Queued"}, 0), ({"a": "Success"}, 0)]
+    )
     started: list[Path] = []
     monkeypatch.setattr(experiments, "queue_status", lambda root: next(states))
     monkeypatch.setattr(experiments, "_start_worker", started.append)
@@ -284,7 +342,9 @@ def test_a_worker_is_started_where_tasks_wait(monkeypatch: pytest.MonkeyPatch) -
     assert started == [Path()] * 2 and said == ["a: running (0 waiting)", "a: success (0 waiting)"]
 
 
-def test_a_worker_does_not_hold_what_its_starter_reads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_worker_does_not_hold_what_its_starter_reads(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """A worker lives on; reading a pipe that it inherited would last as long as it does."""
     called: list[dict[str, Any]] = []
 

@@ -1,4 +1,6 @@
-"""Token swap, attention and RSA of a made-up decoder, against scikit-learn, SciPy and rsatoolbox."""
+"""Token swap, attention and RSA of a made-up decoder, against scikit-learn, SciPy and
+rsatoolbox.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ EVALUATION = Evaluation(n_way=10, n_draws=2, n_hard=3, n_bootstrap=50, seed=0)
 
 
 class Decoder:
-    """Logits are the first voxels; another subject's tokens turn them round. Token outputs: other voxels."""
+    """Logits are the first voxels; another subject's tokens turn them round. Token outputs:
+    other voxels.
+    """
 
     n_tokens, roi_names, subjects, knows_subject = 2, ("V1", "floc-faces"), SUBJECTS, True
 
@@ -46,9 +50,13 @@ def make_cases(decoder: Any = None) -> dict[str, token_analysis.Case]:
     for subject in SUBJECTS:
         mean_IV = rng.standard_normal((N_IMAGES, N_VOXELS)).astype(np.float32)
         mean_IV[:, :N_CLASSES] += label_IC
-        truth = SimpleNamespace(nsd_id_I=np.arange(N_IMAGES), label_IC=label_IC, present_C=np.ones(N_CLASSES, bool))
+        truth = SimpleNamespace(
+            nsd_id_I=np.arange(N_IMAGES), label_IC=label_IC, present_C=np.ones(N_CLASSES, bool)
+        )
         model = Model(decoder=decoder or Decoder(), inputs={}, split={})
-        cases[subject] = token_analysis.Case(model=model, mean_IV=mean_IV, nsd_id_I=np.arange(N_IMAGES), truth=truth)
+        cases[subject] = token_analysis.Case(
+            model=model, mean_IV=mean_IV, nsd_id_I=np.arange(N_IMAGES), truth=truth
+        )
     return cases
 
 
@@ -63,7 +71,9 @@ def test_swap_loses_what_scikit_learn_says() -> None:
     lost = []
     for subject, case in cases.items():
         label, score = case.truth.label_IC, case.mean_IV[:, :N_CLASSES]
-        own, other = (average_precision_score(label, sign * score, average="macro") for sign in (1, -1))
+        own, other = (
+            average_precision_score(label, sign * score, average="macro") for sign in (1, -1)
+        )
         assert tree["map"][subject][subject]["value"] == pytest.approx(own, abs=1e-5)
         for token_subject in set(SUBJECTS) - {subject}:
             assert tree["map"][subject][token_subject]["value"] == pytest.approx(other, abs=1e-5)
@@ -89,18 +99,28 @@ def test_rsa_is_the_spearman_correlation_of_scipy_and_rsatoolbox() -> None:
     for token, columns in tokens.items():
         for name, block in blocks.items():
             outputs = [case.mean_IV[:, columns].astype(float) for case in cases.values()]
-            by_scipy = np.mean([spearmanr(distances(x), distances(block)).statistic for x in outputs])
-            by_rsatoolbox = np.mean([compare(rdm(x), rdm(block), method="spearman")[0, 0] for x in outputs])
+            by_scipy = np.mean(
+                [spearmanr(distances(x), distances(block)).statistic for x in outputs]
+            )
+            by_rsatoolbox = np.mean(
+                [compare(rdm(x), rdm(block), method="spearman")[0, 0] for x in outputs]
+            )
             assert tree[token][name]["value"] == pytest.approx(by_scipy, abs=2e-3)
             assert tree[token][name]["value"] == pytest.approx(by_rsatoolbox, abs=2e-3)
-    contrast = [tree[token]["final"]["value"] - tree[token]["block_1"]["value"] for token in ("high", "low")]
+    contrast = [
+        tree[token]["final"]["value"] - tree[token]["block_1"]["value"] for token in ("high", "low")
+    ]
     assert tree["high_minus_low"]["value"] == pytest.approx(contrast[0] - contrast[1], abs=3e-6)
 
 
 def test_a_resample_leaves_pairs_of_copies_out() -> None:
-    """A resample in which every image comes twice holds each pair four times: the correlation stays."""
+    """A resample in which every image comes twice holds each pair four times: the correlation
+    stays.
+    """
     rng = np.random.default_rng(2)
-    brain_P, model_P = (similarity.rank_pairs(pdist(rng.standard_normal((12, 4)))) for _ in range(2))
+    brain_P, model_P = (
+        similarity.rank_pairs(pdist(rng.standard_normal((12, 4)))) for _ in range(2)
+    )
     weight_RI = np.stack([np.ones(12), np.full(12, 2.0)]).astype(np.float32)
     moments = similarity.rank_moments(model_P[None], weight_RI)
     value_RL = token_analysis.correlate(brain_P, model_P[None], moments, weight_RI)
@@ -128,6 +148,11 @@ def test_attention_is_described_by_roi_and_token() -> None:
 
 def test_a_run_without_subjects_or_tokens_has_no_part_that_needs_them() -> None:
     plain = SimpleNamespace(subjects=SUBJECTS, n_tokens=0, knows_subject=False)
-    assert token_analysis.analyse_run(make_cases(plain), make_blocks(), np.arange(N_IMAGES), EVALUATION) == {}
+    assert (
+        token_analysis.analyse_run(
+            make_cases(plain), make_blocks(), np.arange(N_IMAGES), EVALUATION
+        )
+        == {}
+    )
     tree = token_analysis.analyse_run(make_cases(), make_blocks(), np.arange(N_IMAGES), EVALUATION)
     assert set(tree) == {"swap", "attention", "rsa"}

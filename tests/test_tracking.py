@@ -19,7 +19,9 @@ def params() -> parameters.Params:
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project root with an initialised store, shared because its creation takes seconds; tests differ by run name."""
+    """A project root with an initialised store, shared because its creation takes seconds;
+    tests differ by run name.
+    """
     root = tmp_path_factory.mktemp("project")
     with pytest.MonkeyPatch.context() as patch:
         for name in ("DVC_ROOT", "DVC_EXP_NAME", "MLFLOW_TRACKING_URI"):
@@ -49,7 +51,9 @@ def write_model(files: Path, run: str, weights: bytes = b"weights") -> Path:
     )
     report = files / "reports" / "runs" / run
     report.mkdir(parents=True)
-    (report / "curve.csv").write_text("subject,epoch,loss,val_mean\nsubj02,0,9,9\nsubj01,0,2,\nsubj01,1,1.5,0.3\n")
+    (report / "curve.csv").write_text(
+        "subject,epoch,loss,val_mean\nsubj02,0,9,9\nsubj01,0,2,\nsubj01,1,1.5,0.3\n"
+    )
     metrics = {
         "retrieval": {"top1": 0.9},
         "subjects": {"subj01": {"retrieval": {"top1": 0.5}, "zero_shot": {"n_images": 12}}},
@@ -58,7 +62,9 @@ def write_model(files: Path, run: str, weights: bytes = b"weights") -> Path:
     return folder
 
 
-def test_uri_is_absolute_and_belongs_to_dvc_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_uri_is_absolute_and_belongs_to_dvc_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert tracking.tracking_uri() == f"sqlite:///{tmp_path}/mlflow.db"
     monkeypatch.setenv("DVC_ROOT", "/parent/project")
@@ -73,12 +79,26 @@ def test_training_is_recorded_once(store: Path, params: parameters.Params, tmp_p
     assert first is not None and first == tracking.log_training(folder, curve, params, None, store)
     run = client(store).get_run(first)
     assert run.info.run_name == "once/subj01" and run.info.status == "FINISHED"
-    assert run.data.params["config.lr"] == "0.001" and run.data.params["world.seed"] == str(params.world.seed)
+    assert run.data.params["config.lr"] == "0.001" and run.data.params["world.seed"] == str(
+        params.world.seed
+    )
     assert run.data.metrics == {"loss": 1.5, "val_mean": 0.3, "time/train_s": 2.5}
-    expected = {"run": "once", "subject": "subj01", "restored": "false", "decoder": "brainclip", "dataset": "simulated"}
-    assert expected.items() <= run.data.tags.items() and run.data.tags["input.subjects.subj01.betas"] == "d2"
+    expected = {
+        "run": "once",
+        "subject": "subj01",
+        "restored": "false",
+        "decoder": "brainclip",
+        "dataset": "simulated",
+    }
+    assert (
+        expected.items() <= run.data.tags.items()
+        and run.data.tags["input.subjects.subj01.betas"] == "d2"
+    )
     assert tracking.model_key(folder).items() <= run.data.tags.items()
-    assert [(m.step, m.value) for m in client(store).get_metric_history(first, "loss")] == [(0, 2.0), (1, 1.5)]
+    assert [(m.step, m.value) for m in client(store).get_metric_history(first, "loss")] == [
+        (0, 2.0),
+        (1, 1.5),
+    ]
 
 
 def test_experiments_of_equal_weights_are_apart(
@@ -94,9 +114,13 @@ def test_experiments_of_equal_weights_are_apart(
     assert tracking.find_run({"run": "apart", "dvc.exp.name": "exp-a"}, params, store) == ids[0]
 
 
-def test_a_folder_without_weights_is_passed_over(store: Path, params: parameters.Params, tmp_path: Path) -> None:
+def test_a_folder_without_weights_is_passed_over(
+    store: Path, params: parameters.Params, tmp_path: Path
+) -> None:
     assert tracking.log_training(tmp_path, tmp_path / "curve.csv", params, None, store) is None
-    assert tracking.log_test_metrics(tmp_path, tmp_path / "metrics.json", params, None, store) is None
+    assert (
+        tracking.log_test_metrics(tmp_path, tmp_path / "metrics.json", params, None, store) is None
+    )
 
 
 def test_artifacts_do_not_lie_in_the_working_directory(store: Path) -> None:
@@ -104,36 +128,56 @@ def test_artifacts_do_not_lie_in_the_working_directory(store: Path) -> None:
     assert experiment.artifact_location == (store / "mlruns" / "fmri2clip").as_uri()
 
 
-def test_sync_creates_what_is_missing_and_nothing_twice(store: Path, params: parameters.Params, tmp_path: Path) -> None:
+def test_sync_creates_what_is_missing_and_nothing_twice(
+    store: Path, params: parameters.Params, tmp_path: Path
+) -> None:
     write_model(tmp_path, "synced")
     (created,) = tracking.sync_from_files(store, params, files=tmp_path) or []
     assert tracking.sync_from_files(store, params, files=tmp_path) == []
     data = client(store).get_run(created).data
     assert data.tags["restored"] == "true"
-    assert data.metrics == {"loss": 1.5, "val_mean": 0.3, "test/retrieval.top1": 0.5, "test/zero_shot.n_images": 12}
+    assert data.metrics == {
+        "loss": 1.5,
+        "val_mean": 0.3,
+        "test/retrieval.top1": 0.5,
+        "test/zero_shot.n_images": 12,
+    }
 
 
-def test_sync_finds_the_run_of_an_executed_training(store: Path, params: parameters.Params, tmp_path: Path) -> None:
+def test_sync_finds_the_run_of_an_executed_training(
+    store: Path, params: parameters.Params, tmp_path: Path
+) -> None:
     folder = write_model(tmp_path, "executed")
-    run_id = tracking.log_training(folder, tmp_path / "reports/runs/executed/curve.csv", params, None, store)
+    run_id = tracking.log_training(
+        folder, tmp_path / "reports/runs/executed/curve.csv", params, None, store
+    )
     assert run_id is not None and tracking.sync_from_files(store, params, files=tmp_path) == []
     data = client(store).get_run(run_id).data
     assert data.tags["restored"] == "false" and data.metrics["test/retrieval.top1"] == 0.5
 
 
-def test_sync_keeps_a_dvc_experiment_apart(store: Path, params: parameters.Params, tmp_path: Path) -> None:
+def test_sync_keeps_a_dvc_experiment_apart(
+    store: Path, params: parameters.Params, tmp_path: Path
+) -> None:
     write_model(tmp_path, "named")
     (plain,) = tracking.sync_from_files(store, params, files=tmp_path) or []
     (named,) = tracking.sync_from_files(store, params, files=tmp_path, exp_name="study-a-s0") or []
     assert plain != named and client(store).get_run(named).data.tags["dvc.exp.name"] == "study-a-s0"
 
 
-def test_test_metrics_reach_the_run_of_the_model(store: Path, params: parameters.Params, tmp_path: Path) -> None:
+def test_test_metrics_reach_the_run_of_the_model(
+    store: Path, params: parameters.Params, tmp_path: Path
+) -> None:
     folder, report = write_model(tmp_path, "scored"), tmp_path / "reports/runs/scored"
     assert tracking.log_test_metrics(folder, report / "metrics.json", params, None, store) is None
     run_id = tracking.log_training(folder, report / "curve.csv", params, None, store)
     assert run_id is not None
-    assert tracking.log_test_metrics(folder, report / "metrics.json", params, {"evaluate_s": 1.0}, store) == run_id
+    assert (
+        tracking.log_test_metrics(
+            folder, report / "metrics.json", params, {"evaluate_s": 1.0}, store
+        )
+        == run_id
+    )
     assert client(store).get_run(run_id).data.metrics["test/retrieval.top1"] == 0.5
 
 
@@ -142,7 +186,9 @@ def test_a_model_of_all_subjects_gets_the_overall_scores() -> None:
     assert tracking.flatten_metrics(metrics, "shared") == {"test/a.b": 1.0, "test/a.c": 0.5}
 
 
-def test_a_failure_warns(params: parameters.Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_warns(
+    params: parameters.Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder, report = write_model(tmp_path, "failing"), tmp_path / "reports/runs/failing"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "bogus://nowhere")
     for call in (tracking.log_training, tracking.log_test_metrics):

@@ -9,11 +9,12 @@ from fmri2clip.decoders import TrainingData
 
 
 def make_tiny(subject: str = "subj01", seed: int = 0) -> TrainingData:
-    """60 images (12 for validation), three trials and two captions each; 30 voxels mix an 8-dimensional CLIP.
+    """60 images (12 for validation), three trials and two captions each; 30 voxels mix an
+    8-dimensional CLIP.
 
-    5 image tokens (class token first) and 4 text tokens; early voxels 0 to 13, category voxels 12 to 24. Labels: three
-    categories that the picture's code decides, one that no picture shows. ROIs: V1 of 8 voxels, V2 of 6, faces of 13,
-    bodies without any; three voxels are in none.
+    5 image tokens (class token first) and 4 text tokens; early voxels 0 to 13, category voxels 12
+    to 24. Labels: three categories that the picture's code decides, one that no picture shows.
+    ROIs: V1 of 8 voxels, V2 of 6, faces of 13, bodies without any; three voxels are in none.
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -21,7 +22,10 @@ def make_tiny(subject: str = "subj01", seed: int = 0) -> TrainingData:
         return torch.randn(*shape, generator=generator)
 
     n_images, width = 60, 8
-    image_N, caption_image_K = torch.arange(n_images).repeat(3), torch.arange(n_images).repeat_interleave(2)
+    image_N, caption_image_K = (
+        torch.arange(n_images).repeat(3),
+        torch.arange(n_images).repeat_interleave(2),
+    )
     code_ID, offset_D = draw(n_images, width), draw(width)
     is_validation_I = torch.zeros(n_images, dtype=torch.bool)
     is_validation_I[torch.randperm(n_images, generator=generator)[:12]] = True
@@ -31,23 +35,36 @@ def make_tiny(subject: str = "subj01", seed: int = 0) -> TrainingData:
         image_N=image_N,
         nsd_id_I=torch.arange(n_images) * 7,
         image_embedding_ID=normalize(code_ID + offset_D, dim=1),
-        text_embedding_KD=normalize(code_ID[caption_image_K] + 0.3 * draw(2 * n_images, width) - offset_D, dim=1),
+        text_embedding_KD=normalize(
+            code_ID[caption_image_K] + 0.3 * draw(2 * n_images, width) - offset_D, dim=1
+        ),
         caption_image_K=caption_image_K,
         caption_K=[f"scene {k // 5}" for k in range(2 * n_images)],
         is_validation_I=is_validation_I,
     )
-    semantic_ITD = torch.cat([data.image_embedding_ID[:, None], code_ID[:, None] + draw(n_images, 4, width)], 1)
+    semantic_ITD = torch.cat(
+        [data.image_embedding_ID[:, None], code_ID[:, None] + draw(n_images, 4, width)], 1
+    )
     detail_ITD = normalize(code_ID.flip(1)[:, None] + draw(n_images, 5, width), dim=2)
     text_IUD = draw(n_images, 4, width)
     text_IUD[:, 0] = 2.0
-    named = {"semantic_tokens_ITD": semantic_ITD, "detail_tokens_ITD": detail_ITD, "text_tokens_IUD": text_IUD}
+    named = {
+        "semantic_tokens_ITD": semantic_ITD,
+        "detail_tokens_ITD": detail_ITD,
+        "text_tokens_IUD": text_IUD,
+    }
     data.features |= {name: value.half() for name, value in named.items()}
     voxel = torch.arange(30)
     data.groups |= {"low": voxel < 14, "high": (voxel >= 12) & (voxel < 25), "all": voxel >= 0}
     rois = {"V1v": voxel < 5, "V1d": (voxel >= 5) & (voxel < 8), "V2v": (voxel >= 8) & (voxel < 14)}
     data.rois |= {f"prf-visualrois/{name}": member for name, member in rois.items()}
     data.rois |= {"floc-faces": (voxel >= 14) & (voxel < 27), "floc-bodies": voxel < 0}
-    data.labels_IC = torch.cat([code_ID[:, :3] > 0.5, torch.zeros(n_images, 1, dtype=torch.bool)], 1)
-    data.features |= {"low_mean_IW": draw(n_images, 6).half(), "low_cls_IW": draw(n_images, 6).half()}
+    data.labels_IC = torch.cat(
+        [code_ID[:, :3] > 0.5, torch.zeros(n_images, 1, dtype=torch.bool)], 1
+    )
+    data.features |= {
+        "low_mean_IW": draw(n_images, 6).half(),
+        "low_cls_IW": draw(n_images, 6).half(),
+    }
     data.ncsnr_V = torch.rand(30, generator=generator)
     return data

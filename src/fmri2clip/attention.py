@@ -1,8 +1,10 @@
-"""Where the tokens of a decoder look: shares of attention over ROIs, and how much of it falls on early visual areas.
+"""Where the tokens of a decoder look: shares of attention over ROIs, and how much of it falls on
+early visual areas.
 
-A decoder with tokens offers `roi_names` and `read_attention(betas, subject)`: (I, T, R), tokens high and low. What a
-row lacks to 1 goes to the tokens themselves; shares here are of the attention that reaches ROIs, so they sum to 1.
-If nothing but chance decided, early areas would get their share of the ROIs (`early_chance`).
+A decoder with tokens offers `roi_names` and `read_attention(betas, subject)`: (I, T, R), tokens
+high and low. What a row lacks to 1 goes to the tokens themselves; shares here are of the attention
+that reaches ROIs, so they sum to 1. If nothing but chance decided, early areas would get their
+share of the ROIs (`early_chance`).
 
 Letters: I images, V voxels, T tokens, R ROIs.
 """
@@ -23,7 +25,10 @@ Array = NDArray[Any]
 
 
 def read_shares(decoder: Any, betas_IV: Array, subject: str, rollout: bool = False) -> Array | None:
-    """share_ITR, float64; None for a decoder without tokens. rollout: through all layers instead of the last."""
+    """share_ITR, float64; None for a decoder without tokens.
+
+    rollout: through all layers instead of the last.
+    """
     if not getattr(decoder, "n_tokens", 0):
         return None
     betas = torch.from_numpy(np.ascontiguousarray(betas_IV))
@@ -37,9 +42,11 @@ def early_columns(roi_names: Sequence[str]) -> NDArray[np.bool_]:
 
 
 def score_attention(decoder: Any, betas_IV: Array, subject: str, nsd_id_I: Array) -> Scores:
-    """attention.high_early, attention.low_early and their difference low_minus_high, image by image.
+    """attention.high_early, attention.low_early and their difference low_minus_high, image by
+    image.
 
-    Empty for a decoder without two tokens, and where the ROIs are all early or all late, so that nothing can differ.
+    Empty for a decoder without two tokens, and where the ROIs are all early or all late, so that
+    nothing can differ.
     """
     share_ITR = read_shares(decoder, betas_IV, subject)
     early_R = early_columns(decoder.roi_names) if share_ITR is not None else np.zeros(0, dtype=bool)
@@ -49,6 +56,9 @@ def score_attention(decoder: Any, betas_IV: Array, subject: str, nsd_id_I: Array
     values = {"high_early": high_I, "low_early": low_I, "low_minus_high": low_I - high_I}
     return Scores(
         nsd_id_I=nsd_id_I,
-        per_image={f"attention.{name}": (value_I, np.ones(len(value_I))) for name, value_I in values.items()},
+        per_image={
+            f"attention.{name}": (value_I, np.ones(len(value_I)))
+            for name, value_I in values.items()
+        },
         constants={"attention.early_chance": float(early_R.mean())},
     )

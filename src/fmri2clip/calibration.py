@@ -1,15 +1,16 @@
 """Decoded features back to where CLIP features lie, before a generator reads them.
 
-A contrastive decoder is free in the offset and the scale of what it predicts: only directions about the mean are
-trained. A generator was trained on true features, so what it is given is
+A contrastive decoder is free in the offset and the scale of what it predicts: only directions about
+the mean are trained. A generator was trained on true features, so what it is given is
 
     x' = m + a (x - p),   a = max(0, sum over i of <p_i - p, t_i - m> / sum over i of |p_i - p|^2)
 
-with m and p the means over the training images of true and of predicted features, and a fitted on the class tokens (or
-embeddings) t_i and p_i of the subject's validation images, by least squares. a is 1 for a ridge regression and shrinks
-what is right in its direction only in part; it is 0 for a decoder that has learnt nothing. No test image is read.
-The procedure is our decision: Brain-Diffuser (arXiv 2303.05334) gives predicted features the mean and the deviation of
-the training features instead, which keeps noise at full size.
+with m and p the means over the training images of true and of predicted features, and a fitted on
+the class tokens (or embeddings) t_i and p_i of the subject's validation images, by least squares. a
+is 1 for a ridge regression and shrinks what is right in its direction only in part; it is 0 for a
+decoder that has learnt nothing. No test image is read. The procedure is our decision:
+Brain-Diffuser (arXiv 2303.05334) gives predicted features the mean and the deviation of the
+training features instead, which keeps noise at full size.
 
 Letters: I images, D embedding width, T tokens, W token width.
 """
@@ -45,9 +46,9 @@ class Calibration:
 def fit(inputs: Mapping[str, Array], kind: str, predicted: Array, true_ID: Array) -> Calibration:
     """Calibration from validation images.
 
-    inputs: arrays of a model's inputs.safetensors. kind: 'embedding', or a stream of tokens. predicted: (I, D) or
-    (I, T, W), class token first. true_ID: true embeddings, which are the class tokens. Raises ValueError if the model
-    keeps no means of that kind.
+    inputs: arrays of a model's inputs.safetensors. kind: 'embedding', or a stream of tokens.
+    predicted: (I, D) or (I, T, W), class token first. true_ID: true embeddings, which are the class
+    tokens. Raises ValueError if the model keeps no means of that kind.
     """
     shifted = shift(inputs, kind)
     p_ID = pool(predicted - shifted.mean_predicted)
@@ -59,13 +60,18 @@ def fit(inputs: Mapping[str, Array], kind: str, predicted: Array, true_ID: Array
 
 
 def shift(inputs: Mapping[str, Array], kind: str) -> Calibration:
-    """Calibration by the means alone, as for text tokens. Raises ValueError if the model keeps none of that kind."""
+    """Calibration by the means alone, as for text tokens.
+
+    Raises ValueError if the model keeps none of that kind.
+    """
     names = f"mean_predicted_tokens_{kind}_TW", f"mean_tokens_{kind}_TW"
     if kind == "embedding":
         names = "mean_predicted_image_D", "mean_image_D"
     for name in names:
         if name not in inputs:
-            raise ValueError(f"the model's inputs.safetensors has no {name}; train it again (dvc repro)")
+            raise ValueError(
+                f"the model's inputs.safetensors has no {name}; train it again (dvc repro)"
+            )
     mean_predicted, mean_true = (inputs[name].astype(np.float32) for name in names)
     return Calibration(mean_predicted=mean_predicted, mean_true=mean_true, factor=1.0)
 

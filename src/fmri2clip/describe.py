@@ -1,4 +1,5 @@
-"""What the data are like: figures that no decoder enters, a sheet of sample pictures and the noise ceiling by region.
+"""What the data are like: figures that no decoder enters, a sheet of sample pictures and the noise
+ceiling by region.
 
 Axis letters: I images, V voxels, G ROI groups, K captions.
 """
@@ -41,11 +42,22 @@ def describe_data(
 ) -> None:
     """Write the figures of the world as JSON and two pictures.
 
-    root: NSD tree; rois_dir holds train, test, voxels; clip_dir the cache of `clip`; references_json its references.
+    root: NSD tree; rois_dir holds train, test, voxels; clip_dir the cache of `clip`;
+    references_json its references.
     """
-    files = {s: SubjectFiles(*(rois_dir / part / f"{s}.h5" for part in SubjectFiles._fields)) for s in subjects}
-    truth = {s: read_noise_free(layout.noise_free_path(root, s, preparation), files[s].voxels) for s in subjects}
-    observer = json.loads(references_json.read_text()).get("reference.ideal_observer", {}).get("subjects", {})
+    files = {
+        s: SubjectFiles(*(rois_dir / part / f"{s}.h5" for part in SubjectFiles._fields))
+        for s in subjects
+    }
+    truth = {
+        s: read_noise_free(layout.noise_free_path(root, s, preparation), files[s].voxels)
+        for s in subjects
+    }
+    observer = (
+        json.loads(references_json.read_text())
+        .get("reference.ideal_observer", {})
+        .get("subjects", {})
+    )
     tree = describe_world(
         files,
         [clip_dir / "train.h5", clip_dir / "shared.h5"],
@@ -62,7 +74,8 @@ def describe_data(
 
 
 def read_noise_free(path: Path, voxels_path: Path) -> store.Arrays | None:
-    """betas_IV (float32, percent signal change), nsd_id_I, and high_V, low_V: membership in these groups.
+    """betas_IV (float32, percent signal change), nsd_id_I, and high_V, low_V: membership in these
+    groups.
 
     None if the tree has no noise-free responses, that is, if it is real.
     """
@@ -74,13 +87,18 @@ def read_noise_free(path: Path, voxels_path: Path) -> store.Arrays | None:
     columns = {name: k for k, name in enumerate(voxels["roi_names_G"])}
     arrays = {"betas_IV": betas_IV, "nsd_id_I": nsd_id_I.astype(np.int64)}
     for group in ("high", "low"):
-        members = {tuple(ijk) for ijk in voxels["ijk_V3"][voxels["roi_VG"][:, columns[f"group/{group}"]]].tolist()}
+        members = {
+            tuple(ijk)
+            for ijk in voxels["ijk_V3"][voxels["roi_VG"][:, columns[f"group/{group}"]]].tolist()
+        }
         arrays[f"{group}_V"] = np.array([tuple(ijk) in members for ijk in ijk_V3.tolist()])
     return store.Arrays(arrays, {})
 
 
 def draw_scenes(root: Path, shared_path: Path, path: Path, *, withhold: bool) -> None:
-    """Sample pictures, each with its first caption; withhold: grey panels, as NSD forbids to pass its pictures on."""
+    """Sample pictures, each with its first caption; withhold: grey panels, as NSD forbids to
+    pass its pictures on.
+    """
     clip = store.read(shared_path, "clip", ["nsd_id_I", "caption_K", "caption_image_K"])
     rows = np.unique(np.linspace(0, len(clip["nsd_id_I"]) - 1, N_SCENES).astype(int))
     pictures = stimuli.read_images(root, clip["nsd_id_I"][rows])
@@ -91,7 +109,9 @@ def draw_scenes(root: Path, shared_path: Path, path: Path, *, withhold: bool) ->
 
 def draw_ncsnr(voxels_paths: Mapping[str, Path], path: Path) -> None:
     """Distribution of ncsnr over the voxels of each region, one panel a subject."""
-    figures.draw_boxes({s: _ncsnr_by_region(voxels) for s, voxels in voxels_paths.items()}, path, y_label="ncsnr")
+    figures.draw_boxes(
+        {s: _ncsnr_by_region(voxels) for s, voxels in voxels_paths.items()}, path, y_label="ncsnr"
+    )
 
 
 def _ncsnr_by_region(voxels_path: Path) -> dict[str, NDArray[np.floating[Any]]]:
@@ -100,7 +120,9 @@ def _ncsnr_by_region(voxels_path: Path) -> dict[str, NDArray[np.floating[Any]]]:
     finite_V = np.isfinite(voxels["ncsnr_V"])
     names = {str(name): column for column, name in enumerate(voxels["roi_names_G"])}
     shown = {name: c for name, c in names.items() if name.startswith("group/") or "/" not in name}
-    values = {name: voxels["ncsnr_V"][voxels["roi_VG"][:, c] & finite_V] for name, c in shown.items()}
+    values = {
+        name: voxels["ncsnr_V"][voxels["roi_VG"][:, c] & finite_V] for name, c in shown.items()
+    }
     return {name.removeprefix("group/"): value for name, value in values.items() if len(value)}
 
 

@@ -1,10 +1,12 @@
-"""One global batch, decoded by several processes: each takes a share of the rows, all get the rows of all.
+"""One global batch, decoded by several processes: each takes a share of the rows, all get the rows
+of all.
 
-A contrastive or a similarity loss needs all pairs of the batch. Every process therefore draws the same global batch,
-runs the network on its share, gathers the outputs with their gradients and computes the whole loss. The gradient that
-reaches a share through the gather is the sum over processes of equal losses; DistributedDataParallel's mean over
-processes divides that by their number, so each step is the one that a single process would take on the same batch.
-Dropout draws other numbers in each process. Batch norm would see a share only: no decoder's default has one.
+A contrastive or a similarity loss needs all pairs of the batch. Every process therefore draws the
+same global batch, runs the network on its share, gathers the outputs with their gradients and
+computes the whole loss. The gradient that reaches a share through the gather is the sum over
+processes of equal losses; DistributedDataParallel's mean over processes divides that by their
+number, so each step is the one that a single process would take on the same batch. Dropout draws
+other numbers in each process. Batch norm would see a share only: no decoder's default has one.
 """
 
 from __future__ import annotations
@@ -23,10 +25,11 @@ def world_size() -> int:
 
 
 class Shares:
-    """Which rows of the parts of a global batch this process decodes, and how the outputs of all come together.
+    """Which rows of the parts of a global batch this process decodes, and how the outputs of all
+    come together.
 
-    Shares of a part have equal size; the last ones repeat its last row where it cannot be divided, and the copies are
-    dropped when the rows are gathered.
+    Shares of a part have equal size; the last ones repeat its last row where it cannot be divided,
+    and the copies are dropped when the rows are gathered.
     """
 
     def __init__(self, sizes: Sequence[int]) -> None:
@@ -34,14 +37,22 @@ class Shares:
 
     def take(self, part: int, x_BV: Tensor) -> Tensor:
         """The rows of one part that this process decodes; all of them in a single process."""
-        return x_BV if self.n_ranks == 1 else x_BV[self._rows(part, dist.get_rank()).to(x_BV.device)]
+        return (
+            x_BV if self.n_ranks == 1 else x_BV[self._rows(part, dist.get_rank()).to(x_BV.device)]
+        )
 
     def gather(self, x: Tensor) -> Tensor:
-        """Outputs for this process' rows of all parts, one part after the other -> those for all rows, in order."""
+        """Outputs for this process' rows of all parts, one part after the other -> those for
+        all rows, in order.
+        """
         if self.n_ranks == 1:
             return x
         starts = [sum(self.sizes[:part]) for part in range(len(self.sizes))]
-        order = [start + self._rows(p, rank) for rank in range(self.n_ranks) for p, start in enumerate(starts)]
+        order = [
+            start + self._rows(p, rank)
+            for rank in range(self.n_ranks)
+            for p, start in enumerate(starts)
+        ]
         place = torch.empty(sum(self.sizes), dtype=torch.int64)
         rows = torch.cat(order)
         place[rows] = torch.arange(len(rows))
@@ -54,7 +65,9 @@ class Shares:
 
 
 def all_gather(x: Tensor) -> Tensor:
-    """Rows of all processes in order of their ranks; the gradient of a process' rows is the sum over processes."""
+    """Rows of all processes in order of their ranks; the gradient of a process' rows is the sum
+    over processes.
+    """
     gathered: Tensor = _AllGather.apply(x)
     return gathered
 

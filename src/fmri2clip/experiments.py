@@ -1,7 +1,8 @@
-"""DVC experiments from Python: queue, wait, find again, and fetch files of one without checking it out.
+"""DVC experiments from Python: queue, wait, find again, and fetch files of one without checking it
+out.
 
-Only the command line and Git references of DVC are used, and DVCFileSystem for the files. The queue runs one experiment
-at a time, in a temporary copy of the project that shares the cache.
+Only the command line and Git references of DVC are used, and DVCFileSystem for the files. The queue
+runs one experiment at a time, in a temporary copy of the project that shares the cache.
 """
 
 from __future__ import annotations
@@ -19,16 +20,24 @@ from typing import Any
 from ruamel.yaml import YAML
 
 CODE = ("src", "pipeline")
-RESULT = (*CODE, "assets", "dvc.yaml")  # with the parameters: what the result of an experiment depends on
+RESULT = (
+    *CODE,
+    "assets",
+    "dvc.yaml",
+)  # with the parameters: what the result of an experiment depends on
 POLL_S = 10.0  # a look at the queue costs half a second of a core
 _TASK = re.compile(r"^\w{7}\s+(?P<name>\S+)\s.*\s(?P<status>Queued|Running|Success|Failed)\s*$")
 _WORKERS = re.compile(r"^Worker status: (\d+) active, (\d+) idle")
 
 
 def code_digest(root: Path) -> str:
-    """sha256 over path and content of every tracked Python file of src and pipeline, as in the working tree."""
+    """sha256 over path and content of every tracked Python file of src and pipeline, as in the
+    working tree.
+    """
     digest = hashlib.sha256()
-    for name in sorted(_git(root, "ls-files", "--", *(f"{folder}/*.py" for folder in CODE)).splitlines()):
+    for name in sorted(
+        _git(root, "ls-files", "--", *(f"{folder}/*.py" for folder in CODE)).splitlines()
+    ):
         if (root / name).is_file():
             digest.update(f"{name}\0".encode() + (root / name).read_bytes() + b"\0")
     return digest.hexdigest()
@@ -36,19 +45,30 @@ def code_digest(root: Path) -> str:
 
 def find(root: Path, name: str) -> str | None:
     """Commit of the finished experiment of that name whose baseline is HEAD, or None."""
-    return _git(root, "for-each-ref", "--format=%(objectname)", _reference(root, name)).strip() or None
+    return (
+        _git(root, "for-each-ref", "--format=%(objectname)", _reference(root, name)).strip() or None
+    )
 
 
 def is_current(root: Path, commit: str, params: Mapping[str, Any]) -> bool:
-    """Whether an experiment was run with this content of params.yaml and the code and assets of the working tree."""
+    """Whether an experiment was run with this content of params.yaml and the code and assets of
+    the working tree.
+    """
     if YAML(typ="safe").load(_git(root, "show", f"{commit}:params.yaml")) != params:
         return False
     paths = [path for path in RESULT if (root / path).exists()]
-    return subprocess.run(["git", "diff", "--quiet", commit, "--", *paths], cwd=root, check=False).returncode == 0
+    return (
+        subprocess.run(
+            ["git", "diff", "--quiet", commit, "--", *paths], cwd=root, check=False
+        ).returncode
+        == 0
+    )
 
 
 def forget(root: Path, name: str) -> None:
-    """Delete the experiment of that name at HEAD and its finished tasks; its files stay in the cache."""
+    """Delete the experiment of that name at HEAD and its finished tasks; its files stay in the
+    cache.
+    """
     if find(root, name):
         _git(root, "update-ref", "-d", _reference(root, name))
     while name in queue_status(root)[0]:
@@ -56,30 +76,40 @@ def forget(root: Path, name: str) -> None:
 
 
 def queue(root: Path, name: str, overrides: Sequence[str], targets: Sequence[str]) -> None:
-    """Put an experiment into the queue; it takes the working tree's tracked files as they are now."""
+    """Put an experiment into the queue; it takes the working tree's tracked files as they are
+    now.
+    """
     settings = [part for override in overrides for part in ("-S", override)]
     _dvc(root, "exp", "run", "--queue", "--name", name, *settings, *targets)
 
 
 def queue_status(root: Path) -> tuple[dict[str, str], int]:
-    """Status of each task by experiment name (Queued, Running, Success, Failed), and the number of workers."""
+    """Status of each task by experiment name (Queued, Running, Success, Failed), and the number
+    of workers.
+    """
     lines = _dvc(root, "queue", "status").splitlines()
     tasks = {m["name"]: m["status"] for line in reversed(lines) if (m := _TASK.match(line))}
     workers = [int(m[1]) + int(m[2]) for line in lines if (m := _WORKERS.match(line))]
     return tasks, workers[0] if workers else 0
 
 
-def run_queue(root: Path, names: Iterable[str], say: Callable[[str], None] = print, poll_s: float = POLL_S) -> None:
+def run_queue(
+    root: Path, names: Iterable[str], say: Callable[[str], None] = print, poll_s: float = POLL_S
+) -> None:
     """Start a worker and return when none of the named experiments is queued or running.
 
-    A worker that has gone while experiments wait is started again (an idle one may leave just as a task arrives).
+    A worker that has gone while experiments wait is started again (an idle one may leave just as a
+    task arrives).
     """
     names, told = list(names), dict[str, str]()
     while True:
         tasks, n_workers = queue_status(root)
         now = {name: tasks[name] for name in names if name in tasks}
         for name in [name for name in now if told.get(name) != now[name] and now[name] != "Queued"]:
-            say(f"{name}: {now[name].lower()} ({sum(status == 'Queued' for status in now.values())} waiting)")
+            say(
+                f"{name}: {now[name].lower()} "
+                f"({sum(status == 'Queued' for status in now.values())} waiting)"
+            )
         told = now
         waiting = {status for status in now.values() if status in ("Queued", "Running")}
         if not waiting:
@@ -95,7 +125,8 @@ def failure(root: Path, name: str, n_lines: int = 15) -> str:
 
 
 def fetch(root: Path, commit: str, paths: Iterable[str], folder: Path) -> None:
-    """Copy files and folders of an experiment, from Git or from the cache, to the same places under `folder`.
+    """Copy files and folders of an experiment, from Git or from the cache, to the same places under
+    `folder`.
 
     Raises ValueError for a path that the experiment does not have or that has left the cache.
     """
@@ -120,10 +151,14 @@ def _reference(root: Path, name: str) -> str:
 
 
 def _start_worker(root: Path) -> None:
-    """Without a pipe: the worker would inherit it and keep it open, and reading it would last as long as the worker."""
+    """Without a pipe: the worker would inherit it and keep it open, and reading it would last
+    as long as the worker.
+    """
     command = [sys.executable, "-m", "dvc", "queue", "start", "-j", "1"]
     silent = subprocess.DEVNULL
-    done = subprocess.run(command, cwd=root, check=False, env=_environment(), stdout=silent, stderr=silent)
+    done = subprocess.run(
+        command, cwd=root, check=False, env=_environment(), stdout=silent, stderr=silent
+    )
     if done.returncode:
         raise ValueError(f"dvc queue start failed in {root}; run it by hand to see why")
 
@@ -144,7 +179,9 @@ def _git(root: Path, *arguments: str) -> str:
 
 
 def _run(command: list[str], root: Path, environment: dict[str, str] | None) -> str:
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, env=environment)
+    done = subprocess.run(
+        command, cwd=root, capture_output=True, text=True, check=False, env=environment
+    )
     if done.returncode:
         shown = " ".join(command[2:] if command[1] == "-m" else command)
         raise ValueError(f"{shown} failed in {root}: {done.stderr.strip() or done.stdout.strip()}")

@@ -1,8 +1,9 @@
 """Every figure of the project, and the only file that imports matplotlib.
 
-Figures are PNG files with equal bytes for equal input (no dates, no program version in the metadata). Colours are the
-colour-blind-safe set of Okabe and Ito (Color Universal Design, 2008); line style or marker repeats what colour says.
-Figures are made without pyplot, so that nothing global changes.
+Figures are PNG files with equal bytes for equal input (no dates, no program version in the
+metadata). Colours are the colour-blind-safe set of Okabe and Ito (Color Universal Design, 2008);
+line style or marker repeats what colour says. Figures are made without pyplot, so that nothing
+global changes.
 """
 
 from __future__ import annotations
@@ -56,7 +57,9 @@ class Curve:
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """One dot of an interval plot; kind 'result' is filled and coloured, 'context' hollow and grey."""
+    """One dot of an interval plot; kind 'result' is filled and coloured, 'context' hollow and
+    grey.
+    """
 
     name: str
     value: float
@@ -67,7 +70,9 @@ class Point:
 
 @dataclass(frozen=True)
 class Line:
-    """One series of a line figure: x ascending, score with interval (all in the units of the axes)."""
+    """One series of a line figure: x ascending, score with interval (all in the units of the
+    axes).
+    """
 
     x: Sequence[float]
     value: Sequence[float]
@@ -77,7 +82,9 @@ class Line:
 
 @dataclass(frozen=True)
 class Strip:
-    """One row of the picture grid: its words, then pictures (H, W, 3) uint8 with a short title each."""
+    """One row of the picture grid: its words, then pictures (H, W, 3) uint8 with a short title
+    each.
+    """
 
     heading: str
     pictures: Sequence[NDArray[np.uint8]]
@@ -93,14 +100,19 @@ def save(figure: Figure, path: Path) -> Path:
     return path
 
 
-def draw_curves(curves: Mapping[str, Mapping[str, Curve]], names: Mapping[str, str], path: Path) -> Path:
+def draw_curves(
+    curves: Mapping[str, Mapping[str, Curve]], names: Mapping[str, str], path: Path
+) -> Path:
     """Validation scores by epoch: one panel per run and score, one line per subject.
 
-    curves: run -> subject -> Curve. names: column of the curve -> title of its panels. A curve of one epoch is a dot.
+    curves: run -> subject -> Curve. names: column of the curve -> title of its panels. A curve of
+    one epoch is a dot.
     """
     subjects = sorted({subject for run in curves.values() for subject in run})
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(3.4 * len(names) + 1.6, 2.3 * len(curves) + 0.5), layout="constrained")
+        figure = Figure(
+            figsize=(3.4 * len(names) + 1.6, 2.3 * len(curves) + 0.5), layout="constrained"
+        )
         panels = figure.subplots(len(curves), len(names), squeeze=False, sharey="col")
         for row, (run, by_subject) in zip(panels, curves.items(), strict=True):
             for panel, (column, title) in zip(row, names.items(), strict=True):
@@ -116,7 +128,9 @@ def draw_curves(curves: Mapping[str, Mapping[str, Curve]], names: Mapping[str, s
         return save(figure, path)
 
 
-def _draw_subjects(panel: Axes, curves: Mapping[str, Curve], subjects: Sequence[str], column: str) -> None:
+def _draw_subjects(
+    panel: Axes, curves: Mapping[str, Curve], subjects: Sequence[str], column: str
+) -> None:
     for index, subject in enumerate(subjects):
         if subject not in curves or column not in curves[subject].scores:
             continue
@@ -141,7 +155,12 @@ def _fit_epochs(panels: Sequence[Axes], curves: Mapping[str, Curve]) -> None:
 
 def _highest(curves: Mapping[str, Mapping[str, Curve]], column: str) -> float:
     """Upper limit of the axis that all panels of a column share."""
-    scores = [curve.scores[column] for run in curves.values() for curve in run.values() if column in curve.scores]
+    scores = [
+        curve.scores[column]
+        for run in curves.values()
+        for curve in run.values()
+        if column in curve.scores
+    ]
     finite = np.concatenate([np.zeros(1), *scores])
     return max(1.0, 1.08 * float(np.nanmax(finite)))
 
@@ -154,15 +173,21 @@ def _collect_legend(panels: Sequence[Axes]) -> tuple[list, list[str]]:
     return [found[label] for label in sorted(found)], sorted(found)
 
 
-def draw_intervals(panels: Mapping[str, Sequence[Point]], chances: Mapping[str, float], path: Path) -> Path:
-    """Scores with their 95 % intervals: a panel per metric, a row per decoder or reference, chance as dashes.
+def draw_intervals(
+    panels: Mapping[str, Sequence[Point]], chances: Mapping[str, float], path: Path
+) -> Path:
+    """Scores with their 95 % intervals: a panel per metric, a row per decoder or reference, chance
+    as dashes.
 
-    panels: title -> points, results before context, within these the first on top. chances: title -> chance in percent.
+    panels: title -> points, results before context, within these the first on top. chances: title
+    -> chance in percent.
     """
     kinds = {point.name: point.kind for points in panels.values() for point in points}
     names = sorted(kinds, key=lambda name: kinds[name] != "result")
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(1.75 * len(panels) + 2.2, 0.26 * len(names) + 1.2), layout="constrained")
+        figure = Figure(
+            figsize=(1.75 * len(panels) + 2.2, 0.26 * len(names) + 1.2), layout="constrained"
+        )
         axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
         for panel, (title, points) in zip(axes, panels.items(), strict=True):
             for point in points:
@@ -179,13 +204,26 @@ def draw_intervals(panels: Mapping[str, Sequence[Point]], chances: Mapping[str, 
 def _draw_point(panel: Axes, point: Point, row: int) -> None:
     colour = COLOURS[0] if point.kind == "result" else GREY
     if np.isfinite(point.low) and np.isfinite(point.high):
-        panel.plot([point.low, point.high], [row, row], color=colour, linewidth=2, solid_capstyle="butt")
+        panel.plot(
+            [point.low, point.high], [row, row], color=colour, linewidth=2, solid_capstyle="butt"
+        )
     face = colour if point.kind == "result" else "white"
-    panel.plot([point.value], [row], marker="o", markersize=6, color=colour, markerfacecolor=face, linestyle="none")
+    panel.plot(
+        [point.value],
+        [row],
+        marker="o",
+        markersize=6,
+        color=colour,
+        markerfacecolor=face,
+        linestyle="none",
+    )
 
 
-def draw_lines(panels: Mapping[str, Mapping[str, Line]], path: Path, *, x_label: str, y_label: str) -> Path:
-    """Score against a number that a study varies: a panel per metric, a line per run, whiskers are 95 % intervals.
+def draw_lines(
+    panels: Mapping[str, Mapping[str, Line]], path: Path, *, x_label: str, y_label: str
+) -> Path:
+    """Score against a number that a study varies: a panel per metric, a line per run, whiskers are
+    95 % intervals.
 
     The x axis is logarithmic where its numbers span a factor of LOG_FROM or more.
     """
@@ -211,7 +249,15 @@ def _draw_line(panel: Axes, name: str, line: Line, index: int) -> None:
     error = np.maximum(np.nan_to_num([value - low, high - value]), 0)
     colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
     panel.errorbar(
-        line.x, value, error, label=name, color=colour, marker=marker, markersize=5, linewidth=1.4, capsize=3
+        line.x,
+        value,
+        error,
+        label=name,
+        color=colour,
+        marker=marker,
+        markersize=5,
+        linewidth=1.4,
+        capsize=3,
     )
 
 
@@ -222,7 +268,8 @@ def _label_log_axis(panel: Axes, ticks: Sequence[float]) -> None:
 
 
 def draw_strips(strips: Sequence[Strip], path: Path, *, fit: Callable[[str], str]) -> Path:
-    """Picture grid: a row per case; the first picture is the stimulus, the marked one is the same picture retrieved.
+    """Picture grid: a row per case; the first picture is the stimulus, the marked one is the same
+    picture retrieved.
 
     fit: shortens a line of words to the width of the row.
     """
@@ -235,7 +282,9 @@ def draw_strips(strips: Sequence[Strip], path: Path, *, fit: Callable[[str], str
 
 
 def _draw_strip(band: SubFigure, strip: Strip, n_pictures: int, fit: Callable[[str], str]) -> None:
-    grid = band.add_gridspec(1, n_pictures, left=0.02, right=0.98, top=0.84, bottom=0.4, wspace=0.12)
+    grid = band.add_gridspec(
+        1, n_pictures, left=0.02, right=0.98, top=0.84, bottom=0.4, wspace=0.12
+    )
     band.text(0.02, 0.95, strip.heading, fontsize=9, fontweight="bold", va="top")
     for column, (picture, title) in enumerate(zip(strip.pictures, strip.titles, strict=True)):
         panel = band.add_subplot(grid[column])
@@ -249,7 +298,9 @@ def _draw_strip(band: SubFigure, strip: Strip, n_pictures: int, fit: Callable[[s
         band.text(0.02, 0.27 - 0.075 * line, fit(note), fontsize=7.5, va="top")
 
 
-def draw_gallery(pictures_IHWC: NDArray[np.uint8], titles: Sequence[str], path: Path, n_columns: int = 4) -> Path:
+def draw_gallery(
+    pictures_IHWC: NDArray[np.uint8], titles: Sequence[str], path: Path, n_columns: int = 4
+) -> Path:
     """Pictures in rows, each under its title."""
     n_rows = -(-len(titles) // n_columns)
     with matplotlib.rc_context(STYLE):
@@ -263,8 +314,12 @@ def draw_gallery(pictures_IHWC: NDArray[np.uint8], titles: Sequence[str], path: 
         return save(figure, path)
 
 
-def draw_boxes(panels: Mapping[str, Mapping[str, NDArray[np.floating]]], path: Path, *, y_label: str) -> Path:
-    """Distributions as boxes (quartiles, whiskers at 1.5 quartile ranges), one panel a name, one box an inner name."""
+def draw_boxes(
+    panels: Mapping[str, Mapping[str, NDArray[np.floating]]], path: Path, *, y_label: str
+) -> Path:
+    """Distributions as boxes (quartiles, whiskers at 1.5 quartile ranges), one panel a name,
+    one box an inner name.
+    """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(9, 1.2 + 2.3 * len(panels)), layout="constrained")
         axes = figure.subplots(len(panels), 1, squeeze=False, sharex=True)[:, 0]
@@ -276,10 +331,15 @@ def draw_boxes(panels: Mapping[str, Mapping[str, NDArray[np.floating]]], path: P
 
 
 def draw_hierarchy(
-    panels: Mapping[str, Mapping[str, Line]], similarity_LL: NDArray[np.floating], path: Path, *, y_label: str
+    panels: Mapping[str, Mapping[str, Line]],
+    similarity_LL: NDArray[np.floating],
+    path: Path,
+    *,
+    y_label: str,
 ) -> Path:
-    """Similarity to a model's blocks: a panel a subject, a line with its interval as a band a voxel group; then the
-    matrix of the similarity between the blocks themselves, 0 to 1, with its numbers where they fit.
+    """Similarity to a model's blocks: a panel a subject, a line with its interval as a band a voxel
+    group; then the matrix of the similarity between the blocks themselves, 0 to 1, with its numbers
+    where they fit.
     """
     n_columns = min(3, len(panels) + 1)
     n_rows = -(-(len(panels) + 1) // n_columns)
@@ -291,20 +351,26 @@ def draw_hierarchy(
                 _draw_band(panel, name, line, index)
             panel.set(title=subject, xlabel="block", ylabel="" if place % n_columns else y_label)
             panel.xaxis.set_major_locator(MaxNLocator(integer=True))
-        bottom, top = (f(limit for p in axes[: len(panels)] for limit in p.get_ylim()) for f in (min, max))
+        bottom, top = (
+            f(limit for p in axes[: len(panels)] for limit in p.get_ylim()) for f in (min, max)
+        )
         for panel in axes[: len(panels)]:
             panel.set_ylim(min(0.0, bottom), top)
         _draw_matrix(axes[len(panels)], similarity_LL)
         for panel in axes[len(panels) + 1 :]:
             panel.axis("off")
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", title="voxels")
+        figure.legend(
+            *axes[0].get_legend_handles_labels(), loc="outside right upper", title="voxels"
+        )
         return save(figure, path)
 
 
 def _draw_band(panel: Axes, name: str, line: Line, index: int) -> None:
     colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
     panel.fill_between(line.x, line.low, line.high, color=colour, alpha=0.18, linewidth=0)
-    panel.plot(line.x, line.value, label=name, color=colour, marker=marker, markersize=4, linewidth=1.4)
+    panel.plot(
+        line.x, line.value, label=name, color=colour, marker=marker, markersize=4, linewidth=1.4
+    )
 
 
 def _draw_matrix(panel: Axes, similarity_LL: NDArray[np.floating]) -> None:
@@ -317,4 +383,6 @@ def _draw_matrix(panel: Axes, similarity_LL: NDArray[np.floating]) -> None:
     for row, column in np.ndindex(n, n) if n <= 12 else ():
         value = similarity_LL[row, column]
         ink = "black" if value > 0.5 else "white"
-        panel.text(column + 1, row + 1, f"{value:.2f}", color=ink, fontsize=6, ha="center", va="center")
+        panel.text(
+            column + 1, row + 1, f"{value:.2f}", color=ink, fontsize=6, ha="center", va="center"
+        )

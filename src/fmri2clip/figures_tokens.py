@@ -1,4 +1,6 @@
-"""Figure of what the subject tokens of one run do: where they look, and which CLIP blocks their outputs resemble."""
+"""Figure of what the subject tokens of one run do: where they look, and which CLIP blocks their
+outputs resemble.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ def draw_tokens(
     blocks: list[str],
     path: Path,
 ) -> Path:
-    """shares: token -> (S, R) share of attention, early areas first; similarity: token -> RSA over blocks."""
+    """shares: token -> (S, R) share of attention, early areas first; similarity: token -> RSA
+    over blocks.
+    """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.6 * len(shares) + 4.0, 3.2), layout="constrained")
         panels = figure.subplots(1, len(shares) + 1, squeeze=False)[0]
@@ -37,7 +41,11 @@ def draw_tokens(
 
 
 def _draw_shares(
-    panel: Axes, share_SR: NDArray[np.floating], subjects: list[str], rois: list[str], highest: float
+    panel: Axes,
+    share_SR: NDArray[np.floating],
+    subjects: list[str],
+    rois: list[str],
+    highest: float,
 ) -> None:
     panel.imshow(share_SR, cmap="cividis", vmin=0, vmax=highest, aspect="auto")
     panel.grid(False)
@@ -53,7 +61,15 @@ def _draw_similarity(panel: Axes, similarity: Mapping[str, Line], blocks: list[s
     for index, (token, line) in enumerate(similarity.items()):
         colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
         panel.fill_between(line.x, line.low, line.high, color=colour, alpha=0.18, linewidth=0)
-        panel.plot(line.x, line.value, label=token, color=colour, marker=marker, markersize=4, linewidth=1.4)
+        panel.plot(
+            line.x,
+            line.value,
+            label=token,
+            color=colour,
+            marker=marker,
+            markersize=4,
+            linewidth=1.4,
+        )
     panel.set_xticks(range(len(blocks)), [name.replace("block_", "") for name in blocks])
     panel.set(title="RSA of token outputs with CLIP", xlabel="block", ylabel="Spearman correlation")
     panel.legend(title="token")

@@ -1,7 +1,8 @@
-"""Pictures of many images, block by block: a killed run goes on after its last finished block, to the same bytes.
+"""Pictures of many images, block by block: a killed run goes on after its last finished block, to
+the same bytes.
 
-Letters: I images (in the sense of rows: an image seen by two subjects is two rows), N candidates of an image, H W C
-height, width and channels of a picture.
+Letters: I images (in the sense of rows: an image seen by two subjects is two rows), N candidates of
+an image, H W C height, width and channels of a picture.
 """
 
 from __future__ import annotations
@@ -39,19 +40,31 @@ def write_pictures(
 ) -> None:
     """Write a file of kind 'reconstructions', which appears under its name when it is complete.
 
-    seed_IN: of each candidate (`generators.draw_seeds`). rows: nsd_id_I, and subject_I where there are several.
-    partial: folder outside the outputs that keeps finished blocks (`resume.resume_dir`, with the generator's Config and
-    `fingerprint` of its folder in the key); blocks of other features, seeds or attributes are thrown away. label: of
-    the progress bar. select(rows, candidates (I, N, H, W, C)) -> the one of N to keep of each image; None keeps all.
+    seed_IN: of each candidate (`generators.draw_seeds`). rows: nsd_id_I, and subject_I where there
+    are several. partial: folder outside the outputs that keeps finished blocks
+    (`resume.resume_dir`, with the generator's Config and `fingerprint` of its folder in the key);
+    blocks of other features, seeds or attributes are thrown away. label: of the progress bar.
+    select(rows, candidates (I, N, H, W, C)) -> the one of N to keep of each image; None keeps all.
     Raises ValueError as the generator's `check` does, before anything is painted.
     """
     n, n_candidates = seed_IN.shape
     if n != len(conditioning):
-        raise ValueError(f"seeds for {n} images, features of {len(conditioning)}; pass one row of seeds for each image")
+        raise ValueError(
+            f"seeds for {n} images, features of {len(conditioning)}; pass one row of seeds for "
+            "each image"
+        )
     generator.check(conditioning)
     inputs = {"clip_model": conditioning.clip_model, "conditioning_sha256": digest(conditioning)}
-    attrs = {**(attrs or {}), **inputs, "seeds_sha256": hashlib.sha256(seed_IN.tobytes()).hexdigest()}
-    sizes = {"I": n, "N": 1 if select else n_candidates, **dict(zip("HWC", generator.image_shape, strict=True))}
+    attrs = {
+        **(attrs or {}),
+        **inputs,
+        "seeds_sha256": hashlib.sha256(seed_IN.tobytes()).hexdigest(),
+    }
+    sizes = {
+        "I": n,
+        "N": 1 if select else n_candidates,
+        **dict(zip("HWC", generator.image_shape, strict=True)),
+    }
     names = ["image_INHWC", "seed_IN"]
     stream = store.open_stream(
         path, "reconstructions", fixed=rows, sizes=sizes, names=names, attrs=attrs, partial=partial
@@ -61,7 +74,10 @@ def write_pictures(
         bar.update(done * n_candidates)
         for start in range(done, n, block_images):
             block = slice(start, min(start + block_images, n))
-            images, seeds = paint_candidates(generator, conditioning.take(block), seed_IN[block]), seed_IN[block]
+            images, seeds = (
+                paint_candidates(generator, conditioning.take(block), seed_IN[block]),
+                seed_IN[block],
+            )
             if select:
                 chosen = np.arange(len(seeds)), select(block, images)
                 images, seeds = images[chosen][:, None], seeds[chosen][:, None]
@@ -70,7 +86,9 @@ def write_pictures(
             bar.update((block.stop - start) * n_candidates)
 
 
-def paint_candidates(generator: Generator, conditioning: Conditioning, seed_IN: NDArray[np.int64]) -> NDArray[np.uint8]:
+def paint_candidates(
+    generator: Generator, conditioning: Conditioning, seed_IN: NDArray[np.int64]
+) -> NDArray[np.uint8]:
     """All candidates (I, N, H, W, C) of each image, without resume."""
     n, n_candidates = seed_IN.shape
     repeated = conditioning.take(np.repeat(np.arange(n), n_candidates))
@@ -97,7 +115,9 @@ def read_pictures(path: Path, subject: str) -> tuple[NDArray[np.int64], NDArray[
     if "subject_I" in found:
         rows_I = found["subject_I"].astype(str) == subject
     if not rows_I.any():
-        raise ValueError(f"{path} has no picture of {subject}; run the reconstruct stage again (dvc repro)")
+        raise ValueError(
+            f"{path} has no picture of {subject}; run the reconstruct stage again (dvc repro)"
+        )
     return found["nsd_id_I"][rows_I], found["image_INHWC"][rows_I][:, 0]
 
 
@@ -105,5 +125,9 @@ def list_subjects(path: Path) -> list[str]:
     """Subjects that a file has pictures of; none if its pictures are the same for all."""
     store.read(path, "reconstructions", ["nsd_id_I"])  # a file that is not there is a mistake
     with contextlib.suppress(ValueError):
-        return sorted(set(store.read(path, "reconstructions", ["subject_I"])["subject_I"].astype(str).tolist()))
+        return sorted(
+            set(
+                store.read(path, "reconstructions", ["subject_I"])["subject_I"].astype(str).tolist()
+            )
+        )
     return []

@@ -1,14 +1,16 @@
-"""CLIP guidance of two tokens by representational similarity: the losses of CLIP-MUSED (Zhou et al., ICLR 2024).
+"""CLIP guidance of two tokens by representational similarity: the losses of CLIP-MUSED (Zhou et
+al., ICLR 2024).
 
     D(A)_ij = 1 - <a_i, a_j> / (|a_i| |a_j| + 1e-6)
     guide   = 1/B^2 || D(F) - D(Z) ||_F^2                        F: CLIP features, Z: token outputs of the same B rows
     orth F  = 1/B^2 || Zh Zl^T ||_F^2                            inner products of every pair of rows
     orth L1 = mean_i | <zh_i, zl_i> |,   orth L2 = mean_i <zh_i, zl_i>^2
 
-Features are clipped to [-1.5, 1.5] and then divided by their norm. Read in the authors' code (`losses.py`,
-`dataloader_HCP.py`, commit 99d153d); the norm is squared there, though not in the paper that was reviewed. The diagonal
-is part of both matrices. All of it runs in float32, also under autocast.
-Axis letters: B rows of a batch (of any subjects), E token width, F width of a feature.
+Features are clipped to [-1.5, 1.5] and then divided by their norm. Read in the authors' code
+(`losses.py`, `dataloader_HCP.py`, commit 99d153d); the norm is squared there, though not in the
+paper that was reviewed. The diagonal is part of both matrices. All of it runs in float32, also
+under autocast. Axis letters: B rows of a batch (of any subjects), E token width, F width of a
+feature.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ def clip_features(x_BF: Tensor, threshold: float) -> Tensor:
 def high_features(image_BD: Tensor, text_BD: Tensor, mode: HighMode) -> Tensor:
     """Final-layer features of picture and captions, both of norm 1: (B, D), or (B, 2 D) for concat.
 
-    text_BD: the mean of the five captions' embeddings; average and concat weigh picture and text alike.
+    text_BD: the mean of the five captions' embeddings; average and concat weigh picture and text
+    alike.
     """
     if mode == "concat":
         return torch.cat([image_BD, text_BD], 1)
@@ -53,7 +56,9 @@ def guide(feature_BF: Tensor, token_BE: Tensor) -> Tensor:
 
 
 def orthogonality(high_BE: Tensor, low_BE: Tensor, kind: Orthogonality) -> Tensor:
-    """Penalty of inner products between high and low token outputs: of all pairs (F), or of the same row (L1, L2)."""
+    """Penalty of inner products between high and low token outputs: of all pairs (F), or of the
+    same row (L1, L2).
+    """
     with torch.autocast(high_BE.device.type, enabled=False):
         high_BE, low_BE = high_BE.float(), low_BE.float()
         if kind == "F":
@@ -63,7 +68,8 @@ def orthogonality(high_BE: Tensor, low_BE: Tensor, kind: Orthogonality) -> Tenso
 
 
 def mean_cosine(feature_BF: Tensor) -> float:
-    """Mean off-diagonal cosine of the rows: near 1, the similarity matrix tells images hardly apart.
+    """Mean off-diagonal cosine of the rows: near 1, the similarity matrix tells images hardly
+    apart.
 
     From norms of sums, so that thousands of rows need no matrix: sum_ij u_i u_j = |sum_i u_i|^2.
     """

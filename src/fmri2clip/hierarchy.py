@@ -1,17 +1,19 @@
-"""Which CLIP blocks resemble early and category areas: RSA and CKA by block and ROI group, on training images only.
+"""Which CLIP blocks resemble early and category areas: RSA and CKA by block and ROI group, on
+training images only.
 
-metrics/similarity.py defines distances, RSA, its correction and CKA; metrics/voxel_shuffle.py the null. Of each subject
-a random sample of the training images is taken. Each draw takes equally many voxels of every group (as many as the
-smaller of low and high has; voxels of both are left out of both) and new halves of the trials; scores are averages over
-draws. Intervals: bootstrap over images, ranks as in the whole sample, pairs of an image with itself left out.
+metrics/similarity.py defines distances, RSA, its correction and CKA; metrics/voxel_shuffle.py the
+null. Of each subject a random sample of the training images is taken. Each draw takes equally many
+voxels of every group (as many as the smaller of low and high has; voxels of both are left out of
+both) and new halves of the trials; scores are averages over draws. Intervals: bootstrap over
+images, ranks as in the whole sample, pairs of an image with itself left out.
 
-The tokens of a block are summarised in three ways (hierarchy_inputs.py); figure, null and band use the configured one.
-Features are centred over the images, as the z-scored betas are. RSA against blocks, CKA between blocks and a shuffle of
-ROI labels are what others report of BrainMCLIP; how each is computed here, the contrasts and the band
-(hierarchy_tree.py) are ours.
+The tokens of a block are summarised in three ways (hierarchy_inputs.py); figure, null and band use
+the configured one. Features are centred over the images, as the z-scored betas are. RSA against
+blocks, CKA between blocks and a shuffle of ROI labels are what others report of BrainMCLIP; how
+each is computed here, the contrasts and the band (hierarchy_tree.py) are ours.
 
-Letters: I images, V voxels, H halves of the trials, L blocks, P pairs of images, F features, R resamples (row 0 is the
-sample), N trials or shuffles.
+Letters: I images, V voxels, H halves of the trials, L blocks, P pairs of images, F features, R
+resamples (row 0 is the sample), N trials or shuffles.
 """
 
 from __future__ import annotations
@@ -43,7 +45,9 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Blocks:
-    """By summary: ranks (L, P) of the distances between images in each block, and U-centred kernels (I, I) of it."""
+    """By summary: ranks (L, P) of the distances between images in each block, and U-centred
+    kernels (I, I) of it.
+    """
 
     rank_LP: Mapping[str, Array]
     kernels: Mapping[str, Sequence[Array]]
@@ -63,14 +67,19 @@ def analyse_hierarchy(
     json_path: Path,
     png_path: Path,
 ) -> dict[str, Any]:
-    """Write the numbers as JSON (nested, see hierarchy_tree.py) and the figure; root: NSD tree with the pictures.
+    """Write the numbers as JSON (nested, see hierarchy_tree.py) and the figure; root: NSD tree with
+    the pictures.
 
-    clip_train: CLIP cache of the training images; an image outside it, or other weights, raises ValueError.
+    clip_train: CLIP cache of the training images; an image outside it, or other weights, raises
+    ValueError.
     """
     model = encoder.load(clip, device)
     cache = store.read(clip_train, "clip", ["nsd_id_I"])
     if cache.attrs.get("weights_sha256", model.weights_sha256) != model.weights_sha256:
-        raise ValueError(f"{clip_train} was cached with other weights than {clip.pretrained}; run cache_clip again")
+        raise ValueError(
+            f"{clip_train} was cached with other weights than {clip.pretrained}; run cache_clip "
+            "again"
+        )
     jobs: dict[str, Future[Result]] = {}
     # Products of matrices this small gain nothing from two threads, subjects side by side do.
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
@@ -91,14 +100,21 @@ def compare_images(features: Mapping[str, Sequence[Array]]) -> Blocks:
     """Distances and kernels of the images from features, summary -> (I, F) of every block."""
     return Blocks(
         rank_LP={
-            name: np.stack([rank_pairs(similarity.correlation_distances(f - f.mean(axis=0))) for f in by_block])
+            name: np.stack(
+                [rank_pairs(similarity.correlation_distances(f - f.mean(axis=0))) for f in by_block]
+            )
             for name, by_block in features.items()
         },
-        kernels={name: [similarity.centre_kernel(f) for f in by_block] for name, by_block in features.items()},
+        kernels={
+            name: [similarity.centre_kernel(f) for f in by_block]
+            for name, by_block in features.items()
+        },
     )
 
 
-def analyse_subject(sample: Sample, blocks: Blocks, config: HierarchyConfig, rng: np.random.Generator) -> Result:
+def analyse_subject(
+    sample: Sample, blocks: Blocks, config: HierarchyConfig, rng: np.random.Generator
+) -> Result:
     """All scores of one subject."""
     n_matched = min(len(column) for column in sample.columns.values())
     brains, kernels = draw_voxels(sample, n_matched, config.n_draws, rng)
@@ -107,9 +123,17 @@ def analyse_subject(sample: Sample, blocks: Blocks, config: HierarchyConfig, rng
     observed, shuffled = shuffle(sample, blocks.rank_LP[config.tokens], config, rng)
     counts = {f"n_voxels_{group}": len(column) for group, column in sample.columns.items()}
     return Result(
-        counts={"n_images": len(sample.nsd_id_I), **counts, "n_voxels_both": sample.n_both, "n_matched": n_matched},
+        counts={
+            "n_images": len(sample.nsd_id_I),
+            **counts,
+            "n_voxels_both": sample.n_both,
+            "n_matched": n_matched,
+        },
         reliability={group: float(value_R[0]) for group, value_R in reliability.items()},
-        rsa={name: correlate(model_LP, brains, reliability, weight_RI) for name, model_LP in blocks.rank_LP.items()},
+        rsa={
+            name: correlate(model_LP, brains, reliability, weight_RI)
+            for name, model_LP in blocks.rank_LP.items()
+        },
         cka={
             name: {group: np.array([kernels[group].cka(k) for k in own]) for group in GROUPS}
             for name, own in blocks.kernels.items()
@@ -126,7 +150,9 @@ def analyse_subject(sample: Sample, blocks: Blocks, config: HierarchyConfig, rng
 def draw_voxels(
     sample: Sample, n_voxels: int, n_draws: int, rng: np.random.Generator
 ) -> tuple[dict[str, similarity.BrainRanks], dict[str, similarity.BrainKernels]]:
-    """Ranks and kernels of every group from n_draws draws of n_voxels of its voxels; all groups share the halves."""
+    """Ranks and kernels of every group from n_draws draws of n_voxels of its voxels; all groups
+    share the halves.
+    """
     n_images = len(sample.nsd_id_I)
     brains = {group: similarity.BrainRanks(n_images) for group in GROUPS}
     kernels = {group: similarity.BrainKernels(n_images) for group in GROUPS}
@@ -149,7 +175,9 @@ def correlate(
     mean_RL, variance_RL = similarity.rank_moments(model_LP, weight_RI)
     return {
         group: similarity.correct_attenuation(
-            brain.covariances(model_LP, mean_RL, weight_RI), reliability[group][:, None], variance_RL
+            brain.covariances(model_LP, mean_RL, weight_RI),
+            reliability[group][:, None],
+            variance_RL,
         )
         for group, brain in brains.items()
     }
@@ -164,7 +192,9 @@ def halve(sample: Sample, rng: np.random.Generator) -> NDArray[np.float32]:
 def shuffle(
     sample: Sample, model_LP: Array, config: HierarchyConfig, rng: np.random.Generator
 ) -> tuple[dict[str, float], dict[str, dict[str, Array]]]:
-    """The contrasts on all voxels of low and high with one split of the trials, and under both kinds of shuffle."""
+    """The contrasts on all voxels of low and high with one split of the trials, and under both
+    kinds of shuffle.
+    """
     column_V = np.concatenate([sample.columns["low"], sample.columns["high"]])
     is_high_V = np.arange(len(column_V)) >= len(sample.columns["low"])
     pattern_HIV = halve(sample, rng)[..., column_V]

@@ -1,4 +1,5 @@
-"""Results of the hierarchy analysis as nested numbers and as a figure, and the band of blocks that they suggest.
+"""Results of the hierarchy analysis as nested numbers and as a figure, and the band of blocks that
+they suggest.
 
 Contrasts, each 0 if the groups do not differ and positive if the high group prefers later blocks:
 late_difference    RSA(high, last block) - RSA(low, last block); an equally better fit to all blocks raises it too
@@ -30,7 +31,9 @@ DECIMALS = 4  # of every number
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """One subject: RSA (R, L) and CKA (L) by summary and group, contrasts (R), shuffles, CKA (L, L) by summary."""
+    """One subject: RSA (R, L) and CKA (L) by summary and group, contrasts (R), shuffles, CKA
+    (L, L) by summary.
+    """
 
     counts: Mapping[str, int]
     reliability: Mapping[str, float]
@@ -52,42 +55,68 @@ def late_contrasts(low_xL: Array, high_xL: Array) -> dict[str, Array]:
 
 
 def describe(results: Mapping[str, Result], config: HierarchyConfig) -> dict[str, Any]:
-    """Numbers of every subject under `subjects`, their means under `mean`, and the band that the rule gives.
+    """Numbers of every subject under `subjects`, their means under `mean`, and the band that the
+    rule gives.
 
-    Means average each bootstrap sample and each shuffle over subjects, whose images and voxels differ.
+    Means average each bootstrap sample and each shuffle over subjects, whose images and voxels
+    differ.
     """
     parts = list(results.values())
     mean = Result(
         counts={"n_subjects": len(parts)},
         reliability={g: float(np.mean([part.reliability[g] for part in parts])) for g in GROUPS},
-        rsa={s: {g: np.mean([part.rsa[s][g] for part in parts], axis=0) for g in GROUPS} for s in SUMMARIES},
-        cka={s: {g: np.mean([part.cka[s][g] for part in parts], axis=0) for g in GROUPS} for s in SUMMARIES},
+        rsa={
+            s: {g: np.mean([part.rsa[s][g] for part in parts], axis=0) for g in GROUPS}
+            for s in SUMMARIES
+        },
+        cka={
+            s: {g: np.mean([part.cka[s][g] for part in parts], axis=0) for g in GROUPS}
+            for s in SUMMARIES
+        },
         block_cka={s: np.mean([part.block_cka[s] for part in parts], axis=0) for s in SUMMARIES},
-        observed={c: float(np.mean([part.observed[c] for part in parts])) for c in parts[0].observed},
+        observed={
+            c: float(np.mean([part.observed[c] for part in parts])) for c in parts[0].observed
+        },
         shuffled={
-            kind: {c: np.mean([part.shuffled[kind][c] for part in parts], axis=0) for c in by_contrast}
+            kind: {
+                c: np.mean([part.shuffled[kind][c] for part in parts], axis=0) for c in by_contrast
+            }
             for kind, by_contrast in parts[0].shuffled.items()
         },
     )
-    first, last = choose_band(mean.rsa[config.tokens]["all"][0], mean.block_cka[config.tokens], config)
+    first, last = choose_band(
+        mean.rsa[config.tokens]["all"][0], mean.block_cka[config.tokens], config
+    )
     return {
         "mean": describe_result(mean, config.tokens),
-        "subjects": {subject: describe_result(result, config.tokens) for subject, result in results.items()},
+        "subjects": {
+            subject: describe_result(result, config.tokens) for subject, result in results.items()
+        },
         "band": {"first": first, "last": last},
     }
 
 
 def describe_result(result: Result, tokens: str) -> dict[str, Any]:
-    """One branch of the JSON tree: rounded numbers; blocks count from 1; x_ci95_low and x_ci95_high beside x."""
+    """One branch of the JSON tree: rounded numbers; blocks count from 1; x_ci95_low and
+    x_ci95_high beside x.
+    """
     rsa = result.rsa[tokens]
     contrasts: dict[str, Any] = {}
     for name, value_R in late_contrasts(rsa["low"], rsa["high"]).items():
         contrasts |= with_interval(name, value_R)
     return {
         **result.counts,
-        "reliability": {group: round(value, DECIMALS) for group, value in result.reliability.items()},
-        "rsa": {s: {g: _by_block(value_RL) for g, value_RL in by.items()} for s, by in result.rsa.items()},
-        "cka": {s: {g: _by_block(value_L[None]) for g, value_L in by.items()} for s, by in result.cka.items()},
+        "reliability": {
+            group: round(value, DECIMALS) for group, value in result.reliability.items()
+        },
+        "rsa": {
+            s: {g: _by_block(value_RL) for g, value_RL in by.items()}
+            for s, by in result.rsa.items()
+        },
+        "cka": {
+            s: {g: _by_block(value_L[None]) for g, value_L in by.items()}
+            for s, by in result.cka.items()
+        },
         "block_cka": {
             s: {f"block{a + 1}": _by_block(row_L[None]) for a, row_L in enumerate(cka_LL)}
             for s, cka_LL in result.block_cka.items()
@@ -118,7 +147,9 @@ def _by_block(value_RL: Array) -> dict[str, float]:
 
 
 def with_interval(name: str, value_R: Array) -> dict[str, float]:
-    """The value of row 0 under its name, and the 2.5 and 97.5 % points of the other rows, if there are any."""
+    """The value of row 0 under its name, and the 2.5 and 97.5 % points of the other rows, if
+    there are any.
+    """
     if len(value_R) == 1:
         return {name: round(float(value_R[0]), DECIMALS)}
     found = estimate(float(value_R[0]), value_R[1:])
@@ -127,11 +158,13 @@ def with_interval(name: str, value_R: Array) -> dict[str, float]:
 
 
 def choose_band(rsa_L: Array, cka_LL: Array, config: HierarchyConfig) -> tuple[int, int]:
-    """First and last block, counted from 1, of the band that the detail tokens may average; the rule is ours.
+    """First and last block, counted from 1, of the band that the detail tokens may average; the
+    rule is ours.
 
-    The last block is left out, as it is the semantic target. A band is a run of blocks whose RSA with all visual areas
-    is at least band_share of the best block's and any two of which have a CKA of at least band_cka. The longest band
-    is taken; of equally long ones that of the highest mean RSA.
+    The last block is left out, as it is the semantic target. A band is a run of blocks whose RSA
+    with all visual areas is at least band_share of the best block's and any two of which have a CKA
+    of at least band_cka. The longest band is taken; of equally long ones that of the highest mean
+    RSA.
     """
     n_blocks = max(1, len(rsa_L) - 1)
     enough_L = rsa_L >= config.band_share * rsa_L[:n_blocks].max()
@@ -146,13 +179,22 @@ def choose_band(rsa_L: Array, cka_LL: Array, config: HierarchyConfig) -> tuple[i
 
 
 def draw(results: Mapping[str, Result], tokens: str, path: Path) -> None:
-    """One panel a subject, RSA against block with its interval, and the CKA between blocks, mean over subjects."""
-    panels = {subject: {g: _line(result.rsa[tokens][g]) for g in GROUPS} for subject, result in results.items()}
+    """One panel a subject, RSA against block with its interval, and the CKA between blocks,
+    mean over subjects.
+    """
+    panels = {
+        subject: {g: _line(result.rsa[tokens][g]) for g in GROUPS}
+        for subject, result in results.items()
+    }
     cka_LL = np.mean([result.block_cka[tokens] for result in results.values()], axis=0)
-    figures.draw_hierarchy(panels, cka_LL, path, y_label=f"RSA, noise-corrected ({tokens.replace('_', ' ')})")
+    figures.draw_hierarchy(
+        panels, cka_LL, path, y_label=f"RSA, noise-corrected ({tokens.replace('_', ' ')})"
+    )
 
 
 def _line(value_RL: Array) -> figures.Line:
     limits = [estimate(float(value_R[0]), value_R[1:]) for value_R in value_RL.T]
     x = list(range(1, value_RL.shape[1] + 1))
-    return figures.Line(x, [e.value for e in limits], [e.low for e in limits], [e.high for e in limits])
+    return figures.Line(
+        x, [e.value for e in limits], [e.low for e in limits], [e.high for e in limits]
+    )

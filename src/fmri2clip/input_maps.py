@@ -1,19 +1,21 @@
-"""From the voxels of each ROI to K numbers per ROI, the same K for every subject: what a shared network reads.
+"""From the voxels of each ROI to K numbers per ROI, the same K for every subject: what a shared
+network reads.
 
     pca             z = (x - mean) A,  A = principal axes / standard deviation along them (whitened); zeros beyond rank
     clip_aligned    z = (x - mean) A Q,  Q = argmin_Q || Z Q - P ||_F  over Q with orthonormal rows:  Q = U V^T of Z^T P
     subject_linear  z = x A + b, both learned with the decoder, from a random start
 
-P holds, for the subject's own training images, the scores of their CLIP image embeddings on K common axes: the
-principal axes of the embeddings of all subjects' training images. Principal axes of two brains differ in sign and
-rotation, which nothing shared behind them can undo; Q turns them so that axis k means axis k of CLIP in every brain. Q
-only rotates: a clip_aligned map holds the same information as pca, and where K is larger than the number of components,
-Q spreads these over all K axes. clip_aligned is ours; that the authors unified voxel numbers by PCA on NSD is known
-from a review only.
+P holds, for the subject's own training images, the scores of their CLIP image embeddings on K
+common axes: the principal axes of the embeddings of all subjects' training images. Principal axes
+of two brains differ in sign and rotation, which nothing shared behind them can undo; Q turns them
+so that axis k means axis k of CLIP in every brain. Q only rotates: a clip_aligned map holds the
+same information as pca, and where K is larger than the number of components, Q spreads these over
+all K axes. clip_aligned is ours; that the authors unified voxel numbers by PCA on NSD is known from
+a review only.
 
-Fitted on means of repeats of training images; validation images take no part.
-Axis letters: I images, V voxels, X voxels of all ROIs one after the other (shared ones repeat), R ROIs, K components,
-D embedding width, B images of a batch.
+Fitted on means of repeats of training images; validation images take no part. Axis letters: I
+images, V voxels, X voxels of all ROIs one after the other (shared ones repeat), R ROIs, K
+components, D embedding width, B images of a batch.
 """
 
 from __future__ import annotations
@@ -33,8 +35,8 @@ TINY = 1e-10  # of the largest variance: components below it are noise of the ar
 class InputMap(nn.Module):
     """The map of one subject: betas (B, V) -> (B, R, K). Buffers, or weights where it is learned.
 
-    n_voxels_R: voxels of each ROI. explained_R: share of the ROI's variance on the training images that its components
-    hold; 0 for an empty ROI and where the map is learned.
+    n_voxels_R: voxels of each ROI. explained_R: share of the ROI's variance on the training images
+    that its components hold; 0 for an empty ROI and where the map is learned.
     """
 
     rows_X: Tensor
@@ -59,7 +61,9 @@ class InputMap(nn.Module):
 
     def forward(self, betas_BV: Tensor) -> Tensor:
         parts = zip(
-            betas_BV[:, self.rows_X].split(self.n_voxels_R, 1), self.weight_XK.split(self.n_voxels_R), strict=True
+            betas_BV[:, self.rows_X].split(self.n_voxels_R, 1),
+            self.weight_XK.split(self.n_voxels_R),
+            strict=True,
         )
         return torch.stack([x_BX @ weight_XK for x_BX, weight_XK in parts], 1) + self.offset_RK
 
@@ -73,7 +77,9 @@ class InputMap(nn.Module):
         return self.weight_XK.numel() + self.offset_RK.numel()
 
     @torch.no_grad()
-    def fit(self, data: TrainingData, rows: Sequence[Tensor], axes: tuple[Tensor, Tensor] | None = None) -> None:
+    def fit(
+        self, data: TrainingData, rows: Sequence[Tensor], axes: tuple[Tensor, Tensor] | None = None
+    ) -> None:
         """Take the voxels of each ROI, and fit the map unless it is learned.
 
         axes: mean (D,) and directions (D, K) of find_clip_axes, for clip_aligned; None for pca.
@@ -99,23 +105,27 @@ class InputMap(nn.Module):
 
 
 def fit_pca(x_IX: Tensor, n_components: int) -> tuple[Tensor, float]:
-    """Whitening principal axes (X, K), float64, zeros beyond the rank, and the share of variance that they hold.
+    """Whitening principal axes (X, K), float64, zeros beyond the rank, and the share of variance
+    that they hold.
 
-    Scores of the given rows have mean 0 and, with I - 1 degrees of freedom, variance 1. The largest weight of an axis
-    is positive, so that its sign does not depend on the library.
+    Scores of the given rows have mean 0 and, with I - 1 degrees of freedom, variance 1. The largest
+    weight of an axis is positive, so that its sign does not depend on the library.
     """
     centred_IX = x_IX.double() - x_IX.double().mean(0)
     variance_J, axes_XJ = torch.linalg.eigh(centred_IX.T @ centred_IX / (len(x_IX) - 1))
     variance_J, axes_XJ = variance_J.flip(0), axes_XJ.flip(1)
     n = int(min(n_components, (variance_J > TINY * variance_J[0].clamp_min(0)).sum()))
-    axes_XJ = axes_XJ[:, :n] * axes_XJ.gather(0, axes_XJ.abs().argmax(0, keepdim=True)).sign()[:, :n]
+    axes_XJ = (
+        axes_XJ[:, :n] * axes_XJ.gather(0, axes_XJ.abs().argmax(0, keepdim=True)).sign()[:, :n]
+    )
     weight_XK = x_IX.new_zeros((x_IX.shape[1], n_components), dtype=torch.float64)
     weight_XK[:, :n] = axes_XJ / variance_J[:n].sqrt()
     return weight_XK, float(variance_J[:n].sum() / variance_J.clamp_min(0).sum().clamp_min(1e-300))
 
 
 def find_rotation(z_IK: Tensor, scores_IK: Tensor) -> Tensor:
-    """Q (K, K) that brings z nearest to the scores: the orthogonal Procrustes solution, where z may have zero columns.
+    """Q (K, K) that brings z nearest to the scores: the orthogonal Procrustes solution, where z may
+    have zero columns.
 
     Rows of Q that belong to zero columns are zero; the others are orthonormal.
     """
@@ -127,7 +137,8 @@ def find_rotation(z_IK: Tensor, scores_IK: Tensor) -> Tensor:
 
 
 def find_clip_axes(data: Sequence[TrainingData], n_components: int) -> tuple[Tensor, Tensor]:
-    """Mean (D,) and principal directions (D, K) of the image embeddings of all training images, float64.
+    """Mean (D,) and principal directions (D, K) of the image embeddings of all training images,
+    float64.
 
     Raises ValueError if the embedding has fewer than K dimensions to align.
     """
@@ -135,7 +146,8 @@ def find_clip_axes(data: Sequence[TrainingData], n_components: int) -> tuple[Ten
     width, mean_D = x_ID.shape[1], x_ID.mean(0)
     if n_components > width:
         raise ValueError(
-            f"components is {n_components}, but the CLIP embedding that input_map clip_aligned aligns with has {width} "
+            f"components is {n_components}, but the CLIP embedding that input_map clip_aligned "
+            f"aligns with has {width} "
             "dimensions; lower components, or take another input_map"
         )
     centred_ID = x_ID - mean_D

@@ -1,13 +1,15 @@
-"""Ridge regression of several targets on one matrix, each with its own penalty, chosen by folds over images.
+"""Ridge regression of several targets on one matrix, each with its own penalty, chosen by folds
+over images.
 
-With K = X X^T and G = (K + alpha I)^-1, the dual weights are G Y, and what a fold F would be missed by without its own
-rows is, exactly and without another decomposition,
+With K = X X^T and G = (K + alpha I)^-1, the dual weights are G Y, and what a fold F would be missed
+by without its own rows is, exactly and without another decomposition,
 
     Y_F - prediction from the other rows = (G_FF)^-1 (G Y)_F
 
-(S. An, W. Liu, S. Venkatesh, Pattern Recognition 40, 2154, 2007). So one eigendecomposition of K serves all penalties,
-folds and targets; himalaya takes one for each fold of each target. Of a target with more columns than rows only the
-triangle of Y^T = Q R is cross-validated: R^T has the same squared errors as Y.
+(S. An, W. Liu, S. Venkatesh, Pattern Recognition 40, 2154, 2007). So one eigendecomposition of K
+serves all penalties, folds and targets; himalaya takes one for each fold of each target. Of a
+target with more columns than rows only the triangle of Y^T = Q R is cross-validated: R^T has the
+same squared errors as Y.
 
 Letters: I images, V voxels (or other inputs), D columns of a target.
 """
@@ -38,7 +40,9 @@ class Penalties(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Fitted:
-    """Ridge weights of one target, its penalty, and the mean over folds of the mean squared error."""
+    """Ridge weights of one target, its penalty, and the mean over folds of the mean squared
+    error.
+    """
 
     weight_VD: Tensor
     alpha: float
@@ -50,26 +54,35 @@ def solve(x_IV: Tensor, y_ID: Tensor, config: Penalties, seed: int) -> Fitted:
     return solve_all(x_IV, {"": y_ID}, config, seed)[""]
 
 
-def solve_all(x_IV: Tensor, targets: Mapping[str, Tensor], config: Penalties, seed: int) -> dict[str, Fitted]:
-    """Ridge regression from centred x to each centred target (I, D); alpha is common to the columns of a target.
+def solve_all(
+    x_IV: Tensor, targets: Mapping[str, Tensor], config: Penalties, seed: int
+) -> dict[str, Fitted]:
+    """Ridge regression from centred x to each centred target (I, D); alpha is common to the columns
+    of a target.
 
     Raises ValueError if there are fewer images than folds.
     """
     if len(x_IV) < config.n_folds:
         raise ValueError(
-            f"ridge has {len(x_IV)} training images for {config.n_folds} folds; lower n_folds of the decoder"
+            f"ridge has {len(x_IV)} training images for {config.n_folds} folds; lower n_folds of "
+            "the decoder"
         )
-    alphas = torch.logspace(config.log10_alpha_min, config.log10_alpha_max, config.n_alphas).tolist()
+    alphas = torch.logspace(
+        config.log10_alpha_min, config.log10_alpha_max, config.n_alphas
+    ).tolist()
     value_I, vector_II = torch.linalg.eigh(x_IV @ x_IV.T)
     value_I = value_I.clamp_min(0)  # rounding leaves some a little below
-    errors = cross_validate(value_I, vector_II, targets, alphas, make_folds(x_IV, config.n_folds, seed))
+    errors = cross_validate(
+        value_I, vector_II, targets, alphas, make_folds(x_IV, config.n_folds, seed)
+    )
     found: dict[str, Fitted] = {}
     for name, y_ID in targets.items():
         error_A = errors[name]
         alpha = alphas[int(error_A.argmin())]
         if config.n_alphas > 1 and alpha in (alphas[0], alphas[-1]):
             warnings.warn(
-                f"ridge chose alpha {alpha:g}, the border of its candidates; widen log10_alpha_min or log10_alpha_max",
+                f"ridge chose alpha {alpha:g}, the border of its candidates; widen log10_alpha_min "
+                "or log10_alpha_max",
                 stacklevel=2,
             )
         dual_ID = vector_II @ ((vector_II.T @ y_ID) / (value_I + alpha)[:, None])
@@ -86,9 +99,15 @@ def make_folds(x_IV: Tensor, n: int, seed: int) -> list[Tensor]:
 
 
 def cross_validate(
-    value_I: Tensor, vector_II: Tensor, targets: Mapping[str, Tensor], alphas: list[float], folds: list[Tensor]
+    value_I: Tensor,
+    vector_II: Tensor,
+    targets: Mapping[str, Tensor],
+    alphas: list[float],
+    folds: list[Tensor],
 ) -> dict[str, Tensor]:
-    """Mean over folds of the mean squared error of each target under each alpha, (A,), float64 on the CPU."""
+    """Mean over folds of the mean squared error of each target under each alpha, (A,), float64
+    on the CPU.
+    """
     rotated_ID = torch.cat([vector_II.T @ _narrow(y_ID) for y_ID in targets.values()], dim=1)
     widths = [min(y_ID.shape) for y_ID in targets.values()]
     squared_AT = torch.zeros(len(alphas), len(targets), dtype=torch.float64)
@@ -101,7 +120,10 @@ def cross_validate(
             missed_FD = torch.cholesky_solve(dual_ID[rows], factor_FF)
             sums = [float(part.double().square().sum()) for part in missed_FD.split(widths, dim=1)]
             squared_AT[a] += torch.tensor(sums, dtype=torch.float64) / len(rows)
-    return {name: squared_AT[:, t] / (len(folds) * y_ID.shape[1]) for t, (name, y_ID) in enumerate(targets.items())}
+    return {
+        name: squared_AT[:, t] / (len(folds) * y_ID.shape[1])
+        for t, (name, y_ID) in enumerate(targets.items())
+    }
 
 
 def _narrow(y_ID: Tensor) -> Tensor:

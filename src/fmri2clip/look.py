@@ -1,4 +1,5 @@
-"""How much of the look of the test pictures is in what a decoder gives: readouts of picture maps (metrics/readout.py).
+"""How much of the look of the test pictures is in what a decoder gives: readouts of picture maps
+(metrics/readout.py).
 
 readout.<map>           from what a generator would get: the fused tokens, or the embedding of a decoder without tokens
 readout_detail.<map>    from the detail tokens
@@ -44,7 +45,9 @@ def read_look(root: Path, nsd_id_I: Array, min_area: float) -> Look:
     return Look(nsd_id_I=nsd_id_I, maps=load_maps(root, nsd_id_I, min_area=min_area))
 
 
-def score_look(look: Look, nsd_id_I: Array, embedding_ID: Array | None, tokens: Mapping[str, Array]) -> Scores:
+def score_look(
+    look: Look, nsd_id_I: Array, embedding_ID: Array | None, tokens: Mapping[str, Array]
+) -> Scores:
     """Readouts from the tokens (I, T, W) by stream, else from the embedding."""
     maps = look.select(nsd_id_I)
     features = {name: tokens[name].reshape(len(nsd_id_I), -1) for name in STREAMS if name in tokens}

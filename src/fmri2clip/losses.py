@@ -1,17 +1,20 @@
-"""Contrastive and regression terms between predicted and true CLIP tokens, shared by decoders that predict tokens.
+"""Contrastive and regression terms between predicted and true CLIP tokens, shared by decoders that
+predict tokens.
 
     C(x, y)     cosines of predictions and targets, one row a prediction, one column a target; L = C / tau
     bimixco     1/2 [ CE(softmax L, P) + CE(softmax L^T, P^T) ],  P = diag(share) + (1 - share) at the partner's column
     soft_clip   1/2 [ CE(softmax L, S) + CE(softmax L^T, S) ],    S = softmax(C(y, y) / tau)
     token_nce   mean over tokens t of 1/2 [ CE(L_t, diagonal) + CE(L_t^T, diagonal) ]
 
-bimixco and soft_clip are those of MindEye1's training script (Scotti et al. 2023, utils.py: mixco_nce with
-bidirectional=True, soft_clip_loss), with one departure: an image that is its own partner keeps the whole weight 1 there
-(MindEye1 overwrites the share by 1 - share). token_nce in both directions is ours. All of it runs in float32 even under
-autocast: at tau = 0.004 a logit reaches 250, where bfloat16 has steps of 1. Norms
-divide cosines, not tokens: the tokens of a batch are large, and a pass over them costs more than the products.
+bimixco and soft_clip are those of MindEye1's training script (Scotti et al. 2023, utils.py:
+mixco_nce with bidirectional=True, soft_clip_loss), with one departure: an image that is its own
+partner keeps the whole weight 1 there (MindEye1 overwrites the share by 1 - share). token_nce in
+both directions is ours. All of it runs in float32 even under autocast: at tau = 0.004 a logit
+reaches 250, where bfloat16 has steps of 1. Norms divide cosines, not tokens: the tokens of a batch
+are large, and a pass over them costs more than the products.
 
-Axis letters: B images of a batch, V voxels, X flattened tokens, T tokens, W token width, N sampled tokens.
+Axis letters: B images of a batch, V voxels, X flattened tokens, T tokens, W token width, N sampled
+tokens.
 """
 
 from __future__ import annotations
@@ -29,20 +32,25 @@ TINY = 1e-12  # norms of zero vectors
 
 @dataclass(frozen=True)
 class Mixing:
-    """Which images of a batch are mixed: row b becomes share_B[b] x_b + (1 - share_B[b]) x_partner_B[b]."""
+    """Which images of a batch are mixed: row b becomes share_B[b] x_b + (1 - share_B[b])
+    x_partner_B[b].
+    """
 
     partner_B: Tensor  # int64, a permutation
     share_B: Tensor  # 1 where not mixed
     mixed_B: Tensor  # bool
 
     def apply(self, x_BV: Tensor) -> Tensor:
-        """The mixed rows; applied to all voxels of a trial at once, so every stream sees the same mixture."""
+        """The mixed rows; applied to all voxels of a trial at once, so every stream sees the
+        same mixture.
+        """
         share_B1 = self.share_B[:, None].to(x_BV.dtype)
         return share_B1 * x_BV + (1 - share_B1) * x_BV[self.partner_B]
 
 
 def draw_mixing(n: int, beta: float, share: float, device: torch.device | str = "cpu") -> Mixing:
-    """One permutation and one set of Beta(beta, beta) weights for a batch of n; a share of the images is mixed.
+    """One permutation and one set of Beta(beta, beta) weights for a batch of n; a share of the
+    images is mixed.
 
     Numbers come from torch's global CPU generator, so they are the same on every device.
     """
@@ -87,7 +95,9 @@ class Tokens:
 
     def cosine_NBB(self, other: Tokens, tokens_N: Tensor, rows: Tensor) -> Tensor:
         """Cosines of these images, separately for each of the tokens."""
-        product_NBB = _pick(self.x_BTW, tokens_N, rows) @ _pick(other.x_BTW, tokens_N, rows).transpose(1, 2)
+        product_NBB = _pick(self.x_BTW, tokens_N, rows) @ _pick(
+            other.x_BTW, tokens_N, rows
+        ).transpose(1, 2)
         scale_NB, other_NB = (z.scale_BT[rows][:, tokens_N].T for z in (self, other))
         return product_NBB * (scale_NB[:, :, None] * other_NB[:, None])
 
@@ -103,12 +113,16 @@ def bimixco(cosine_BB: Tensor, mixing: Mixing, tau: float) -> Tensor:
     """Contrast of mixed predictions (rows) with the unmixed targets (columns), both directions."""
     logits_BB = cosine_BB.float() / tau
     target_BB = torch.diag(mixing.share_B.float())
-    target_BB = target_BB.scatter_add(1, mixing.partner_B[:, None], 1 - mixing.share_B.float()[:, None])
+    target_BB = target_BB.scatter_add(
+        1, mixing.partner_B[:, None], 1 - mixing.share_B.float()[:, None]
+    )
     return (_cross_entropy(logits_BB, target_BB) + _cross_entropy(logits_BB.T, target_BB.T)) / 2
 
 
 def soft_clip(cosine_BB: Tensor, own_BB: Tensor, tau: float) -> Tensor:
-    """Contrast of predictions (rows) and targets (columns) whose labels are the targets' own cosines own_BB."""
+    """Contrast of predictions (rows) and targets (columns) whose labels are the targets' own
+    cosines own_BB.
+    """
     logits_BB, teacher_BB = cosine_BB.float() / tau, torch.softmax(own_BB.float() / tau, dim=1)
     return (_cross_entropy(logits_BB, teacher_BB) + _cross_entropy(logits_BB.T, teacher_BB)) / 2
 
@@ -118,7 +132,9 @@ def _cross_entropy(logits_BB: Tensor, target_BB: Tensor) -> Tensor:
 
 
 def token_nce(cosine_NBB: Tensor, tau: float) -> Tensor:
-    """InfoNCE over the batch, separately for each of N tokens, both directions; 0 for fewer than two images."""
+    """InfoNCE over the batch, separately for each of N tokens, both directions; 0 for fewer
+    than two images.
+    """
     logits_NBB = cosine_NBB.float() * (1 / tau)
     if logits_NBB.shape[1] < 2:
         return logits_NBB.sum() * 0
@@ -127,22 +143,31 @@ def token_nce(cosine_NBB: Tensor, tau: float) -> Tensor:
 
 
 def draw_tokens(n_tokens: int, n: int, device: torch.device | str = "cpu") -> Tensor:
-    """Numbers of n random tokens, each once, from torch's global CPU generator; all in order if n is not smaller."""
+    """Numbers of n random tokens, each once, from torch's global CPU generator; all in order if
+    n is not smaller.
+    """
     if n >= n_tokens:
         return torch.arange(n_tokens, device=device)
     return torch.randperm(n_tokens)[:n].to(device)
 
 
-def align(x_BTW: Tensor, true: Tokens, c: Any, mixing: Mixing | None, progress: float) -> dict[str, Tensor]:
-    """The terms `global` and `fine` (times alpha_fine) of predicted tokens x against true ones, class token first.
+def align(
+    x_BTW: Tensor, true: Tokens, c: Any, mixing: Mixing | None, progress: float
+) -> dict[str, Tensor]:
+    """The terms `global` and `fine` (times alpha_fine) of predicted tokens x against true ones,
+    class token first.
 
-    c: the decoder's Config; its fields loss, alpha_fine, class_*, mixco_*, softclip_* and nce_* are read here.
-    mixing: of the inputs that x was predicted from; None selects SoftCLIP. progress: share of the epochs that is over.
-    Only the contrast uses mixed images.
+    c: the decoder's Config; its fields loss, alpha_fine, class_*, mixco_*, softclip_* and nce_* are
+    read here. mixing: of the inputs that x was predicted from; None selects SoftCLIP. progress:
+    share of the epochs that is over. Only the contrast uses mixed images.
     """
     with torch.autocast(x_BTW.device.type, enabled=False):
         x, terms = Tokens(x_BTW), {}
-        rows = torch.arange(len(x_BTW), device=x_BTW.device) if mixing is None else (~mixing.mixed_B).nonzero()[:, 0]
+        rows = (
+            torch.arange(len(x_BTW), device=x_BTW.device)
+            if mixing is None
+            else (~mixing.mixed_B).nonzero()[:, 0]
+        )
         distance_BT = 1 - x.cosine_BT(true)[rows]
         n_kept = max(len(rows), 1)
         if c.loss != "fine":
@@ -154,7 +179,9 @@ def align(x_BTW: Tensor, true: Tokens, c: Any, mixing: Mixing | None, progress: 
             term = distance_BT.sum() / (n_kept * x_BTW.shape[1])
             if c.nce_weight:
                 tokens_N = draw_tokens(x_BTW.shape[1], c.nce_tokens, x_BTW.device)
-                term = term + c.nce_weight * token_nce(x.cosine_NBB(true, tokens_N, rows), c.nce_tau)
+                term = term + c.nce_weight * token_nce(
+                    x.cosine_NBB(true, tokens_N, rows), c.nce_tau
+                )
             terms["fine"] = c.alpha_fine * term
         return terms
 
@@ -164,10 +191,16 @@ def _contrast(x: Tokens, true: Tokens, c: Any, mixing: Mixing | None, progress: 
     if mixing is not None:
         return bimixco(x.cosine_BB(true), mixing, c.mixco_tau)
     done = (progress - c.mixco_epochs) / max(1 - c.mixco_epochs, 1e-9)
-    return soft_clip(x.cosine_BB(true), true.own_BB, cosine_anneal(c.softclip_tau_start, c.softclip_tau_end, done))
+    return soft_clip(
+        x.cosine_BB(true),
+        true.own_BB,
+        cosine_anneal(c.softclip_tau_start, c.softclip_tau_end, done),
+    )
 
 
 def cosine_anneal(start: float, end: float, progress: float) -> float:
-    """From start (progress 0) to end (progress 1) along half a cosine: MindEye1's cosine_anneal in continuous time."""
+    """From start (progress 0) to end (progress 1) along half a cosine: MindEye1's cosine_anneal
+    in continuous time.
+    """
     progress = min(max(progress, 0.0), 1.0)
     return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2

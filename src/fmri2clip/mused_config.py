@@ -1,4 +1,6 @@
-"""Settings of the CLIP-MUSED-style decoder and of its baselines; decoders/clip_mused.py says what they mean."""
+"""Settings of the CLIP-MUSED-style decoder and of its baselines; decoders/clip_mused.py says
+what they mean.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ LOW_TARGETS = {"cls": "low_cls_IW", "mean": "low_mean_IW", "flatten": "block_1_I
 class Config:
     """Settings of the network, its guidance and its training."""
 
-    areas: str = "V1, V2, V3, hV4, floc-faces, floc-words, floc-places, floc-bodies, rest"  # ROIs, see rois.py
+    # ROIs, see rois.py
+    areas: str = "V1, V2, V3, hV4, floc-faces, floc-words, floc-places, floc-bodies, rest"
     input_map: Kind = "pca"  # voxels of an ROI -> components, see input_maps.py
     components: int = 256  # K, numbers of an ROI
     width: int = 512  # E, of a token
@@ -43,11 +46,17 @@ class Config:
     w_orthogonal: float = 1e-3
     new_subject: str = ""  # subject that the shared weights never see; '' for none
     new_sessions: int = 0  # its first sessions only; 0 = all
-    new_fit: Literal["tokens", "tokens_projection"] = "tokens"  # what is fitted for it beside its input map
+    new_fit: Literal["tokens", "tokens_projection"] = (
+        "tokens"  # what is fitted for it beside its input map
+    )
     new_lr: float = 1e-2  # peak learning rate of that fit
-    repeats_convex: float = 0.5  # share of images trained on a random convex combination of their repeats
+    repeats_convex: float = (
+        0.5  # share of images trained on a random convex combination of their repeats
+    )
     repeats_mean: float = 0.3  # share trained on the mean of repeats; the rest on a single repeat
-    lr: float = 3e-4  # peak learning rate of AdamW; rises over warmup_epochs, falls to 0 along a cosine
+    lr: float = (
+        3e-4  # peak learning rate of AdamW; rises over warmup_epochs, falls to 0 along a cosine
+    )
     warmup_epochs: float = 2.0
     gradient_clip: float = 1.0  # largest norm of the gradient; 0 = no limit
     weight_decay: float = 5e-2  # of AdamW, on matrices only
@@ -58,10 +67,14 @@ class Config:
     def __post_init__(self) -> None:
         for name, hint in get_type_hints(Config).items():
             if (allowed := get_args(hint)) and getattr(self, name) not in allowed:
-                raise ValueError(f"{name} is {getattr(self, name)!r}, expected one of {', '.join(allowed)}")
+                raise ValueError(
+                    f"{name} is {getattr(self, name)!r}, expected one of {', '.join(allowed)}"
+                )
         at_least(self, 1, "components", "width", "layers", "heads", "feedforward", "hidden")
         at_least(self, 1, "batch_size", "max_epochs", "patience")
-        at_least(self, 0, "w_label", "w_high", "w_low", "w_orthogonal", "new_sessions", "warmup_epochs")
+        at_least(
+            self, 0, "w_label", "w_high", "w_low", "w_orthogonal", "new_sessions", "warmup_epochs"
+        )
         at_least(self, 0, "gradient_clip", "repeats_convex", "repeats_mean")
         fraction(self, "dropout_in", "dropout")
         for name in ("clip_threshold", "lr", "new_lr"):
@@ -69,7 +82,10 @@ class Config:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected a number above 0")
         if self.repeats_convex + self.repeats_mean > 1 + 1e-9:
             found = f"{self.repeats_convex} and {self.repeats_mean}"
-            raise ValueError(f"repeats_convex and repeats_mean are {found}, expected shares that sum to at most 1")
+            raise ValueError(
+                f"repeats_convex and repeats_mean are {found}, expected shares that sum to at most "
+                "1"
+            )
         parse_names(self.areas)
         self._check_parts()
 
@@ -78,16 +94,25 @@ class Config:
         if self.width % self.heads:
             raise ValueError(f"width is {self.width}, expected a multiple of heads ({self.heads})")
         if self.backbone == "mlp" and self.identity not in ("none", "embedding"):
-            raise ValueError(f"identity is {self.identity!r}, but an mlp has no tokens; expected none or embedding")
+            raise ValueError(
+                f"identity is {self.identity!r}, but an mlp has no tokens; expected none or "
+                "embedding"
+            )
         if self.new_subject and self.identity not in ("tokens", "one_token", "embedding"):
             raise ValueError(
-                f"new_subject is {self.new_subject!r}, but identity {self.identity!r} has no weights of a subject to "
+                f"new_subject is {self.new_subject!r}, but identity {self.identity!r} has no "
+                "weights of a subject to "
                 "fit; set identity to tokens, one_token or embedding"
             )
         if self.new_subject and not self.shared:
-            raise ValueError(f"new_subject is {self.new_subject!r}, expected '' where shared is false")
+            raise ValueError(
+                f"new_subject is {self.new_subject!r}, expected '' where shared is false"
+            )
         if self.new_sessions and not self.new_subject:
-            raise ValueError("new_sessions restricts new_subject, which is ''; for all subjects set split.n_sessions")
+            raise ValueError(
+                "new_sessions restricts new_subject, which is ''; for all subjects set "
+                "split.n_sessions"
+            )
 
     @property
     def n_tokens(self) -> int:

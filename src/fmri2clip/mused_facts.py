@@ -1,4 +1,5 @@
-"""Numbers that a CLIP-MUSED-style decoder states about itself: weights of each subject, what its input maps hold.
+"""Numbers that a CLIP-MUSED-style decoder states about itself: weights of each subject, what its
+input maps hold.
 
 Axis letters: R ROIs.
 """
@@ -25,12 +26,16 @@ def describe(decoder: Any, subject: str) -> dict[str, float]:
         facts |= _describe_map(decoder, subject)
     if decoder.config.n_tokens:
         cosines = decoder.cosines_S2[decoder.subjects.index(subject)].tolist()
-        facts |= dict(zip(("guidance.mean_cosine_high", "guidance.mean_cosine_low"), cosines, strict=True))
+        facts |= dict(
+            zip(("guidance.mean_cosine_high", "guidance.mean_cosine_low"), cosines, strict=True)
+        )
     return facts
 
 
 def count_parts(decoder: Any, subject: str) -> dict[str, int]:
-    """Weights that one subject adds (input map, tokens or embedding, and whatever else is its own), and shared ones."""
+    """Weights that one subject adds (input map, tokens or embedding, and whatever else is its
+    own), and shared ones.
+    """
     identity = decoder.identity[subject].numel() if subject in decoder.identity else 0
     input_map = decoder.map_of(subject).n_parameters()
     own = identity + input_map
@@ -39,7 +44,8 @@ def count_parts(decoder: Any, subject: str) -> dict[str, int]:
     shared = sum(
         value.numel()
         for name, value in decoder.named_parameters()
-        if not (set(decoder.subjects) & set(name.split("."))) and not name.startswith("new_projection.")
+        if not (set(decoder.subjects) & set(name.split(".")))
+        and not name.startswith("new_projection.")
     )
     if not decoder.config.shared:
         own, shared = own + shared, 0
@@ -47,9 +53,13 @@ def count_parts(decoder: Any, subject: str) -> dict[str, int]:
 
 
 def _describe_map(decoder: Any, subject: str) -> dict[str, float]:
-    """Share of variance on the training images that the components hold: of each ROI, and mean over voxels."""
+    """Share of variance on the training images that the components hold: of each ROI, and mean
+    over voxels.
+    """
     explained_R = decoder.map_of(subject).explained_R.cpu()
     n_R = torch.tensor(decoder.n_roi_voxels[subject]).float()
     rois = zip(decoder.roi_names, explained_R.tolist(), strict=True)
-    named = {f"input_map.explained_variance_roi.{name.replace('.', '_')}": value for name, value in rois}
+    named = {
+        f"input_map.explained_variance_roi.{name.replace('.', '_')}": value for name, value in rois
+    }
     return {"input_map.explained_variance": float((explained_R * n_R).sum() / n_R.sum()), **named}

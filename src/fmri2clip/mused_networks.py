@@ -1,11 +1,13 @@
-"""Networks of the CLIP-MUSED-style decoder: ROI tokens and subject tokens through blocks of self-attention, or an MLP.
+"""Networks of the CLIP-MUSED-style decoder: ROI tokens and subject tokens through blocks of
+self-attention, or an MLP.
 
     pre_norm     x <- x + attention(LN x);  x <- x + feedforward(LN x);  a last LN       (tokens and ROIs alike)
     paper_like   y = BN2(feedforward(BN1(attention(x))));  ROIs: x + y;  tokens: y       (BN2 starts with weight 0)
 
-paper_like keeps what the authors' HCP code does (`AttentionBlock.py`, `models.py`, commit 99d153d): batch norm shared
-by tokens and patches, no dropout, and tokens without a residual path, which are therefore exactly zero at the start.
-Axis letters: B images of a batch, R ROI tokens, T subject tokens, N = T + R places, E width, H hidden.
+paper_like keeps what the authors' HCP code does (`AttentionBlock.py`, `models.py`, commit 99d153d):
+batch norm shared by tokens and patches, no dropout, and tokens without a residual path, which are
+therefore exactly zero at the start. Axis letters: B images of a batch, R ROI tokens, T subject
+tokens, N = T + R places, E width, H hidden.
 """
 
 from __future__ import annotations
@@ -21,14 +23,18 @@ Block = Literal["pre_norm", "paper_like"]
 
 
 class PaperBlock(nn.Module):
-    """One attention block of the authors' HCP code; the first n_tokens places are replaced, the others added to."""
+    """One attention block of the authors' HCP code; the first n_tokens places are replaced, the
+    others added to.
+    """
 
     def __init__(self, width: int, heads: int, feedforward: int, n_tokens: int) -> None:
         super().__init__()
         self.n_tokens = n_tokens
         self.self_attn = nn.MultiheadAttention(width, heads, batch_first=True)
         self.norm1, self.norm2 = nn.BatchNorm1d(width), nn.BatchNorm1d(width)
-        self.feedforward = nn.Sequential(nn.Linear(width, feedforward), nn.GELU(), nn.Linear(feedforward, width))
+        self.feedforward = nn.Sequential(
+            nn.Linear(width, feedforward), nn.GELU(), nn.Linear(feedforward, width)
+        )
         nn.init.zeros_(self.norm2.weight)
 
     def forward(self, x_BNE: Tensor, src_key_padding_mask: Tensor | None = None) -> Tensor:
@@ -44,19 +50,36 @@ def _batch_norm(norm: nn.BatchNorm1d, x_BNE: Tensor) -> Tensor:
 
 
 class Transformer(nn.Module):
-    """Self-attention over the places [tokens, ROIs]; without positional embedding, as ROIs carry their own."""
+    """Self-attention over the places [tokens, ROIs]; without positional embedding, as ROIs
+    carry their own.
+    """
 
     def __init__(
-        self, width: int, layers: int, heads: int, feedforward: int, dropout: float, block: Block, n_tokens: int
+        self,
+        width: int,
+        layers: int,
+        heads: int,
+        feedforward: int,
+        dropout: float,
+        block: Block,
+        n_tokens: int,
     ) -> None:
         super().__init__()
         if block == "paper_like":
-            self.layers = nn.ModuleList(PaperBlock(width, heads, feedforward, n_tokens) for _ in range(layers))
+            self.layers = nn.ModuleList(
+                PaperBlock(width, heads, feedforward, n_tokens) for _ in range(layers)
+            )
             self.norm: nn.Module = nn.Identity()
             return
         self.layers = nn.ModuleList(
             nn.TransformerEncoderLayer(
-                width, heads, feedforward, dropout, activation="gelu", batch_first=True, norm_first=True
+                width,
+                heads,
+                feedforward,
+                dropout,
+                activation="gelu",
+                batch_first=True,
+                norm_first=True,
             )
             for _ in range(layers)
         )
@@ -70,7 +93,9 @@ class Transformer(nn.Module):
         return output_BNE
 
     def read_attention(self, x_BNE: Tensor, empty_BN: Tensor | None) -> list[Tensor]:
-        """Attention (B, N, N) of each layer, mean over heads: row i says where place i looks; rows sum to 1."""
+        """Attention (B, N, N) of each layer, mean over heads: row i says where place i looks;
+        rows sum to 1.
+        """
         weights = []
         for layer in self.layers:
             assert isinstance(layer, PaperBlock | nn.TransformerEncoderLayer)
@@ -81,7 +106,9 @@ class Transformer(nn.Module):
 
 
 class FlatMLP(nn.Module):
-    """All ROI tokens of an image as one vector through residual blocks: (B, R, E) -> (B, H); baselines read with it."""
+    """All ROI tokens of an image as one vector through residual blocks: (B, R, E) -> (B, H);
+    baselines read with it.
+    """
 
     def __init__(self, n_rois: int, width: int, hidden: int, blocks: int, dropout: float) -> None:
         super().__init__()
@@ -93,7 +120,9 @@ class FlatMLP(nn.Module):
 
 
 def roll_out(attention: list[Tensor]) -> Tensor:
-    """Attention rollout (Abnar and Zuidema 2020): product over layers of (A + 1) / 2, last layer first; (B, N, N)."""
+    """Attention rollout (Abnar and Zuidema 2020): product over layers of (A + 1) / 2, last
+    layer first; (B, N, N).
+    """
     result = torch.eye(attention[0].shape[1], device=attention[0].device)
     for layer in attention:
         result = (layer + torch.eye(layer.shape[1], device=layer.device)) / 2 @ result

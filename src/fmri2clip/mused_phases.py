@@ -1,7 +1,9 @@
-"""In which order a CLIP-MUSED-style decoder learns: all subjects at once, or the others first and then a new subject.
+"""In which order a CLIP-MUSED-style decoder learns: all subjects at once, or the others first and
+then a new subject.
 
-A new subject is fitted to frozen shared weights. What is its own: tokens (or embedding), started at the mean of the
-others', and, as an option, a projection that starts as the shared one. Its input map is fitted before any phase.
+A new subject is fitted to frozen shared weights. What is its own: tokens (or embedding), started at
+the mean of the others', and, as an option, a projection that starts as the shared one. Its input
+map is fitted before any phase.
 """
 
 from __future__ import annotations
@@ -16,14 +18,18 @@ from fmri2clip.decoders import Phase, TrainingData
 
 
 def make_phases(decoder: Any, data: Sequence[TrainingData]) -> Iterator[Phase]:
-    """Phases `shared` and, with a new subject, `new`; weights that a phase does not train are frozen in it."""
+    """Phases `shared` and, with a new subject, `new`; weights that a phase does not train are
+    frozen in it.
+    """
     config, new = decoder.config, decoder.config.new_subject
     _free(decoder, lambda name: not is_new(name, new))
     yield Phase("shared", [d for d in data if d.subject != new], config)
     if not new:
         return
     with torch.no_grad():
-        others = torch.stack([value for subject, value in decoder.identity.items() if subject != new])
+        others = torch.stack(
+            [value for subject, value in decoder.identity.items() if subject != new]
+        )
         decoder.identity[new].copy_(others.mean(0))
         if hasattr(decoder, "new_projection"):
             decoder.new_projection.load_state_dict(decoder.projection.state_dict())
@@ -35,7 +41,9 @@ def make_phases(decoder: Any, data: Sequence[TrainingData]) -> Iterator[Phase]:
 
 def is_new(name: str, new_subject: str) -> bool:
     """Whether a weight of this name belongs to the new subject alone."""
-    return bool(new_subject) and (name.startswith("new_projection.") or new_subject in name.split("."))
+    return bool(new_subject) and (
+        name.startswith("new_projection.") or new_subject in name.split(".")
+    )
 
 
 def _free(decoder: Any, is_free: Callable[[str], bool]) -> None:

@@ -1,8 +1,10 @@
-"""Weights of the CLIP-MUSED-style decoder and of its baselines at the size of NSD, counted from the modules.
+"""Weights of the CLIP-MUSED-style decoder and of its baselines at the size of NSD, counted from the
+modules.
 
-Sizes: the proposals for NSD in the notes on the method, which are the defaults of mused_config.py (256 components of
-each of nine ROIs, width 512, four blocks), 80 COCO categories, and the 15,724 voxels of subject 1 in nsdgeneral. How
-the voxels are dealt to ROIs changes no count unless ROIs share voxels.
+Sizes: the proposals for NSD in the notes on the method, which are the defaults of mused_config.py
+(256 components of each of nine ROIs, width 512, four blocks), 80 COCO categories, and the 15,724
+voxels of subject 1 in nsdgeneral. How the voxels are dealt to ROIs changes no count unless ROIs
+share voxels.
 """
 
 from __future__ import annotations
@@ -26,13 +28,22 @@ NETWORKS: dict[str, dict[str, Any]] = {
 
 
 def count_at_nsd() -> dict[str, dict[str, int]]:
-    """Run -> input_map, identity, per_subject and shared, as facts of a decoder; ridge in closed form."""
-    counts = {name: count_parts(_build(Config(**settings)), SUBJECT) for name, settings in NETWORKS.items()}
+    """Run -> input_map, identity, per_subject and shared, as facts of a decoder; ridge in
+    closed form.
+    """
+    counts = {
+        name: count_parts(_build(Config(**settings)), SUBJECT)
+        for name, settings in NETWORKS.items()
+    }
     config = Config()
     n_inputs = len(parse_names(config.areas)) * config.components
     input_map = N_VOXELS * config.components + n_inputs
-    own = input_map + n_inputs * N_CLASSES + N_CLASSES + 2  # weights, offsets, and the two numbers of the scaling
-    return counts | {"label_ridge": {"input_map": input_map, "identity": 0, "per_subject": own, "shared": 0}}
+    own = (
+        input_map + n_inputs * N_CLASSES + N_CLASSES + 2
+    )  # weights, offsets, and the two numbers of the scaling
+    return counts | {
+        "label_ridge": {"input_map": input_map, "identity": 0, "per_subject": own, "shared": 0}
+    }
 
 
 def _build(config: Config) -> Decoder:

@@ -1,13 +1,16 @@
-"""How many weights a BrainMCLIP-style decoder has, in closed form, and beside the VAE-route methods.
+"""How many weights a BrainMCLIP-style decoder has, in closed form, and beside the VAE-route
+methods.
 
-Counted: every trained weight that decoding one subject needs (deployed), and those with the fMRI decoders, which only
-training uses (trained). Frozen CLIP and diffusion models are left out on both sides.
+Counted: every trained weight that decoding one subject needs (deployed), and those with the fMRI
+decoders, which only training uses (trained). Frozen CLIP and diffusion models are left out on both
+sides.
 
-The paper's abstract says 71.7 % fewer parameters than top VAE-based methods; of which method, and counting what, was
-not available to us. Our number follows from our choice of the heads' rank: with full-rank heads at the same width,
-15 % is left of the reduction against MindEye1. The references, for subject 1: MindEye1 with its VAE route, 940.2 M
-backbone + 7.4 M projector + 50.3 M prior + 206.2 M low-level model, computed from its public code; MindEye2,
-fine-tuned, as printed in its public notebook src/recon_inference.ipynb.
+The paper's abstract says 71.7 % fewer parameters than top VAE-based methods; of which method, and
+counting what, was not available to us. Our number follows from our choice of the heads' rank: with
+full-rank heads at the same width, 15 % is left of the reduction against MindEye1. The references,
+for subject 1: MindEye1 with its VAE route, 940.2 M backbone + 7.4 M projector + 50.3 M prior +
+206.2 M low-level model, computed from its public code; MindEye2, fine-tuned, as printed in its
+public notebook src/recon_inference.ipynb.
 """
 
 from __future__ import annotations
@@ -18,7 +21,13 @@ from typing import Any
 import torch
 
 from fmri2clip.decoders.brainmclip import Config, Decoder
-from fmri2clip.networks import count_fusion, count_head, count_text_head, count_trunk, count_voxel_decoder
+from fmri2clip.networks import (
+    count_fusion,
+    count_head,
+    count_text_head,
+    count_trunk,
+    count_voxel_decoder,
+)
 
 MINDEYE1_WITH_VAE = 1_200_000_000  # three digits are known
 MINDEYE2 = 2_227_294_828
@@ -41,7 +50,9 @@ def count_parts(config: Config, sizes: Sizes) -> dict[str, int]:
     """Weights of each part: encoders, image_heads, text_head, fusion, decoders."""
     c, s = config, sizes
     tokens = c.variant == "tokens"
-    rank, n_image, n_text = (c.token_rank, s.n_image_tokens, s.n_text_tokens) if tokens else (0, 1, 0)
+    rank, n_image, n_text = (
+        (c.token_rank, s.n_image_tokens, s.n_text_tokens) if tokens else (0, 1, 0)
+    )
     width_detail = s.width_detail or s.width
     voxels = [c.voxel_pool or n for n in (s.n_detail, s.n_semantic)]
     return {
@@ -49,7 +60,9 @@ def count_parts(config: Config, sizes: Sizes) -> dict[str, int]:
         "image_heads": sum(count_head(c.hidden, n_image, rank, w) for w in (width_detail, s.width)),
         "text_head": count_text_head(c.hidden, n_text, rank, s.width) if c.text_branch else 0,
         "fusion": count_fusion(width_detail, s.width) if c.fusion == "gated" else 0,
-        "decoders": sum(count_voxel_decoder(c.hidden, n) for n in voxels) if c.cross_rec != "none" else 0,
+        "decoders": sum(count_voxel_decoder(c.hidden, n) for n in voxels)
+        if c.cross_rec != "none"
+        else 0,
     }
 
 
@@ -78,7 +91,9 @@ def build_empty(config: Config, sizes: Sizes) -> Decoder:
 
 
 def make_row(name: str, config: Config, sizes: Sizes, note: str = "") -> dict[str, Any]:
-    """One row of the table, counted from the modules; reductions: fractions of the reference, by deployed weights."""
+    """One row of the table, counted from the modules; reductions: fractions of the reference,
+    by deployed weights.
+    """
     counts = build_empty(config, sizes).n_parameters()
     return {
         "name": name,
@@ -93,8 +108,13 @@ def make_row(name: str, config: Config, sizes: Sizes, note: str = "") -> dict[st
 
 
 def paper_row() -> dict[str, Any]:
-    """The claim of the paper, with the sizes that it would imply; no other number of it is known to us."""
-    implied = [round((1 - PAPER_REDUCTION) * reference / 1e6) for reference in (MINDEYE1_WITH_VAE, MINDEYE2)]
+    """The claim of the paper, with the sizes that it would imply; no other number of it is
+    known to us.
+    """
+    implied = [
+        round((1 - PAPER_REDUCTION) * reference / 1e6)
+        for reference in (MINDEYE1_WITH_VAE, MINDEYE2)
+    ]
     return {
         "name": "paper (abstract)",
         "reduction": PAPER_REDUCTION,
@@ -104,22 +124,35 @@ def paper_row() -> dict[str, Any]:
     }
 
 
-def parameter_table(config: Config | None = None, sizes: Sizes | None = None) -> list[dict[str, Any]]:
-    """Rows as plain data (for JSON and the report): default, rank 256, narrower, full-rank heads, pooled, the paper.
+def parameter_table(
+    config: Config | None = None, sizes: Sizes | None = None
+) -> list[dict[str, Any]]:
+    """Rows as plain data (for JSON and the report): default, rank 256, narrower, full-rank heads,
+    pooled, the paper.
 
-    config, sizes: of the default row; those of the paper-size design if not given. Every row but the last has the keys
-    of make_row.
+    config, sizes: of the default row; those of the paper-size design if not given. Every row but
+    the last has the keys of make_row.
     """
     config, sizes = config or Config(), sizes or Sizes()
     full = "heads without a low-rank bottleneck"
     variants: list[tuple[str, dict[str, Any], str]] = [
-        ("default, low-rank heads", {}, "rank chosen by us; it meets 71.7 % against both references"),
+        (
+            "default, low-rank heads",
+            {},
+            "rank chosen by us; it meets 71.7 % against both references",
+        ),
         ("rank 256", {"token_rank": 256}, ""),
         ("hidden 1024, rank 256", {"hidden": 1024, "token_rank": 256}, ""),
         ("full-rank heads", {"token_rank": 0}, full),
         ("hidden 1024, full-rank heads", {"hidden": 1024, "token_rank": 0}, full),
         ("hidden 512, full-rank heads", {"hidden": 512, "token_rank": 0}, full),
-        ("pooled, hidden 1024", {"variant": "pooled", "hidden": 1024}, "class tokens only; cannot condition on tokens"),
+        (
+            "pooled, hidden 1024",
+            {"variant": "pooled", "hidden": 1024},
+            "class tokens only; cannot condition on tokens",
+        ),
     ]
-    rows = [make_row(name, replace(config, **changes), sizes, note) for name, changes, note in variants]
+    rows = [
+        make_row(name, replace(config, **changes), sizes, note) for name, changes, note in variants
+    ]
     return [*rows, paper_row()]

@@ -1,8 +1,10 @@
-"""Every knob of params.yaml as frozen dataclasses, and the strict reader that turns the file into them.
+"""Every knob of params.yaml as frozen dataclasses, and the strict reader that turns the file into
+them.
 
-A key that no dataclass has, a value of the wrong type and a reference to something that does not exist each raise a
-ValueError that names the full dotted key. What depends on several sections is checked by `validation.py`, so that this
-file, which every stage imports, imports no other part of the library.
+A key that no dataclass has, a value of the wrong type and a reference to something that does not
+exist each raise a ValueError that names the full dotted key. What depends on several sections is
+checked by `validation.py`, so that this file, which every stage imports, imports no other part of
+the library.
 """
 
 from __future__ import annotations
@@ -40,12 +42,16 @@ class Dataset:
         if isinstance(self.sessions, int):
             at_least(self, 1, "sessions")
         if self.source == "simulated" and not self.keep_raw:
-            raise ValueError("keep_raw is false, which needs source s3: the simulated NSD is not fetched")
+            raise ValueError(
+                "keep_raw is false, which needs source s3: the simulated NSD is not fetched"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Download:
-    """How files are fetched; nothing here changes a byte of what is fetched, so no stage depends on it."""
+    """How files are fetched; nothing here changes a byte of what is fetched, so no stage
+    depends on it.
+    """
 
     bucket: str = "natural-scenes-dataset"
     endpoint: str = ""  # URL of an S3 service, '' for AWS
@@ -106,9 +112,14 @@ class Clip:
         at_least(self, 1, "batch_size")
         for prompt in self.prompts:
             if "{category}" not in prompt:
-                raise ValueError(f"prompts: {prompt!r} has no {{category}}; write e.g. 'a photo of a {{category}}'")
+                raise ValueError(
+                    f"prompts: {prompt!r} has no {{category}}; write e.g. 'a photo of a "
+                    f"{{category}}'"
+                )
         if self.tokens and not self.detail_layers:
-            raise ValueError("tokens is true, but detail_layers is empty; name the blocks of the detail tokens")
+            raise ValueError(
+                "tokens is true, but detail_layers is empty; name the blocks of the detail tokens"
+            )
         if len(set(self.detail_layers)) < len(self.detail_layers):
             raise ValueError(f"detail_layers is {list(self.detail_layers)}; name each block once")
 
@@ -127,14 +138,25 @@ class Split:
     permute: bool = False  # null: pair the brains of training images with other training images
 
     def __post_init__(self) -> None:
-        at_least(self, 0, "seed", "unseen_folds", "unseen_fold", "holdout_clusters", "n_images", "n_sessions")
+        at_least(
+            self,
+            0,
+            "seed",
+            "unseen_folds",
+            "unseen_fold",
+            "holdout_clusters",
+            "n_images",
+            "n_sessions",
+        )
         at_least(self, 1, "n_validation")
         fraction(self, "holdout_fraction")
         if self.unseen_folds and self.unseen_fold >= self.unseen_folds:
             allowed = f"0 to {self.unseen_folds - 1}, as unseen_folds is {self.unseen_folds}"
             raise ValueError(f"unseen_fold is {self.unseen_fold}, expected {allowed}")
         if self.unseen_control and not self.unseen_folds:
-            raise ValueError("unseen_control is the control of unseen_folds; set unseen_folds as well")
+            raise ValueError(
+                "unseen_control is the control of unseen_folds; set unseen_folds as well"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +172,9 @@ class Run:
     def __post_init__(self) -> None:
         at_least(self, 0, "seed")
         if not self.subjects or len(set(self.subjects)) < len(self.subjects):
-            raise ValueError(f"subjects is {list(self.subjects)}; name at least one subject, each once")
+            raise ValueError(
+                f"subjects is {list(self.subjects)}; name at least one subject, each once"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +187,9 @@ class Evaluation:
     prompt: int = 0  # index into prompts of the clip
     dominant_area: float = 0.6  # fraction of the area of all objects
     caption_index: int = 0
-    tuning_trials: int = 12  # settings compared on validation data for each decoder; printed, nothing reads it
+    tuning_trials: int = (
+        12  # settings compared on validation data for each decoder; printed, nothing reads it
+    )
 
     def __post_init__(self) -> None:
         at_least(self, 0, "seed", "prompt", "caption_index")
@@ -180,7 +206,9 @@ class Hierarchy:
     n_bootstrap: int = 500
     seed: int = 0
     block_voxels: int = 80  # voxels in a cluster that is shuffled as one
-    tokens: Literal["patch_mean", "class_token", "grid"] = "patch_mean"  # summary of the figure, the null and the band
+    tokens: Literal["patch_mean", "class_token", "grid"] = (
+        "patch_mean"  # summary of the figure, the null and the band
+    )
     band_share: float = 0.9  # of the best RSA that a block of the band reaches
     band_cka: float = 0.9  # CKA that any two blocks of the band reach
 
@@ -198,19 +226,29 @@ TARGET, MEAN_IMAGE = "target", "mean_image"  # sources of pictures beside the ru
 class Reconstruction:
     generator: str  # key of generators
     source: str  # key of runs, or target (true features), or mean_image (mean training picture)
-    reads: Literal["embedding", "semantic", "fused"] = "embedding"  # the embedding, or a stream of tokens
+    reads: Literal["embedding", "semantic", "fused"] = (
+        "embedding"  # the embedding, or a stream of tokens
+    )
     text: bool = False  # text tokens as well, for generators that read them
     n_candidates: int = 1  # pictures of each image
-    selection: Literal["none", "brain"] = "none"  # of one picture, or of the one nearest to the decoded embedding
+    selection: Literal["none", "brain"] = (
+        "none"  # of one picture, or of the one nearest to the decoded embedding
+    )
     seed: int = 0  # of the generator's noise
 
     def __post_init__(self) -> None:
         at_least(self, 0, "seed")
         at_least(self, 1, "n_candidates")
         if self.selection == "none" and self.n_candidates > 1:
-            raise ValueError(f"n_candidates is {self.n_candidates}, but selection is none; set it to brain, or take 1")
+            raise ValueError(
+                f"n_candidates is {self.n_candidates}, but selection is none; set it to brain, or "
+                "take 1"
+            )
         if self.selection == "brain" and self.source in (TARGET, MEAN_IMAGE):
-            raise ValueError(f"selection is brain, but source is {self.source}; only what a run decodes can select")
+            raise ValueError(
+                f"selection is brain, but source is {self.source}; only what a run decodes can "
+                "select"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,7 +266,10 @@ class Pictures:
     def __post_init__(self) -> None:
         at_least(self, 0, "n_images")
         if self.n_images == 1 or not self.protocols:
-            raise ValueError("two-way identification needs n_images of at least 2 (0: all), and at least one protocol")
+            raise ValueError(
+                "two-way identification needs n_images of at least 2 (0: all), and at least one "
+                "protocol"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,7 +301,10 @@ class Params:
 
 
 def load(path: Path | str = "params.yaml") -> Params:
-    """Read and check params.yaml. Raises ValueError naming the key; references between sections are `validate`'s."""
+    """Read and check params.yaml.
+
+    Raises ValueError naming the key; references between sections are `validate`'s.
+    """
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError
 
@@ -275,7 +319,9 @@ def load(path: Path | str = "params.yaml") -> Params:
     return build(Params, content, where=str(path))
 
 
-def decoder_config(params: Params, run_name: str, config_class: type[T], where: str = "params.yaml") -> T:
+def decoder_config(
+    params: Params, run_name: str, config_class: type[T], where: str = "params.yaml"
+) -> T:
     """The run's decoder Config: `decoders.<decoder>` with the run's overrides on top."""
     run = params.runs[run_name]
     section = params.decoders[run.decoder]
@@ -283,7 +329,9 @@ def decoder_config(params: Params, run_name: str, config_class: type[T], where: 
     return build(config_class, {**section, **run.overrides}, where, f"runs.{run_name}.overrides")
 
 
-def generator_config(params: Params, name: str, config_class: type[T], where: str = "params.yaml") -> T:
+def generator_config(
+    params: Params, name: str, config_class: type[T], where: str = "params.yaml"
+) -> T:
     """The Config of `generators.<name>`, whose entry `family` names the file of its class."""
     content = {key: value for key, value in params.generators[name].items() if key != "family"}
     return build(config_class, content, where, f"generators.{name}")

@@ -1,7 +1,9 @@
-"""Measure all reconstructions of test images, subject by subject, under every protocol that the parameters name.
+"""Measure all reconstructions of test images, subject by subject, under every protocol that the
+parameters name.
 
-Each file of pictures gives a tree of numbers with intervals (as metrics.json of a run) and scores of single images, by
-the names <protocol>.<metric>. What cannot be measured stands in the record with its reason.
+Each file of pictures gives a tree of numbers with intervals (as metrics.json of a run) and scores
+of single images, by the names <protocol>.<metric>. What cannot be measured stands in the record
+with its reason.
 
 Letters: I images, V voxels, H W C height, width and channels of a picture.
 """
@@ -42,12 +44,16 @@ from fmri2clip.true_cortex import score_true_cortex
 Array = NDArray[Any]
 STIMULUS = "stimulus"  # row of what the stimuli themselves score through the brain: a ceiling
 # OpenAI's own file, whose address holds its hash
-CLIP_SHA256 = {"ViT-L-14-quickgelu/openai": "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836"}
+CLIP_SHA256 = {
+    "ViT-L-14-quickgelu/openai": "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836"
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Networks:
-    """Networks by slot; missing: slot -> why there is none; classifier: what brain correlation reads, or None."""
+    """Networks by slot; missing: slot -> why there is none; classifier: what brain correlation
+    reads, or None.
+    """
 
     networks: Mapping[str, Network]
     missing: Mapping[str, str]
@@ -67,7 +73,8 @@ class Files:
 
 @dataclass(frozen=True, kw_only=True)
 class Brain:
-    """Test patterns of one subject, its regions, and the encoding model that was fitted on its training images.
+    """Test patterns of one subject, its regions, and the encoding model that was fitted on its
+    training images.
 
     reason: why there is no model.
     """
@@ -78,15 +85,25 @@ class Brain:
 
 
 def score_pictures(
-    settings: Params, files: Files, pictures: Mapping[str, Path], folder: Path, scores: Path, device: str = "cpu"
+    settings: Params,
+    files: Files,
+    pictures: Mapping[str, Path],
+    folder: Path,
+    scores: Path,
+    device: str = "cpu",
 ) -> None:
-    """Write <folder>/<name>.json, <folder>/record.json and <scores>/<name>.h5 for every reconstruction, and `stimulus`.
+    """Write <folder>/<name>.json, <folder>/record.json and <scores>/<name>.h5 for every
+    reconstruction, and `stimulus`.
 
-    pictures: name -> file of kind 'reconstructions'. Raises ValueError if files do not belong together.
+    pictures: name -> file of kind 'reconstructions'. Raises ValueError if files do not belong
+    together.
     """
     protocols = [find_protocol(name) for name in settings.pictures.protocols]
     networks = {protocol.name: load_networks(settings, protocol, device) for protocol in protocols}
-    threads, measures_brain = settings.compute.threads, any(protocol.brain for protocol in protocols)
+    threads, measures_brain = (
+        settings.compute.threads,
+        any(protocol.brain for protocol in protocols),
+    )
     runs: dict[str, dict[str, Scores]] = {name: {} for name in pictures}
     record: dict[str, Any] = {}
     for subject in settings.subjects:
@@ -102,22 +119,33 @@ def score_pictures(
             evaluations = measure(protocol, seen, given, networks[protocol.name], brain, threads)
             for name, evaluation in evaluations.items():
                 found[name].append(prefix(evaluation.scores(), protocol.name))
-                record.setdefault(protocol.name, {}).setdefault(name, {})[subject] = evaluation.record()
+                record.setdefault(protocol.name, {}).setdefault(name, {})[subject] = (
+                    evaluation.record()
+                )
         for protocol in protocols if brain.model else ():
             found.setdefault(STIMULUS, []).extend(score_stimuli(protocol, seen, brain))
         if settings.dataset.source == "simulated":
             voxels, probes = files.rois / "voxels" / f"{subject}.h5", {**given, STIMULUS: seen}
-            true = score_true_cortex(settings.world, subject, files.raw, voxels, probes, brain.measured, threads)
+            true = score_true_cortex(
+                settings.world, subject, files.raw, voxels, probes, brain.measured, threads
+            )
             for name, extra in true.items():
                 found.setdefault(name, []).append(extra)
         for name, parts in found.items():
             runs.setdefault(name, {})[subject] = join(parts)
-    scores.mkdir(parents=True, exist_ok=True)  # an output of the stage, even if nothing is reconstructed
+    scores.mkdir(
+        parents=True, exist_ok=True
+    )  # an output of the stage, even if nothing is reconstructed
     e = settings.evaluation
     for name, run in runs.items():
         write_json(folder / f"{name}.json", summarise(run, e.n_bootstrap, e.seed))
-        store.write_groups(scores / f"{name}.h5", "predictions", {s: pack_scores(one) for s, one in run.items()})
-    write_json(folder / "record.json", {protocol: condense(entries) for protocol, entries in record.items()})
+        store.write_groups(
+            scores / f"{name}.h5", "predictions", {s: pack_scores(one) for s, one in run.items()}
+        )
+    write_json(
+        folder / "record.json",
+        {protocol: condense(entries) for protocol, entries in record.items()},
+    )
 
 
 def find_images(settings: Params, files: Files, subject: str) -> NDArray[np.int64]:
@@ -125,8 +153,12 @@ def find_images(settings: Params, files: Files, subject: str) -> NDArray[np.int6
     return _ids(files.rois / "test" / f"{subject}.h5")[: settings.pictures.n_images or None]
 
 
-def read_all(pictures: Mapping[str, Path], subject: str, nsd_id_I: NDArray[np.int64]) -> dict[str, Pictures]:
-    """Name -> pictures, from every file that has some of this subject, or of all: of these, those of its own images."""
+def read_all(
+    pictures: Mapping[str, Path], subject: str, nsd_id_I: NDArray[np.int64]
+) -> dict[str, Pictures]:
+    """Name -> pictures, from every file that has some of this subject, or of all: of these,
+    those of its own images.
+    """
     found = {}
     for name, path in pictures.items():
         if list_subjects(path) and subject not in list_subjects(path):
@@ -138,7 +170,9 @@ def read_all(pictures: Mapping[str, Path], subject: str, nsd_id_I: NDArray[np.in
 
 
 def score_stimuli(protocol: Protocol, seen: Pictures, brain: Brain) -> list[Scores]:
-    """Brain correlation of the stimuli themselves, which no reconstruction is expected to exceed."""
+    """Brain correlation of the stimuli themselves, which no reconstruction is expected to
+    exceed.
+    """
     if not protocol.brain or brain.model is None:
         return []
     r = BrainCorrelation(model=brain.model, measured=brain.measured).score(seen)
@@ -148,17 +182,25 @@ def score_stimuli(protocol: Protocol, seen: Pictures, brain: Brain) -> list[Scor
 
 
 def load_networks(settings: Params, protocol: Protocol, device: str) -> Networks:
-    """The networks of a protocol: stand-ins where the parameters name them, else the published ones."""
+    """The networks of a protocol: stand-ins where the parameters name them, else the published
+    ones.
+    """
     wanted, networks, missing = settings.pictures, {}, {}
     if wanted.classifier:
         networks["alexnet"] = small_alexnet.load(Path(wanted.classifier), device)
         reason = f"pictures.classifier ({wanted.classifier}) stands in for AlexNet alone; there is no stand-in for this"
-        missing = {metric.slot: reason for metric in protocol.networks if metric.slot not in ("alexnet", "clip")}
+        missing = {
+            metric.slot: reason
+            for metric in protocol.networks
+            if metric.slot not in ("alexnet", "clip")
+        }
     else:
         local = find_copies(Path(wanted.weights)) if wanted.weights else {}
         tags = [metric.weights for metric in protocol.networks]
         local = {tag: path for tag, path in local.items() if tag in tags}
-        networks, missing = networks_torchvision.load_networks(protocol, local, download=wanted.download, device=device)
+        networks, missing = networks_torchvision.load_networks(
+            protocol, local, download=wanted.download, device=device
+        )
     tag = next(metric.weights for metric in protocol.networks if metric.slot == "clip")
     if wanted.clip:
         networks["clip"] = load_clip(settings.clips[wanted.clip], tag, device)
@@ -168,9 +210,13 @@ def load_networks(settings: Params, protocol: Protocol, device: str) -> Networks
 
 
 def load_clip(clip: Clip, tag: str, device: str) -> Network:
-    """A CLIP model in the slot `clip`, in fp32 whatever the cache's precision; a local copy is known by its hash."""
+    """A CLIP model in the slot `clip`, in fp32 whatever the cache's precision; a local copy is
+    known by its hash.
+    """
     model = _load_encoder(replace(clip, precision="fp32"), device)
-    is_published = f"{clip.model}/{clip.pretrained}" == tag or model.weights_sha256 == CLIP_SHA256.get(tag)
+    is_published = (
+        f"{clip.model}/{clip.pretrained}" == tag or model.weights_sha256 == CLIP_SHA256.get(tag)
+    )
     return from_encoder(model, stand_in=not is_published, weights=tag if is_published else "")
 
 
@@ -180,17 +226,25 @@ def _load_encoder(clip: Clip, device: str) -> encoder.Encoder:
 
 
 def find_copies(folder: Path) -> dict[str, str]:
-    """Weights tag -> path, for published weights that lie in a folder under their published names."""
+    """Weights tag -> path, for published weights that lie in a folder under their published
+    names.
+    """
     if not folder.is_dir():
-        raise ValueError(f"pictures.weights is {str(folder)!r}, no folder; name one, or '' for torch's hub cache")
+        raise ValueError(
+            f"pictures.weights is {str(folder)!r}, no folder; name one, or '' for torch's hub cache"
+        )
     tags = networks_torchvision.SOURCES
     paths = {tag: folder / networks_torchvision.find_url(tag).rsplit("/", 1)[-1] for tag in tags}
     return {tag: str(path) for tag, path in paths.items() if path.is_file()}
 
 
 def read_brain(settings: Params, files: Files, subject: str, classifier: Network | None) -> Brain:
-    """Patterns of the test images, all voxels, and an encoding model; regions are the ROI groups of params.yaml."""
-    voxels = store.read(files.rois / "voxels" / f"{subject}.h5", "voxels", ["roi_VG", "roi_names_G"])
+    """Patterns of the test images, all voxels, and an encoding model; regions are the ROI
+    groups of params.yaml.
+    """
+    voxels = store.read(
+        files.rois / "voxels" / f"{subject}.h5", "voxels", ["roi_VG", "roi_names_G"]
+    )
     names = [str(name) for name in voxels["roi_names_G"]]
     members = {group: voxels["roi_VG"][:, names.index(f"group/{group}")] for group in settings.rois}
     regions = {group: member_V for group, member_V in members.items() if member_V.sum() > 1}
@@ -202,11 +256,19 @@ def read_brain(settings: Params, files: Files, subject: str, classifier: Network
     elif classifier is None:
         reason = "no classifier could be loaded to fit an encoding model on"
     else:
-        train = store.read(files.rois / "train" / f"{subject}.h5", "betas", ["betas_NV", "nsd_id_N"])
+        train = store.read(
+            files.rois / "train" / f"{subject}.h5", "betas", ["betas_NV", "nsd_id_N"]
+        )
         betas_IV, training_I = average_repeats(train["betas_NV"], train["nsd_id_N"])
-        images = Pictures(nsd_id_I=training_I, images_IHWC=stimuli.read_images(files.raw, training_I))
+        images = Pictures(
+            nsd_id_I=training_I, images_IHWC=stimuli.read_images(files.raw, training_I)
+        )
         model = fit_encoding(classifier, images, betas_IV, seed=settings.evaluation.seed)
-    return Brain(measured=Measured(nsd_id_I=nsd_id_I, betas_IV=mean_IV, regions=regions), model=model, reason=reason)
+    return Brain(
+        measured=Measured(nsd_id_I=nsd_id_I, betas_IV=mean_IV, regions=regions),
+        model=model,
+        reason=reason,
+    )
 
 
 def measure(
@@ -217,8 +279,12 @@ def measure(
     brain: Brain,
     threads: int = 1,
 ) -> dict[str, Evaluation]:
-    """Every set of pictures of one subject under one protocol; sets of the same images share the stimuli's features."""
-    correlation = BrainCorrelation(model=brain.model, measured=brain.measured) if brain.model else None
+    """Every set of pictures of one subject under one protocol; sets of the same images share
+    the stimuli's features.
+    """
+    correlation = (
+        BrainCorrelation(model=brain.model, measured=brain.measured) if brain.model else None
+    )
     evaluators: dict[bytes, Evaluator] = {}
     found = {}
     for name, made in given.items():
@@ -226,7 +292,9 @@ def measure(
         if key not in evaluators:
             stimuli_I = seen.select(np.sort(made.nsd_id_I), "the stimuli")
             known = networks.networks, networks.missing
-            evaluators[key] = Evaluator(protocol, stimuli_I, *known, correlation, brain.reason, threads)
+            evaluators[key] = Evaluator(
+                protocol, stimuli_I, *known, correlation, brain.reason, threads
+            )
         found[name] = evaluators[key].score(made)
     return found
 
@@ -237,13 +305,21 @@ def _ids(path: Path) -> Array:
 
 def prefix(scores: Scores, protocol: str) -> Scores:
     """The same scores by the names <protocol>.<metric>."""
-    return Scores(nsd_id_I=scores.nsd_id_I, per_image={f"{protocol}.{k}": v for k, v in scores.per_image.items()})
+    return Scores(
+        nsd_id_I=scores.nsd_id_I,
+        per_image={f"{protocol}.{k}": v for k, v in scores.per_image.items()},
+    )
 
 
 def join(parts: Sequence[Scores]) -> Scores:
     """Scores of the same images side by side."""
-    assert all(np.array_equal(part.nsd_id_I, parts[0].nsd_id_I) for part in parts), "scores of different images"
-    return Scores(nsd_id_I=parts[0].nsd_id_I, per_image={k: v for part in parts for k, v in part.per_image.items()})
+    assert all(np.array_equal(part.nsd_id_I, parts[0].nsd_id_I) for part in parts), (
+        "scores of different images"
+    )
+    return Scores(
+        nsd_id_I=parts[0].nsd_id_I,
+        per_image={k: v for part in parts for k, v in part.per_image.items()},
+    )
 
 
 def condense(entries: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, Any]:
@@ -253,12 +329,17 @@ def condense(entries: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str
     """
     first = next(iter(next(iter(entries.values())).values()))
     shared = {key: value for key, value in first.items() if key not in ("missing", "n_images")}
-    shared["networks"] = {slot: facts for slot, facts in first["networks"].items() if slot != "brain"}
+    shared["networks"] = {
+        slot: facts for slot, facts in first["networks"].items() if slot != "brain"
+    }
     shared["n_images"] = {
-        name: {subject: one["n_images"] for subject, one in subjects.items()} for name, subjects in entries.items()
+        name: {subject: one["n_images"] for subject, one in subjects.items()}
+        for name, subjects in entries.items()
     }
     shared["missing"] = {
-        name: {metric: reason for one in subjects.values() for metric, reason in one["missing"].items()}
+        name: {
+            metric: reason for one in subjects.values() for metric, reason in one["missing"].items()
+        }
         for name, subjects in entries.items()
     }
     brains = {
@@ -269,5 +350,7 @@ def condense(entries: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str
     }
     if brains:
         facts = ("layers", "alpha", "cv_error", "n_training_images")
-        shared["brain"] = {subject: {name: brain[name] for name in facts} for subject, brain in brains.items()}
+        shared["brain"] = {
+            subject: {name: brain[name] for name in facts} for subject, brain in brains.items()
+        }
     return shared

@@ -34,14 +34,20 @@ def pack_scores(scores: Scores) -> dict[str, Any]:
 
 
 def read_scores(predictions_path: Path, shared_path: Path, row: str = "") -> Run:
-    """Subject -> Scores of a predictions file, as `metrics.statistics.paired_difference` takes them.
+    """Subject -> Scores of a predictions file, as `metrics.statistics.paired_difference` takes
+    them.
 
-    row: name of a row of the references file, such as 'baseline.nearest_brain'; '' for the predictions of a run.
-    Scores of mAP and AUC are kept as class scores, with the labels of the CLIP cache shared_path.
+    row: name of a row of the references file, such as 'baseline.nearest_brain'; '' for the
+    predictions of a run. Scores of mAP and AUC are kept as class scores, with the labels of the
+    CLIP cache shared_path.
     """
     clip = store.read(shared_path, "clip", ["nsd_id_I", "labels_IC", "present_C"])
     groups = store.groups(predictions_path, "predictions")
-    wanted = {name.removeprefix(f"{row}."): name for name in groups if not row or name.startswith(f"{row}.")}
+    wanted = {
+        name.removeprefix(f"{row}."): name
+        for name in groups
+        if not row or name.startswith(f"{row}.")
+    }
     if not wanted:
         raise ValueError(f"{predictions_path} has no row {row!r}; it has {', '.join(groups)}")
     return {
@@ -53,11 +59,16 @@ def read_scores(predictions_path: Path, shared_path: Path, row: str = "") -> Run
 def _unpack_scores(arrays: Mapping[str, Array], clip: Mapping[str, Array]) -> Scores:
     row_I = find_rows(clip["nsd_id_I"], arrays["nsd_id_I"], "the CLIP cache of the test images")
     label_IC = clip["labels_IC"][row_I]
-    columns = (arrays["score_IM"].T.astype(np.float64), arrays["score_weight_IM"].T.astype(np.float64))
+    columns = (
+        arrays["score_IM"].T.astype(np.float64),
+        arrays["score_weight_IM"].T.astype(np.float64),
+    )
     return Scores(
         nsd_id_I=arrays["nsd_id_I"],
         per_image=dict(zip(map(str, arrays["metric_M"]), zip(*columns, strict=True), strict=True)),
-        class_scores={"classification": arrays["class_score_IC"]} if "class_score_IC" in arrays else {},
+        class_scores={"classification": arrays["class_score_IC"]}
+        if "class_score_IC" in arrays
+        else {},
         label_IC=label_IC,
         class_C=find_defined_classes(label_IC, clip["present_C"]),
     )

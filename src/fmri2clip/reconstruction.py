@@ -1,11 +1,12 @@
-"""Pictures of test images from decoded features, from true features (the reference), or from none (a null).
+"""Pictures of test images from decoded features, from true features (the reference), or from none
+(a null).
 
-What a brain gives is calibrated on validation images first (calibration.py).
-A candidate is never compared with the stimulus: `select_by_brain`, the only way to choose one, sees the decoded
+What a brain gives is calibrated on validation images first (calibration.py). A candidate is never
+compared with the stimulus: `select_by_brain`, the only way to choose one, sees the decoded
 embedding and the candidates. A file that already holds the pictures asked for is left as it is.
 
-Letters: I rows (an image seen by two subjects is two rows), N candidates, H W C height, width and channels of a
-picture, D embedding width, T tokens, W token width.
+Letters: I rows (an image seen by two subjects is two rows), N candidates, H W C height, width and
+channels of a picture, D embedding width, T tokens, W token width.
 """
 
 from __future__ import annotations
@@ -32,7 +33,10 @@ from fmri2clip.training.cached import read_target
 
 Array = NDArray[Any]
 EMBEDDING, TEXT = "embedding", "text"
-FIELDS = {EMBEDDING: "embedding_ID", TEXT: "text_tokens_IUW"}  # of Conditioning; image tokens otherwise
+FIELDS = {
+    EMBEDDING: "embedding_ID",
+    TEXT: "text_tokens_IUW",
+}  # of Conditioning; image tokens otherwise
 MEAN_IMAGES = 2000  # training pictures behind the mean picture, at most
 
 
@@ -50,8 +54,8 @@ class Files:
 class Decoded:
     """What one subject's brain gives for some test images, in ascending order of their ids.
 
-    query_ID: centred decoded embedding, norm 1; mean_D: mean embedding of the training images. Both only where
-    candidates are to be chosen.
+    query_ID: centred decoded embedding, norm 1; mean_D: mean embedding of the training images. Both
+    only where candidates are to be chosen.
     """
 
     nsd_id_I: NDArray[np.int64]
@@ -61,7 +65,9 @@ class Decoded:
 
 
 class Studio:
-    """The generator in use: kept for the next reconstruction, replaced by another, as a real one fills a GPU."""
+    """The generator in use: kept for the next reconstruction, replaced by another, as a real
+    one fills a GPU.
+    """
 
     def __init__(self, device: str) -> None:
         self.device = device
@@ -72,7 +78,10 @@ class Studio:
         """The generator of these settings. Raises ValueError as generators.load does."""
         if self.generator is None or self.key != (family, config):
             self.generator = None  # frees its memory first
-            self.generator, self.key = generators.load(family, config, self.device), (family, config)
+            self.generator, self.key = (
+                generators.load(family, config, self.device),
+                (family, config),
+            )
         return self.generator
 
 
@@ -91,19 +100,27 @@ def reconstruct_all(settings: Params, files: Files, folder: Path, device: str = 
 
 
 def reconstruct(
-    name: str, settings: Params, files: Files, path: Path, device: str = "cpu", studio: Studio | None = None
+    name: str,
+    settings: Params,
+    files: Files,
+    path: Path,
+    device: str = "cpu",
+    studio: Studio | None = None,
 ) -> None:
     """Write the pictures of `reconstructions.<name>` (kind 'reconstructions').
 
-    Rows are subjects in order of the run, test images in order of their ids; pictures that are the same for all
-    subjects (true features, mean image) stand there once, without subject_I. Raises ValueError as generators do.
+    Rows are subjects in order of the run, test images in order of their ids; pictures that are the
+    same for all subjects (true features, mean image) stand there once, without subject_I. Raises
+    ValueError as generators do.
     """
     entry = settings.reconstructions[name]
     if entry.source == MEAN_IMAGE:
         write_mean_image(settings, files, path)
         return
     family = find_family(settings, entry)
-    config = params.generator_config(settings, entry.generator, generators.load_family(family).Config)
+    config = params.generator_config(
+        settings, entry.generator, generators.load_family(family).Config
+    )
     clip = settings.clips[find_clip(settings, entry)]
     found, rows = read_features(settings, entry, files)
     features = {key: np.concatenate([d.features[key] for d in found]) for key in found[0].features}
@@ -117,12 +134,18 @@ def reconstruct(
     generator = (studio or Studio(device)).load(family, config)
     select = select_by_brain(found, _load_embedding(clip, device)) if chooses else None
     partial, attrs = resume.resume_dir(f"reconstruct/{name}", key), {**asdict(entry), "key": key}
-    generation.write_pictures(path, generator, conditioning, seed_IN, rows, partial, attrs, name, select=select)
+    generation.write_pictures(
+        path, generator, conditioning, seed_IN, rows, partial, attrs, name, select=select
+    )
     resume.remove(partial)
 
 
-def read_features(settings: Params, entry: Reconstruction, files: Files) -> tuple[list[Decoded], dict[str, Any]]:
-    """Features of each subject (of all at once for true features) and the rows of the file, one after the other."""
+def read_features(
+    settings: Params, entry: Reconstruction, files: Files
+) -> tuple[list[Decoded], dict[str, Any]]:
+    """Features of each subject (of all at once for true features) and the rows of the file, one
+    after the other.
+    """
     if entry.source == TARGET:
         target = read_targets(settings, entry, files, find_clip(settings, entry))
         return [target], {"nsd_id_I": target.nsd_id_I}
@@ -135,19 +158,28 @@ def read_features(settings: Params, entry: Reconstruction, files: Files) -> tupl
 def find_family(settings: Params, entry: Reconstruction) -> str:
     """Name of the generator's family. Raises ValueError if its entry names none."""
     if "family" not in settings.generators[entry.generator]:
-        raise ValueError(f"generators.{entry.generator}.family is missing; choose from {', '.join(generators.names())}")
+        raise ValueError(
+            f"generators.{entry.generator}.family is missing; choose from "
+            f"{', '.join(generators.names())}"
+        )
     return str(settings.generators[entry.generator]["family"])
 
 
 def find_clip(settings: Params, entry: Reconstruction) -> str:
-    """Key of the clip whose features are read. Raises ValueError if there is none of the generator's model."""
+    """Key of the clip whose features are read.
+
+    Raises ValueError if there is none of the generator's model.
+    """
     if entry.source in settings.runs:
         return settings.runs[entry.source].clip
     wanted = settings.generators[entry.generator]["clip_model"]
     for name, clip in settings.clips.items():
         if clip.model == wanted:
             return name
-    raise ValueError(f"generator {entry.generator} reads features of {wanted}, which no entry of clips has; add one")
+    raise ValueError(
+        f"generator {entry.generator} reads features of {wanted}, which no entry of clips has; add "
+        "one"
+    )
 
 
 def first_images(nsd_id_I: Array, n: int) -> slice:
@@ -169,8 +201,12 @@ def decode_subject(settings: Params, entry: Reconstruction, files: Files, subjec
     decoded = decode_kinds(entry.source, model, subject, betas.mean_IV[rows], kinds)
     fitted = calibration.shift(model.inputs, entry.reads)
     if model.split["validation"]:
-        validation_IV, true_ID = read_validation(settings.runs[entry.source].clip, model, files, subject, rows_V)
-        known = decode_kinds(entry.source, model, subject, validation_IV, [entry.reads])[entry.reads]
+        validation_IV, true_ID = read_validation(
+            settings.runs[entry.source].clip, model, files, subject, rows_V
+        )
+        known = decode_kinds(entry.source, model, subject, validation_IV, [entry.reads])[
+            entry.reads
+        ]
         fitted = calibration.fit(model.inputs, entry.reads, known, true_ID)
     calibrated: dict[str, Array] = {entry.reads: fitted.apply(decoded[entry.reads])}
     if entry.text:
@@ -186,7 +222,9 @@ def decode_subject(settings: Params, entry: Reconstruction, files: Files, subjec
     )
 
 
-def decode_kinds(run: str, model: Model, subject: str, betas_IV: Array, kinds: list[str]) -> dict[str, Array]:
+def decode_kinds(
+    run: str, model: Model, subject: str, betas_IV: Array, kinds: list[str]
+) -> dict[str, Array]:
     """Kind -> what the decoder predicts: 'embedding' (I, D), or a stream of tokens (I, T, W).
 
     Raises ValueError for a kind that it does not predict.
@@ -194,12 +232,16 @@ def decode_kinds(run: str, model: Model, subject: str, betas_IV: Array, kinds: l
     found: dict[str, Array] = dict(
         read_streams(model, subject, betas_IV, [kind for kind in kinds if kind != EMBEDDING])
     )
-    if EMBEDDING in kinds and (embedding_ID := decode(model, subject, betas_IV).get("embedding_ID")) is not None:
+    if (
+        EMBEDDING in kinds
+        and (embedding_ID := decode(model, subject, betas_IV).get("embedding_ID")) is not None
+    ):
         found[EMBEDDING] = embedding_ID
     for kind in kinds:
         if kind not in found:
             raise ValueError(
-                f"run {run} predicts no {kind}; reconstruct another run, or let it read what this one predicts"
+                f"run {run} predicts no {kind}; reconstruct another run, or let it read what this "
+                "one predicts"
             )
     return found
 
@@ -210,7 +252,9 @@ def read_validation(
     """Mean patterns (I, V) and true embeddings (I, D) of the subject's validation images."""
     train = store.read(files.rois / "train" / f"{subject}.h5", "betas", ["betas_NV", "nsd_id_N"])
     trials_N = np.isin(train["nsd_id_N"], np.asarray(model.split["validation"]))
-    mean_IV, nsd_id_I = average_repeats(train["betas_NV"][trials_N][:, rows_V], train["nsd_id_N"][trials_N])
+    mean_IV, nsd_id_I = average_repeats(
+        train["betas_NV"][trials_N][:, rows_V], train["nsd_id_N"][trials_N]
+    )
     path = files.clip / clip_name / "train.h5"
     cached = store.read(path, "clip", ["nsd_id_I", "image_embedding_ID"])
     return mean_IV, cached["image_embedding_ID"][find_rows(cached["nsd_id_I"], nsd_id_I, str(path))]
@@ -221,7 +265,9 @@ def read_targets(settings: Params, entry: Reconstruction, files: Files, clip_nam
     shared = files.clip / clip_name / "shared.h5"
     wanted = set()
     for subject in settings.subjects:
-        ids = np.unique(store.read(files.rois / "test" / f"{subject}.h5", "betas", ["nsd_id_N"])["nsd_id_N"])
+        ids = np.unique(
+            store.read(files.rois / "test" / f"{subject}.h5", "betas", ["nsd_id_N"])["nsd_id_N"]
+        )
         wanted |= set(ids[first_images(ids, settings.pictures.n_images)].tolist())
     nsd_id_I = np.array(sorted(wanted), dtype=np.int64)
     row_I = find_rows(store.read(shared, "clip", ["nsd_id_I"])["nsd_id_I"], nsd_id_I, str(shared))
@@ -234,27 +280,38 @@ def read_targets(settings: Params, entry: Reconstruction, files: Files, clip_nam
     return Decoded(nsd_id_I=nsd_id_I, features=features)
 
 
-def select_by_brain(found: list[Decoded], embed: Callable[[NDArray[np.uint8]], Array]) -> generation.Select:
-    """Of each image's candidates the one whose embedding is nearest to the decoded one, by centred cosine.
+def select_by_brain(
+    found: list[Decoded], embed: Callable[[NDArray[np.uint8]], Array]
+) -> generation.Select:
+    """Of each image's candidates the one whose embedding is nearest to the decoded one, by centred
+    cosine.
 
-    embed: pictures (I, H, W, C) to CLIP embeddings (I, D). Both sides are centred as in retrieval: the decoded
-    embedding by the mean prediction, the candidates by the mean training image.
+    embed: pictures (I, H, W, C) to CLIP embeddings (I, D). Both sides are centred as in retrieval:
+    the decoded embedding by the mean prediction, the candidates by the mean training image.
     """
     query_ID = np.concatenate([d.query_ID for d in found if d.query_ID is not None])
-    mean_ID = np.concatenate([np.tile(d.mean_D, (len(d.nsd_id_I), 1)) for d in found if d.mean_D is not None])
+    mean_ID = np.concatenate(
+        [np.tile(d.mean_D, (len(d.nsd_id_I), 1)) for d in found if d.mean_D is not None]
+    )
 
     def select(rows: slice, image_INHWC: NDArray[np.uint8]) -> NDArray[np.int64]:
         n, n_candidates = image_INHWC.shape[:2]
-        embedded_IND = embed(image_INHWC.reshape(-1, *image_INHWC.shape[2:])).reshape(n, n_candidates, -1)
+        embedded_IND = embed(image_INHWC.reshape(-1, *image_INHWC.shape[2:])).reshape(
+            n, n_candidates, -1
+        )
         shifted_IND = embedded_IND.astype(np.float64) - mean_ID[rows][:, None]
-        cosine_IN = np.einsum("ind,id->in", shifted_IND, query_ID[rows]) / np.linalg.norm(shifted_IND, axis=2)
+        cosine_IN = np.einsum("ind,id->in", shifted_IND, query_ID[rows]) / np.linalg.norm(
+            shifted_IND, axis=2
+        )
         return np.argmax(cosine_IN, axis=1)
 
     return select
 
 
 def _load_embedding(clip: Clip, device: str) -> Callable[[NDArray[np.uint8]], Array]:
-    """Pictures to CLIP embeddings; imported here because a CLIP model is needed for a choice only."""
+    """Pictures to CLIP embeddings; imported here because a CLIP model is needed for a choice
+    only.
+    """
     from fmri2clip.clip import encoder
 
     return encoder.load(clip, device).images
@@ -265,31 +322,45 @@ def write_mean_image(settings: Params, files: Files, path: Path) -> None:
     test, training = set(), set()
     for subject in settings.subjects:
         read = [
-            np.unique(store.read(files.rois / part / f"{subject}.h5", "betas", ["nsd_id_N"])["nsd_id_N"])
+            np.unique(
+                store.read(files.rois / part / f"{subject}.h5", "betas", ["nsd_id_N"])["nsd_id_N"]
+            )
             for part in ("test", "train")
         ]
         test |= set(read[0][first_images(read[0], settings.pictures.n_images)].tolist())
         training |= set(read[1].tolist())
     ids = np.array(sorted(training))[:: max(1, -(-len(training) // MEAN_IMAGES))]
-    total = sum(block.sum(axis=0, dtype=np.int64) for _, block in stimuli.iterate_images(files.raw, ids, 200))
+    total = sum(
+        block.sum(axis=0, dtype=np.int64)
+        for _, block in stimuli.iterate_images(files.raw, ids, 200)
+    )
     mean_HWC = np.rint(total / len(ids)).astype(np.uint8)
     nsd_id_I = np.array(sorted(test), dtype=np.int64)
     image_INHWC = np.broadcast_to(mean_HWC, (len(nsd_id_I), 1, *mean_HWC.shape))
-    arrays = {"nsd_id_I": nsd_id_I, "seed_IN": np.zeros((len(nsd_id_I), 1), np.int64), "image_INHWC": image_INHWC}
-    store.write(path, "reconstructions", arrays, {"source": MEAN_IMAGE, "n_training_pictures": len(ids)})
+    arrays = {
+        "nsd_id_I": nsd_id_I,
+        "seed_IN": np.zeros((len(nsd_id_I), 1), np.int64),
+        "image_INHWC": image_INHWC,
+    }
+    store.write(
+        path, "reconstructions", arrays, {"source": MEAN_IMAGE, "n_training_pictures": len(ids)}
+    )
 
 
 def make_key(
     entry: Reconstruction, config: Any, conditioning: Conditioning, seed_IN: Array, rows: Mapping[str, Any],
     selecting: Sequence[Decoded] = (),
 ) -> str:  # fmt: skip
-    """sha256 of all that decides the pictures: features, seeds, rows, generator with its files, selection, code.
+    """sha256 of all that decides the pictures: features, seeds, rows, generator with its files,
+    selection, code.
 
     selecting: the decoded embeddings that choose among candidates.
     """
     places = [getattr(config, name, "") for name in ("path", "adapter")]  # hub names, or folders
     folders = [Path(place) for place in places if place and Path(place).is_dir()]
-    queries = [array.tobytes() for d in selecting for array in (d.query_ID, d.mean_D) if array is not None]
+    queries = [
+        array.tobytes() for d in selecting for array in (d.query_ID, d.mean_D) if array is not None
+    ]
     parts = (
         repr(entry), repr(config), generation.digest(conditioning), seed_IN.tolist(), rows["nsd_id_I"].tolist(),
         list(rows.get("subject_I", ())), [hash_files(folder) for folder in folders],
@@ -306,7 +377,10 @@ def hash_files(folder: Path) -> str:
     found = hashlib.sha256()
     for file in sorted(file for file in folder.rglob("*") if file.is_file()):
         with file.open("rb") as stream:
-            found.update(str(file.relative_to(folder)).encode() + hashlib.file_digest(stream, "sha256").digest())
+            found.update(
+                str(file.relative_to(folder)).encode()
+                + hashlib.file_digest(stream, "sha256").digest()
+            )
     return found.hexdigest()
 
 

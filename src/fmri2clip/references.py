@@ -1,4 +1,5 @@
-"""Rows to read beside a decoder's scores: nulls, baselines without training, and ceilings, for one CLIP model.
+"""Rows to read beside a decoder's scores: nulls, baselines without training, and ceilings, for one
+CLIP model.
 
 null.prior                 the mean training embedding for every image; class frequencies of the training images
 null.all_negative          no category in any image: what Hamming loss must be read against, as images have few
@@ -7,7 +8,8 @@ baseline.nearest_oracle    embedding of the training image nearest to the true o
 reference.target           the true image embedding (not for image retrieval, where it is right by definition)
 reference.repeats          pattern of repetition 1 among the means of the later ones; not a bound
 reference.ideal_observer   noisy repeat mean among noise-free patterns by Gaussian likelihood, if noise-free exist;
-                           full noise covariance, shrunk. reference.ideal_observer_diagonal: noise variances only
+                           full noise covariance, shrunk. reference.ideal_observer_diagonal: noise
+                           variances only
 
 Letters: N trials, I test images, J training images, V voxels, D embedding width, C categories.
 """
@@ -38,7 +40,10 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """What the training images of one subject offer. embedding_JD, text_JD (mean of captions): unit norm."""
+    """What the training images of one subject offer.
+
+    embedding_JD, text_JD (mean of captions): unit norm.
+    """
 
     mean_JV: Array  # mean of the repeats
     embedding_JD: Array
@@ -72,24 +77,39 @@ def score_references(
     predictions_path: Path,
     voxels: str = "all",
 ) -> dict[str, Any]:
-    """Score every row for every subject; json_path maps row -> metric tree, predictions_path: groups <row>.<subject>.
+    """Score every row for every subject; json_path maps row -> metric tree, predictions_path:
+    groups <row>.<subject>.
 
-    voxels: ROI group whose patterns the brain-based rows use. Raises ValueError if files do not belong together.
+    voxels: ROI group whose patterns the brain-based rows use. Raises ValueError if files do not
+    belong together.
     """
-    clip_train, clip_test = (store.read(path, "clip", CLIP_NAMES) for path in (clip_train_path, shared_path))
+    clip_train, clip_test = (
+        store.read(path, "clip", CLIP_NAMES) for path in (clip_train_path, shared_path)
+    )
     for path, clip in ((clip_train_path, clip_train), (shared_path, clip_test)):
         if clip.attrs.get("clip", clip_name) != clip_name:
-            raise ValueError(f"{path} caches clip {clip.attrs['clip']!r}, not {clip_name!r}; run cache_clip again")
+            raise ValueError(
+                f"{path} caches clip {clip.attrs['clip']!r}, not {clip_name!r}; run cache_clip "
+                "again"
+            )
     rows: dict[str, dict[str, Scores]] = {}
     for subject in subjects:
         columns_V = find_voxels(voxels_paths[subject], voxels)
-        train, test = (read_trials(paths[subject], columns_V) for paths in (train_paths, test_paths))
+        train, test = (
+            read_trials(paths[subject], columns_V) for paths in (train_paths, test_paths)
+        )
         case = make_case(train, test, clip_train, clip_test, evaluation)
         for name, score_row in ROWS.items():
             if not name.startswith("reference.ideal_observer") or "noise_free_IV" in test:
                 rows.setdefault(name, {})[subject] = score_row(case)
-    tree = {name: summarise(run, evaluation.n_bootstrap, evaluation.seed) for name, run in rows.items()}
-    packed = {f"{name}.{s}": pack_scores(scores) for name, run in rows.items() for s, scores in run.items()}
+    tree = {
+        name: summarise(run, evaluation.n_bootstrap, evaluation.seed) for name, run in rows.items()
+    }
+    packed = {
+        f"{name}.{s}": pack_scores(scores)
+        for name, run in rows.items()
+        for s, scores in run.items()
+    }
     store.write_groups(predictions_path, "predictions", packed, {"clip": clip_name})
     write_json(json_path, tree)
     return tree
@@ -112,7 +132,10 @@ def read_trials(path: Path, columns_V: Array) -> dict[str, Array]:
         if name in arrays:
             arrays[name] = arrays[name][:, columns_V].astype(np.float32)
             if not np.isfinite(arrays[name]).all():
-                raise ValueError(f"{path}: {name} is not finite everywhere in the voxels used; extract the ROIs again")
+                raise ValueError(
+                    f"{path}: {name} is not finite everywhere in the voxels used; extract the ROIs "
+                    "again"
+                )
     return arrays
 
 
@@ -127,18 +150,26 @@ def make_case(
     mean_JV, nsd_id_J = average_repeats(train["betas_NV"], train["nsd_id_N"])
     mean_IV, nsd_id_I = average_repeats(test["betas_NV"], test["nsd_id_N"])
     row_J = find_rows(clip_train["nsd_id_I"], nsd_id_J, "the CLIP cache of the training images")
-    embedding_JD, label_JC = clip_train["image_embedding_ID"][row_J].astype(np.float64), clip_train["labels_IC"][row_J]
+    embedding_JD, label_JC = (
+        clip_train["image_embedding_ID"][row_J].astype(np.float64),
+        clip_train["labels_IC"][row_J],
+    )
     training = Training(
         mean_JV=mean_JV,
         embedding_JD=embedding_JD,
         text_JD=average_captions(clip_train, row_J)[0],
         label_JC=label_JC,
         category_J=dominant_category(
-            label_JC, clip_train["area_IC"][row_J], clip_train["n_objects_I"][row_J], evaluation.dominant_area
+            label_JC,
+            clip_train["area_IC"][row_J],
+            clip_train["n_objects_I"][row_J],
+            evaluation.dominant_area,
         ),
         noise=_estimate_noise(train, mean_JV) if "noise_free_IV" in test else None,
     )
-    truth = make_truth(clip_test, nsd_id_I, embedding_JD.mean(axis=0), training.text_JD.mean(axis=0), evaluation)
+    truth = make_truth(
+        clip_test, nsd_id_I, embedding_JD.mean(axis=0), training.text_JD.mean(axis=0), evaluation
+    )
     return Case(training=training, test=test, mean_IV=mean_IV, truth=truth, evaluation=evaluation)
 
 
@@ -148,17 +179,22 @@ def _estimate_noise(train: Mapping[str, Array], mean_JV: Array) -> Noise:
 
 
 def score_prior(case: Case) -> Scores:
-    """Retrieval with a constant prediction (expected success of a guess); categories by their training frequency."""
+    """Retrieval with a constant prediction (expected success of a guess); categories by their
+    training frequency.
+    """
     n_images, n_training = len(case.truth.nsd_id_I), len(case.training.label_JC)
     zero_ID = np.zeros_like(case.truth.image_ID)
     frequency_C = (case.training.label_JC.sum(axis=0) + 0.5) / (n_training + 1.0)
     logits_C = np.log(frequency_C / (1.0 - frequency_C))
     scores = score(
-        Prediction(image_ID=zero_ID, text_ID=zero_ID, logits_IC=np.tile(logits_C, (n_images, 1))), case.truth
+        Prediction(image_ID=zero_ID, text_ID=zero_ID, logits_IC=np.tile(logits_C, (n_images, 1))),
+        case.truth,
     )
     known_J = case.training.category_J[case.training.category_J >= 0]
     count_C = np.bincount(known_J, minlength=len(frequency_C)).astype(np.float64)
-    guess = score_categories(np.tile(count_C, (n_images, 1)), case.truth, "zero_shot", case.truth.present_C)
+    guess = score_categories(
+        np.tile(count_C, (n_images, 1)), case.truth, "zero_shot", case.truth.present_C
+    )
     return merge([scores, guess])
 
 
@@ -170,11 +206,15 @@ def score_all_negative(case: Case) -> Scores:
 def score_nearest_brain(case: Case) -> Scores:
     """Copy the embeddings of the training image whose repeat-mean pattern correlates best."""
     training = case.training
-    return score_copies(case, find_nearest(standardise(case.mean_IV), standardise(training.mean_JV)))
+    return score_copies(
+        case, find_nearest(standardise(case.mean_IV), standardise(training.mean_JV))
+    )
 
 
 def score_nearest_oracle(case: Case) -> Scores:
-    """Copy the embeddings of the training image whose image embedding is nearest to the true one."""
+    """Copy the embeddings of the training image whose image embedding is nearest to the true
+    one.
+    """
     embedding_JD = case.training.embedding_JD
     candidate_JD = centre(embedding_JD, embedding_JD.mean(axis=0))
     return score_copies(case, find_nearest(case.truth.image_ID, candidate_JD))
@@ -206,9 +246,14 @@ def score_target(case: Case) -> Scores:
 
 
 def score_repeats(case: Case) -> Scores:
-    """Correlation of the pattern of repetition 1 with the means of the later repetitions, over images with both."""
+    """Correlation of the pattern of repetition 1 with the means of the later repetitions, over
+    images with both.
+    """
     first_N = case.test["repetition_N"] == 1
-    parts = [average_repeats(case.test["betas_NV"][m], case.test["nsd_id_N"][m]) for m in (first_N, ~first_N)]
+    parts = [
+        average_repeats(case.test["betas_NV"][m], case.test["nsd_id_N"][m])
+        for m in (first_N, ~first_N)
+    ]
     (query_IV, query_ids), (gallery_IV, gallery_ids) = parts
     ids = np.intersect1d(query_ids, gallery_ids)
     query_IV, gallery_IV = query_IV[np.isin(query_ids, ids)], gallery_IV[np.isin(gallery_ids, ids)]
@@ -217,17 +262,24 @@ def score_repeats(case: Case) -> Scores:
 
 
 def score_patterns(case: Case, similarity_II: Array, ids: Array, both: bool) -> Scores:
-    """Retrieval of patterns for the images ids; images outside are not scored. Galleries are drawn among ids."""
+    """Retrieval of patterns for the images ids; images outside are not scored. Galleries are
+    drawn among ids.
+    """
     inside_I = np.isin(case.truth.nsd_id_I, ids)
     galleries, e = case.truth.galleries, case.evaluation
     if not inside_I.all():
-        galleries = make_galleries(case.truth.image_ID[inside_I], e.n_way, e.n_draws, e.n_hard, e.seed)
+        galleries = make_galleries(
+            case.truth.image_ID[inside_I], e.n_way, e.n_draws, e.n_hard, e.seed
+        )
     found = score_retrieval(similarity_II, galleries, "image_given_brain")
     if both:
         found |= score_retrieval(similarity_II.T, galleries, "brain_given_image")
     return Scores(
         nsd_id_I=case.truth.nsd_id_I,
-        per_image={m: (_spread(s, inside_I, np.nan), _spread(w, inside_I, 0.0)) for m, (s, w) in found.items()},
+        per_image={
+            m: (_spread(s, inside_I, np.nan), _spread(w, inside_I, 0.0))
+            for m, (s, w) in found.items()
+        },
     )
 
 
@@ -238,12 +290,18 @@ def _spread(value: Array, inside_I: Array, fill: float) -> Array:
 
 
 def score_ideal_observer(case: Case, full: bool = True) -> Scores:
-    """Noisy repeat means as queries, noise-free patterns as gallery; the noise comes from training trials."""
+    """Noisy repeat means as queries, noise-free patterns as gallery; the noise comes from
+    training trials.
+    """
     row_I = find_rows(
-        case.test["noise_free_nsd_id_I"], case.truth.nsd_id_I, "the noise-free patterns of the test images"
+        case.test["noise_free_nsd_id_I"],
+        case.truth.nsd_id_I,
+        "the noise-free patterns of the test images",
     )
     assert case.training.noise is not None, "the observer needs the noise of training trials"
-    log_likelihood_II = compare_likelihoods(case.mean_IV, case.test["noise_free_IV"][row_I], case.training.noise, full)
+    log_likelihood_II = compare_likelihoods(
+        case.mean_IV, case.test["noise_free_IV"][row_I], case.training.noise, full
+    )
     return score_patterns(case, log_likelihood_II, case.truth.nsd_id_I, both=False)
 
 

@@ -1,7 +1,9 @@
-"""Where a stage keeps its half-done work: `.resume/<stage>/<sha256 of everything that decides the result>/`.
+"""Where a stage keeps its half-done work: `.resume/<stage>/<sha256 of everything that decides the
+result>/`.
 
-DVC deletes the outputs of a stage before it runs the stage again, so resume state lives outside them. The name of the
-folder is a digest of parameters, inputs and code: a stage that was killed continues, one that was changed starts anew.
+DVC deletes the outputs of a stage before it runs the stage again, so resume state lives outside
+them. The name of the folder is a digest of parameters, inputs and code: a stage that was killed
+continues, one that was changed starts anew.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ SOURCE = Path(__file__).parent
 def resume_dir(stage: str, *key_parts: Any, root: Path = RESUME_ROOT) -> Path:
     """The folder, created if need be, of one stage and one set of parameters, inputs and code.
 
-    stage: name, may hold slashes; key_parts: anything made of dataclasses, mappings, lists, paths, strings and numbers.
+    stage: name, may hold slashes; key_parts: anything made of dataclasses, mappings, lists, paths,
+    strings and numbers.
     """
     text = json.dumps([_plain(part) for part in key_parts], sort_keys=True)
     folder = root / stage / hashlib.sha256(text.encode()).hexdigest()
@@ -30,19 +33,30 @@ def resume_dir(stage: str, *key_parts: Any, root: Path = RESUME_ROOT) -> Path:
 
 
 def remove(folder: Path, root: Path = RESUME_ROOT) -> None:
-    """Delete a resume folder after success, and those of the same stage that no key leads to any more."""
+    """Delete a resume folder after success, and those of the same stage that no key leads to
+    any more.
+    """
     assert root.resolve() in folder.resolve().parents, f"{folder} is no resume folder"
     shutil.rmtree(folder.parent)
 
 
 def fingerprint(paths: Iterable[Path]) -> dict[str, list[int]]:
-    """Path -> [bytes, mtime in ns] of every file, folders walked: identifies inputs without reading gigabytes."""
-    files = [f for path in paths for f in ([path] if path.is_file() else sorted(path.rglob("*"))) if f.is_file()]
+    """Path -> [bytes, mtime in ns] of every file, folders walked: identifies inputs without
+    reading gigabytes.
+    """
+    files = [
+        f
+        for path in paths
+        for f in ([path] if path.is_file() else sorted(path.rglob("*")))
+        if f.is_file()
+    ]
     return {str(f): [f.stat().st_size, f.stat().st_mtime_ns] for f in files}
 
 
 def code_digest(*names: str) -> str:
-    """sha256 of source files of this package, named relative to it ('clip/cache.py'); of all of them without names."""
+    """sha256 of source files of this package, named relative to it ('clip/cache.py'); of all of
+    them without names.
+    """
     files = [SOURCE / name for name in names] or sorted(SOURCE.rglob("*.py"))
     digest = hashlib.sha256()
     for file in files:
@@ -52,12 +66,18 @@ def code_digest(*names: str) -> str:
 
 def _plain(part: Any) -> Any:
     if dataclasses.is_dataclass(part) and not isinstance(part, type):
-        return {type(part).__name__: _plain({f.name: getattr(part, f.name) for f in dataclasses.fields(part)})}
+        return {
+            type(part).__name__: _plain(
+                {f.name: getattr(part, f.name) for f in dataclasses.fields(part)}
+            )
+        }
     if isinstance(part, Mapping):
         return {str(key): _plain(value) for key, value in part.items()}
     if isinstance(part, list | tuple):
         return [_plain(value) for value in part]
     if isinstance(part, Path):
         return str(part)
-    assert part is None or isinstance(part, str | int | float | bool), f"a {type(part).__name__} in a resume key"
+    assert part is None or isinstance(part, str | int | float | bool), (
+        f"a {type(part).__name__} in a resume key"
+    )
     return part

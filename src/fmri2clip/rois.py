@@ -1,9 +1,10 @@
 """Which voxels make up each ROI that a decoder names, of the voxels that a run reads.
 
-A decoder names ROIs in one line: 'V1, V2, floc-faces, prf-visualrois/V3v+prf-visualrois/V3d, rest'. A name is a key of
-params `rois`, a column of the voxel file (an ROI of NSD or one label of it), or a label of prf-visualrois, whose
-ventral and dorsal parts count as one (V1 is V1v and V1d). Names joined by + are one ROI; `rest` holds the voxels of no
-other. ROIs may share voxels, as the category areas of NSD do. Axis letters: V voxels, R ROIs.
+A decoder names ROIs in one line: 'V1, V2, floc-faces, prf-visualrois/V3v+prf-visualrois/V3d, rest'.
+A name is a key of params `rois`, a column of the voxel file (an ROI of NSD or one label of it), or
+a label of prf-visualrois, whose ventral and dorsal parts count as one (V1 is V1v and V1d). Names
+joined by + are one ROI; `rest` holds the voxels of no other. ROIs may share voxels, as the category
+areas of NSD do. Axis letters: V voxels, R ROIs.
 """
 
 from __future__ import annotations
@@ -25,20 +26,27 @@ def parse_names(text: str) -> tuple[str, ...]:
     """ROI names of one line, in order. Raises ValueError if it has none or one twice."""
     names = tuple(part.strip() for part in text.split(","))
     if not all(names) or len(set(names)) < len(names):
-        raise ValueError(f"areas is {text!r}, expected names of ROIs, each once, separated by commas, such as V1, rest")
+        raise ValueError(
+            f"areas is {text!r}, expected names of ROIs, each once, separated by commas, such as "
+            "V1, rest"
+        )
     return names
 
 
 def is_early(name: str) -> bool:
-    """Whether an ROI consists of early visual areas, as prf-visualrois has them, or parts of them."""
+    """Whether an ROI consists of early visual areas, as prf-visualrois has them, or parts of
+    them.
+    """
     parts = [part.strip() for part in name.split("+")]
     return all(part == PRF or part.removeprefix(f"{PRF}/").rstrip("vd") in EARLY for part in parts)
 
 
 def select_rois(data: TrainingData, names: tuple[str, ...]) -> list[Tensor]:
-    """Voxel numbers of each ROI, ascending; an ROI without voxels in this subject gives an empty tensor.
+    """Voxel numbers of each ROI, ascending; an ROI without voxels in this subject gives an empty
+    tensor.
 
-    Raises ValueError, with the names there are, for one that the subject's files do not have, and if all are empty.
+    Raises ValueError, with the names there are, for one that the subject's files do not have, and
+    if all are empty.
     """
     n_voxels = data.betas_NV.shape[1]
     found = {name: _find(data, name) for name in names if name != REST}
@@ -47,7 +55,10 @@ def select_rois(data: TrainingData, names: tuple[str, ...]) -> list[Tensor]:
         found[REST] = ~taken_V
     rows = [found[name].nonzero()[:, 0] for name in names]
     if not any(len(r) for r in rows):
-        raise ValueError(f"none of the ROIs {', '.join(names)} has a voxel of {data.subject}; name others in areas")
+        raise ValueError(
+            f"none of the ROIs {', '.join(names)} has a voxel of {data.subject}; name others in "
+            "areas"
+        )
     return rows
 
 
@@ -60,11 +71,17 @@ def _find_one(data: TrainingData, name: str) -> Tensor:
     known: Mapping[str, Tensor] = {**data.rois, **data.groups}
     if name in known:
         return known[name]
-    parts = [known[f"{PRF}/{name}{half}"] for half in ("", "v", "d") if f"{PRF}/{name}{half}" in known]
+    parts = [
+        known[f"{PRF}/{name}{half}"] for half in ("", "v", "d") if f"{PRF}/{name}{half}" in known
+    ]
     if parts:
         return torch.stack(parts).any(0)
-    short = sorted({key.removeprefix(f"{PRF}/").rstrip("vd") for key in known if key.startswith(f"{PRF}/")})
+    short = sorted(
+        {key.removeprefix(f"{PRF}/").rstrip("vd") for key in known if key.startswith(f"{PRF}/")}
+    )
     allowed = [*data.groups, *short, *data.rois, REST]
     near = get_close_matches(name, allowed, 1)
     hint = f" (did you mean {near[0]}?)" if near else ""
-    raise ValueError(f"areas: {data.subject} has no ROI {name!r}{hint}; choose from {', '.join(allowed)}")
+    raise ValueError(
+        f"areas: {data.subject} has no ROI {name!r}{hint}; choose from {', '.join(allowed)}"
+    )

@@ -1,9 +1,10 @@
 """What each kind of our HDF5 files holds: names, axes, dtypes and units of its arrays.
 
-Every array name ends with its axes: `betas_NV` has N rows and V columns, `ijk_V3` has V rows and exactly 3 columns.
-Within one file (or one group of it) a letter has one size. Letters: N trials, I images, V voxels, D embedding width,
-T image tokens, U text tokens, W token width, C categories, S sessions, K captions, P prompt templates, G ROI groups,
-M metrics. In generated pictures: N candidates, H W C height, width and channels.
+Every array name ends with its axes: `betas_NV` has N rows and V columns, `ijk_V3` has V rows and
+exactly 3 columns. Within one file (or one group of it) a letter has one size. Letters: N trials, I
+images, V voxels, D embedding width, T image tokens, U text tokens, W token width, C categories, S
+sessions, K captions, P prompt templates, G ROI groups, M metrics. In generated pictures: N
+candidates, H W C height, width and channels.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ Value = NDArray[Any] | Sequence[str]
 
 
 class Field(NamedTuple):
-    """Schema of one array: dtype ('str' for text), unit of its numbers, whether every file of the kind has it."""
+    """Schema of one array: dtype ('str' for text), unit of its numbers, whether every file of
+    the kind has it.
+    """
 
     dtype: str
     unit: str
@@ -104,19 +107,32 @@ def field(kind: str, name: str) -> Field:
     for pattern, entry in KINDS[kind].items():
         if fnmatchcase(name, pattern):
             return entry
-    raise AssertionError(f"{name!r} is not an array of kind {kind!r}, which has {', '.join(KINDS[kind])}")
+    raise AssertionError(
+        f"{name!r} is not an array of kind {kind!r}, which has {', '.join(KINDS[kind])}"
+    )
 
 
 def check(
-    kind: str, arrays: Mapping[str, Value], sizes: Mapping[str, int] | None = None, complete: bool = True
+    kind: str,
+    arrays: Mapping[str, Value],
+    sizes: Mapping[str, int] | None = None,
+    complete: bool = True,
 ) -> dict[str, NDArray[Any]]:
-    """Arrays cast to the schema's dtypes, after checking names, dimensions, agreement of axes and range of numbers."""
-    seen: dict[str, tuple[int, str]] = {axis: (size, "the sizes given") for axis, size in (sizes or {}).items()}
+    """Arrays cast to the schema's dtypes, after checking names, dimensions, agreement of axes
+    and range of numbers.
+    """
+    seen: dict[str, tuple[int, str]] = {
+        axis: (size, "the sizes given") for axis, size in (sizes or {}).items()
+    }
     checked = {name: _cast(name, value, field(kind, name).dtype) for name, value in arrays.items()}
     for name, array in checked.items():
-        assert array.ndim == len(axes(name)), f"{name} has shape {array.shape}, its axes are {axes(name)}"
+        assert array.ndim == len(axes(name)), (
+            f"{name} has shape {array.shape}, its axes are {axes(name)}"
+        )
         for axis, size in zip(axes(name), array.shape, strict=True):
-            expected, source = (int(axis), "its name") if axis.isdigit() else seen.setdefault(axis, (size, name))
+            expected, source = (
+                (int(axis), "its name") if axis.isdigit() else seen.setdefault(axis, (size, name))
+            )
             assert size == expected, f"{name} has {size} along {axis}, but {source} says {expected}"
     missing = [name for name, entry in KINDS[kind].items() if entry.required and name not in arrays]
     assert not (complete and missing), f"kind {kind!r} needs {', '.join(missing)}"
@@ -124,28 +140,42 @@ def check(
 
 
 def outline(kind: str, arrays: Mapping[str, Value | Rows]) -> dict[str, Value]:
-    """The arrays, with one that takes no memory in the place of Rows: for checks of names, shapes and axes."""
+    """The arrays, with one that takes no memory in the place of Rows: for checks of names,
+    shapes and axes.
+    """
     return {
-        name: np.broadcast_to(np.zeros((), field(kind, name).dtype), value.shape) if isinstance(value, Rows) else value
+        name: np.broadcast_to(np.zeros((), field(kind, name).dtype), value.shape)
+        if isinstance(value, Rows)
+        else value
         for name, value in arrays.items()
     }
 
 
 def checked_blocks(kind: str, name: str, rows: Rows) -> Iterator[tuple[slice, NDArray[Any]]]:
-    """(place, block in the schema's dtype) one after the other; at the end they must have filled the shape."""
+    """(place, block in the schema's dtype) one after the other; at the end they must have
+    filled the shape.
+    """
     start = 0
     for block in rows.blocks:
         array = check(kind, {name: block}, complete=False)[name]
         stop = start + len(array)
-        assert array.shape[1:] == rows.shape[1:], f"block of {name} has shape {array.shape}, the array has {rows.shape}"
-        assert stop <= rows.shape[0], f"{name}: blocks have {stop} rows or more, the array has {rows.shape[0]}"
+        assert array.shape[1:] == rows.shape[1:], (
+            f"block of {name} has shape {array.shape}, the array has {rows.shape}"
+        )
+        assert stop <= rows.shape[0], (
+            f"{name}: blocks have {stop} rows or more, the array has {rows.shape[0]}"
+        )
         yield slice(start, stop), array
         start = stop
-    assert start == rows.shape[0], f"{name}: blocks have {start} rows, the array has {rows.shape[0]}"
+    assert start == rows.shape[0], (
+        f"{name}: blocks have {start} rows, the array has {rows.shape[0]}"
+    )
 
 
 def _cast(name: str, value: Value, dtype: str) -> NDArray[Any]:
-    """The value in the schema's dtype; an integer that does not fit or a finite number that overflows is refused."""
+    """The value in the schema's dtype; an integer that does not fit or a finite number that
+    overflows is refused.
+    """
     if dtype == "str":
         text = np.asarray(value, dtype=object)
         assert all(isinstance(item, str) for item in text.flat), f"{name} must hold text"
@@ -153,9 +183,15 @@ def _cast(name: str, value: Value, dtype: str) -> NDArray[Any]:
     array = np.asarray(value)
     if array.dtype == np.dtype(dtype):
         return array
-    assert np.can_cast(array.dtype, dtype, casting="same_kind"), f"{name} is {array.dtype}, the schema says {dtype}"
+    assert np.can_cast(array.dtype, dtype, casting="same_kind"), (
+        f"{name} is {array.dtype}, the schema says {dtype}"
+    )
     with np.errstate(over="ignore"):
         cast = array.astype(dtype)
-    same = np.isfinite(cast) == np.isfinite(array) if np.issubdtype(cast.dtype, np.floating) else cast == array
+    same = (
+        np.isfinite(cast) == np.isfinite(array)
+        if np.issubdtype(cast.dtype, np.floating)
+        else cast == array
+    )
     assert np.all(same), f"{name} has values that {dtype} cannot hold"
     return cast

@@ -1,8 +1,9 @@
 """The only reader and writer of our own HDF5 files; schema.py says what each kind of file holds.
 
-A reader that asks for another kind, or finds a name, dtype or shape that the schema does not allow, stops with a
-ValueError; a writer that breaks the schema is a mistake of ours (assert). Files appear under their name only when
-complete, and equal content gives equal bytes. `open_stream` writes a large file block by block and resumes.
+A reader that asks for another kind, or finds a name, dtype or shape that the schema does not allow,
+stops with a ValueError; a writer that breaks the schema is a mistake of ours (assert). Files appear
+under their name only when complete, and equal content gives equal bytes. `open_stream` writes a
+large file block by block and resumes.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ Attrs = Mapping[str, str | int | float]
 
 
 class Arrays(dict[str, NDArray[Any]]):
-    """Arrays of one file (or group) by name; text as an object array of str. `attrs`: the file's attributes."""
+    """Arrays of one file (or group) by name; text as an object array of str. `attrs`: the
+    file's attributes.
+    """
 
     def __init__(self, arrays: Mapping[str, NDArray[Any]], attrs: Mapping[str, Any]) -> None:
         super().__init__(arrays)
@@ -35,7 +38,9 @@ class Arrays(dict[str, NDArray[Any]]):
 
 @contextmanager
 def replacing(*paths: Path) -> Iterator[list[Path]]:
-    """Yield one temporary path per final path; all are renamed when the block succeeds, none when it raises."""
+    """Yield one temporary path per final path; all are renamed when the block succeeds, none
+    when it raises.
+    """
     temporaries = [path.with_name(f".{path.name}.tmp") for path in paths]
     try:
         for path in paths:
@@ -48,8 +53,13 @@ def replacing(*paths: Path) -> Iterator[list[Path]]:
             temporary.unlink(missing_ok=True)
 
 
-def write(path: Path, kind: str, arrays: Mapping[str, Value | Rows], attrs: Attrs | None = None) -> None:
-    """Write the arrays of one file of a kind. Rows give the bytes of the whole array and need memory for one block."""
+def write(
+    path: Path, kind: str, arrays: Mapping[str, Value | Rows], attrs: Attrs | None = None
+) -> None:
+    """Write the arrays of one file of a kind.
+
+    Rows give the bytes of the whole array and need memory for one block.
+    """
     rows = {name: value for name, value in arrays.items() if isinstance(value, Rows)}
     checked: dict[str, NDArray[Any] | Rows] = {**check(kind, outline(kind, arrays)), **rows}
     with replacing(path) as (temporary,), h5py.File(temporary, "w") as file:
@@ -57,8 +67,12 @@ def write(path: Path, kind: str, arrays: Mapping[str, Value | Rows], attrs: Attr
         _put_arrays(file, kind, checked)
 
 
-def write_groups(path: Path, kind: str, groups: Mapping[str, Mapping[str, Value]], attrs: Attrs | None = None) -> None:
-    """Write one group of arrays per name (such as a subject); axis sizes agree within a group only."""
+def write_groups(
+    path: Path, kind: str, groups: Mapping[str, Mapping[str, Value]], attrs: Attrs | None = None
+) -> None:
+    """Write one group of arrays per name (such as a subject); axis sizes agree within a group
+    only.
+    """
     checked = {name: check(kind, arrays) for name, arrays in groups.items()}
     with replacing(path) as (temporary,), h5py.File(temporary, "w") as file:
         _put_header(file, kind, attrs or {})
@@ -66,17 +80,28 @@ def write_groups(path: Path, kind: str, groups: Mapping[str, Mapping[str, Value]
             _put_arrays(file.create_group(name), kind, arrays)
 
 
-def read(path: Path, kind: str, names: Sequence[str] | None = None, group: str | None = None) -> Arrays:
+def read(
+    path: Path, kind: str, names: Sequence[str] | None = None, group: str | None = None
+) -> Arrays:
     """Read all arrays of a file, or only those named; of one group where the file has groups."""
     with _opened(path, kind) as file:
         node = file if group is None else _child(file, group, path, h5py.Group)
-        wanted = [name for name in node if isinstance(node[name], h5py.Dataset)] if names is None else names
+        wanted = (
+            [name for name in node if isinstance(node[name], h5py.Dataset)]
+            if names is None
+            else names
+        )
         arrays = {name: _get_array(_child(node, name, path, h5py.Dataset)) for name in wanted}
-        attrs = {key: value.item() if hasattr(value, "item") else value for key, value in file.attrs.items()}
+        attrs = {
+            key: value.item() if hasattr(value, "item") else value
+            for key, value in file.attrs.items()
+        }
     try:
         return Arrays(check(kind, arrays, complete=names is None), attrs)
     except AssertionError as error:
-        raise ValueError(f"{path} does not hold what a {kind!r} file must: {error}; write it again") from error
+        raise ValueError(
+            f"{path} does not hold what a {kind!r} file must: {error}; write it again"
+        ) from error
 
 
 def groups(path: Path, kind: str) -> list[str]:
@@ -97,28 +122,50 @@ def open_stream(
 ) -> Stream:
     """Open a file that is written block by block, or take up one that was interrupted.
 
-    path: final file, which appears at close(). fixed: arrays known now. names: arrays that come in blocks of rows.
-    sizes: length of every axis of those arrays, by letter. partial: folder outside the outputs that keeps the finished
-    blocks; blocks left there by a stream with another kind, size, attribute or fixed array are thrown away.
+    path: final file, which appears at close(). fixed: arrays known now. names: arrays that come in
+    blocks of rows. sizes: length of every axis of those arrays, by letter. partial: folder outside
+    the outputs that keeps the finished blocks; blocks left there by a stream with another kind,
+    size, attribute or fixed array are thrown away.
     """
-    return Stream(path, kind, check(kind, fixed, sizes, complete=False), dict(sizes), list(names), attrs or {}, partial)
+    return Stream(
+        path,
+        kind,
+        check(kind, fixed, sizes, complete=False),
+        dict(sizes),
+        list(names),
+        attrs or {},
+        partial,
+    )
 
 
 class Stream:
-    """Resumable writer; see open_stream. Usable as a context manager: leaving it without an error calls close().
+    """Resumable writer; see open_stream. Usable as a context manager: leaving it without an error
+    calls close().
 
-    A block is kept as one file of the partial folder and counts once that file has its final name, so a kill at any
-    moment loses the current block only. The HDF5 file is put together at the end in one go: its bytes do not depend
-    on interruptions.
+    A block is kept as one file of the partial folder and counts once that file has its final name,
+    so a kill at any moment loses the current block only. The HDF5 file is put together at the end
+    in one go: its bytes do not depend on interruptions.
     """
 
     def __init__(
         self, path: Path, kind: str, fixed: dict[str, NDArray[Any]], sizes: dict[str, int], names: list[str],
         attrs: Attrs, partial: Path,
     ) -> None:  # fmt: skip
-        self.path, self.kind, self.fixed, self.attrs, self.partial = path, kind, fixed, attrs, partial
-        known = sizes | {axis: size for name in fixed for axis, size in zip(axes(name), fixed[name].shape, strict=True)}
-        self.shapes = {name: tuple(int(known.get(axis, axis)) for axis in axes(name)) for name in names}
+        self.path, self.kind, self.fixed, self.attrs, self.partial = (
+            path,
+            kind,
+            fixed,
+            attrs,
+            partial,
+        )
+        known = sizes | {
+            axis: size
+            for name in fixed
+            for axis, size in zip(axes(name), fixed[name].shape, strict=True)
+        }
+        self.shapes = {
+            name: tuple(int(known.get(axis, axis)) for axis in axes(name)) for name in names
+        }
         required = [name for name, entry in KINDS[kind].items() if entry.required]
         missing = [name for name in required if name not in fixed and name not in names]
         assert not missing, f"kind {kind!r} needs {', '.join(missing)}"
@@ -129,15 +176,24 @@ class Stream:
             stamp.write_text(self._identity())
 
     def rows_done(self, *names: str) -> int:
-        """Number of leading rows that every named array (default: all) already has: the row to go on from."""
+        """Number of leading rows that every named array (default: all) already has: the row to
+        go on from.
+        """
         return min(self._blocks(name)[-1][1] for name in names or self.shapes)
 
     def write(self, name: str, start: int, block: NDArray[Any]) -> None:
-        """Keep rows start, start + 1, ... of an array; rows come in order, the next one is rows_done(name)."""
+        """Keep rows start, start + 1, ...
+
+        of an array; rows come in order, the next one is rows_done(name).
+        """
         array = check(self.kind, {name: block}, complete=False)[name]
         stop, shape = start + len(array), self.shapes[name]
-        assert array.shape[1:] == shape[1:], f"block of {name} has shape {array.shape}, the array has {shape}"
-        assert start in (begin for _, begin in self._blocks(name)), f"{name}: row {start} does not follow a block"
+        assert array.shape[1:] == shape[1:], (
+            f"block of {name} has shape {array.shape}, the array has {shape}"
+        )
+        assert start in (begin for _, begin in self._blocks(name)), (
+            f"{name}: row {start} does not follow a block"
+        )
         assert start < stop <= shape[0], f"{name}: rows {start} to {stop} do not fit {shape[0]}"
         for old in self.partial.glob(f"{name}-{start:09d}-*.npy"):
             old.unlink()
@@ -148,13 +204,21 @@ class Stream:
         os.replace(temporary, final)
 
     def close(self) -> None:
-        """Write the final file from the fixed arrays and all blocks, then remove the partial folder."""
+        """Write the final file from the fixed arrays and all blocks, then remove the partial
+        folder.
+        """
         for name, shape in self.shapes.items():
-            assert self.rows_done(name) == shape[0], f"{name} has {self.rows_done(name)} of {shape[0]} rows"
+            assert self.rows_done(name) == shape[0], (
+                f"{name} has {self.rows_done(name)} of {shape[0]} rows"
+            )
         with replacing(self.path) as (temporary,), h5py.File(temporary, "w") as file:
             _put_header(file, self.kind, self.attrs)
             _put_arrays(file, self.kind, self.fixed)
-            _put_arrays(file, self.kind, {name: Rows(shape, self._load(name)) for name, shape in self.shapes.items()})
+            _put_arrays(
+                file,
+                self.kind,
+                {name: Rows(shape, self._load(name)) for name, shape in self.shapes.items()},
+            )
         shutil.rmtree(self.partial)
 
     def _blocks(self, name: str) -> list[tuple[int, int]]:
@@ -169,13 +233,18 @@ class Stream:
         return chain
 
     def _load(self, name: str) -> Iterator[NDArray[Any]]:
-        yield from (np.load(self._block_path(name, start, stop)) for start, stop in self._blocks(name)[1:])
+        yield from (
+            np.load(self._block_path(name, start, stop)) for start, stop in self._blocks(name)[1:]
+        )
 
     def _block_path(self, name: str, start: int, stop: int) -> Path:
         return self.partial / f"{name}-{start:09d}-{stop:09d}.npy"
 
     def _identity(self) -> str:
-        digests = {name: hashlib.sha256(repr(a.tolist()).encode()).hexdigest() for name, a in self.fixed.items()}
+        digests = {
+            name: hashlib.sha256(repr(a.tolist()).encode()).hexdigest()
+            for name, a in self.fixed.items()
+        }
         shapes = {name: list(shape) for name, shape in self.shapes.items()}
         return json.dumps([self.kind, digests, shapes, dict(self.attrs)], sort_keys=True)
 
@@ -200,16 +269,22 @@ def _describe(dataset: h5py.Dataset, kind: str, name: str) -> h5py.Dataset:
 
 
 def _put_arrays(node: h5py.Group, kind: str, arrays: Mapping[str, NDArray[Any] | Rows]) -> None:
-    """Write checked arrays in the order of their names; text with fixed length, which keeps it out of HDF5's heap."""
+    """Write checked arrays in the order of their names; text with fixed length, which keeps it
+    out of HDF5's heap.
+    """
     for name in sorted(arrays):
         array = arrays[name]
         if isinstance(array, Rows):
-            dataset = _describe(node.create_dataset(name, array.shape, field(kind, name).dtype), kind, name)
+            dataset = _describe(
+                node.create_dataset(name, array.shape, field(kind, name).dtype), kind, name
+            )
             for place, block in checked_blocks(kind, name, array):
                 dataset[place] = block
             continue
         if array.dtype == object:
-            array = np.array([item.encode() for item in array.flat], dtype=bytes).reshape(array.shape)
+            array = np.array([item.encode() for item in array.flat], dtype=bytes).reshape(
+                array.shape
+            )
             dtype = h5py.string_dtype("utf-8", max(array.dtype.itemsize, 1))
             array = array.astype(dtype)
         _describe(node.create_dataset(name, data=array), kind, name)
@@ -230,7 +305,9 @@ def _opened(path: Path, kind: str) -> Iterator[h5py.File]:
     try:
         file = h5py.File(path, "r")
     except OSError as error:
-        raise ValueError(f"{path} cannot be read as HDF5 ({error}); delete it and run its stage again") from error
+        raise ValueError(
+            f"{path} cannot be read as HDF5 ({error}); delete it and run its stage again"
+        ) from error
     with file:
         found = file.attrs.get("kind", "unknown")
         if found != kind:

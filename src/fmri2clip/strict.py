@@ -1,4 +1,5 @@
-"""Strict reading: a mapping from YAML becomes a frozen dataclass, or a ValueError names the full dotted key.
+"""Strict reading: a mapping from YAML becomes a frozen dataclass, or a ValueError names the full
+dotted key.
 
 Knows nothing of params.yaml; `params.py` and the decoders' Config classes are what it builds.
 """
@@ -18,9 +19,9 @@ T = TypeVar("T")
 def build(cls: type[T], content: Any, where: str, key: str = "") -> T:
     """The dataclass `cls` from a mapping.
 
-    where: file, for the message; key: dotted key of the mapping in that file. Raises ValueError for unknown and missing
-    keys (with the nearest field name), for values of another type (a bool is no number, an int is a float), and for
-    what `__post_init__` refuses.
+    where: file, for the message; key: dotted key of the mapping in that file. Raises ValueError for
+    unknown and missing keys (with the nearest field name), for values of another type (a bool is no
+    number, an int is a float), and for what `__post_init__` refuses.
     """
     if not isinstance(content, Mapping):
         raise ValueError(f"{where}: {key or 'the file'} is {content!r}, expected a mapping")
@@ -30,12 +31,21 @@ def build(cls: type[T], content: Any, where: str, key: str = "") -> T:
         if name not in fields:
             near = difflib.get_close_matches(str(name), fields, n=1)
             hint = f"did you mean {near[0]}?" if near else f"fields: {', '.join(fields)}"
-            raise ValueError(f"{where}: {prefix}{name} is not a field of {_class_name(cls)} ({hint})")
+            raise ValueError(
+                f"{where}: {prefix}{name} is not a field of {_class_name(cls)} ({hint})"
+            )
     for name, f in fields.items():
-        if name not in content and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
+        if (
+            name not in content
+            and f.default is dataclasses.MISSING
+            and f.default_factory is dataclasses.MISSING
+        ):
             raise ValueError(f"{where}: {prefix}{name} is missing")
     hints = typing.get_type_hints(cls)
-    values = {name: _convert(hints[name], value, where, f"{prefix}{name}") for name, value in content.items()}
+    values = {
+        name: _convert(hints[name], value, where, f"{prefix}{name}")
+        for name, value in content.items()
+    }
     try:
         return cls(**values)
     except ValueError as error:
@@ -43,7 +53,9 @@ def build(cls: type[T], content: Any, where: str, key: str = "") -> T:
 
 
 def _convert(hint: Any, value: Any, where: str, key: str) -> Any:
-    """The value as the annotated type, containers made immutable; ValueError if it is another type."""
+    """The value as the annotated type, containers made immutable; ValueError if it is another
+    type.
+    """
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
         return value
@@ -59,15 +71,22 @@ def _convert(hint: Any, value: Any, where: str, key: str) -> Any:
             pairs = enumerate(zip(items, value, strict=True))
             return tuple(_convert(item, v, where, f"{key}[{i}]") for i, (item, v) in pairs)
     elif isinstance(origin, type) and issubclass(origin, Mapping) and isinstance(value, Mapping):
-        return {_name(k, where, key): _convert(args[1], v, where, f"{key}.{k}") for k, v in value.items()}
+        return {
+            _name(k, where, key): _convert(args[1], v, where, f"{key}.{k}")
+            for k, v in value.items()
+        }
     elif _fits(hint, value):
         return float(value) if hint is float else value
-    raise ValueError(f"{where}: {key} is {value!r} ({type(value).__name__}), expected {_describe(hint)}")
+    raise ValueError(
+        f"{where}: {key} is {value!r} ({type(value).__name__}), expected {_describe(hint)}"
+    )
 
 
 def _fits(hint: Any, value: Any) -> bool:
     if typing.get_origin(hint) is Literal:
-        return any(type(value) is type(option) and value == option for option in typing.get_args(hint))
+        return any(
+            type(value) is type(option) and value == option for option in typing.get_args(hint)
+        )
     if isinstance(value, bool):
         return hint is bool
     if hint is float:
@@ -78,7 +97,9 @@ def _fits(hint: Any, value: Any) -> bool:
 
 def _name(value: Any, where: str, key: str) -> str:
     if not isinstance(value, str) or not all(c.isalnum() or c in "_-" for c in value):
-        raise ValueError(f"{where}: {key} has the entry {value!r}; names consist of letters, digits, '_' and '-'")
+        raise ValueError(
+            f"{where}: {key} has the entry {value!r}; names consist of letters, digits, '_' and '-'"
+        )
     return value
 
 
@@ -89,22 +110,34 @@ def _describe(hint: Any) -> str:
     if origin in (typing.Union, types.UnionType):
         return " or ".join(_describe(arm) for arm in args)
     if origin is tuple:
-        return f"a list of {_describe(args[0])}" if args[-1] is Ellipsis else f"a list of {len(args)} values"
+        return (
+            f"a list of {_describe(args[0])}"
+            if args[-1] is Ellipsis
+            else f"a list of {len(args)} values"
+        )
     return "a mapping" if origin else str(getattr(hint, "__name__", hint))
 
 
 def _class_name(cls: type) -> str:
     package, _, module = cls.__module__.rpartition(".")
-    return f"{module}.{cls.__name__}" if package.endswith(("decoders", "generators")) else cls.__name__
+    return (
+        f"{module}.{cls.__name__}" if package.endswith(("decoders", "generators")) else cls.__name__
+    )
 
 
-def check_known(value: str, allowed: Iterable[str], where: str, key: str, what: str = "known") -> None:
-    """Raise ValueError, with the allowed values and the nearest one, unless the value is among them."""
+def check_known(
+    value: str, allowed: Iterable[str], where: str, key: str, what: str = "known"
+) -> None:
+    """Raise ValueError, with the allowed values and the nearest one, unless the value is among
+    them.
+    """
     allowed = list(allowed)
     if value not in allowed:
         near = difflib.get_close_matches(value, allowed, n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""
-        raise ValueError(f"{where}: {key}: {value!r} is not {what}; choose from {', '.join(allowed)}{hint}")
+        raise ValueError(
+            f"{where}: {key}: {value!r} is not {what}; choose from {', '.join(allowed)}{hint}"
+        )
 
 
 def at_least(section: Any, least: int, *names: str) -> None:

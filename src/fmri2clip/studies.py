@@ -1,8 +1,8 @@
 """Studies: a question, its variants as DVC experiments, and the numbers that answer it.
 
 studies/<name>.yaml lists variants of params.yaml; each variant and seed is one experiment, named
-<study>-<variant>-s<seed>. `experiments` runs them and `study_results` reads the answer; the default results are never
-touched.
+<study>-<variant>-s<seed>. `experiments` runs them and `study_results` reads the answer; the default
+results are never touched.
 """
 
 from __future__ import annotations
@@ -21,12 +21,17 @@ from fmri2clip import validation
 from fmri2clip.strict import build, check_known
 
 MAX_MINUTES = 40
-SCORE_PICTURES, PICTURES = "score_pictures", "pictures/"  # stage that scores reconstructions; prefix of their names
+SCORE_PICTURES, PICTURES = (
+    "score_pictures",
+    "pictures/",
+)  # stage that scores reconstructions; prefix of their names
 
 
 @dataclass(frozen=True, kw_only=True)
 class Seeds:
-    """values are put, one after the other, into every one of keys (dotted, such as runs.brainclip.seed)."""
+    """values are put, one after the other, into every one of keys (dotted, such as
+    runs.brainclip.seed).
+    """
 
     keys: tuple[str, ...]
     values: tuple[int, ...]
@@ -51,7 +56,10 @@ class Comparison:
 
     def __post_init__(self) -> None:
         if len(self.a) != len(self.b) or not self.a:
-            raise ValueError(f"a names {len(self.a)} variants and b {len(self.b)}; they are paired, so give as many")
+            raise ValueError(
+                f"a names {len(self.a)} variants and b {len(self.b)}; they are paired, so give as "
+                "many"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,43 +70,64 @@ class Study:
     question: str
     budget: str  # minutes on two cores, and what was reduced to stay within
     budget_minutes: int
-    targets: tuple[str, ...]  # DVC stages such as evaluate@brainclip; only these and what they need is run
-    pictures: tuple[str, ...] = ()  # keys of reconstructions whose scores count; compare calls them pictures/<key>
+    targets: tuple[
+        str, ...
+    ]  # DVC stages such as evaluate@brainclip; only these and what they need is run
+    pictures: tuple[
+        str, ...
+    ] = ()  # keys of reconstructions whose scores count; compare calls them pictures/<key>
     variants: Mapping[str, tuple[str, ...]]  # name -> overrides in the grammar of `dvc exp run -S`
     seeds: Seeds
     metrics: tuple[str, ...]  # dotted names of metrics.json
     base: tuple[str, ...] = ()  # overrides of all variants
-    subjects: tuple[str, ...] = ()  # of the experiments and of every run of params.yaml; () leaves all as they are
+    subjects: tuple[
+        str, ...
+    ] = ()  # of the experiments and of every run of params.yaml; () leaves all as they are
     scored: tuple[str, ...] = ()  # subjects whose scores count; () = all of a run
     compare: tuple[Comparison, ...] = ()
-    same_pictures: bool = True  # false: variants show different pictures (worlds), so each is resampled on its own
+    same_pictures: bool = (
+        True  # false: variants show different pictures (worlds), so each is resampled on its own
+    )
     x: Mapping[str, float] = field(default_factory=dict)  # variant -> number on the axis of a curve
     x_label: str = ""
 
     def __post_init__(self) -> None:
         if not 0 < self.budget_minutes <= MAX_MINUTES:
             raise ValueError(
-                f"budget_minutes is {self.budget_minutes}; a study takes at most {MAX_MINUTES}, use fewer seeds"
+                f"budget_minutes is {self.budget_minutes}; a study takes at most {MAX_MINUTES}, "
+                "use fewer seeds"
             )
         named = {variant for c in self.compare for variant in (*c.a, *c.b)} | set(self.x)
         if unknown := sorted(named - set(self.variants)):
-            raise ValueError(f"compare or x names the variant {unknown[0]!r}; variants are {', '.join(self.variants)}")
+            raise ValueError(
+                f"compare or x names the variant {unknown[0]!r}; variants are "
+                f"{', '.join(self.variants)}"
+            )
         runs = {run for c in self.compare for run in (c.run_a, c.run_b)}
         if unknown := sorted(runs - set(self.scores)):
             raise ValueError(
-                f"compare names the run {unknown[0]!r}, which no target evaluates: {', '.join(self.targets)}"
+                f"compare names the run {unknown[0]!r}, which no target evaluates: "
+                f"{', '.join(self.targets)}"
             )
         if self.pictures and SCORE_PICTURES not in self.targets:
-            raise ValueError(f"pictures names {self.pictures[0]!r}, but {SCORE_PICTURES} is not among the targets")
+            raise ValueError(
+                f"pictures names {self.pictures[0]!r}, but {SCORE_PICTURES} is not among the "
+                "targets"
+            )
         if not self.same_pictures and any(c.a != c.b for c in self.compare):
             raise ValueError(
-                "variants with different pictures cannot be paired with each other; compare runs within each"
+                "variants with different pictures cannot be paired with each other; compare runs "
+                "within each"
             )
 
     @cached_property
     def runs(self) -> tuple[str, ...]:
         """Runs that the targets evaluate."""
-        return tuple(target.removeprefix("evaluate@") for target in self.targets if target.startswith("evaluate@"))
+        return tuple(
+            target.removeprefix("evaluate@")
+            for target in self.targets
+            if target.startswith("evaluate@")
+        )
 
     @property
     def scores(self) -> tuple[str, ...]:
@@ -146,12 +175,15 @@ def load(path: Path) -> Study:
 
 
 def plan(study: Study, params_path: Path) -> dict[Experiment, dict[str, Any]]:
-    """Each experiment with the content of its params.yaml; ValueError for an override that gives a bad one.
+    """Each experiment with the content of its params.yaml; ValueError for an override that gives a
+    bad one.
 
     Checked before anything is queued, so that a typo in the last variant costs no hour.
     """
     planned = {}
-    restriction = _restrict(study.subjects, parameters.load(params_path).runs) if study.subjects else ()
+    restriction = (
+        _restrict(study.subjects, parameters.load(params_path).runs) if study.subjects else ()
+    )
     for experiment in study.experiments():
         experiment = replace(experiment, overrides=(*restriction, *experiment.overrides))
         with tempfile.TemporaryDirectory() as folder:
@@ -182,8 +214,15 @@ def _override(copy: Path, experiment: Experiment) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"{where}: {str(error).replace(str(copy), 'params.yaml')}") from None
     for target in experiment.targets:
-        if (run := target.partition("@")[2]) and target.startswith(("train@", "evaluate@")) and run not in params.runs:
-            raise ValueError(f"{where}: target {target} has no run of that name; runs are {', '.join(params.runs)}")
+        if (
+            (run := target.partition("@")[2])
+            and target.startswith(("train@", "evaluate@"))
+            and run not in params.runs
+        ):
+            raise ValueError(
+                f"{where}: target {target} has no run of that name; runs are "
+                f"{', '.join(params.runs)}"
+            )
     for name in experiment.pictures:
         check_known(name, params.reconstructions, where, "pictures", "a key of reconstructions")
     content: dict[str, Any] = YAML(typ="safe").load(copy.read_text(encoding="utf-8"))

@@ -1,4 +1,6 @@
-"""What a study found: scores averaged over seeds and paired differences, on the same resamples of the images."""
+"""What a study found: scores averaged over seeds and paired differences, on the same resamples
+of the images.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ from fmri2clip.tracking import flatten
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What one experiment left: content of params.yaml, and for each run metrics.json and the scores of its images."""
+    """What one experiment left: content of params.yaml, and for each run metrics.json and the
+    scores of its images.
+    """
 
     params: Mapping[str, Any]
     metrics: Mapping[str, Mapping[str, Any]]
@@ -38,16 +42,25 @@ def read_result(study: Study, files: Path, content: Mapping[str, Any]) -> Result
 
 
 def locate(name: str, content: Mapping[str, Any]) -> tuple[str, str, str]:
-    """Paths of the numbers (JSON), of the scores of single images and of the CLIP cache of the test images.
+    """Paths of the numbers (JSON), of the scores of single images and of the CLIP cache of the test
+    images.
 
     name: of a run, or pictures/<reconstruction>; content: of params.yaml.
     """
     if name.startswith(PICTURES):
         clip = content["pictures"]["clip"] or next(iter(content["clips"]))
         key = name.removeprefix(PICTURES)
-        return f"reports/pictures/{key}.json", f"data/picture_scores/{key}.h5", f"data/clip/{clip}/shared.h5"
+        return (
+            f"reports/pictures/{key}.json",
+            f"data/picture_scores/{key}.h5",
+            f"data/clip/{clip}/shared.h5",
+        )
     clip = content["runs"][name]["clip"]
-    return f"reports/runs/{name}/metrics.json", f"data/predictions/{name}.h5", f"data/clip/{clip}/shared.h5"
+    return (
+        f"reports/runs/{name}/metrics.json",
+        f"data/predictions/{name}.h5",
+        f"data/clip/{clip}/shared.h5",
+    )
 
 
 def average_subjects(tree: Mapping[str, Any], subjects: Sequence[str]) -> dict[str, Any]:
@@ -58,19 +71,29 @@ def average_subjects(tree: Mapping[str, Any], subjects: Sequence[str]) -> dict[s
     return {name: sum(float(b[name]) for b in branches) / len(branches) for name in branches[0]}
 
 
-def summarise(study: Study, results: Mapping[tuple[str, int], Result], digest: str) -> dict[str, Any]:
+def summarise(
+    study: Study, results: Mapping[tuple[str, int], Result], digest: str
+) -> dict[str, Any]:
     """The content of reports/studies/<name>.json.
 
-    results: (variant, seed) -> result of that experiment; digest: of the code that made them. `params` holds what all
-    experiments share, each variant what it does not share; seeds and notes are left out of both.
+    results: (variant, seed) -> result of that experiment; digest: of the code that made them.
+    `params` holds what all experiments share, each variant what it does not share; seeds and notes
+    are left out of both.
     """
     flat = {key: _comparable(study, result.params) for key, result in results.items()}
-    common = {k: v for k, v in next(iter(flat.values())).items() if all(k in f and f[k] == v for f in flat.values())}
+    common = {
+        k: v
+        for k, v in next(iter(flat.values())).items()
+        if all(k in f and f[k] == v for f in flat.values())
+    }
     seeds = study.seeds.values
     variants: dict[str, Any] = {}
     for variant, overrides in study.variants.items():
         own = {k: v for k, v in flat[variant, seeds[0]].items() if k not in common}
-        runs = {run: _score_run(study, [results[variant, seed] for seed in seeds], run) for run in study.scores}
+        runs = {
+            run: _score_run(study, [results[variant, seed] for seed in seeds], run)
+            for run in study.scores
+        }
         variants[variant] = {"overrides": list(overrides), "params": own, "runs": runs}
         if variant in study.x:
             variants[variant]["x"] = study.x[variant]
@@ -93,19 +116,25 @@ def _comparable(study: Study, content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _score_run(study: Study, results: list[Result], run: str) -> dict[str, dict[str, float]]:
-    """Metric -> value, low, high, averaged over seeds; a number without an interval has only a value."""
+    """Metric -> value, low, high, averaged over seeds; a number without an interval has only a
+    value.
+    """
     n_bootstrap, seed = _bootstrap(results[0])
     scores: dict[str, dict[str, float]] = {}
     for metric in study.metrics:
         if all(_has(result.scores[run], metric) for result in results):
-            scores[metric] = _numbers(mean_score([r.scores[run] for r in results], metric, n_bootstrap, seed))
+            scores[metric] = _numbers(
+                mean_score([r.scores[run] for r in results], metric, n_bootstrap, seed)
+            )
         elif all(metric in result.metrics[run] for result in results):
             values = [float(result.metrics[run][metric]) for result in results]
             scores[metric] = {"value": round(sum(values) / len(values), DECIMALS)}
     return scores
 
 
-def _compare(study: Study, results: Mapping[tuple[str, int], Result], c: Comparison) -> dict[str, Any]:
+def _compare(
+    study: Study, results: Mapping[tuple[str, int], Result], c: Comparison
+) -> dict[str, Any]:
     pairs = [
         (results[a, seed].scores[c.run_a], results[b, seed].scores[c.run_b])
         for a, b in zip(c.a, c.b, strict=True)
@@ -139,4 +168,6 @@ def _bootstrap(result: Result) -> tuple[int, int]:
 def _numbers(estimate: Estimate) -> dict[str, float]:
     """value, low, high; limits that are undefined are left out because JSON has no NaN."""
     named = {"value": estimate.value, "low": estimate.low, "high": estimate.high}
-    return {name: round(number, DECIMALS) for name, number in named.items() if math.isfinite(number)}
+    return {
+        name: round(number, DECIMALS) for name, number in named.items() if math.isfinite(number)
+    }

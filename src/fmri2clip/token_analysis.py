@@ -1,17 +1,21 @@
-"""What the subject tokens of trained decoders do, on the sealed test images; nothing is chosen by it.
+"""What the subject tokens of trained decoders do, on the sealed test images; nothing is chosen by
+it.
 
 swap        categories of one subject decoded with the tokens (or the embedding) of another; input map, projection and
-            network stay as they are. lost: own minus other, over all pairs of subjects, on the same images
+            network stay as they are. lost: own minus other, over all pairs of subjects, on the same
+            images
 attention   share of each token's attention that each ROI gets, last layer and rollout (attention.py)
 rsa         Spearman correlation over pairs of images between the distances (1 - Pearson) of a token's outputs and of
-            the features of a CLIP block (mean of its patch tokens), and of the final image embedding (`final`)
+            the features of a CLIP block (mean of its patch tokens), and of the final image
+            embedding (`final`)
 late        rsa with `final` minus rsa with block 1, the difference of that between tokens: high_minus_low
 
-Intervals: 95 % bootstrap over images, the same for all subjects; for rsa the ranks are those of the whole sample and
-pairs of an image with its own copy are left out, as in metrics/similarity.py. A run without tokens, or one that does
-not know the subject, lacks the parts that do not apply to it.
+Intervals: 95 % bootstrap over images, the same for all subjects; for rsa the ranks are those of the
+whole sample and pairs of an image with its own copy are left out, as in metrics/similarity.py. A
+run without tokens, or one that does not know the subject, lacks the parts that do not apply to it.
 
-Letters: I images, V voxels, R resamples (row 0 is the sample), L blocks, P pairs of images, T tokens.
+Letters: I images, V voxels, R resamples (row 0 is the sample), L blocks, P pairs of images, T
+tokens.
 """
 
 from __future__ import annotations
@@ -53,7 +57,9 @@ TOKENS = ("high", "low")
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One subject of a run: its model, mean pattern (I, V) of each test image, and what is in the pictures."""
+    """One subject of a run: its model, mean pattern (I, V) of each test image, and what is in
+    the pictures.
+    """
 
     model: Model
     mean_IV: Array
@@ -69,7 +75,9 @@ def read_case(
     clip: Mapping[str, Array],
     evaluation: Evaluation,
 ) -> Case:
-    """The test images of one subject as its model of a run sees them; models_dir: folder of the run."""
+    """The test images of one subject as its model of a run sees them; models_dir: folder of the
+    run.
+    """
     model = load_model(models_dir, subject)
     betas = read_test_betas(test_path, select_voxels(model, voxels_path))
     means = required(model, "mean_image_D"), required(model, "mean_text_D")
@@ -77,8 +85,11 @@ def read_case(
     return Case(model=model, mean_IV=betas.mean_IV, nsd_id_I=betas.nsd_id_I, truth=truth)
 
 
-def analyse_run(cases: Mapping[str, Case], blocks: Mapping[str, Array], ids: Array, evaluation: Evaluation) -> Tree:
-    """swap, attention and rsa of one run, as nested numbers; empty where the decoder has nothing of a subject.
+def analyse_run(
+    cases: Mapping[str, Case], blocks: Mapping[str, Array], ids: Array, evaluation: Evaluation
+) -> Tree:
+    """swap, attention and rsa of one run, as nested numbers; empty where the decoder has nothing of
+    a subject.
 
     blocks: name -> features (I, F) of the images `ids`, earliest first.
     """
@@ -93,11 +104,16 @@ def analyse_run(cases: Mapping[str, Case], blocks: Mapping[str, Array], ids: Arr
 
 
 def swap_tokens(cases: Mapping[str, Case], evaluation: Evaluation) -> Tree:
-    """map of every subject (outer) with the tokens of every subject (inner), and what is lost with another's."""
+    """map of every subject (outer) with the tokens of every subject (inner), and what is lost
+    with another's.
+    """
     names = list(cases)
     scores = {(s, t): _score_as(cases[s], s, t) for s in names for t in names}
     own: Run = {s: scores[s, s] for s in names}
-    others = [{s: scores[s, names[(i + k) % len(names)]] for i, s in enumerate(names)} for k in range(1, len(names))]
+    others = [
+        {s: scores[s, names[(i + k) % len(names)]] for i, s in enumerate(names)}
+        for k in range(1, len(names))
+    ]
     tree: Tree = {"map": {}, "lost": {}, "n_subjects": len(names)}
     n, seed = evaluation.n_bootstrap, evaluation.seed
     memo: Memo = {}
@@ -105,7 +121,9 @@ def swap_tokens(cases: Mapping[str, Case], evaluation: Evaluation) -> Tree:
         one = mean_score([{subject: found}], "classification.map", n, seed, memo=memo)
         tree["map"].setdefault(subject, {})[token_subject] = _numbers(one)
     for name in ("map", "auc"):
-        lost = paired_difference([(own, other) for other in others], f"classification.{name}", n, seed, memo=memo)
+        lost = paired_difference(
+            [(own, other) for other in others], f"classification.{name}", n, seed, memo=memo
+        )
         tree["lost"][name] = _difference(lost)
     return tree
 
@@ -117,7 +135,9 @@ def _score_as(case: Case, subject: str, token_subject: str) -> Scores:
 
 
 def describe_attention(cases: Mapping[str, Case], evaluation: Evaluation) -> Tree:
-    """Mean shares by subject, token and ROI, and the share of early areas with its interval, over all subjects."""
+    """Mean shares by subject, token and ROI, and the share of early areas with its interval,
+    over all subjects.
+    """
     decoder = next(iter(cases.values())).model.decoder
     early_R = early_columns(decoder.roi_names)
     tree: Tree = {"early_chance": float(early_R.mean())}
@@ -127,7 +147,9 @@ def describe_attention(cases: Mapping[str, Case], evaluation: Evaluation) -> Tre
             share_ITR = read_shares(decoder, case.mean_IV, subject, kind == "rollout")
             assert share_ITR is not None, "decoders without tokens do not come here"
             tree.setdefault(kind, {})[subject] = {
-                token: dict(zip(decoder.roi_names, np.round(share_R, DECIMALS).tolist(), strict=True))
+                token: dict(
+                    zip(decoder.roi_names, np.round(share_R, DECIMALS).tolist(), strict=True)
+                )
                 for token, share_R in zip(_names(share_ITR), share_ITR.mean(axis=0), strict=True)
             }
     run = {s: score_attention(decoder, case.mean_IV, s, case.nsd_id_I) for s, case in cases.items()}
@@ -143,12 +165,20 @@ def _names(value_ITx: Array) -> tuple[str, ...]:
     return TOKENS if value_ITx.shape[1] == len(TOKENS) else ("both",)
 
 
-def compare_blocks(cases: Mapping[str, Case], blocks: Mapping[str, Array], ids: Array, evaluation: Evaluation) -> Tree:
-    """rsa by token and block, means over subjects, on the images that all subjects saw; late and its contrast."""
-    common = np.asarray(sorted(set.intersection(*(set(case.nsd_id_I.tolist()) for case in cases.values()))))
+def compare_blocks(
+    cases: Mapping[str, Case], blocks: Mapping[str, Array], ids: Array, evaluation: Evaluation
+) -> Tree:
+    """rsa by token and block, means over subjects, on the images that all subjects saw; late
+    and its contrast.
+    """
+    common = np.asarray(
+        sorted(set.intersection(*(set(case.nsd_id_I.tolist()) for case in cases.values())))
+    )
     row_I = find_rows(ids, common, "the features of the CLIP blocks")
     model_LP = np.stack([_rank(feature_IF[row_I]) for feature_IF in blocks.values()])
-    weight_RI = similarity.resample_images(len(common), evaluation.n_bootstrap, np.random.default_rng(evaluation.seed))
+    weight_RI = similarity.resample_images(
+        len(common), evaluation.n_bootstrap, np.random.default_rng(evaluation.seed)
+    )
     moments = similarity.rank_moments(model_LP, weight_RI)
     found: dict[str, list[Array]] = {}
     for subject, case in cases.items():
@@ -168,14 +198,22 @@ def compare_blocks(cases: Mapping[str, Case], blocks: Mapping[str, Array], ids: 
     return tree
 
 
-def correlate(brain_P: Array, model_LP: Array, moments: tuple[Array, Array], weight_RI: Array) -> Array:
-    """Pearson correlation (R, L) of ranks over pairs of images, in every resample; moments: of the models' ranks."""
+def correlate(
+    brain_P: Array, model_LP: Array, moments: tuple[Array, Array], weight_RI: Array
+) -> Array:
+    """Pearson correlation (R, L) of ranks over pairs of images, in every resample; moments: of
+    the models' ranks.
+    """
     n = weight_RI.shape[1]
     brain_II = similarity.put_pairs(brain_P, n)
     mean_R = similarity.pair_means(weight_RI, brain_II)
     variance_R = similarity.pair_means(weight_RI, brain_II**2) - mean_R**2
     product_RL = np.stack(
-        [similarity.pair_means(weight_RI, brain_II * similarity.put_pairs(m_P, n)) for m_P in model_LP], axis=1
+        [
+            similarity.pair_means(weight_RI, brain_II * similarity.put_pairs(m_P, n))
+            for m_P in model_LP
+        ],
+        axis=1,
     )
     mean_RL, variance_RL = moments
     covariance_RL: Array = product_RL - mean_R[:, None] * mean_RL
@@ -183,18 +221,26 @@ def correlate(brain_P: Array, model_LP: Array, moments: tuple[Array, Array], wei
 
 
 def _rank(feature_IF: Array) -> Array:
-    """Ranks of the distances between images, features centred over the images as in hierarchy.py."""
-    return similarity.rank_pairs(similarity.correlation_distances(feature_IF - feature_IF.mean(axis=0)))
+    """Ranks of the distances between images, features centred over the images as in
+    hierarchy.py.
+    """
+    return similarity.rank_pairs(
+        similarity.correlation_distances(feature_IF - feature_IF.mean(axis=0))
+    )
 
 
-def read_blocks(model: Encoder, root: Path, shared_path: Path, threads: int) -> tuple[dict[str, Array], Array]:
+def read_blocks(
+    model: Encoder, root: Path, shared_path: Path, threads: int
+) -> tuple[dict[str, Array], Array]:
     """Features (I, F) of every block and of the final embedding for all test images, and their ids.
 
     Raises ValueError if the cache was made with other weights.
     """
     clip = store.read(shared_path, "clip", CLIP_NAMES)
     if clip.attrs.get("weights_sha256", model.weights_sha256) != model.weights_sha256:
-        raise ValueError(f"{shared_path} was cached with other weights than the encoder's; run cache_clip again")
+        raise ValueError(
+            f"{shared_path} was cached with other weights than the encoder's; run cache_clip again"
+        )
     patch_means = summarise_blocks(model, root, clip["nsd_id_I"], threads)["patch_mean"]
     blocks = {f"block_{b}": feature_IF for b, feature_IF in enumerate(patch_means, start=1)}
     return blocks | {"final": clip["image_embedding_ID"].astype(np.float64)}, clip["nsd_id_I"]
@@ -202,7 +248,11 @@ def read_blocks(model: Encoder, root: Path, shared_path: Path, threads: int) -> 
 
 def _numbers(e: Estimate) -> dict[str, float]:
     named = {"value": e.value, "low": e.low, "high": e.high}
-    return {name: round(float(number), DECIMALS) for name, number in named.items() if np.isfinite(number)}
+    return {
+        name: round(float(number), DECIMALS)
+        for name, number in named.items()
+        if np.isfinite(number)
+    }
 
 
 def _interval(value_R: Array) -> dict[str, float]:

@@ -1,4 +1,5 @@
-"""What the simulated cortex itself answers to reconstructions: brain correlation without an encoding model.
+"""What the simulated cortex itself answers to reconstructions: brain correlation without an
+encoding model.
 
 Letters: I images, J probes, V voxels, S sessions, H W C height, width and channels of a picture.
 """
@@ -36,19 +37,26 @@ def score_true_cortex(
 ) -> dict[str, Scores]:
     """true_cortex_correlation.<region> of every set of pictures of one subject.
 
-    No encoding model stands between, so it tells how much of brain correlation is the model's fault. Pearson r across
-    the voxels of a region between the mean of the measured repeats and the noise-free response to the reconstruction;
-    0 where that is constant.
+    No encoding model stands between, so it tells how much of brain correlation is the model's
+    fault. Pearson r across the voxels of a region between the mean of the measured repeats and the
+    noise-free response to the reconstruction; 0 where that is constant.
     """
     counts = [len(made.nsd_id_I) for made in given.values()]
-    z_JV = respond_to(world, subject, raw, voxels_path, [made.images_IHWC for made in given.values()], threads)
+    z_JV = respond_to(
+        world, subject, raw, voxels_path, [made.images_IHWC for made in given.values()], threads
+    )
     found: dict[str, Scores] = {}
-    for (name, made), z_IV in zip(given.items(), np.split(z_JV, np.cumsum(counts)[:-1]), strict=True):
+    for (name, made), z_IV in zip(
+        given.items(), np.split(z_JV, np.cumsum(counts)[:-1]), strict=True
+    ):
         order_I = np.argsort(made.nsd_id_I)
         row_I = find_rows(measured.nsd_id_I, made.nsd_id_I[order_I], "the measured patterns")
         r = correlate_patterns(measured.betas_IV[row_I], z_IV[order_I], measured.regions)
         weight_I = np.ones(len(order_I))
-        per_image = {key.replace(PREFIX, TRUE_CORTEX): (np.nan_to_num(r_I), weight_I) for key, r_I in r.items()}
+        per_image = {
+            key.replace(PREFIX, TRUE_CORTEX): (np.nan_to_num(r_I), weight_I)
+            for key, r_I in r.items()
+        }
         found[name] = Scores(nsd_id_I=made.nsd_id_I[order_I], per_image=per_image)
     return found
 
@@ -56,10 +64,11 @@ def score_true_cortex(
 def respond_to(
     world: World, subject: str, raw: Path, voxels_path: Path, probes: list[Array], threads: int = 1
 ) -> Array:
-    """Noise-free responses (J, V) to the probes (I, H, W, C), one after the other, on the scale of the betas.
+    """Noise-free responses (J, V) to the probes (I, H, W, C), one after the other, on the scale of
+    the betas.
 
-    z-scored as extraction does with the noise-free responses to the test pictures: by the mean over sessions of mean
-    and standard deviation.
+    z-scored as extraction does with the noise-free responses to the test pictures: by the mean over
+    sessions of mean and standard deviation.
     """
     from fmri2clip.datasets.mini.cortex import respond
     from fmri2clip.datasets.mini.design import make_design
@@ -67,13 +76,19 @@ def respond_to(
 
     ids = make_design(world.seed, world.n_sessions, world.n_shared).nsd_ids((subject,))
     own_IHWC, volume = stimuli.read_images(raw, ids), make_volume(subject, world.seed)
-    probes_JHWC = np.concatenate([fit_size(images_IHWC, own_IHWC.shape[1]) for images_IHWC in probes])
+    probes_JHWC = np.concatenate(
+        [fit_size(images_IHWC, own_IHWC.shape[1]) for images_IHWC in probes]
+    )
     percent_JV = respond(own_IHWC, probes_JHWC, volume, world, subject, threads)
     voxels = store.read(voxels_path, "voxels", ["ijk_V3", "mean_SV", "std_SV", "invalid_SV"])
-    place = {tuple(ijk): column for column, ijk in enumerate(np.argwhere(volume.nsdgeneral).tolist())}
+    place = {
+        tuple(ijk): column for column, ijk in enumerate(np.argwhere(volume.nsdgeneral).tolist())
+    }
     columns_V = [place[tuple(ijk)] for ijk in voxels["ijk_V3"].tolist()]
     valid_SV = ~voxels["invalid_SV"]
-    mean_V, std_V = (np.average(voxels[name], axis=0, weights=valid_SV) for name in ("mean_SV", "std_SV"))
+    mean_V, std_V = (
+        np.average(voxels[name], axis=0, weights=valid_SV) for name in ("mean_SV", "std_SV")
+    )
     z_JV: Array = (percent_JV[:, columns_V] - mean_V) / std_V
     return z_JV
 

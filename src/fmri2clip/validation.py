@@ -5,14 +5,23 @@ from __future__ import annotations
 from fmri2clip import decoders, generators
 from fmri2clip.datasets.nsd import layout, roi_groups
 from fmri2clip.metrics.protocols import PROTOCOLS
-from fmri2clip.params import MEAN_IMAGE, TARGET, Params, Run, decoder_config, generator_config, run_split
+from fmri2clip.params import (
+    MEAN_IMAGE,
+    TARGET,
+    Params,
+    Run,
+    decoder_config,
+    generator_config,
+    run_split,
+)
 from fmri2clip.strict import check_known
 
 RESERVED = ("stimulus", "record")  # files beside those of reconstructions
 
 
 def validate(params: Params, where: str = "params.yaml") -> None:
-    """Check what refers to something else: subjects, sessions, ROIs, and what each run names and overrides.
+    """Check what refers to something else: subjects, sessions, ROIs, and what each run names and
+    overrides.
 
     Loads every decoder that a run names. Raises ValueError at the first mistake.
     """
@@ -33,7 +42,8 @@ def validate(params: Params, where: str = "params.yaml") -> None:
     for name in (TARGET, MEAN_IMAGE):
         if name in params.runs and params.reconstructions:
             raise ValueError(
-                f"{where}: runs.{name}: as a source of reconstructions {name} means no run; rename the run"
+                f"{where}: runs.{name}: as a source of reconstructions {name} means no run; rename "
+                "the run"
             )
     for name in params.reconstructions:
         _validate_reconstruction(params, name, where)
@@ -43,8 +53,10 @@ def validate(params: Params, where: str = "params.yaml") -> None:
 def _check_terms(params: Params, where: str) -> None:
     if not params.dataset.accept_terms:
         raise ValueError(
-            f"{where}: dataset.source is s3, but dataset.accept_terms is false; NSD may be used for research and "
-            f"education only, under the terms at {layout.TERMS_URL}. Read them, and if you accept them, set "
+            f"{where}: dataset.source is s3, but dataset.accept_terms is false; NSD may be used "
+            "for research and "
+            f"education only, under the terms at {layout.TERMS_URL}. Read them, and if you accept "
+            "them, set "
             "dataset.accept_terms: true. Nothing is downloaded before"
         )
 
@@ -55,7 +67,8 @@ def _check_sessions(params: Params, where: str) -> None:
     if isinstance(wanted, int) and wanted > min(released.values(), default=wanted):
         found = ", ".join(f"{subject} {n}" for subject, n in released.items())
         raise ValueError(
-            f"{where}: dataset.sessions is {wanted}, but NSD has fewer of some subjects ({found}); take a smaller "
+            f"{where}: dataset.sessions is {wanted}, but NSD has fewer of some subjects ({found}); "
+            "take a smaller "
             "number, or 'released' for all that each subject has"
         )
 
@@ -73,38 +86,55 @@ def _validate_run(params: Params, name: str, where: str) -> None:
     module = decoders.load_decoder(run.decoder)
     config = decoder_config(params, name, module.Config, where)
     for group in config.rois() if hasattr(config, "rois") else ():
-        check_known(group, params.rois, where, f"{key}: detail_rois or semantic_rois", "a key of rois")
+        check_known(
+            group, params.rois, where, f"{key}: detail_rois or semantic_rois", "a key of rois"
+        )
     targets = decoders.find_targets(module, config)
     if any("_tokens_" in target for target in targets):
         _check_tokens(params, run, where, key)
     _check_low_level(params, run, targets, where, key)
     if getattr(config, "new_subject", ""):
-        check_known(config.new_subject, run.subjects, where, f"{key}: new_subject", "among the subjects of the run")
+        check_known(
+            config.new_subject,
+            run.subjects,
+            where,
+            f"{key}: new_subject",
+            "among the subjects of the run",
+        )
 
 
-def _check_low_level(params: Params, run: Run, targets: tuple[str, ...], where: str, key: str) -> None:
+def _check_low_level(
+    params: Params, run: Run, targets: tuple[str, ...], where: str, key: str
+) -> None:
     """Low-level features of a decoder must be in the cache of its clip."""
     clip = params.clips[run.clip]
     if any(target.startswith("low_") for target in targets) and not clip.low_level:
         raise ValueError(
-            f"{where}: {key} is guided by low-level features that clip {run.clip} does not cache; set "
+            f"{where}: {key} is guided by low-level features that clip {run.clip} does not cache; "
+            "set "
             f"clips.{run.clip}.low_level to true, or w_low to 0"
         )
     if "block_1_ITW" in targets and 1 not in clip.blocks:
-        raise ValueError(f"{where}: {key} has low_pool flatten, which needs block 1 in clips.{run.clip}.blocks; add it")
+        raise ValueError(
+            f"{where}: {key} has low_pool flatten, which needs block 1 in clips.{run.clip}.blocks; "
+            "add it"
+        )
 
 
 def _check_prompt(params: Params, run: Run, where: str) -> None:
     n_prompts = len(params.clips[run.clip].prompts)
     if params.evaluation.prompt >= n_prompts:
         allowed = f"0 to {n_prompts - 1}, as clips.{run.clip} has {n_prompts} prompts"
-        raise ValueError(f"{where}: evaluation.prompt is {params.evaluation.prompt}, expected {allowed}")
+        raise ValueError(
+            f"{where}: evaluation.prompt is {params.evaluation.prompt}, expected {allowed}"
+        )
 
 
 def _check_tokens(params: Params, run: Run, where: str, key: str) -> None:
     if not params.clips[run.clip].tokens:
         raise ValueError(
-            f"{where}: {key} learns tokens that clip {run.clip} does not cache; set clips.{run.clip}.tokens to true "
+            f"{where}: {key} learns tokens that clip {run.clip} does not cache; set "
+            f"clips.{run.clip}.tokens to true "
             f"and name clips.{run.clip}.detail_layers"
         )
 
@@ -116,15 +146,26 @@ def _validate_generator(params: Params, name: str, where: str) -> None:
 
 
 def _validate_reconstruction(params: Params, name: str, where: str) -> None:
-    """The source exists, its CLIP model is the generator's, and tokens are cached where they are read.
+    """The source exists, its CLIP model is the generator's, and tokens are cached where they are
+    read.
 
-    Whether a decoder predicts a stream of tokens, and a family reads it, is known when they are loaded.
+    Whether a decoder predicts a stream of tokens, and a family reads it, is known when they are
+    loaded.
     """
     entry, key = params.reconstructions[name], f"reconstructions.{name}"
     if name in RESERVED:
-        raise ValueError(f"{where}: {key}: results of that name are written beside those of reconstructions; rename it")
+        raise ValueError(
+            f"{where}: {key}: results of that name are written beside those of reconstructions; "
+            "rename it"
+        )
     check_known(entry.generator, params.generators, where, f"{key}.generator")
-    check_known(entry.source, (*params.runs, TARGET, MEAN_IMAGE), where, f"{key}.source", "a key of runs or a keyword")
+    check_known(
+        entry.source,
+        (*params.runs, TARGET, MEAN_IMAGE),
+        where,
+        f"{key}.source",
+        "a key of runs or a keyword",
+    )
     if entry.source == MEAN_IMAGE:
         return
     wanted = params.generators[entry.generator]["clip_model"]
@@ -133,11 +174,15 @@ def _validate_reconstruction(params: Params, name: str, where: str) -> None:
     if own not in clips:
         has = params.clips[own].model if own else "no such clip"
         raise ValueError(
-            f"{where}: {key}: generator {entry.generator} reads features of {wanted}, there is {has}; choose another "
+            f"{where}: {key}: generator {entry.generator} reads features of {wanted}, there is "
+            f"{has}; choose another "
             "generator, or decode to its model"
         )
     if (entry.reads != "embedding" or entry.text) and not clips[own].tokens:
-        raise ValueError(f"{where}: {key} reads tokens that clip {own} does not cache; set clips.{own}.tokens to true")
+        raise ValueError(
+            f"{where}: {key} reads tokens that clip {own} does not cache; set clips.{own}.tokens "
+            "to true"
+        )
 
 
 def _validate_pictures(params: Params, where: str) -> None:

@@ -31,7 +31,13 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> params.Clip:
     config = {
         "embed_dim": 8,
         "vision_cfg": {"image_size": 16, "layers": 2, "width": 64, "patch_size": 8},
-        "text_cfg": {"context_length": 32, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
+        "text_cfg": {
+            "context_length": 32,
+            "vocab_size": 49408,
+            "width": 16,
+            "heads": 2,
+            "layers": 1,
+        },
     }
     (folder / "cache-vit.json").write_text(json.dumps(config))
     torch.manual_seed(1)
@@ -49,15 +55,28 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> params.Clip:
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One session of an NSD tree: 4 shared pictures, 6 for each of 8 subjects; each shows a dog or a cat."""
+    """One session of an NSD tree: 4 shared pictures, 6 for each of 8 subjects; each shows a dog
+    or a cat.
+    """
     root, rng = tmp_path_factory.mktemp("nsd"), np.random.default_rng(0)
     n_images = N_SHARED + 8 * (N_COLUMNS - N_SHARED)
     own = np.arange(N_SHARED, n_images).reshape(8, -1)
-    rest = np.arange(n_images, n_images + 250 - N_COLUMNS)  # pictures of a whole design that the session leaves out
-    subjectim = np.concatenate([np.tile(np.arange(N_SHARED), (8, 1)), own, np.tile(rest, (8, 1))], axis=1) + 1
-    ordering = np.concatenate([np.arange(1, N_COLUMNS), rng.integers(1, N_COLUMNS, 741)])  # nor is column 10 shown
+    rest = np.arange(
+        n_images, n_images + 250 - N_COLUMNS
+    )  # pictures of a whole design that the session leaves out
+    subjectim = (
+        np.concatenate([np.tile(np.arange(N_SHARED), (8, 1)), own, np.tile(rest, (8, 1))], axis=1)
+        + 1
+    )
+    ordering = np.concatenate(
+        [np.arange(1, N_COLUMNS), rng.integers(1, N_COLUMNS, 741)]
+    )  # nor is column 10 shown
     layout.expdesign_path(root).parent.mkdir(parents=True)
-    design = {"masterordering": ordering[None], "subjectim": subjectim, "sharedix": subjectim[:1, :N_SHARED]}
+    design = {
+        "masterordering": ordering[None],
+        "subjectim": subjectim,
+        "sharedix": subjectim[:1, :N_SHARED],
+    }
     scipy.io.savemat(layout.expdesign_path(root), design)
     rows = [[i, 1000 + i, "train2017", "(0.0, 0.0, 0.0, 0.0)", i] for i in range(n_images)]
     pd.DataFrame(rows, columns=["", "cocoId", "cocoSplit", "cropBox", "nsdId"]).to_csv(
@@ -66,11 +85,22 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     layout.annotations_dir(root).mkdir(parents=True)
     images = [{"id": 1000 + i, "width": 100, "height": 100} for i in range(n_images)]
     objects = [
-        {"image_id": 1000 + i, "category_id": CAT if i % 3 else DOG, "area": 2500, "bbox": [0, 0, 50, 50]}
+        {
+            "image_id": 1000 + i,
+            "category_id": CAT if i % 3 else DOG,
+            "area": 2500,
+            "bbox": [0, 0, 50, 50],
+        }
         for i in range(n_images)
     ]
-    layout.instances_path(root, "train2017").write_text(json.dumps({"images": images, "annotations": objects}))
-    captions = [{"image_id": 1000 + i, "caption": f"caption {k} of {i % 5}"} for i in range(n_images) for k in range(6)]
+    layout.instances_path(root, "train2017").write_text(
+        json.dumps({"images": images, "annotations": objects})
+    )
+    captions = [
+        {"image_id": 1000 + i, "caption": f"caption {k} of {i % 5}"}
+        for i in range(n_images)
+        for k in range(6)
+    ]
     layout.captions_path(root, "train2017").write_text(json.dumps({"annotations": captions}))
     with h5py.File(layout.stimuli_path(root), "w") as file:
         file["imgBrick"] = rng.integers(0, 256, (n_images, SIZE, SIZE, 3), dtype=np.uint8)
@@ -80,7 +110,16 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(tree: Path, clip: params.Clip, out: Path) -> tuple[Path, Path]:
     paths = out / "train.h5", out / "shared.h5"
     cache.cache_clip(
-        tree, "tiny", clip, ["subj01", "subj03"], params.Dataset(), params.Labels(), *paths, "cpu", 1, out / "resume"
+        tree,
+        "tiny",
+        clip,
+        ["subj01", "subj03"],
+        params.Dataset(),
+        params.Labels(),
+        *paths,
+        "cpu",
+        1,
+        out / "resume",
     )
     return paths
 
@@ -88,32 +127,49 @@ def run(tree: Path, clip: params.Clip, out: Path) -> tuple[Path, Path]:
 def test_pictures_of_the_configured_subjects(tree: Path) -> None:
     pictures = cache.list_pictures(tree, ["subj01", "subj03"], params.Dataset())
     assert pictures["shared"].tolist() == [0, 1, 2, 3]
-    assert pictures["train"].tolist() == [*range(4, 9), *range(16, 21)]  # the last of each six is never shown
+    assert pictures["train"].tolist() == [
+        *range(4, 9),
+        *range(16, 21),
+    ]  # the last of each six is never shown
 
 
-def test_features_equal_a_direct_open_clip_call(tree: Path, clip: params.Clip, tmp_path: Path) -> None:
+def test_features_equal_a_direct_open_clip_call(
+    tree: Path, clip: params.Clip, tmp_path: Path
+) -> None:
     train_path, _ = run(tree, clip, tmp_path)
     train = store.read(train_path, "clip")
-    model, _, transform = open_clip.create_model_and_transforms(clip.model, pretrained=clip.pretrained)
+    model, _, transform = open_clip.create_model_and_transforms(
+        clip.model, pretrained=clip.pretrained
+    )
     model.eval()
     with h5py.File(layout.stimuli_path(tree)) as file:
         pictures = [Image.fromarray(file["imgBrick"][i]) for i in train["nsd_id_I"]]
     tokenizer = open_clip.get_tokenizer(clip.model)
     with torch.no_grad():
-        image_ID = model.encode_image(torch.stack([transform(p) for p in pictures]), normalize=True).numpy()
+        image_ID = model.encode_image(
+            torch.stack([transform(p) for p in pictures]), normalize=True
+        ).numpy()
         text_KD = model.encode_text(tokenizer(train["caption_K"].tolist()), normalize=True).numpy()
         prompt_D = model.encode_text(tokenizer(["an image of dog."]), normalize=True).numpy()[0]
     np.testing.assert_allclose(train["image_embedding_ID"], image_ID, atol=1e-3)
     np.testing.assert_allclose(train["text_embedding_KD"], text_KD, atol=1e-3)
     dog = train["category_C"].tolist().index("dog")
     np.testing.assert_allclose(train["prompt_embedding_PCD"][1, dog], prompt_D, atol=1e-3)
-    assert train["image_embedding_ID"].dtype == np.float16 and train["block_2_ITW"].shape == (10, 5, 64)
+    assert train["image_embedding_ID"].dtype == np.float16 and train["block_2_ITW"].shape == (
+        10,
+        5,
+        64,
+    )
     direct = encoder.load(clip).blocks(np.stack([np.asarray(p) for p in pictures]), [1])[1]
     np.testing.assert_allclose(train["block_1_ITW"], direct, atol=5e-3)
 
 
-def test_low_level_features_are_block_one_pooled(tree: Path, clip: params.Clip, tmp_path: Path) -> None:
-    """Nothing else is added, and nothing else changes; tokens of the block itself are not needed for it."""
+def test_low_level_features_are_block_one_pooled(
+    tree: Path, clip: params.Clip, tmp_path: Path
+) -> None:
+    """Nothing else is added, and nothing else changes; tokens of the block itself are not
+    needed for it.
+    """
     plain = store.read(run(tree, clip, tmp_path / "plain")[0], "clip")
     train = store.read(run(tree, replace(clip, low_level=True, blocks=()), tmp_path)[0], "clip")
     block_ITW = plain["block_1_ITW"].astype(np.float32)
@@ -124,10 +180,17 @@ def test_low_level_features_are_block_one_pooled(tree: Path, clip: params.Clip, 
 
 
 @pytest.mark.parametrize("how", ["mean_then_project", "project_then_mean", "raw"])
-def test_token_targets_and_nothing_else_are_added(tree: Path, clip: params.Clip, tmp_path: Path, how: Any) -> None:
-    """The file grows by the aggregates alone; the class token and the pooled text token have norm 1."""
+def test_token_targets_and_nothing_else_are_added(
+    tree: Path, clip: params.Clip, tmp_path: Path, how: Any
+) -> None:
+    """The file grows by the aggregates alone; the class token and the pooled text token have
+    norm 1.
+    """
     chosen = replace(clip, blocks=(), tokens=True, detail_layers=(2, 1), aggregation=how)
-    plain_path, path = run(tree, replace(clip, blocks=()), tmp_path / "plain")[0], run(tree, chosen, tmp_path)[0]
+    plain_path, path = (
+        run(tree, replace(clip, blocks=()), tmp_path / "plain")[0],
+        run(tree, chosen, tmp_path)[0],
+    )
     plain, train = store.read(plain_path, "clip"), store.read(path, "clip")
     detail = "detail_tokens_ITW" if how == "raw" else "detail_tokens_ITD"
     shapes = {
@@ -136,24 +199,36 @@ def test_token_targets_and_nothing_else_are_added(tree: Path, clip: params.Clip,
         "text_tokens_IUD": (10, 32, 8),
     }
     assert {name: train[name].shape for name in set(train) - set(plain)} == shapes
-    assert set(plain) <= set(train) and all(np.array_equal(train[name], plain[name]) for name in plain)
+    assert set(plain) <= set(train) and all(
+        np.array_equal(train[name], plain[name]) for name in plain
+    )
     assert {name: value for name, value in train.attrs.items() if name not in plain.attrs} == {
         "detail_layers": "1,2", "aggregation": how,
     }  # fmt: skip
     stored = sum(2 * int(np.prod(shape)) for shape in shapes.values())
-    assert stored <= path.stat().st_size - plain_path.stat().st_size <= stored + 8192  # headers of three arrays
+    assert (
+        stored <= path.stat().st_size - plain_path.stat().st_size <= stored + 8192
+    )  # headers of three arrays
     for name in ("semantic_tokens_ITD", detail):
         assert train[name].dtype == np.float16
-        np.testing.assert_allclose(np.linalg.norm(train[name][:, 0].astype(float), axis=1), 1, atol=1e-3)
-    np.testing.assert_allclose(train["semantic_tokens_ITD"][:, 0], train["image_embedding_ID"], atol=1e-3)
+        np.testing.assert_allclose(
+            np.linalg.norm(train[name][:, 0].astype(float), axis=1), 1, atol=1e-3
+        )
+    np.testing.assert_allclose(
+        train["semantic_tokens_ITD"][:, 0], train["image_embedding_ID"], atol=1e-3
+    )
     tokenizer = open_clip.get_tokenizer(clip.model)
     first = [train["caption_K"][train["caption_image_K"] == i][0] for i in range(10)]
     pooled = train["text_tokens_IUD"][np.arange(10), tokenizer(first).argmax(dim=1)]
     np.testing.assert_allclose(pooled, train["text_embedding_KD"][::5], atol=1e-3)
 
 
-def test_a_block_fits_the_memory_promised(tree: Path, clip: params.Clip, tmp_path: Path, monkeypatch: Any) -> None:
-    """4 bytes x (D + 2 T D) values a picture, in multiples of the batch; text tokens count apart."""
+def test_a_block_fits_the_memory_promised(
+    tree: Path, clip: params.Clip, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """4 bytes x (D + 2 T D) values a picture, in multiples of the batch; text tokens count
+    apart.
+    """
     seen: dict[str, set[int]] = {}
     write = store.Stream.write
 
@@ -169,21 +244,36 @@ def test_a_block_fits_the_memory_promised(tree: Path, clip: params.Clip, tmp_pat
 
 def test_captions_and_labels(tree: Path, clip: params.Clip, tmp_path: Path) -> None:
     train, shared = (store.read(path, "clip") for path in run(tree, clip, tmp_path))
-    assert train["caption_K"][:5].tolist() == [f"caption {k} of 4" for k in range(5)]  # the sixth is left out
+    assert train["caption_K"][:5].tolist() == [
+        f"caption {k} of 4" for k in range(5)
+    ]  # the sixth is left out
     assert train["caption_image_K"].tolist() == np.repeat(np.arange(10), 5).tolist()
     names = train["category_C"].tolist()
-    assert len(names) == 80 and [names[c] for c in np.flatnonzero(train["present_C"])] == ["cat", "dog"]
-    np.testing.assert_array_equal(train["labels_IC"][:, names.index("dog")], train["nsd_id_I"] % 3 == 0)
-    assert shared["area_IC"].max() == pytest.approx(0.25) and shared["n_objects_I"].tolist() == [1] * 4
+    assert len(names) == 80 and [names[c] for c in np.flatnonzero(train["present_C"])] == [
+        "cat",
+        "dog",
+    ]
+    np.testing.assert_array_equal(
+        train["labels_IC"][:, names.index("dog")], train["nsd_id_I"] % 3 == 0
+    )
+    assert (
+        shared["area_IC"].max() == pytest.approx(0.25) and shared["n_objects_I"].tolist() == [1] * 4
+    )
     np.testing.assert_array_equal(train["prompt_embedding_PCD"], shared["prompt_embedding_PCD"])
     assert (
-        train.attrs["clip"] == "tiny" and train.attrs["image_size"] == 16 and len(train.attrs["weights_sha256"]) == 64
+        train.attrs["clip"] == "tiny"
+        and train.attrs["image_size"] == 16
+        and len(train.attrs["weights_sha256"]) == 64
     )
 
 
 @pytest.mark.parametrize("targets", [{}, {"tokens": True, "detail_layers": (1, 2)}])
 def test_a_killed_job_goes_on_and_ends_byte_identical(
-    tree: Path, clip: params.Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, targets: dict[str, Any]
+    tree: Path,
+    clip: params.Clip,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    targets: dict[str, Any],
 ) -> None:
     monkeypatch.setattr(cache, "BLOCK", 3)
     clip = replace(clip, **targets)
@@ -202,7 +292,15 @@ def test_a_killed_job_goes_on_and_ends_byte_identical(
         run(tree, clip, tmp_path / "killed")
     assert not list((tmp_path / "killed").glob("*.h5"))
     resumed = run(tree, clip, tmp_path / "killed")
-    assert seen == [3, 3, 3, 3, 1, 3, 1]  # two blocks done, one killed; then the rest of 10 and all 4 shared
+    assert seen == [
+        3,
+        3,
+        3,
+        3,
+        1,
+        3,
+        1,
+    ]  # two blocks done, one killed; then the rest of 10 and all 4 shared
     assert [p.read_bytes() for p in resumed] == [p.read_bytes() for p in whole]
     assert not list((tmp_path / "killed" / "resume").rglob("*.npy"))
 
@@ -226,16 +324,28 @@ def test_a_job_killed_amid_the_arrays_of_a_block_ends_byte_identical(
     with pytest.raises(KeyboardInterrupt):
         run(tree, clip, tmp_path / "killed")
     resumed = run(tree, clip, tmp_path / "killed")
-    assert starts == [0, 3, 6, 6, 9, 0, 3]  # 10 training pictures, the third block twice, then the 4 shared ones
+    assert starts == [
+        0,
+        3,
+        6,
+        6,
+        9,
+        0,
+        3,
+    ]  # 10 training pictures, the third block twice, then the 4 shared ones
     assert [p.read_bytes() for p in resumed] == [p.read_bytes() for p in whole]
 
 
-def test_mistakes_leave_nothing(tree: Path, clip: params.Clip, tmp_path: Path, monkeypatch: Any) -> None:
+def test_mistakes_leave_nothing(
+    tree: Path, clip: params.Clip, tmp_path: Path, monkeypatch: Any
+) -> None:
     monkeypatch.delattr(encoder.Encoder, "_forward")  # the mistakes show before anything is encoded
     monkeypatch.delattr(encoder.Encoder, "_encode_texts")
     with pytest.raises(ValueError, match="no block 7"):
         run(tree, replace(clip, blocks=(7,)), tmp_path)
-    with pytest.raises(ValueError, match="detail_layers: cache-vit has no block 3; choose from 1 to 2"):
+    with pytest.raises(
+        ValueError, match="detail_layers: cache-vit has no block 3; choose from 1 to 2"
+    ):
         run(tree, replace(clip, tokens=True, detail_layers=(2, 3)), tmp_path)
     with pytest.raises(ValueError, match=r"nsd_expdesign\.mat does not exist"):
         run(tmp_path, clip, tmp_path / "out")

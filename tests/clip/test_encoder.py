@@ -30,7 +30,9 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> params.Clip:
     torch.manual_seed(0)
     open_clip.add_model_config(config)
     model = open_clip.create_model("tiny-vit")
-    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / "weights.safetensors")
+    save_file(
+        {k: v.contiguous() for k, v in model.state_dict().items()}, folder / "weights.safetensors"
+    )
     return params.Clip(
         model="tiny-vit",
         config=str(config),
@@ -52,25 +54,35 @@ def pictures(n: int, size: int, seed: int = 0) -> np.ndarray:
 
 def reference(tiny: params.Clip) -> tuple[torch.nn.Module, object]:
     """The same model and transform by a direct open_clip call."""
-    model, _, transform = open_clip.create_model_and_transforms(tiny.model, pretrained=tiny.pretrained)
+    model, _, transform = open_clip.create_model_and_transforms(
+        tiny.model, pretrained=tiny.pretrained
+    )
     return model.eval(), transform
 
 
 @pytest.mark.parametrize("size", [32, 50, 20])
-def test_preprocess_equals_open_clip(tiny: params.Clip, tiny_encoder: encoder.Encoder, size: int) -> None:
+def test_preprocess_equals_open_clip(
+    tiny: params.Clip, tiny_encoder: encoder.Encoder, size: int
+) -> None:
     images = pictures(5, size)
     _, transform = reference(tiny)
     expected = torch.stack([transform(Image.fromarray(x)) for x in images])
-    torch.testing.assert_close(tiny_encoder.preprocess(images, threads=2), expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        tiny_encoder.preprocess(images, threads=2), expected, atol=1e-6, rtol=0
+    )
 
 
 def test_images_equal_direct_call(tiny: params.Clip, tiny_encoder: encoder.Encoder) -> None:
     images = pictures(6, 32)  # not a multiple of the batch size
     model, transform = reference(tiny)
     with torch.no_grad():
-        expected = model.encode_image(torch.stack([transform(Image.fromarray(x)) for x in images]), normalize=True)
+        expected = model.encode_image(
+            torch.stack([transform(Image.fromarray(x)) for x in images]), normalize=True
+        )
     embedding = tiny_encoder.images(images)
-    assert embedding.dtype == np.float32 and embedding.shape == (6, 16) and tiny_encoder.width_D == 16
+    assert (
+        embedding.dtype == np.float32 and embedding.shape == (6, 16) and tiny_encoder.width_D == 16
+    )
     np.testing.assert_allclose(embedding, expected.numpy(), atol=1e-5)
 
 
@@ -157,4 +169,7 @@ def test_wrong_pictures_and_blocks(tiny_encoder: encoder.Encoder) -> None:
 def test_weights_digest_is_of_the_file(tiny: params.Clip, tiny_encoder: encoder.Encoder) -> None:
     import hashlib
 
-    assert tiny_encoder.weights_sha256 == hashlib.sha256(Path(tiny.pretrained).read_bytes()).hexdigest()
+    assert (
+        tiny_encoder.weights_sha256
+        == hashlib.sha256(Path(tiny.pretrained).read_bytes()).hexdigest()
+    )

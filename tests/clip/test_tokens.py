@@ -26,7 +26,9 @@ CONFIG: dict[str, Any] = {  # ViT-L-14-quickgelu, narrowed: 24 blocks, class tok
 
 
 def make(folder: Path, name: str, config: dict[str, Any], **changes: Any) -> params.Clip:
-    """Params of a random open_clip model; norms and class token are moved off their initial ones and zeros."""
+    """Params of a random open_clip model; norms and class token are moved off their initial
+    ones and zeros.
+    """
     (folder / f"{name}.json").write_text(json.dumps(config))
     torch.manual_seed(0)
     open_clip.add_model_config(folder / f"{name}.json")
@@ -34,9 +36,20 @@ def make(folder: Path, name: str, config: dict[str, Any], **changes: Any) -> par
     for key, parameter in model.named_parameters():
         if "ln_" in key:
             parameter.data += 0.3 * torch.randn_like(parameter)
-    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / f"{name}.safetensors")
-    fields = {"model": name, "config": str(folder / f"{name}.json"), "batch_size": 2, "tokens": True}
-    return params.Clip(**fields | {"pretrained": str(folder / f"{name}.safetensors"), "detail_layers": BAND} | changes)
+    save_file(
+        {k: v.contiguous() for k, v in model.state_dict().items()}, folder / f"{name}.safetensors"
+    )
+    fields = {
+        "model": name,
+        "config": str(folder / f"{name}.json"),
+        "batch_size": 2,
+        "tokens": True,
+    }
+    return params.Clip(
+        **fields
+        | {"pretrained": str(folder / f"{name}.safetensors"), "detail_layers": BAND}
+        | changes
+    )
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +76,13 @@ def block_outputs(clip: params.Clip, images: np.ndarray) -> list[torch.Tensor]:
 
 def project(visual: Any, x: torch.Tensor) -> torch.Tensor:
     """LN(x) W_p from their definitions, token by token, in float64."""
-    scale, shift, W_p = (p.double() for p in (visual.ln_post.weight, visual.ln_post.bias, visual.proj))
-    rows = [(row - row.mean()) / torch.sqrt(row.var(correction=0) + 1e-5) for row in x.double().flatten(0, 1)]
+    scale, shift, W_p = (
+        p.double() for p in (visual.ln_post.weight, visual.ln_post.bias, visual.proj)
+    )
+    rows = [
+        (row - row.mean()) / torch.sqrt(row.var(correction=0) + 1e-5)
+        for row in x.double().flatten(0, 1)
+    ]
     return torch.stack([(row * scale + shift) @ W_p for row in rows]).view(*x.shape[:2], -1)
 
 
@@ -72,13 +90,22 @@ def over_class_token(x: torch.Tensor) -> np.ndarray:
     return torch.stack([tokens_TD / tokens_TD[0].square().sum().sqrt() for tokens_TD in x]).numpy()
 
 
-def target(clip: params.Clip, images: np.ndarray, layers: Sequence[int] = BAND, how: Any = "mean_then_project") -> Any:
+def target(
+    clip: params.Clip,
+    images: np.ndarray,
+    layers: Sequence[int] = BAND,
+    how: Any = "mean_then_project",
+) -> Any:
     """Detail tokens, while a block that may lie between the chosen ones is cached for itself."""
     enc = encoder.load(replace(clip, detail_layers=tuple(layers), aggregation=how))
-    return enc.features(images, [15], targets=True)["detail_tokens_ITW" if how == "raw" else "detail_tokens_ITD"]
+    return enc.features(images, [15], targets=True)[
+        "detail_tokens_ITW" if how == "raw" else "detail_tokens_ITD"
+    ]
 
 
-def test_class_token_of_the_final_block_is_the_embedding(clip: params.Clip, images: np.ndarray) -> None:
+def test_class_token_of_the_final_block_is_the_embedding(
+    clip: params.Clip, images: np.ndarray
+) -> None:
     enc = encoder.load(clip)
     features = enc.features(images, [24], targets=True)
     with torch.no_grad():
@@ -96,7 +123,11 @@ def test_class_token_of_the_final_block_is_the_embedding(clip: params.Clip, imag
 @pytest.mark.parametrize("how", ["mean_then_project", "project_then_mean", "raw"])
 @pytest.mark.parametrize("layers", [BAND, (20, 12, 16), (1, 24)])
 def test_detail_tokens_equal_a_loop_over_the_chosen_blocks(
-    clip: params.Clip, images: np.ndarray, block_outputs: list[torch.Tensor], layers: tuple[int, ...], how: str
+    clip: params.Clip,
+    images: np.ndarray,
+    block_outputs: list[torch.Tensor],
+    layers: tuple[int, ...],
+    how: str,
 ) -> None:
     visual = encoder.load(clip).model.visual
     total = torch.zeros(1, dtype=torch.float64)
@@ -110,8 +141,12 @@ def test_detail_tokens_equal_a_loop_over_the_chosen_blocks(
     np.testing.assert_allclose(np.linalg.norm(got[:, 0], axis=1), 1, atol=1e-6)
 
 
-def test_detail_tokens_equal_open_clips_intermediates(clip: params.Clip, images: np.ndarray) -> None:
-    """forward_intermediates counts from 0, gives the class token apart, and may apply LN: the same two targets."""
+def test_detail_tokens_equal_open_clips_intermediates(
+    clip: params.Clip, images: np.ndarray
+) -> None:
+    """forward_intermediates counts from 0, gives the class token apart, and may apply LN: the
+    same two targets.
+    """
     enc = encoder.load(clip)
     for how, normalise in (("raw", False), ("project_then_mean", True)):
         with torch.no_grad():
@@ -120,17 +155,27 @@ def test_detail_tokens_equal_open_clips_intermediates(clip: params.Clip, images:
                 normalize_intermediates=normalise,
             )  # fmt: skip
             prefix, patches = found["image_intermediates_prefix"], found["image_intermediates"]
-            mean = torch.stack([torch.cat(pair, dim=1) for pair in zip(prefix, patches, strict=True)]).mean(dim=0)
+            mean = torch.stack(
+                [torch.cat(pair, dim=1) for pair in zip(prefix, patches, strict=True)]
+            ).mean(dim=0)
             mean = mean @ enc.model.visual.proj if normalise else mean
-        np.testing.assert_allclose(target(clip, images, BAND, how), over_class_token(mean), atol=1e-5)
+        np.testing.assert_allclose(
+            target(clip, images, BAND, how), over_class_token(mean), atol=1e-5
+        )
 
 
-@pytest.mark.parametrize("layers", [range(10, 20), range(12, 22), range(11, 20), range(11, 22), range(10, 21)])
+@pytest.mark.parametrize(
+    "layers", [range(10, 20), range(12, 22), range(11, 20), range(11, 22), range(10, 21)]
+)
 def test_neighbouring_bands_differ(clip: params.Clip, images: np.ndarray, layers: range) -> None:
-    """The test of the loop can fail: a band that is off by one moves the target by far more than its tolerance."""
+    """The test of the loop can fail: a band that is off by one moves the target by far more
+    than its tolerance.
+    """
     band, off = target(clip, images), target(clip, images, layers)
     assert np.abs(band - off).max() > 3e-3
-    np.testing.assert_array_equal(band, target(clip, images, BAND[::-1]))  # but the order of the blocks is nothing
+    np.testing.assert_array_equal(
+        band, target(clip, images, BAND[::-1])
+    )  # but the order of the blocks is nothing
 
 
 def test_final_block_alone_is_the_semantic_target(clip: params.Clip, images: np.ndarray) -> None:
@@ -141,14 +186,27 @@ def test_final_block_alone_is_the_semantic_target(clip: params.Clip, images: np.
 def test_one_forward_pass_serves_all(clip: params.Clip, images: np.ndarray) -> None:
     enc = encoder.load(clip)
     passes: list[int] = []
-    enc.model.visual.conv1.register_forward_hook(lambda module, inputs, output: passes.append(len(output)))
+    enc.model.visual.conv1.register_forward_hook(
+        lambda module, inputs, output: passes.append(len(output))
+    )
     features = enc.features(images, [24, 11], targets=True)
-    assert passes == [2, 1] and not any(b._forward_hooks for b in enc.model.visual.transformer.resblocks)
+    assert passes == [2, 1] and not any(
+        b._forward_hooks for b in enc.model.visual.transformer.resblocks
+    )
     assert {name: value.dtype for name, value in features.items()} == dict.fromkeys(
-        ["block_24_ITW", "block_11_ITW", "image_embedding_ID", "semantic_tokens_ITD", "detail_tokens_ITD"], np.float32
+        [
+            "block_24_ITW",
+            "block_11_ITW",
+            "image_embedding_ID",
+            "semantic_tokens_ITD",
+            "detail_tokens_ITD",
+        ],
+        np.float32,
     )
     np.testing.assert_array_equal(features["image_embedding_ID"], enc.images(images))
-    for block, expected in enc.blocks(images, [24, 11]).items():  # the sum of the detail blocks leaves them alone
+    for block, expected in enc.blocks(
+        images, [24, 11]
+    ).items():  # the sum of the detail blocks leaves them alone
         np.testing.assert_array_equal(features[f"block_{block}_ITW"], expected)
 
 
@@ -167,19 +225,25 @@ def test_half_precision_is_close(clip: params.Clip, images: np.ndarray, precisio
     whole, half = encoder.load(clip), encoder.load(replace(clip, precision=precision))
     for name, value in whole.features(images, targets=True).items():
         other = half.features(images, targets=True)[name]
-        assert other.dtype == np.float32 and np.abs(other - value).max() < 0.05 * np.abs(value).max()
+        assert (
+            other.dtype == np.float32 and np.abs(other - value).max() < 0.05 * np.abs(value).max()
+        )
     np.testing.assert_allclose(half.text_tokens(TEXTS), whole.text_tokens(TEXTS), atol=0.05)
 
 
 def test_text_tokens_equal_the_layers_one_by_one(clip: params.Clip) -> None:
-    """Token and position embedding, causal blocks, final LN, projection; the pooled row is encode_text."""
+    """Token and position embedding, causal blocks, final LN, projection; the pooled row is
+    encode_text.
+    """
     enc = encoder.load(clip)
     model = enc.model
     ids = torch.zeros(N, 77, dtype=torch.long)
     ends = []
     for i, row in enumerate(enc.tokenizer(TEXTS).tolist()):
         ends.append(row.index(49407))
-        ids[i] = torch.tensor(row[: ends[-1]] + [49407] * (77 - ends[-1]))  # as OpenAI's tokenizer pads
+        ids[i] = torch.tensor(
+            row[: ends[-1]] + [49407] * (77 - ends[-1])
+        )  # as OpenAI's tokenizer pads
     later = torch.ones(77, 77).triu(1).bool()
     with torch.no_grad():
         x = model.token_embedding(ids) + model.positional_embedding
@@ -205,10 +269,15 @@ def test_a_separate_text_tower_gives_the_same_tokens(clip: params.Clip, tmp_path
 
 
 @pytest.mark.parametrize("layer", [0, 25])
-def test_a_detail_layer_outside_the_model(clip: params.Clip, images: np.ndarray, layer: int) -> None:
+def test_a_detail_layer_outside_the_model(
+    clip: params.Clip, images: np.ndarray, layer: int
+) -> None:
     enc = encoder.load(replace(clip, detail_layers=(11, layer)))
     for call in (enc.check_targets, lambda: enc.features(images, targets=True)):
-        with pytest.raises(ValueError, match=f"detail_layers: narrow-vit-l has no block {layer}; choose from 1 to 24"):
+        with pytest.raises(
+            ValueError,
+            match=f"detail_layers: narrow-vit-l has no block {layer}; choose from 1 to 24",
+        ):
             call()
 
 
@@ -222,20 +291,37 @@ def test_a_detail_layer_outside_the_model(clip: params.Clip, images: np.ndarray,
         ("text_cfg", {"pool_type": "last"}, "text tower is not causal, pooled at the end token"),
     ],
 )  # fmt: skip
-def test_towers_that_give_no_token_targets(tmp_path: Path, part: str, change: dict[str, Any], message: str) -> None:
+def test_towers_that_give_no_token_targets(
+    tmp_path: Path, part: str, change: dict[str, Any], message: str
+) -> None:
     name = f"other-{next(iter(change)).replace('_', '-')}-{part[:4]}"
-    config = CONFIG | {part: CONFIG[part] | change} | ({"custom_text": True} if part == "text_cfg" else {})
+    config = (
+        CONFIG
+        | {part: CONFIG[part] | change}
+        | ({"custom_text": True} if part == "text_cfg" else {})
+    )
     enc = encoder.load(make(tmp_path, name, config))
-    with pytest.raises(ValueError, match=rf"{name} has no (token targets|text tokens).*{message}.*ViT-L-14-quickgelu"):
+    with pytest.raises(
+        ValueError,
+        match=rf"{name} has no (token targets|text tokens).*{message}.*ViT-L-14-quickgelu",
+    ):
         enc.check_targets()
 
 
 def test_the_real_architecture_has_the_parts_that_the_targets_use() -> None:
-    """ViT-L-14-quickgelu on the meta device: 24 blocks, 257 tokens of 1024, projection to 768, 77 text tokens."""
+    """ViT-L-14-quickgelu on the meta device: 24 blocks, 257 tokens of 1024, projection to 768,
+    77 text tokens.
+    """
     with torch.device("meta"):
         model = open_clip.CLIP(**open_clip.get_model_config("ViT-L-14-quickgelu"))
     tokens.check_towers(model, "ViT-L-14-quickgelu")
     visual = model.visual
-    assert len(visual.transformer.resblocks) == 24 and visual.positional_embedding.shape == (257, 1024)
+    assert len(visual.transformer.resblocks) == 24 and visual.positional_embedding.shape == (
+        257,
+        1024,
+    )
     assert visual.proj.shape == (1024, 768) and model.text_projection.shape == (768, 768)
-    assert model.context_length == 77 and type(visual.transformer.resblocks[0].mlp.gelu).__name__ == "QuickGELU"
+    assert (
+        model.context_length == 77
+        and type(visual.transformer.resblocks[0].mlp.gelu).__name__ == "QuickGELU"
+    )

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def serve_s3() -> Iterator[Callable[..., Service]]:
-    """serve_s3(folder=None, bucket="natural-scenes-dataset") -> Service, closed after the test; see s3_service.py."""
+    """serve_s3(folder=None, bucket="natural-scenes-dataset") -> Service, closed after the test;
+    see s3_service.py.
+    """
     from tests.datasets.s3_service import s3_service  # moto takes a moment to import
 
     with ExitStack() as stack:

@@ -1,4 +1,6 @@
-"""What the tests of the transfer share: small parts, remotes in memory, and a comparison with the source."""
+"""What the tests of the transfer share: small parts, remotes in memory, and a comparison with
+the source.
+"""
 
 from __future__ import annotations
 
@@ -31,27 +33,39 @@ def list_items(service: Service, folder: Path) -> list[Item]:
     return [Item(file=file, path=folder / file.key) for file in remote.list_files("")]
 
 
-def fetch_from(service: Service, folder: Path, items: list[Item] | None = None, **options: Any) -> dict[Path, str]:
+def fetch_from(
+    service: Service, folder: Path, items: list[Item] | None = None, **options: Any
+) -> dict[Path, str]:
     """Fetch all that a service lists, or some items, with small parts."""
     remote = S3Remote(service.bucket, service.endpoint, "us-east-2", 3)
     items = list_items(service, folder) if items is None else items
-    return fetch(remote, items, **{"connections": 3, "part_bytes": PART, "retries": 2, "label": "test"} | options)
+    return fetch(
+        remote,
+        items,
+        **{"connections": 3, "part_bytes": PART, "retries": 2, "label": "test"} | options,
+    )
 
 
 def sources(service: Service, folder: Path) -> dict[Path, str]:
     """SHA-256 of what the service holds, by the path at which it should arrive."""
-    contents = {key: c if isinstance(c, bytes) else c.read_bytes() for key, c in service.contents.items()}
+    contents = {
+        key: c if isinstance(c, bytes) else c.read_bytes() for key, c in service.contents.items()
+    }
     return {folder / key: hashlib.sha256(content).hexdigest() for key, content in contents.items()}
 
 
 def assert_arrived(service: Service, folder: Path) -> None:
     """The folder holds what the service holds and nothing else."""
     found = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    assert {path: hashlib.sha256(content).hexdigest() for path, content in found.items()} == sources(service, folder)
+    assert {
+        path: hashlib.sha256(content).hexdigest() for path, content in found.items()
+    } == sources(service, folder)
 
 
 def recorded(service: Service, folder: Path) -> set[tuple[str, int]]:
-    """(key, first byte) of every part that is safe on disk, by the log's lines and the final names."""
+    """(key, first byte) of every part that is safe on disk, by the log's lines and the final
+    names.
+    """
     found = set()
     for key, content in service.contents.items():
         log = parts.log_path(folder / key)

@@ -1,9 +1,11 @@
 """A local S3 service for tests: moto behind a server that counts what it sends and fails on demand.
 
-Moto says what there is, who may read it and what its ETag is; the content of objects is sent from here, by ranges, so
-that every byte is counted and large files are not copied for every part. By hand, until killed:
+Moto says what there is, who may read it and what its ETag is; the content of objects is sent from
+here, by ranges, so that every byte is counted and large files are not copied for every part. By
+hand, until killed:
 
-    python tests/datasets/s3_service.py <folder> [--bucket natural-scenes-dataset] [--port 0] [--coco-zip <file>]
+    python tests/datasets/s3_service.py <folder> [--bucket natural-scenes-dataset] [--port 0]
+    [--coco-zip <file>]
 """
 
 from __future__ import annotations
@@ -29,9 +31,7 @@ from moto.server import ThreadedMotoServer
 
 COCO_PATH = "/annotations/annotations_trainval2017.zip"
 CHUNK = 1 << 16  # bytes of a body sent at once
-SLOW_DOWN = (
-    b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
-)
+SLOW_DOWN = b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 Content = Path | bytes
 
 
@@ -59,7 +59,9 @@ class Fault:
 
 
 class Service:
-    """What a test sees: where the service is, what was asked of it, and what it shall do wrong next."""
+    """What a test sees: where the service is, what was asked of it, and what it shall do wrong
+    next.
+    """
 
     def __init__(self, bucket: str, moto: str, port: int) -> None:
         self.bucket, self.moto = bucket, moto
@@ -74,12 +76,19 @@ class Service:
         self.server.service, self.server.reset = self, set()
         self.endpoint = f"http://127.0.0.1:{self.server.server_address[1]}"
         self._client = boto3.client(
-            "s3", endpoint_url=moto, region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b"
+            "s3",
+            endpoint_url=moto,
+            region_name="us-east-1",
+            aws_access_key_id="a",
+            aws_secret_access_key="b",
         )
         self._client.create_bucket(Bucket=bucket, ACL="public-read")
 
     def put(self, key: str, content: Content, public: bool = True) -> None:
-        """Make or replace an object. A path is read again whenever it is asked for, so it must not change."""
+        """Make or replace an object.
+
+        A path is read again whenever it is asked for, so it must not change.
+        """
         acl = "public-read" if public else "private"
         if isinstance(content, bytes):
             self._client.put_object(Bucket=self.bucket, Key=key, Body=content, ACL=acl)
@@ -97,7 +106,9 @@ class Service:
         self.plain[path] = content
         return self.endpoint + path
 
-    def fail_next(self, n: int = 1, *, status: int = 503, retry_after: str = "", key: str = "") -> None:
+    def fail_next(
+        self, n: int = 1, *, status: int = 503, retry_after: str = "", key: str = ""
+    ) -> None:
         """Answer with an error; 503 is S3's SlowDown."""
         self.faults.append(Fault("fail", n, key, status=status, retry_after=retry_after))
 
@@ -187,20 +198,32 @@ class _Handler(BaseHTTPRequestHandler):
             self._content(key, content, headers, int(found.headers["Content-Length"]), True)
         else:
             answer = self._ask(self.command)
-            kept = {name: value for name, value in answer.headers.items() if name in ("Content-Type", "ETag")}
+            kept = {
+                name: value
+                for name, value in answer.headers.items()
+                if name in ("Content-Type", "ETag")
+            }
             self._send(answer.status, kept, answer.data)
 
     def _ask(self, method: str) -> urllib3.BaseHTTPResponse:
         """Moto's answer to the same request, without its range."""
-        headers = {name: value for name, value in self.headers.items() if name not in ("Host", "Range")}
+        headers = {
+            name: value for name, value in self.headers.items() if name not in ("Host", "Range")
+        }
         return _pool().request(method, self.server.service.moto + self.path, headers=headers)
 
-    def _content(self, key: str, content: Content, headers: dict[str, str], size: int, ranges: bool) -> None:
+    def _content(
+        self, key: str, content: Content, headers: dict[str, str], size: int, ranges: bool
+    ) -> None:
         service = self.server.service
         if self.command == "HEAD":
             self._send(200, headers, b"", size)
             return
-        first, _, last = self.headers.get("Range", "").removeprefix("bytes=").partition("-") if ranges else ("", "", "")
+        first, _, last = (
+            self.headers.get("Range", "").removeprefix("bytes=").partition("-")
+            if ranges
+            else ("", "", "")
+        )
         start, stop = (int(first), min(int(last) + 1, size)) if first else (0, size)
         if first and start >= size:
             self._send(416, {}, b"")
@@ -238,7 +261,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.reset.add(self.connection)
         self.close_connection = self.close_connection or early
 
-    def _send(self, status: int, headers: dict[str, str], body: bytes | None, length: int = -1) -> None:
+    def _send(
+        self, status: int, headers: dict[str, str], body: bytes | None, length: int = -1
+    ) -> None:
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
@@ -250,10 +275,16 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def s3_service(folder: Path | None = None, bucket: str = "natural-scenes-dataset", port: int = 0) -> Iterator[Service]:
-    """Serve every file of a folder as an object of a public bucket, the path relative to the folder being its key."""
+def s3_service(
+    folder: Path | None = None, bucket: str = "natural-scenes-dataset", port: int = 0
+) -> Iterator[Service]:
+    """Serve every file of a folder as an object of a public bucket, the path relative to the
+    folder being its key.
+    """
     service = Service(bucket, _moto(), port)
-    thread = threading.Thread(target=service.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread = threading.Thread(
+        target=service.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+    )
     try:
         for path in sorted(folder.rglob("*")) if folder else []:
             if path.is_file():
@@ -268,7 +299,9 @@ def s3_service(folder: Path | None = None, bucket: str = "natural-scenes-dataset
 
 @functools.cache
 def _moto() -> str:
-    """URL of the one moto server of this process; it takes a second to start and ends with the process."""
+    """URL of the one moto server of this process; it takes a second to start and ends with the
+    process.
+    """
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
     server.start()
@@ -293,7 +326,9 @@ def _slice(content: Content, start: int, stop: int) -> bytes:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Serve a folder as a public S3 bucket until killed.")
+    parser = argparse.ArgumentParser(
+        description="Serve a folder as a public S3 bucket until killed."
+    )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--bucket", default="natural-scenes-dataset")
     parser.add_argument("--port", type=int, default=0)

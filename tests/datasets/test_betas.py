@@ -31,8 +31,13 @@ def _mask() -> np.ndarray:
     return mask
 
 
-def _write(root: Path, suffix: str, volume: np.ndarray, scale: tuple[float, float] = (0, 0), **storage: Any) -> Path:
-    """scale: scl_slope and scl_inter of a NIfTI header. storage: of an HDF5 data set, one voxel a chunk by default."""
+def _write(
+    root: Path, suffix: str, volume: np.ndarray, scale: tuple[float, float] = (0, 0), **storage: Any
+) -> Path:
+    """scale: scl_slope and scl_inter of a NIfTI header.
+
+    storage: of an HDF5 data set, one voxel a chunk by default.
+    """
     path = layout.betas_path(root, "subj01", PREP, 1, suffix)
     path.parent.mkdir(parents=True, exist_ok=True)
     if suffix == ".nii.gz":
@@ -41,7 +46,9 @@ def _write(root: Path, suffix: str, volume: np.ndarray, scale: tuple[float, floa
         path.write_bytes(gzip.compress(bytes(content), 1))
     else:
         with h5py.File(path, "w") as file:
-            file.create_dataset("betas", data=volume.T, **({"chunks": (len(volume.T), 1, 1, 1)} | storage))
+            file.create_dataset(
+                "betas", data=volume.T, **({"chunks": (len(volume.T), 1, 1, 1)} | storage)
+            )
     return path
 
 
@@ -82,7 +89,9 @@ def test_chunks_are_joined_in_groups(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_voxels_that_are_not_stored_are_zero(tmp_path: Path) -> None:
     path = _write(tmp_path, ".hdf5", _volume())
     with h5py.File(path, "w") as file:
-        data = file.create_dataset("betas", shape=(750, *SHAPE[::-1]), dtype="<i2", chunks=(750, 1, 1, 1))
+        data = file.create_dataset(
+            "betas", shape=(750, *SHAPE[::-1]), dtype="<i2", chunks=(750, 1, 1, 1)
+        )
         data[:, 3, 3, 2] = _volume()[2, 3, 3]
     stored = betas.read_session(path, _mask())
     here = np.argwhere(_mask()).tolist().index([2, 3, 3])
@@ -99,7 +108,9 @@ def test_unscaled_nifti(tmp_path: Path, scale: tuple[float, float]) -> None:
 @pytest.mark.parametrize("scale", [(1 / 300, 0), (1, 5)], ids=str)
 def test_scaled_nifti_is_refused(tmp_path: Path, scale: tuple[float, float]) -> None:
     path = _write(tmp_path, ".nii.gz", _volume(), scale)
-    with pytest.raises(ValueError, match=rf"{path.name} has scl_slope {scale[0]:g} and scl_inter {scale[1]}"):
+    with pytest.raises(
+        ValueError, match=rf"{path.name} has scl_slope {scale[0]:g} and scl_inter {scale[1]}"
+    ):
         betas.read_session(path, _mask())
 
 
@@ -108,7 +119,9 @@ def test_damaged_gzip_content(tmp_path: Path, change: str) -> None:
     path = _write(tmp_path, ".nii.gz", _volume())
     content = bytearray(gzip.decompress(path.read_bytes()))
     packed = bytearray(
-        gzip.compress(content[:-2] if change == "shortened" else content + b"x" * (change == "appended"))
+        gzip.compress(
+            content[:-2] if change == "shortened" else content + b"x" * (change == "appended")
+        )
     )
     if change == "flipped bit":
         packed[-5] ^= 1  # of the checksum
@@ -144,7 +157,9 @@ def _write_shape(root: Path, suffix: str, empty: np.ndarray) -> Path:
         path.write_bytes(gzip.compress(header.binaryblock + bytes(4)))
     else:
         with h5py.File(path, "w") as file:
-            file.create_dataset("betas", shape=empty.T.shape, dtype="<i2", chunks=(empty.shape[-1], 1, 1, 1))
+            file.create_dataset(
+                "betas", shape=empty.T.shape, dtype="<i2", chunks=(empty.shape[-1], 1, 1, 1)
+            )
     return path
 
 
@@ -163,17 +178,23 @@ def test_bounding_box_is_tight() -> None:
 
 
 def test_missing_session_names_the_file(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"betas_session09\.hdf5 does not exist.*lower dataset\.sessions"):
+    with pytest.raises(
+        ValueError, match=r"betas_session09\.hdf5 does not exist.*lower dataset\.sessions"
+    ):
         betas.find_session(tmp_path, "subj01", PREP, 9)
 
 
 @pytest.mark.parametrize("suffix", layout.BETA_SUFFIXES)
 @pytest.mark.parametrize(
-    "volume", [_volume()[..., :749], _volume()[:, :, :5], np.moveaxis(_volume(), 0, 2)], ids=["trials", "z", "axes"]
+    "volume",
+    [_volume()[..., :749], _volume()[:, :, :5], np.moveaxis(_volume(), 0, 2)],
+    ids=["trials", "z", "axes"],
 )
 def test_wrong_shape_names_the_file(tmp_path: Path, suffix: str, volume: np.ndarray) -> None:
     path = _write(tmp_path, suffix, volume)
-    with pytest.raises(ValueError, match=rf"{path.name} has \(trials, X, Y, Z\) = .* \(750, 5, 7, 6\) is needed"):
+    with pytest.raises(
+        ValueError, match=rf"{path.name} has \(trials, X, Y, Z\) = .* \(750, 5, 7, 6\) is needed"
+    ):
         betas.read_session(path, _mask())
 
 
@@ -183,12 +204,15 @@ def test_truncated_file_gives_one_clear_error(tmp_path: Path, suffix: str, kept:
     path = _write(tmp_path, suffix, _volume())
     content = path.read_bytes()
     path.write_bytes(content[: kept if isinstance(kept, int) else int(kept * len(content))])
-    with pytest.raises(ValueError, match=rf"{path.name} cannot be read .*truncated or corrupt: delete it"):
+    with pytest.raises(
+        ValueError, match=rf"{path.name} cannot be read .*truncated or corrupt: delete it"
+    ):
         betas.read_session(path, _mask())
 
 
 @pytest.mark.parametrize(
-    ("suffix", "dtype"), [(".hdf5", "<f4"), (".mat", "<u2"), (".hdf5", ">i2"), (".nii.gz", "<f4"), (".nii.gz", "<u2")]
+    ("suffix", "dtype"),
+    [(".hdf5", "<f4"), (".mat", "<u2"), (".hdf5", ">i2"), (".nii.gz", "<f4"), (".nii.gz", "<u2")],
 )
 def test_other_numbers_are_refused(tmp_path: Path, suffix: str, dtype: str) -> None:
     path = _write(tmp_path, suffix, _volume().astype(dtype))

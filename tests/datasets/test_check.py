@@ -1,4 +1,6 @@
-"""Every verdict holds on a simulated tree, and each kind of damage makes exactly the right one fail."""
+"""Every verdict holds on a simulated tree, and each kind of damage makes exactly the right one
+fail.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,11 @@ def tree(intact: Path, tmp_path: Path) -> Path:
 
 
 def failures(root: Path, dataset: Dataset = DATASET) -> dict[str, str]:
-    return {check.name: check.detail for check in check_tree(root, [SUBJECT], dataset) if not check.passed}
+    return {
+        check.name: check.detail
+        for check in check_tree(root, [SUBJECT], dataset)
+        if not check.passed
+    }
 
 
 def test_a_simulated_tree_passes_everything(intact: Path) -> None:

@@ -1,4 +1,6 @@
-"""duplicates.py: planted copies are found, and every pair is what a plain loop with numpy's corrcoef finds."""
+"""duplicates.py: planted copies are found, and every pair is what a plain loop with numpy's
+corrcoef finds.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,10 @@ def _scene(rng: np.random.Generator) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def pictures() -> np.ndarray:
-    """Shared pictures first. Copies: resized there and back; brightened by a quarter; compressed hard."""
+    """Shared pictures first.
+
+    Copies: resized there and back; brightened by a quarter; compressed hard.
+    """
     rng = np.random.default_rng(0)
     brick = np.stack([_scene(rng) for _ in range(N_SHARED + N_TRAIN)])
     resized = Image.fromarray(brick[3]).resize((31, 31)).resize((SIZE, SIZE))
@@ -51,12 +56,16 @@ def root(pictures: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 def _find(root: Path) -> duplicates.Duplicates:
-    return duplicates.find_duplicates(root, np.arange(N_SHARED), np.arange(N_SHARED, N_SHARED + N_TRAIN))
+    return duplicates.find_duplicates(
+        root, np.arange(N_SHARED), np.arange(N_SHARED, N_SHARED + N_TRAIN)
+    )
 
 
 def _loop(pictures: np.ndarray) -> dict[tuple[int, int], float]:
     """(shared, train) -> correlation of means over 3 x 3 pixels."""
-    thumbs = [im.reshape(16, 3, 16, 3, 3).mean(axis=(1, 3)).ravel() for im in pictures.astype(float)]
+    thumbs = [
+        im.reshape(16, 3, 16, 3, 3).mean(axis=(1, 3)).ravel() for im in pictures.astype(float)
+    ]
     return {
         (i, j): np.corrcoef(thumbs[i], thumbs[j])[0, 1]
         for i in range(N_SHARED)
@@ -66,15 +75,24 @@ def _loop(pictures: np.ndarray) -> dict[tuple[int, int], float]:
 
 
 def test_pairs_against_a_loop(root: Path, pictures: np.ndarray) -> None:
-    found, expected = _find(root), {pair: r for pair, r in _loop(pictures).items() if r > duplicates.THRESHOLD}
+    found, expected = (
+        _find(root),
+        {pair: r for pair, r in _loop(pictures).items() if r > duplicates.THRESHOLD},
+    )
     assert {(pair.shared, pair.train) for pair in found.pairs} == set(expected)
-    assert set(expected) == {(shared, train) for train, shared in COPIES.items()}, "copies and nothing else"
+    assert set(expected) == {(shared, train) for train, shared in COPIES.items()}, (
+        "copies and nothing else"
+    )
     assert all(abs(pair.r - expected[pair.shared, pair.train]) < 2e-3 for pair in found.pairs)
-    assert [pair.r for pair in found.pairs] == sorted((pair.r for pair in found.pairs), reverse=True)
+    assert [pair.r for pair in found.pairs] == sorted(
+        (pair.r for pair in found.pairs), reverse=True
+    )
     assert found.n_pairs == 3
 
 
-def test_every_correlation_against_a_loop(root: Path, pictures: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_correlation_against_a_loop(
+    root: Path, pictures: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(duplicates, "THRESHOLD", 0.1)
     monkeypatch.setattr(duplicates, "MAX_LISTED", 10**6)
     found, expected = {(p.shared, p.train): p.r for p in _find(root).pairs}, _loop(pictures)
@@ -105,7 +123,11 @@ def test_report_holds_numbers_only(root: Path) -> None:
 
 
 @pytest.mark.parametrize(("gain", "offset"), [(0.5, 0), (1, 20), (0.6, 30)])
-def test_brightness_and_contrast_do_not_matter(pictures: np.ndarray, gain: float, offset: float) -> None:
+def test_brightness_and_contrast_do_not_matter(
+    pictures: np.ndarray, gain: float, offset: float
+) -> None:
     changed = (pictures[:5] * gain + offset).clip(0, 255).astype(np.uint8)
-    pairs = (duplicates.make_thumbnails(pictures[:5]) * duplicates.make_thumbnails(changed)).sum(axis=1)
+    pairs = (duplicates.make_thumbnails(pictures[:5]) * duplicates.make_thumbnails(changed)).sum(
+        axis=1
+    )
     assert pairs.min() > 0.99

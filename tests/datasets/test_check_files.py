@@ -1,4 +1,6 @@
-"""check_files.py: what a manifest names is compared byte for byte, and what it does not name is reported."""
+"""check_files.py: what a manifest names is compared byte for byte, and what it does not name is
+reported.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,8 @@ def test_no_manifest(tree: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "problem"), [(b"Mask", "another SHA-256"), (b"ma", "2 bytes instead of 4"), (None, "does not exist")]
+    ("content", "problem"),
+    [(b"Mask", "another SHA-256"), (b"ma", "2 bytes instead of 4"), (None, "does not exist")],
 )
 def test_damage(tree: Path, content: bytes | None, problem: str) -> None:
     path = tree / "nsddata" / "ppdata" / "subj01" / "a.nii.gz"
@@ -63,12 +66,19 @@ def test_files_without_an_entry_are_reported(tree: Path) -> None:
     extra = tree / "nsddata" / "ppdata" / "subj01" / "old.nii.gz"
     extra.write_bytes(b"left over")
     status, detail = _check(tree)
-    assert status == "WARN" and detail.startswith(f"1 files that {_manifest(tree)} does not name: {extra}")
+    assert status == "WARN" and detail.startswith(
+        f"1 files that {_manifest(tree)} does not name: {extra}"
+    )
 
 
 def test_streamed_files_and_unknown_checksums(tree: Path) -> None:
-    entries = [Entry(key=e.key, bytes=e.bytes) if e.bytes == 4 else e for e in manifest.read(_manifest(tree))]
-    streamed = Entry(key="nsddata_betas/ppdata/subj01/betas_session01.hdf5", bytes=10**9, local=False)
+    entries = [
+        Entry(key=e.key, bytes=e.bytes) if e.bytes == 4 else e
+        for e in manifest.read(_manifest(tree))
+    ]
+    streamed = Entry(
+        key="nsddata_betas/ppdata/subj01/betas_session01.hdf5", bytes=10**9, local=False
+    )
     manifest.write(_manifest(tree), [*entries, streamed])
     status, detail = _check(tree)
     assert status == "PASS"

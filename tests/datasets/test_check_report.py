@@ -1,4 +1,6 @@
-"""check_report.py and the stage: the table, the repairs that it names, and nothing written after a failure."""
+"""check_report.py and the stage: the table, the repairs that it names, and nothing written
+after a failure.
+"""
 
 from __future__ import annotations
 
@@ -39,37 +41,54 @@ def checkout(intact: Path, tmp_path: Path, root: Path, monkeypatch: pytest.Monke
     return tmp_path
 
 
-def test_the_stage_writes_verdict_and_table(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_stage_writes_verdict_and_table(
+    checkout: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     check_data(parameters.load())
     report = json.loads((checkout / "reports" / "data_checks.json").read_text())
-    assert report["design.tables"] == {"status": "PASS", "detail": "2 sessions, 500 pictures each, 30 shared"}
+    assert report["design.tables"] == {
+        "status": "PASS",
+        "detail": "2 sessions, 500 pictures each, 30 shared",
+    }
     assert report[f"files.{SUBJECT}"]["status"] == report["files.stimuli"]["status"] == "PASS"
     assert report["near_duplicates"].keys() >= {"n_pairs", "pairs", "threshold"}
     assert "holds" in (checkout / "data" / "raw_checked.txt").read_text()
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("python ") and lines[3] == "tree: data/raw/nsd, simulated"
-    assert f"PASS  {SUBJECT}.nsdgeneral" in " ".join(line for line in lines if "nsdgeneral  " in line)
+    assert f"PASS  {SUBJECT}.nsdgeneral" in " ".join(
+        line for line in lines if "nsdgeneral  " in line
+    )
     again = (checkout / "reports" / "data_checks.json").read_bytes()
     check_data(parameters.load())
     assert (checkout / "reports" / "data_checks.json").read_bytes() == again
 
 
-def test_a_failure_runs_all_checks_and_writes_nothing(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failure_runs_all_checks_and_writes_nothing(
+    checkout: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     betas = layout.betas_path(_stage.RAW, SUBJECT, PREPARATION, 2)
     betas.write_bytes(betas.read_bytes()[:5000])
     layout.captions_path(_stage.RAW, "val2017").unlink()
     layout.stim_info_path(_stage.RAW).write_text("<html>gone</html>")
     with pytest.raises(ValueError) as error:
         check_data(parameters.load())
-    failed = f"files.stimuli, files.{SUBJECT}, stimuli.table, stimuli.duplicates, coco, {SUBJECT}.betas"
-    assert str(error.value).startswith("6 of ") and f"checks failed: {failed}; see" in str(error.value)
+    failed = (
+        f"files.stimuli, files.{SUBJECT}, stimuli.table, stimuli.duplicates, coco, {SUBJECT}.betas"
+    )
+    assert str(error.value).startswith("6 of ") and f"checks failed: {failed}; see" in str(
+        error.value
+    )
     assert "\n" not in str(error.value)
     out = capsys.readouterr().out
     assert sum(line.startswith(("PASS", "WARN", "SKIP", "FAIL")) for line in out.splitlines()) > 15
     assert f"  rm {betas}\n" in out and f"  rm {layout.stim_info_path(_stage.RAW)}\n" in out
     assert f"rm {layout.captions_path(_stage.RAW, 'val2017')}" not in out, "it is not there"
-    assert out.index("dvc repro -f download_stimuli") < out.index(f"dvc repro -f download@{SUBJECT}")
-    assert not (checkout / "reports").exists() and not (checkout / "data" / "raw_checked.txt").exists()
+    assert out.index("dvc repro -f download_stimuli") < out.index(
+        f"dvc repro -f download@{SUBJECT}"
+    )
+    assert (
+        not (checkout / "reports").exists() and not (checkout / "data" / "raw_checked.txt").exists()
+    )
 
 
 def test_damaged_bytes_are_found_through_the_manifest(checkout: Path) -> None:
@@ -79,11 +98,18 @@ def test_damaged_bytes_are_found_through_the_manifest(checkout: Path) -> None:
     path.write_bytes(content)
     failed = [check for check in check_tree(_stage.RAW, [SUBJECT], Dataset()) if not check.passed]
     assert [check.name for check in failed] == [f"files.{SUBJECT}"]
-    assert check_report.list_repairs(_stage.RAW, failed) == [f"rm {path}", f"dvc repro -f download@{SUBJECT}"]
+    assert check_report.list_repairs(_stage.RAW, failed) == [
+        f"rm {path}",
+        f"dvc repro -f download@{SUBJECT}",
+    ]
 
 
 def test_repairs_without_a_path_follow_the_name(tmp_path: Path) -> None:
-    checks = [Check("subj03.rois", "FAIL", "odd"), Check("coco", "FAIL", "odd"), Check("subj04.grid", "WARN", "odd")]
+    checks = [
+        Check("subj03.rois", "FAIL", "odd"),
+        Check("coco", "FAIL", "odd"),
+        Check("subj04.grid", "WARN", "odd"),
+    ]
     assert check_report.list_repairs(tmp_path, checks) == [
         "dvc repro -f download_stimuli", "dvc repro -f download@subj03",
     ]  # fmt: skip
@@ -101,4 +127,8 @@ def test_summary_counts(tmp_path: Path) -> None:
     text = check_report.format_summary(
         tmp_path, [Check("a", "PASS", ""), Check("b", "SKIP", ""), Check("c", "PASS", "")]
     )
-    assert "3 checks: 2 PASS, 0 WARN, 1 SKIP, 0 FAIL" in text and "rm" not in text and "dvc" not in text
+    assert (
+        "3 checks: 2 PASS, 0 WARN, 1 SKIP, 0 FAIL" in text
+        and "rm" not in text
+        and "dvc" not in text
+    )

@@ -1,4 +1,6 @@
-"""check_stimuli.py and check_design.py against hostile tables, and against a full-size design with known numbers."""
+"""check_stimuli.py and check_design.py against hostile tables, and against a full-size design
+with known numbers.
+"""
 
 from __future__ import annotations
 
@@ -63,10 +65,22 @@ def test_columns_are_missing_or_too_many(tree: Path) -> None:
 @pytest.mark.parametrize(
     ("edit", "problem"),
     [
-        (lambda t: {"nsdId": _swapped(t["nsdId"])}, r"nsdId is not 0, 1, \.\.\. in order, row 5 has 6"),
-        (lambda t: {"nsdId": t["nsdId"].replace(7, 6)}, r"nsdId is not 0, 1, \.\.\. in order, row 7 has 6"),
-        (lambda t: {"nsdId": t["nsdId"].astype(str) + "x"}, r"nsdId is not 0, 1, \.\.\. in order, row 0 has 0x"),
-        (lambda t: {"shared1000": _swapped(t["shared1000"]).map(lambda v: not v)}, "shared1000 is not sharedix"),
+        (
+            lambda t: {"nsdId": _swapped(t["nsdId"])},
+            r"nsdId is not 0, 1, \.\.\. in order, row 5 has 6",
+        ),
+        (
+            lambda t: {"nsdId": t["nsdId"].replace(7, 6)},
+            r"nsdId is not 0, 1, \.\.\. in order, row 7 has 6",
+        ),
+        (
+            lambda t: {"nsdId": t["nsdId"].astype(str) + "x"},
+            r"nsdId is not 0, 1, \.\.\. in order, row 0 has 0x",
+        ),
+        (
+            lambda t: {"shared1000": _swapped(t["shared1000"]).map(lambda v: not v)},
+            "shared1000 is not sharedix",
+        ),
         (lambda t: {"cocoSplit": "test2017"}, "cocoSplit is neither of"),
         (lambda t: {"subject2_rep1": t["subject2_rep1"] + 1}, "are not the trials of subj02"),
         (lambda t: {"subject4": 1 - t["subject4"]}, "subject4 differs"),
@@ -103,7 +117,9 @@ def _full_size() -> dict[str, np.ndarray]:
     ids = rng.permutation(73_000) + 1
     shared, own = np.sort(ids[:1000]), ids[1000:].reshape(8, 9000)
     return {
-        "masterordering": rng.permutation(np.repeat(np.arange(1, 10_001), 3))[None].astype(np.uint16),
+        "masterordering": rng.permutation(np.repeat(np.arange(1, 10_001), 3))[None].astype(
+            np.uint16
+        ),
         "subjectim": np.hstack([np.tile(shared, (8, 1)), own]).astype(np.int32),
         "sharedix": shared[None].astype(np.int32),
     }
@@ -127,7 +143,9 @@ def test_structure_against_a_loop() -> None:
 
 
 def test_published_values_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A made-up design passes with its own numbers in the place of the published ones, and with none of them wrong."""
+    """A made-up design passes with its own numbers in the place of the published ones, and with
+    none of them wrong.
+    """
     arrays = _full_size()
     path = layout.expdesign_path(tmp_path)
     path.parent.mkdir(parents=True)
@@ -159,7 +177,10 @@ def test_published_values_are_compared(tmp_path: Path, monkeypatch: pytest.Monke
         "SPLITS": {2: numbers["SPLITS"][2]._replace(test_pictures=1)},
     }  # fmt: skip
     for name, value in wrong.items():
-        with monkeypatch.context() as changed, pytest.raises(ValueError, match=r"nsd_expdesign\.mat"):
+        with (
+            monkeypatch.context() as changed,
+            pytest.raises(ValueError, match=r"nsd_expdesign\.mat"),
+        ):
             changed.setattr(check_design, name, value)
             check_design.check_published_design(tmp_path)
 

@@ -1,4 +1,6 @@
-"""check_subject.py and check_betas.py: what is a warning on a real tree, hostile tables and volumes, streamed betas."""
+"""check_subject.py and check_betas.py: what is a warning on a real tree, hostile tables and
+volumes, streamed betas.
+"""
 
 from __future__ import annotations
 
@@ -53,9 +55,14 @@ def test_published_area_sizes(files: SubjectFiles, monkeypatch: pytest.MonkeyPat
     volume = rois.read_volume(layout.roi_path(files.root, SUBJECT, "prf-visualrois"))
     brain = int((rois.read_volume(layout.brainmask_path(files.root, SUBJECT)) > 0).sum())
     v1, hv4 = int(((volume == 1) | (volume == 2)).sum()), int((volume == 7).sum())
-    tables = {"prf-visualrois/V1v+V1d": (0,) * 4 + (round(v1 * 1.04),), "prf-visualrois/hV4": (0,) * 4 + (hv4 * 2,)}
+    tables = {
+        "prf-visualrois/V1v+V1d": (0,) * 4 + (round(v1 * 1.04),),
+        "prf-visualrois/hV4": (0,) * 4 + (hv4 * 2,),
+    }
     monkeypatch.setattr(published, "BRAINMASK_VOXELS", (0,) * 4 + (brain,))
-    monkeypatch.setattr(published, "AREA_VOXELS", tables | {"streams/early": (5,)})  # of subject 1 alone
+    monkeypatch.setattr(
+        published, "AREA_VOXELS", tables | {"streams/early": (5,)}
+    )  # of subject 1 alone
     finding = check_subject.check_counts(files)
     assert finding.status == "WARN"
     assert finding.detail == (
@@ -67,7 +74,9 @@ def test_published_area_sizes(files: SubjectFiles, monkeypatch: pytest.MonkeyPat
 
 def test_published_tables_name_areas_that_exist(files: SubjectFiles) -> None:
     for area, numbers in published.AREA_VOXELS.items():
-        assert len(numbers) in (1, 2, 8) and check_subject.count_area(files.root, SUBJECT, area) >= 0
+        assert (
+            len(numbers) in (1, 2, 8) and check_subject.count_area(files.root, SUBJECT, area) >= 0
+        )
 
 
 def test_nsdgeneral_must_have_the_published_size(files: SubjectFiles) -> None:
@@ -81,7 +90,8 @@ def test_a_missing_region_of_a_real_tree_is_a_warning(files: SubjectFiles) -> No
     finding = check_subject.check_rois(files)
     assert (
         finding.status == "WARN"
-        and "1 ROI files that other subjects have are missing: rh.Kastner2015.nii.gz" in finding.detail
+        and "1 ROI files that other subjects have are missing: rh.Kastner2015.nii.gz"
+        in finding.detail
     )
     with pytest.raises(ValueError, match=r"rh\.Kastner2015"):
         check_subject.check_rois(_simulated(files))
@@ -93,7 +103,8 @@ def test_a_missing_region_of_a_real_tree_is_a_warning(files: SubjectFiles) -> No
 def test_other_label_names_are_a_warning(files: SubjectFiles) -> None:
     path = layout.ctab_path(files.root, SUBJECT, "streams")
     path.write_text(
-        "0\tUnknown\t\n" + "".join(f"{k}  {name}\t\n" for k, name in enumerate(layout.ROI_LABELS["streams"], 1))
+        "0\tUnknown\t\n"
+        + "".join(f"{k}  {name}\t\n" for k, name in enumerate(layout.ROI_LABELS["streams"], 1))
     )
     assert check_subject.check_labels(files).status == "PASS", "blanks and tabs do not matter"
     path.write_text(path.read_text().replace("ventral", "inferior"))
@@ -103,9 +114,13 @@ def test_other_label_names_are_a_warning(files: SubjectFiles) -> None:
     assert check_subject.check_labels(files).status == "SKIP"
 
 
-def test_another_affine_of_a_real_tree_is_a_warning(files: SubjectFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_affine_of_a_real_tree_is_a_warning(
+    files: SubjectFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shape = rois.read_volume(layout.brainmask_path(files.root, SUBJECT)).shape
-    with pytest.raises(ValueError, match=r"brainmask\.nii\.gz has shape .*the release \(79, 97, 78\)"):
+    with pytest.raises(
+        ValueError, match=r"brainmask\.nii\.gz has shape .*the release \(79, 97, 78\)"
+    ):
         check_subject.check_grid(files)
     monkeypatch.setattr(layout, "VOLUME_SHAPES", (shape,) * 8)
     assert check_subject.check_grid(files).status == "PASS"
@@ -162,7 +177,9 @@ def test_ncsnr(files: SubjectFiles, monkeypatch: pytest.MonkeyPatch) -> None:
     assert finding.status == "WARN" and f"median {median:.3f}" in finding.detail
     assert check_betas.check_ncsnr(_simulated(files)).status == "PASS"
     _edit(path, lambda v: np.where(mask, np.nan, v))
-    with pytest.raises(ValueError, match=r"ncsnr\.nii\.gz holds no number for any voxel of nsdgeneral"):
+    with pytest.raises(
+        ValueError, match=r"ncsnr\.nii\.gz holds no number for any voxel of nsdgeneral"
+    ):
         check_betas.check_ncsnr(files)
     with pytest.raises(ValueError, match="holds a number for 0 of"):
         check_betas.check_betas(files)
@@ -186,7 +203,11 @@ def test_streamed_betas_are_not_looked_for(intact: Path, tmp_path: Path) -> None
     for path in layout.betas_dir(root, SUBJECT, PREPARATION).glob("betas_session*"):
         path.unlink()
     checks = check_tree(root, [SUBJECT], Dataset(source="s3", keep_raw=False))
-    found = {check.name.partition(".")[2]: check for check in checks if check.name.startswith(f"{SUBJECT}.")}
+    found = {
+        check.name.partition(".")[2]: check
+        for check in checks
+        if check.name.startswith(f"{SUBJECT}.")
+    }
     assert {found[name].status for name in ("first_session", "containers", "betas")} == {"SKIP"}
     assert "extract_rois checks each session as it comes" in found["betas"].detail
     assert found["ncsnr"].status == "PASS" and [check for check in checks if not check.passed] == []

@@ -1,4 +1,6 @@
-"""Simulated cortex: what each area reads, how noisy it is, and that labels and captions never reach it."""
+"""Simulated cortex: what each area reads, how noisy it is, and that labels and captions never
+reach it.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ IMAGES = np.stack([scene.image for scene in render_many(3, range(N_IMAGES), thre
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A network of the right shape with random weights: its code is as good as any for what is tested here."""
+    """A network of the right shape with random weights: its code is as good as any for what is
+    tested here.
+    """
     path = tmp_path_factory.mktemp("network") / "model.safetensors"
     torch.manual_seed(0)
     save_file(network.CortexNetwork(5).state_dict(), path)
@@ -36,10 +40,16 @@ def volume() -> Volume:
     return make_volume("subj01", 1)
 
 
-def simulate(weights: Path, volume: Volume, n_sessions: int = 1, **world: object) -> cortex.SubjectSimulation:
+def simulate(
+    weights: Path, volume: Volume, n_sessions: int = 1, **world: object
+) -> cortex.SubjectSimulation:
     rng = np.random.default_rng(0)
-    image_N = np.concatenate([rng.permutation(np.repeat(np.arange(N_IMAGES), 3)) for _ in range(n_sessions)])
-    return cortex.simulate_subject(IMAGES, image_N, volume, World(network=str(weights), **world), "subj01")
+    image_N = np.concatenate(
+        [rng.permutation(np.repeat(np.arange(N_IMAGES), 3)) for _ in range(n_sessions)]
+    )
+    return cortex.simulate_subject(
+        IMAGES, image_N, volume, World(network=str(weights), **world), "subj01"
+    )
 
 
 def test_sessions_have_the_size_and_repeat(weights: Path, volume: Volume) -> None:
@@ -50,7 +60,9 @@ def test_sessions_have_the_size_and_repeat(weights: Path, volume: Volume) -> Non
 
 
 def test_ncsnr_is_what_was_drawn(weights: Path, volume: Volume) -> None:
-    """Variance over repetitions gives back the signal-to-noise ratio, up to drift and adaptation."""
+    """Variance over repetitions gives back the signal-to-noise ratio, up to drift and
+    adaptation.
+    """
     simulation = simulate(weights, volume)
     betas = next(simulation.sessions())
     z = (betas - betas.mean(axis=0)) / betas.std(axis=0)
@@ -77,18 +89,24 @@ def test_noise_is_correlated_between_neighbours_and_within_runs(volume: Volume) 
     assert near > far + 0.2
 
 
-def test_flat_hierarchy_gives_every_seeing_voxel_the_same_mixture(weights: Path, volume: Volume) -> None:
+def test_flat_hierarchy_gives_every_seeing_voxel_the_same_mixture(
+    weights: Path, volume: Volume
+) -> None:
     graded, flat = (cortex._Voxels(volume, np.random.default_rng(0), flat=f) for f in (False, True))
     shares = flat.mixture()
     for share in shares.values():
         assert len(np.unique(share[flat.sees])) == 1
     graded_shares = graded.mixture()
     v1 = np.isin(graded.prf, (1, 2))
-    assert (graded_shares["early"][v1] == 1).all() and (graded_shares["category"][graded.is_category] == 1).all()
+    assert (graded_shares["early"][v1] == 1).all() and (
+        graded_shares["category"][graded.is_category] == 1
+    ).all()
     total = sum(graded_shares.values())
     np.testing.assert_allclose(total[graded.sees], 1)
     assert (total[~graded.sees] == 0).all()
-    assert not np.allclose(simulate(weights, volume).signal_IV, simulate(weights, volume, hierarchy="flat").signal_IV)
+    assert not np.allclose(
+        simulate(weights, volume).signal_IV, simulate(weights, volume, hierarchy="flat").signal_IV
+    )
 
 
 def test_receptive_fields_are_contralateral_and_grow(volume: Volume) -> None:
@@ -110,31 +128,46 @@ def test_voxels_outside_visual_cortex_see_nothing(weights: Path, volume: Volume)
 
 
 def test_noise_free_is_the_expected_first_presentation(weights: Path, volume: Volume) -> None:
-    """Betas of many sessions average to the noise-free response of the same image, apart from adaptation."""
+    """Betas of many sessions average to the noise-free response of the same image, apart from
+    adaptation.
+    """
     simulation = simulate(weights, volume, n_sessions=8)
     inside = volume.nsdgeneral[volume.brainmask]
     betas = np.concatenate([s[:, inside] for s in simulation.sessions()])
     mean = np.stack([betas[simulation.image_N == i].mean(axis=0) for i in range(N_IMAGES)])
-    r = [np.corrcoef(mean[:, v], simulation.noise_free_IV[:, v])[0, 1] for v in range(0, inside.sum(), 25)]
+    r = [
+        np.corrcoef(mean[:, v], simulation.noise_free_IV[:, v])[0, 1]
+        for v in range(0, inside.sum(), 25)
+    ]
     assert np.median(r) > 0.7
 
 
 def test_cortex_imports_neither_clip_nor_labels_nor_captions() -> None:
-    """Among the project's modules the cortex knows geometry, file constants, its filters and its network only."""
+    """Among the project's modules the cortex knows geometry, file constants, its filters and
+    its network only.
+    """
     allowed = {f"fmri2clip.{name}" for name in (
         "datasets.mini", "datasets.mini.network", "datasets.mini.volume", "datasets.nsd", "params")}  # fmt: skip
     for module in (cortex, filters, network):
-        nodes = [n for n in ast.walk(ast.parse(inspect.getsource(module))) if isinstance(n, ast.ImportFrom)]
+        nodes = [
+            n
+            for n in ast.walk(ast.parse(inspect.getsource(module)))
+            if isinstance(n, ast.ImportFrom)
+        ]
         assert {n.module for n in nodes if (n.module or "").startswith("fmri2clip")} <= allowed
         assert "open_clip" not in inspect.getsource(module)
 
 
 def test_early_maps_find_orientation_and_colour() -> None:
-    """A grating drives the channel of its own orientation and wavelength; a red field drives red, not green."""
+    """A grating drives the channel of its own orientation and wavelength; a red field drives
+    red, not green.
+    """
     column = np.arange(64)
     for k in range(filters.N_ORIENTATIONS):
         angle = np.pi * k / filters.N_ORIENTATIONS
-        wave = np.cos(2 * np.pi * (column[None] * np.cos(angle) + column[:, None] * np.sin(angle)) / 8)
+        wave = np.cos(
+            2 * np.pi * (column[None] * np.cos(angle) + column[:, None] * np.sin(angle)) / 8
+        )
         grating = np.repeat((127 + 100 * wave)[None, :, :, None], 3, axis=3).astype(np.uint8)
         maps = filters._maps(grating)[0].mean(axis=(1, 2))
         assert maps[: 3 * filters.N_ORIENTATIONS].argmax() == filters.N_ORIENTATIONS + k

@@ -1,4 +1,6 @@
-"""design.py against the published counts of the real experiment, and against loops written from the definitions."""
+"""design.py against the published counts of the real experiment, and against loops written from
+the definitions.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ from hypothesis import strategies as st
 from fmri2clip.datasets.nsd import check_design, design, layout
 from tests.check_world import small_mat
 
-# sessions: (all, train, test) as (trials, images), and test images seen (3, 2, 1) times: counted on the real file
+# sessions: (all, train, test) as (trials, images), and test images seen (3, 2, 1) times: counted on
+# the real file
 PUBLISHED = {
     1: ((750, 583), (688, 536), (62, 47), (2, 11, 34)),
     3: ((2250, 1576), (2049, 1431), (201, 145), (12, 32, 101)),
@@ -40,8 +43,9 @@ def _at_least(n_sessions: int) -> tuple[list[int], list[int]]:
 def _published_ordering() -> np.ndarray:
     """An ordering whose cumulative counts are the published ones.
 
-    Between two rows of the table, the k-th image (of the training or the test images) gets its r-th presentation when
-    the number of images shown at least r times passes k. That fixes which ids a stretch holds; they are then shuffled.
+    Between two rows of the table, the k-th image (of the training or the test images) gets its r-th
+    presentation when the number of images shown at least r times passes k. That fixes which ids a
+    stretch holds; they are then shuffled.
     """
     rng = np.random.default_rng(0)
     ids = [1000 + rng.permutation(9000) + 1, rng.permutation(1000) + 1]
@@ -81,7 +85,10 @@ def test_published_table(published: design.Design, n_sessions: int) -> None:
     everything, train, test, seen = PUBLISHED[n_sessions]
     trials = design.list_trials(published, "subj05", n_sessions)
     counted = {
-        shared: (int(np.sum(trials.is_shared_N == shared)), len(design.list_images(trials, shared=shared)))
+        shared: (
+            int(np.sum(trials.is_shared_N == shared)),
+            len(design.list_images(trials, shared=shared)),
+        )
         for shared in (False, True)
     }
     assert counted == {False: train, True: test}
@@ -91,7 +98,9 @@ def test_published_table(published: design.Design, n_sessions: int) -> None:
 
     once, twice, thrice = (shown[k] for k in (1, 2, 3))
     split = check_design.SplitCounts(*train, *test, (thrice, twice, once))
-    assert check_design.count_split(published, n_sessions) == split == check_design.SPLITS[n_sessions]
+    assert (
+        check_design.count_split(published, n_sessions) == split == check_design.SPLITS[n_sessions]
+    )
 
     train_loop, test_loop = _loop(published.ordering_N[: 750 * n_sessions], 1000)
     assert (sum(train_loop.values()), len(train_loop)) == train
@@ -111,7 +120,12 @@ def test_published_table(published: design.Design, n_sessions: int) -> None:
     ],
 )
 def test_published_counts_by_subject(
-    published: design.Design, subject: str, sessions: str, trials: int, test_trials: int, test_images: int
+    published: design.Design,
+    subject: str,
+    sessions: str,
+    trials: int,
+    test_trials: int,
+    test_images: int,
 ) -> None:
     listed = design.list_trials(published, subject, sessions)
     assert (len(listed.trial_N), int(listed.is_shared_N.sum())) == (trials, test_trials)
@@ -122,10 +136,15 @@ def test_published_totals(published: design.Design) -> None:
     listed = [design.list_trials(published, subject, "released") for subject in layout.SUBJECTS]
     assert sum(len(trials.trial_N) for trials in listed) == 213_000
     assert len(np.unique(np.concatenate([trials.nsd_id_N for trials in listed]))) == 70_566
-    assert design.count_presentations(design.list_trials(published, "subj01", 37), shared=False) == TRAIN_AT_37
+    assert (
+        design.count_presentations(design.list_trials(published, "subj01", 37), shared=False)
+        == TRAIN_AT_37
+    )
     # shared images stay out of the training of every subject
     shared = set(design.list_images(listed[0], shared=True).tolist())
-    assert all(shared.isdisjoint(design.list_images(trials, shared=False).tolist()) for trials in listed)
+    assert all(
+        shared.isdisjoint(design.list_images(trials, shared=False).tolist()) for trials in listed
+    )
 
 
 def test_file_is_read_one_based_and_without_wrapping(tmp_path: Path) -> None:
@@ -185,7 +204,12 @@ def test_split_invariants(seed: int, n_shared: int, sessions: int) -> None:
     train, test = (set(design.list_images(one, shared=part).tolist()) for part in (False, True))
     assert train.isdisjoint(test) and train | test == set(one.nsd_id_N.tolist())
     assert test <= set((shared - 1).tolist())
-    np.testing.assert_array_equal(design.list_images(one, shared=True), design.list_images(two, shared=True))
+    np.testing.assert_array_equal(
+        design.list_images(one, shared=True), design.list_images(two, shared=True)
+    )
     assert set(design.list_images(two, shared=False).tolist()).isdisjoint(train)
     assert one.repetition_N.min() == 1 and one.repetition_N.max() <= 3
-    assert len(set(zip(one.nsd_id_N.tolist(), one.repetition_N.tolist(), strict=True))) == 750 * sessions
+    assert (
+        len(set(zip(one.nsd_id_N.tolist(), one.repetition_N.tolist(), strict=True)))
+        == 750 * sessions
+    )

@@ -1,4 +1,6 @@
-"""design.py against files that are no design, and designs that are impossible: each a clear error."""
+"""design.py against files that are no design, and designs that are impossible: each a clear
+error.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,10 @@ from tests.check_world import small_mat
     ("content", "problem"),
     [
         (b"<!DOCTYPE html><html>404</html>", "is a web page or an error message of a server"),
-        (b"\n<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "an error message of a server"),
+        (
+            b"\n<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>",
+            "an error message of a server",
+        ),
         (b"\x89HDF\r\n\x1a\n", "is a MATLAB 7.3 file"),
         (b"MATLAB 7.3 MAT-file".ljust(512), "is a MATLAB 7.3 file"),
         (b"", "is empty"),
@@ -33,7 +38,9 @@ def test_other_files_are_recognised(tmp_path: Path, content: bytes, problem: str
     assert str(error.value).startswith(str(path)) and "download it again" in str(error.value)
 
 
-def _changed(name: str, index: tuple[int, int], value: int) -> Callable[[dict[str, np.ndarray]], None]:
+def _changed(
+    name: str, index: tuple[int, int], value: int
+) -> Callable[[dict[str, np.ndarray]], None]:
     def change(arrays: dict[str, np.ndarray]) -> None:
         arrays[name] = arrays[name].copy()
         arrays[name][index] = value
@@ -41,7 +48,9 @@ def _changed(name: str, index: tuple[int, int], value: int) -> Callable[[dict[st
     return change
 
 
-def _as(name: str, convert: Callable[[np.ndarray], np.ndarray]) -> Callable[[dict[str, np.ndarray]], None]:
+def _as(
+    name: str, convert: Callable[[np.ndarray], np.ndarray]
+) -> Callable[[dict[str, np.ndarray]], None]:
     def change(arrays: dict[str, np.ndarray]) -> None:
         arrays[name] = convert(arrays[name])
 
@@ -68,7 +77,9 @@ def _as(name: str, convert: Callable[[np.ndarray], np.ndarray]) -> Callable[[dic
         (_as("sharedix", lambda a: np.tile(a, 40)), "sharedix has 800 pictures, subjectim only 500"),
     ],
 )  # fmt: skip
-def test_impossible_designs(tmp_path: Path, change: Callable[[dict[str, np.ndarray]], None], problem: str) -> None:
+def test_impossible_designs(
+    tmp_path: Path, change: Callable[[dict[str, np.ndarray]], None], problem: str
+) -> None:
     mat = scipy.io.loadmat(small_mat(tmp_path))
     arrays = {name: mat[name] for name in ("masterordering", "subjectim", "sharedix")}
     design.make_design(**arrays)

@@ -1,4 +1,6 @@
-"""extract.py on a tree of two sessions: z-scores, split, dead voxels, ncsnr, noise-free responses, all or none."""
+"""extract.py on a tree of two sessions: z-scores, split, dead voxels, ncsnr, noise-free
+responses, all or none.
+"""
 
 from __future__ import annotations
 
@@ -62,14 +64,20 @@ def test_voxel_file(tree: Tree, done: Path) -> None:
     assert read["ijk_V3"].tolist() == where.tolist()
     np.testing.assert_array_equal(read["ncsnr_V"], tree.ncsnr[tree.kept()].astype(np.float32))
     names = read["roi_names_G"].tolist()
-    assert {"nsdgeneral", "prf-visualrois", "prf-visualrois/V1v", "group/low", "group/all"} <= set(names)
-    np.testing.assert_array_equal(read["roi_VG"][:, names.index("group/low")], tree.prf[tree.kept()] > 0)
+    assert {"nsdgeneral", "prf-visualrois", "prf-visualrois/V1v", "group/low", "group/all"} <= set(
+        names
+    )
+    np.testing.assert_array_equal(
+        read["roi_VG"][:, names.index("group/low")], tree.prf[tree.kept()] > 0
+    )
     half, flat = (where.tolist().index(list(voxel)) for voxel in (HALF, FLAT))
     assert np.argwhere(read["invalid_SV"]).tolist() == sorted([[0, half], [1, flat]])
     train = tree.percent[750:][~tree.shared[750:]][(slice(None), *where.T)]
     np.testing.assert_allclose(read["mean_SV"][1], train.mean(axis=0), rtol=1e-5)
     np.testing.assert_allclose(read["std_SV"][1], train.std(axis=0, ddof=1), rtol=1e-5)
-    assert not store.read(done / "train/s.h5", "betas")["betas_NV"][:, half][: np.sum(~tree.shared[:750])].any()
+    assert not store.read(done / "train/s.h5", "betas")["betas_NV"][:, half][
+        : np.sum(~tree.shared[:750])
+    ].any()
 
 
 def test_ncsnr_from_training_trials(tree: Tree, done: Path) -> None:
@@ -90,7 +98,12 @@ def test_ncsnr_from_training_trials(tree: Tree, done: Path) -> None:
 def test_report_holds_numbers(tree: Tree, done: Path) -> None:
     report = json.loads((done / "s.json").read_text())
     assert report["sessions"] == 2
-    assert report["voxels"] == {"kept": int(tree.mask.sum()) - 1, "dropped": 1, "filled": 2, "filled_sessions": 2}
+    assert report["voxels"] == {
+        "kept": int(tree.mask.sum()) - 1,
+        "dropped": 1,
+        "filled": 2,
+        "filled_sessions": 2,
+    }
     assert report["groups"]["low"] == int(np.sum(tree.kept() & (tree.prf > 0)))
     assert report["labels"]["prf-visualrois/hV4"] == int(np.sum(tree.kept() & (tree.prf == 7)))
     assert report["train"] == {"trials": 1320, "images": 440, "shown": {"1": 0, "2": 0, "3": 440}}
@@ -99,14 +112,19 @@ def test_report_holds_numbers(tree: Tree, done: Path) -> None:
     both = np.isfinite(voxels["ncsnr_V"]) & np.isfinite(voxels["ncsnr_train_V"])
     r = scipy.stats.pearsonr(voxels["ncsnr_V"][both], voxels["ncsnr_train_V"][both]).statistic
     assert report["ncsnr_agreement"] == pytest.approx(r, abs=6e-5)
-    assert report["ncsnr"]["all"]["median"] == pytest.approx(np.nanmedian(tree.ncsnr[tree.kept()]), abs=1e-5)
+    assert report["ncsnr"]["all"]["median"] == pytest.approx(
+        np.nanmedian(tree.ncsnr[tree.kept()]), abs=1e-5
+    )
 
 
 def test_outputs_repeat_bytewise(tree: Tree, done: Path, tmp_path: Path) -> None:
     run(tree, tmp_path)
     for path in outputs(done).values():
         again = tmp_path / path.relative_to(done)
-        assert hashlib.sha256(again.read_bytes()).digest() == hashlib.sha256(path.read_bytes()).digest()
+        assert (
+            hashlib.sha256(again.read_bytes()).digest()
+            == hashlib.sha256(path.read_bytes()).digest()
+        )
     assert not list(tmp_path.rglob(".*"))
 
 
@@ -118,7 +136,9 @@ def test_noise_free_responses(tmp_path: Path) -> None:
     voxels = store.read(tmp_path / "voxels" / "s.h5", "voxels")
     assert read["noise_free_nsd_id_I"].tolist() == sorted(tree.subjectim[0, :N_SHARED] - 1)
     columns = {nsd_id: j for j, nsd_id in enumerate(tree.subjectim[0] - 1, start=1)}
-    clean = tree.signal[[columns[i] for i in read["noise_free_nsd_id_I"]]][(slice(None), *voxels["ijk_V3"].T)]
+    clean = tree.signal[[columns[i] for i in read["noise_free_nsd_id_I"]]][
+        (slice(None), *voxels["ijk_V3"].T)
+    ]
     valid = np.where(voxels["invalid_SV"], np.nan, 1)
     mean, std = (np.nanmean(voxels[name] * valid, axis=0) for name in ("mean_SV", "std_SV"))
     np.testing.assert_allclose(read["noise_free_IV"], (clean - mean) / std, atol=2e-3, rtol=2e-3)

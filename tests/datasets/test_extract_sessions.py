@@ -1,4 +1,6 @@
-"""Reading a subject's sessions: resumed after a failure, in parallel, from either container, as many as there are."""
+"""Reading a subject's sessions: resumed after a failure, in parallel, from either container, as
+many as there are.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,10 @@ from tests.extract_world import PREP, Source, Tree, outputs, run
 
 
 def _digests(folder: Path) -> dict[str, str]:
-    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in outputs(folder).items()}
+    return {
+        name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for name, path in outputs(folder).items()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +51,9 @@ def _fail(tree: Tree, folder: Path, failing: int, **changes: Any) -> Source:
     return source
 
 
-def test_finished_sessions_are_not_read_again(tree: Tree, expected: dict[str, str], tmp_path: Path) -> None:
+def test_finished_sessions_are_not_read_again(
+    tree: Tree, expected: dict[str, str], tmp_path: Path
+) -> None:
     assert _fail(tree, tmp_path, 2).opened == [1, 2]
     second = Source(tree.root)
     run(tree, tmp_path, source=second, resume_root=tmp_path / "resume")
@@ -86,11 +93,15 @@ def test_a_changed_input_starts_anew(tmp_path: Path, change: str) -> None:
     stats = "all_trials" if change == "statistics" else "train_only"
     run(tree, tmp_path, stats, source=second, resume_root=tmp_path / "resume")
     assert second.opened == [1, 2]
-    assert not list((tmp_path / "resume" / "extract_rois").iterdir()), "nothing leads to the old folder any more"
+    assert not list((tmp_path / "resume" / "extract_rois").iterdir()), (
+        "nothing leads to the old folder any more"
+    )
 
 
 @pytest.mark.parametrize("workers", [2, 5])
-def test_parallel_reading_changes_nothing(tree: Tree, expected: dict[str, str], tmp_path: Path, workers: int) -> None:
+def test_parallel_reading_changes_nothing(
+    tree: Tree, expected: dict[str, str], tmp_path: Path, workers: int
+) -> None:
     source = Source(tree.root)
     run(tree, tmp_path, source=source, workers=workers)
     assert sorted(source.opened) == [1, 2] and _digests(tmp_path) == expected
@@ -99,7 +110,13 @@ def test_parallel_reading_changes_nothing(tree: Tree, expected: dict[str, str], 
 def test_an_error_of_a_parallel_reader_arrives_unchanged(tree: Tree, tmp_path: Path) -> None:
     _fail(tree, tmp_path, 1, workers=2)
     with pytest.raises(ValueError, match=r"^session 2 fails$"):
-        run(tree, tmp_path, source=Source(tree.root, failing=(2,)), workers=2, resume_root=tmp_path / "resume")
+        run(
+            tree,
+            tmp_path,
+            source=Source(tree.root, failing=(2,)),
+            workers=2,
+            resume_root=tmp_path / "resume",
+        )
 
 
 class Stream(Source):
@@ -111,7 +128,9 @@ class Stream(Source):
 
     @contextmanager
     def open(self, session: int) -> Iterator[Path]:
-        assert threading.current_thread() is threading.main_thread() and not any(self.scratch.iterdir())
+        assert threading.current_thread() is threading.main_thread() and not any(
+            self.scratch.iterdir()
+        )
         path = self.scratch / self.find(session).name
         shutil.copy(self.find(session), path)
         with super().open(session):
@@ -119,7 +138,9 @@ class Stream(Source):
         path.unlink()
 
 
-def test_a_stream_gives_the_same_bytes(tree: Tree, expected: dict[str, str], tmp_path: Path) -> None:
+def test_a_stream_gives_the_same_bytes(
+    tree: Tree, expected: dict[str, str], tmp_path: Path
+) -> None:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     source = Stream(tree.root, scratch)
@@ -141,7 +162,9 @@ def test_containers_give_the_same_bytes(tmp_path: Path) -> None:
     for container, suffix in (("hdf5", ".nii.gz"), ("nifti", ".hdf5")):
         shutil.copytree(tmp_path / "both", tmp_path / container)
         for session in (1, 2):
-            layout.betas_path(tmp_path / container, nsd_world.SUBJECT, PREP, session, suffix).unlink()
+            layout.betas_path(
+                tmp_path / container, nsd_world.SUBJECT, PREP, session, suffix
+            ).unlink()
     digests = []
     for container in ("both", "hdf5", "nifti"):
         root = tmp_path / container
@@ -159,15 +182,24 @@ def test_containers_give_the_same_bytes(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Subjects 3, 4, 6 and 8 with the files of their 32, 30, 32 and 30 sessions, and the design of 40."""
+    """Subjects 3, 4, 6 and 8 with the files of their 32, 30, 32 and 30 sessions, and the design
+    of 40.
+    """
     root, shape, rng = tmp_path_factory.mktemp("released"), (2, 3, 2), np.random.default_rng(0)
     layout.experiments_dir(root).mkdir(parents=True)
     columns = np.arange(1, 10_001, dtype=np.int32)
     ordering = rng.permutation(np.repeat(columns, 3))[None].astype(np.uint16)
-    tables = {"masterordering": ordering, "sharedix": columns[None, :1000], "subjectim": np.tile(columns, (8, 1))}
+    tables = {
+        "masterordering": ordering,
+        "sharedix": columns[None, :1000],
+        "subjectim": np.tile(columns, (8, 1)),
+    }
     scipy.io.savemat(layout.expdesign_path(root), tables)
     for subject, n_sessions in {"subj03": 32, "subj04": 30, "subj06": 32, "subj08": 30}.items():
-        for path in (layout.roi_path(root, subject, "nsdgeneral"), layout.ncsnr_path(root, subject, PREP)):
+        for path in (
+            layout.roi_path(root, subject, "nsdgeneral"),
+            layout.ncsnr_path(root, subject, PREP),
+        ):
             path.parent.mkdir(parents=True)
             nib.save(nib.Nifti1Image(np.ones(shape), np.eye(4)), path)
         first = layout.betas_path(root, subject, PREP, 1)

@@ -1,4 +1,6 @@
-"""fetch.py and sources.py against a local S3 service that holds a simulated tree under NSD's keys."""
+"""fetch.py and sources.py against a local S3 service that holds a simulated tree under NSD's
+keys.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +62,9 @@ def download(service: Service, monkeypatch: pytest.MonkeyPatch) -> Download:
 
 def digests(root: Path) -> dict[str, str]:
     paths = manifest.list_files([root])
-    return {p.relative_to(root).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in paths}
+    return {
+        p.relative_to(root).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in paths
+    }
 
 
 def test_a_subject_comes_complete_and_only_what_is_needed(
@@ -70,7 +74,10 @@ def test_a_subject_comes_complete_and_only_what_is_needed(
     there, offered = digests(tmp_path), digests(bucket_dir)
     assert all(offered[key] == digest for key, digest in there.items())
     mine = [key for key in offered if f"/{SUBJECT}/" in key and "betas_session" not in key]
-    betas = [f"nsddata_betas/ppdata/{SUBJECT}/func1pt8mm/{PREPARATION}/betas_session0{s}.hdf5" for s in (1, 2)]
+    betas = [
+        f"nsddata_betas/ppdata/{SUBJECT}/func1pt8mm/{PREPARATION}/betas_session0{s}.hdf5"
+        for s in (1, 2)
+    ]
     assert sorted(there) == sorted([*mine, *betas])  # no NIfTI betas, no picture
     entries = manifest.by_key(manifest.read(layout.manifest_path(tmp_path, SUBJECT)))
     assert {key: entry.sha256 for key, entry in entries.items()} == there
@@ -80,7 +87,9 @@ def test_a_subject_comes_complete_and_only_what_is_needed(
     assert service.bytes_sent() == before  # nothing is fetched twice
 
 
-def test_pictures_and_annotations(bucket_dir: Path, tmp_path: Path, download: Download, service: Service) -> None:
+def test_pictures_and_annotations(
+    bucket_dir: Path, tmp_path: Path, download: Download, service: Service
+) -> None:
     fetch.fetch_stimuli(tmp_path, ACCEPTED, download)
     there, offered = digests(tmp_path), digests(bucket_dir)
     own = coco_archive.keys(tmp_path)[:4]
@@ -97,31 +106,47 @@ def test_pictures_and_annotations(bucket_dir: Path, tmp_path: Path, download: Do
     assert service.bytes_sent() - before == service.bytes_sent(COCO_PATH) // 2
 
 
-def test_nothing_comes_without_the_terms(tmp_path: Path, download: Download, service: Service) -> None:
+def test_nothing_comes_without_the_terms(
+    tmp_path: Path, download: Download, service: Service
+) -> None:
     before = service.bytes_sent()
     refused = dataclasses.replace(ACCEPTED, accept_terms=False)
     for call in (
         lambda: fetch.fetch_subject(tmp_path, SUBJECT, N_SESSIONS, refused, download),
         lambda: fetch.fetch_stimuli(tmp_path, refused, download),
-        lambda: sources.session_source(tmp_path, SUBJECT, dataclasses.replace(refused, keep_raw=False), download),
+        lambda: sources.session_source(
+            tmp_path, SUBJECT, dataclasses.replace(refused, keep_raw=False), download
+        ),
     ):
-        with pytest.raises(ValueError, match=r"terms .*slite\.page.*set dataset\.accept_terms to true"):
+        with pytest.raises(
+            ValueError, match=r"terms .*slite\.page.*set dataset\.accept_terms to true"
+        ):
             call()
     assert not digests(tmp_path) and service.bytes_sent() == before
 
 
-def test_a_dry_run_prints_the_plan_and_does_nothing(tmp_path: Path, download: Download, service: Service) -> None:
+def test_a_dry_run_prints_the_plan_and_does_nothing(
+    tmp_path: Path, download: Download, service: Service
+) -> None:
     before, said = service.bytes_sent(), []
     undecided = dataclasses.replace(ACCEPTED, accept_terms=False)
-    fetch.fetch_subject(tmp_path, SUBJECT, N_SESSIONS, undecided, download, dry_run=True, say=said.append)
+    fetch.fetch_subject(
+        tmp_path, SUBJECT, N_SESSIONS, undecided, download, dry_run=True, say=said.append
+    )
     fetch.fetch_stimuli(tmp_path, undecided, download, dry_run=True, say=said.append)
     text = "\n".join(said)
-    assert "betas            2 files" in text and "to fetch:     2 files" in text and "free on this disk" in text
+    assert (
+        "betas            2 files" in text
+        and "to fetch:     2 files" in text
+        and "free on this disk" in text
+    )
     assert "COCO annotations: instances_train2017.json, captions_train2017.json" in text
     assert not digests(tmp_path) and service.bytes_sent() == before
 
 
-def test_damage_is_found_and_only_that_is_fetched(tmp_path: Path, download: Download, service: Service) -> None:
+def test_damage_is_found_and_only_that_is_fetched(
+    tmp_path: Path, download: Download, service: Service
+) -> None:
     fetch.fetch_subject(tmp_path, SUBJECT, N_SESSIONS, ACCEPTED, download)
     good = digests(tmp_path)
     path = layout.betas_path(tmp_path, SUBJECT, PREPARATION, 2)
@@ -158,10 +183,14 @@ def test_a_mask_of_the_user_stays(tmp_path: Path, download: Download) -> None:
     fetch.fetch_subject(tmp_path, SUBJECT, N_SESSIONS, ACCEPTED, download)
     assert own.read_bytes() == b"mask"
     entries = manifest.by_key(manifest.read(layout.manifest_path(tmp_path, SUBJECT)))
-    assert entries[own.relative_to(tmp_path).as_posix()].sha256 == hashlib.sha256(b"mask").hexdigest()
+    assert (
+        entries[own.relative_to(tmp_path).as_posix()].sha256 == hashlib.sha256(b"mask").hexdigest()
+    )
 
 
-def test_what_an_interrupted_download_finished_is_kept(tmp_path: Path, download: Download, service: Service) -> None:
+def test_what_an_interrupted_download_finished_is_kept(
+    tmp_path: Path, download: Download, service: Service
+) -> None:
     key = f"nsddata_betas/ppdata/{SUBJECT}/func1pt8mm/{PREPARATION}/betas_session02.hdf5"
     service.fail_next(99, key=key)
     with pytest.raises(ValueError, match="betas_session02"):
@@ -174,7 +203,9 @@ def test_what_an_interrupted_download_finished_is_kept(tmp_path: Path, download:
     assert {key: service.bytes_sent(key) for key in before} == before
 
 
-def test_a_hostile_listing_writes_nothing(tmp_path: Path, download: Download, service: Service) -> None:
+def test_a_hostile_listing_writes_nothing(
+    tmp_path: Path, download: Download, service: Service
+) -> None:
     key = f"nsddata/ppdata/{SUBJECT}/func1pt8mm/roi/../../../../../escaped.nii.gz"
     service.put(key, b"x")
     try:
@@ -185,7 +216,9 @@ def test_a_hostile_listing_writes_nothing(tmp_path: Path, download: Download, se
     assert not digests(tmp_path)
 
 
-def extract(root: Path, out: Path, dataset: Dataset, source: sources.SessionSource) -> dict[str, str]:
+def extract(
+    root: Path, out: Path, dataset: Dataset, source: sources.SessionSource
+) -> dict[str, str]:
     paths = {name: out / f"{name}.h5" for name in ("train", "test", "voxels")}
     extract_subject(
         root, SUBJECT, dataset=dataset, rois=ROIS, norm=Norm(), source=source, workers=1,
@@ -199,7 +232,9 @@ def extract(root: Path, out: Path, dataset: Dataset, source: sources.SessionSour
 def test_streaming_gives_the_same_files_and_keeps_nothing(
     tmp_path: Path, download: Download, service: Service, container: str
 ) -> None:
-    kept, streamed = (dataclasses.replace(ACCEPTED, container=container, keep_raw=keep) for keep in (True, False))
+    kept, streamed = (
+        dataclasses.replace(ACCEPTED, container=container, keep_raw=keep) for keep in (True, False)
+    )
     roots = {"kept": tmp_path / "kept" / "nsd", "streamed": tmp_path / "streamed" / "nsd"}
     for root in roots.values():
         fetch.fetch_stimuli(root, ACCEPTED, download)
@@ -207,19 +242,29 @@ def test_streaming_gives_the_same_files_and_keeps_nothing(
     fetch.fetch_subject(roots["streamed"], SUBJECT, N_SESSIONS, streamed, download)
     assert not list(roots["streamed"].rglob("betas_session*"))
     expected = extract(
-        roots["kept"], tmp_path / "out", kept, sources.session_source(roots["kept"], SUBJECT, kept, download)
+        roots["kept"],
+        tmp_path / "out",
+        kept,
+        sources.session_source(roots["kept"], SUBJECT, kept, download),
     )
-    source = sources.StreamingSource(roots["streamed"], SUBJECT, PREPARATION, download, tmp_path / "scratch")
+    source = sources.StreamingSource(
+        roots["streamed"], SUBJECT, PREPARATION, download, tmp_path / "scratch"
+    )
     assert extract(roots["streamed"], tmp_path / "out2", streamed, source) == expected
     assert not [path for path in tmp_path.rglob("*") if "scratch" in path.parts and path.is_file()]
 
 
-def test_a_streamed_extraction_goes_on_at_the_session(tmp_path: Path, download: Download, service: Service) -> None:
+def test_a_streamed_extraction_goes_on_at_the_session(
+    tmp_path: Path, download: Download, service: Service
+) -> None:
     streamed = dataclasses.replace(ACCEPTED, keep_raw=False)
     fetch.fetch_stimuli(tmp_path, ACCEPTED, download)
     fetch.fetch_subject(tmp_path, SUBJECT, N_SESSIONS, streamed, download)
     source = sources.StreamingSource(tmp_path, SUBJECT, PREPARATION, download, tmp_path / "scratch")
-    keys = [f"nsddata_betas/ppdata/{SUBJECT}/func1pt8mm/{PREPARATION}/betas_session0{s}.hdf5" for s in (1, 2)]
+    keys = [
+        f"nsddata_betas/ppdata/{SUBJECT}/func1pt8mm/{PREPARATION}/betas_session0{s}.hdf5"
+        for s in (1, 2)
+    ]
     before = [service.bytes_sent(key) for key in keys]
     service.fail_next(99, key=keys[1])
     with pytest.raises(ValueError, match="betas_session02"):
@@ -228,7 +273,10 @@ def test_a_streamed_extraction_goes_on_at_the_session(tmp_path: Path, download: 
     assert not list((tmp_path / "out").glob("*.h5"))
     extract(tmp_path, tmp_path / "out", streamed, source)
     size = layout.betas_path(service_root(service), SUBJECT, PREPARATION, 1).stat().st_size
-    assert [service.bytes_sent(key) - b for key, b in zip(keys, before, strict=True)] == [size, size]
+    assert [service.bytes_sent(key) - b for key, b in zip(keys, before, strict=True)] == [
+        size,
+        size,
+    ]
 
 
 def service_root(service: Service) -> Path:

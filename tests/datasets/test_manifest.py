@@ -1,4 +1,6 @@
-"""manifest.py, needed.py and inventory.py: hostile keys, what a choice needs, what is there, damaged or not needed."""
+"""manifest.py, needed.py and inventory.py: hostile keys, what a choice needs, what is there,
+damaged or not needed.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ def put(root: Path, key: str, content: bytes = b"abc") -> Path:
 def test_a_hostile_key_is_refused(tmp_path: Path, key: str) -> None:
     path = tmp_path / "manifest.json"
     path.write_text(json.dumps({"format": 1, "files": [{"key": key, "bytes": 1}]}))
-    with pytest.raises(ValueError, match=r"manifest\.json: files\[0\].*is not a plain path below nsddata/"):
+    with pytest.raises(
+        ValueError, match=r"manifest\.json: files\[0\].*is not a plain path below nsddata/"
+    ):
         manifest.read(path)
 
 
@@ -61,7 +65,11 @@ def test_an_accepted_key_stays_below_the_root(text: str, prefix: str) -> None:
         ('{"format": 1, "files": [{"key": "nsddata/x"}]}', "bytes is missing"),
         ('{"format": 1, "files": [{"key": "nsddata/x", "bytes": "3"}]}', "expected int"),
         ('{"format": 1, "files": [{"key": "nsddata/x", "bytes": -3}]}', "at least 0"),
-        ('{"format": 1, "files": [{"key": "nsddata/x", "bytes": 1}, {"key": "nsddata/x", "bytes": 1}]}', "twice"),
+        (
+            '{"format": 1, "files": [{"key": "nsddata/x", "bytes": 1}, {"key": "nsddata/x", '
+            '"bytes": 1}]}',
+            "twice",
+        ),
     ],
 )
 def test_what_is_no_manifest_is_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -82,14 +90,19 @@ def test_record_names_every_file_with_its_digest(tmp_path: Path) -> None:
     assert entries[KEY] == Entry(key=KEY, bytes=3, sha256=hashlib.sha256(b"one").hexdigest())
 
 
-def listing(n_sessions: int = 3, subject: str = "subj04", suffix: str = ".hdf5") -> dict[str, RemoteFile]:
+def listing(
+    n_sessions: int = 3, subject: str = "subj04", suffix: str = ".hdf5"
+) -> dict[str, RemoteFile]:
     root = needed.ROOT
     paths = [layout.betas_path(root, subject, PREP, s, suffix) for s in range(1, n_sessions + 1)]
     paths += [layout.valid_path(root, subject, s) for s in (None, *range(1, n_sessions + 1))]
     paths += [layout.ncsnr_path(root, subject, PREP), layout.brainmask_path(root, subject)]
     paths += [layout.roi_path(root, subject, roi, "lh") for roi in ("nsdgeneral", "my-roi")]
     paths += [layout.roi_path(root, subject, "nsdgeneral"), layout.responses_path(root, subject)]
-    paths += [layout.ctab_path(root, subject, "streams"), layout.volumes_dir(root, subject) / "R2_session01.nii.gz"]
+    paths += [
+        layout.ctab_path(root, subject, "streams"),
+        layout.volumes_dir(root, subject) / "R2_session01.nii.gz",
+    ]
     return {path.as_posix(): remote(path.as_posix()) for path in paths}
 
 
@@ -116,16 +129,22 @@ def test_the_container_decides_and_mat_stands_in_for_hdf5() -> None:
 
 
 def test_missing_sessions_and_files_are_named() -> None:
-    with pytest.raises(ValueError, match=r"no hdf5 betas of subj04 for session 4-6 .* \(it has 3 of 6\)"):
+    with pytest.raises(
+        ValueError, match=r"no hdf5 betas of subj04 for session 4-6 .* \(it has 3 of 6\)"
+    ):
         needed.subject_files(listing(), "subj04", Dataset(), 6)
     without = {key: file for key, file in listing().items() if "brainmask" not in key}
     with pytest.raises(ValueError, match=r"no .*brainmask\.nii\.gz; it has .*valid\.nii\.gz"):
         needed.subject_files(without, "subj04", Dataset(), 2)
-    with pytest.raises(ValueError, match=r"no nsddata_stimuli/.*nsd_stimuli\.hdf5; that folder is empty"):
+    with pytest.raises(
+        ValueError, match=r"no nsddata_stimuli/.*nsd_stimuli\.hdf5; that folder is empty"
+    ):
         needed.stimuli_files({})
 
 
-def stock(root: Path, file: RemoteFile, recorded: bytes | None = None, quick: bool = False) -> inventory.Inventory:
+def stock(
+    root: Path, file: RemoteFile, recorded: bytes | None = None, quick: bool = False
+) -> inventory.Inventory:
     sha256 = hashlib.sha256(recorded).hexdigest() if recorded is not None else ""
     entries = {file.key: Entry(key=file.key, bytes=file.size, sha256=sha256)}
     return inventory.take_stock(root, [file], entries if recorded is not None else {}, quick=quick)
@@ -134,7 +153,9 @@ def stock(root: Path, file: RemoteFile, recorded: bytes | None = None, quick: bo
 def test_a_file_is_there_if_size_and_digest_fit(tmp_path: Path) -> None:
     assert stock(tmp_path, remote(KEY)).missing == [remote(KEY)]
     put(tmp_path, KEY)
-    assert stock(tmp_path, remote(KEY), b"abc").there[KEY].sha256 == hashlib.sha256(b"abc").hexdigest()
+    assert (
+        stock(tmp_path, remote(KEY), b"abc").there[KEY].sha256 == hashlib.sha256(b"abc").hexdigest()
+    )
     damaged = stock(tmp_path, remote(KEY), b"abd")
     assert damaged.missing == [remote(KEY)] and "SHA-256 differs" in damaged.notes[0]
     assert not stock(tmp_path, remote(KEY), b"abd", quick=True).missing  # sizes only
@@ -146,14 +167,19 @@ def test_a_file_without_record_is_taken_in_by_size_and_md5(tmp_path: Path) -> No
     put(tmp_path, KEY)
     assert KEY in stock(tmp_path, remote(KEY, etag="no-md5-3")).there
     assert KEY in stock(tmp_path, remote(KEY, etag=hashlib.md5(b"abc").hexdigest())).there
-    assert "MD5 differs" in stock(tmp_path, remote(KEY, etag=hashlib.md5(b"abd").hexdigest())).notes[0]
+    assert (
+        "MD5 differs" in stock(tmp_path, remote(KEY, etag=hashlib.md5(b"abd").hexdigest())).notes[0]
+    )
 
 
 def test_what_is_not_needed_is_moved_aside_and_comes_back(tmp_path: Path) -> None:
     root = tmp_path / "nsd"
     other = KEY.replace("responses", "old")
     put(root, other, b"xyz")
-    kept, unfinished = put(root, KEY), put(root, KEY.replace("responses.tsv", ".responses.tsv.part"))
+    kept, unfinished = (
+        put(root, KEY),
+        put(root, KEY.replace("responses.tsv", ".responses.tsv.part")),
+    )
     notes = inventory.move_aside(root, [root / "nsddata"], [KEY])
     assert kept.is_file() and unfinished.is_file() and not (root / other).exists()
     assert len(notes) == 1 and "moved to" in notes[0]

@@ -24,7 +24,11 @@ def test_every_picture_three_times(design) -> None:
 
 def test_subjects_share_exactly_the_first_columns(design) -> None:
     sets = [set(row) for row in design.subjectim.tolist()]
-    assert set.intersection(*sets) == set(design.sharedix.tolist()) == set(design.subjectim[0, :500].tolist())
+    assert (
+        set.intersection(*sets)
+        == set(design.sharedix.tolist())
+        == set(design.subjectim[0, :500].tolist())
+    )
     assert set.union(*sets) == set(range(1, 500 + 8 * 2500 + 1))
     assert np.ptp(design.sharedix) > 0.9 * design.n_images  # shared ids are spread over all ids
 
@@ -66,7 +70,9 @@ def test_presentations_lead_back_to_the_picture(design) -> None:
     for subject in ("subj01", "subj07"):
         nsd_id_N, column = design.nsd_id_N(subject), layout.subject_number(subject) - 1
         for nsd_id in (int(nsd_id_N[0]), int(design.sharedix[3]) - 1):
-            assert (np.flatnonzero(nsd_id_N == nsd_id) + 1).tolist() == trials[nsd_id, column].tolist()
+            assert (np.flatnonzero(nsd_id_N == nsd_id) + 1).tolist() == trials[
+                nsd_id, column
+            ].tolist()
     n_shown = (trials > 0).sum(axis=(1, 2))
     assert sorted(set(n_shown.tolist())) == [3, 24]
 

@@ -1,4 +1,6 @@
-"""ncsnr.py: the recomputed ncsnr against its definition, however voxels are cut; the shipped one and its faults."""
+"""ncsnr.py: the recomputed ncsnr against its definition, however voxels are cut; the shipped
+one and its faults.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +16,13 @@ SESSION = np.repeat(np.arange(1, 4), 200)
 
 
 def _trials(n_voxels: int = 9) -> tuple[np.ndarray, np.ndarray]:
-    """Betas (600, V) and images: 180 shown three times, 20 twice, 20 once; one voxel is silent in session 2."""
+    """Betas (600, V) and images: 180 shown three times, 20 twice, 20 once; one voxel is silent
+    in session 2.
+    """
     rng = np.random.default_rng(0)
-    image_N = rng.permutation(np.repeat(np.arange(220), np.r_[np.full(180, 3), np.full(20, 2), np.full(20, 1)]))
+    image_N = rng.permutation(
+        np.repeat(np.arange(220), np.r_[np.full(180, 3), np.full(20, 2), np.full(20, 1)])
+    )
     betas_NV = rng.standard_normal((220, n_voxels))[image_N] + rng.standard_normal((600, n_voxels))
     betas_NV[SESSION == 2, 1] = 0
     return betas_NV.astype(np.float16), image_N
@@ -50,7 +56,9 @@ def test_definition() -> None:
 
 @pytest.mark.parametrize("widths", [[9], [2, 7], [4, 3, 2]])
 @pytest.mark.parametrize("chunk", [4, 5, 512])
-def test_bands_and_chunks_do_not_matter(widths: list[int], chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bands_and_chunks_do_not_matter(
+    widths: list[int], chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     betas_NV, image_N = _trials()
     whole = ncsnr.compute_ncsnr([betas_NV], SESSION, image_N)
     monkeypatch.setattr(ncsnr, "CHUNK_V", chunk)
@@ -60,12 +68,18 @@ def test_bands_and_chunks_do_not_matter(widths: list[int], chunk: int, monkeypat
 
 def test_undefined_without_three_presentations() -> None:
     betas_NV = np.random.default_rng(0).standard_normal((20, 3))
-    assert np.isnan(ncsnr.compute_ncsnr([betas_NV], np.ones(20, int), np.repeat(np.arange(10), 2))).all()
+    assert np.isnan(
+        ncsnr.compute_ncsnr([betas_NV], np.ones(20, int), np.repeat(np.arange(10), 2))
+    ).all()
     silent = np.zeros((30, 1))
-    assert np.isnan(ncsnr.compute_ncsnr([silent], np.ones(30, int), np.repeat(np.arange(10), 3))).all()
+    assert np.isnan(
+        ncsnr.compute_ncsnr([silent], np.ones(30, int), np.repeat(np.arange(10), 3))
+    ).all()
 
 
-@pytest.mark.parametrize(("n", "size"), [(1, 4), (2, 4), (5, 4), (9, 4), (513, 512), (15724, 512), (1024, 512)])
+@pytest.mark.parametrize(
+    ("n", "size"), [(1, 4), (2, 4), (5, 4), (9, 4), (513, 512), (15724, 512), (1024, 512)]
+)
 def test_cuts_cover_everything_and_leave_no_single_column(n: int, size: int) -> None:
     parts = zscore.cut(n, size)
     assert np.concatenate([np.arange(n)[part] for part in parts]).tolist() == list(range(n))
@@ -78,7 +92,9 @@ def test_agreement() -> None:
     shipped, train = rng.random((2, 50)).astype(np.float32)
     shipped[3], train[7] = np.nan, np.nan
     both = np.isfinite(shipped) & np.isfinite(train)
-    assert ncsnr.agreement(shipped, train) == pytest.approx(np.corrcoef(shipped[both], train[both])[0, 1], abs=1e-6)
+    assert ncsnr.agreement(shipped, train) == pytest.approx(
+        np.corrcoef(shipped[both], train[both])[0, 1], abs=1e-6
+    )
     for other in (np.full(50, np.nan), np.ones(50), np.where(np.arange(50) == 1, 1, np.nan)):
         assert ncsnr.agreement(shipped, other) is None
 
@@ -95,10 +111,14 @@ def test_shipped_volume(tmp_path: Path) -> None:
     mask = np.zeros((3, 4, 5), dtype=bool)
     mask[0] = True
     _write(tmp_path, volume)
-    np.testing.assert_array_equal(ncsnr.read_ncsnr(tmp_path, "subj01", "betas_fithrf", mask), volume[0].ravel())
+    np.testing.assert_array_equal(
+        ncsnr.read_ncsnr(tmp_path, "subj01", "betas_fithrf", mask), volume[0].ravel()
+    )
 
 
-@pytest.mark.parametrize(("shape", "message"), [((3, 4, 5), "NaN in all 20 voxels"), ((5, 4, 3), "has shape")])
+@pytest.mark.parametrize(
+    ("shape", "message"), [((3, 4, 5), "NaN in all 20 voxels"), ((5, 4, 3), "has shape")]
+)
 def test_shipped_volume_is_refused(tmp_path: Path, shape: tuple[int, ...], message: str) -> None:
     mask = np.zeros((3, 4, 5), dtype=bool)
     mask[0] = True

@@ -1,4 +1,6 @@
-"""parts.py: parts cover a file once, and a log cut at any byte never promises a part that is not there."""
+"""parts.py: parts cover a file once, and a log cut at any byte never promises a part that is
+not there.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ def test_parts_cover_every_byte_once(size: int, part_bytes: int) -> None:
     assert [part.index for part in cut] == list(range(-(-size // part_bytes)))
     borders = [0, *(part.stop for part in cut)]
     assert [part.start for part in cut] == borders[:-1] and borders[-1] == size
-    assert all(part.size == part_bytes for part in cut[:-1]) and all(0 < part.size <= part_bytes for part in cut)
+    assert all(part.size == part_bytes for part in cut[:-1]) and all(
+        0 < part.size <= part_bytes for part in cut
+    )
 
 
 @settings(max_examples=25, deadline=None)  # every example syncs the disk a dozen times
@@ -89,7 +93,9 @@ def test_nonsense_in_the_log_is_no_part(tmp_path: Path, garbage: bytes) -> None:
         (RemoteFile(key="x", size=1234, etag=""), 100, "says nothing"),
     ],
 )
-def test_parts_of_another_file_are_removed(tmp_path: Path, file: RemoteFile, part_bytes: int, why: str) -> None:
+def test_parts_of_another_file_are_removed(
+    tmp_path: Path, file: RemoteFile, part_bytes: int, why: str
+) -> None:
     _write(Unfinished(FILE, tmp_path / "x", 100), [0, 1])
     again = Unfinished(file, tmp_path / "x", part_bytes)
     assert why in again.note and again.bytes_missing == file.size and not list(tmp_path.iterdir())

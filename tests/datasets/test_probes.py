@@ -1,4 +1,6 @@
-"""Responses of the simulated cortex to pictures that no subject saw: the subject's own pictures are left alone."""
+"""Responses of the simulated cortex to pictures that no subject saw: the subject's own pictures
+are left alone.
+"""
 
 from __future__ import annotations
 
@@ -45,26 +47,34 @@ def responses(world: World, volume: Volume) -> np.ndarray:
 
 
 def test_own_pictures_evoke_the_noise_free_response(world: World, volume: Volume) -> None:
-    simulated = cortex.simulate_subject(OWN, np.arange(len(OWN)), volume, world, SUBJECT).noise_free_IV
+    simulated = cortex.simulate_subject(
+        OWN, np.arange(len(OWN)), volume, world, SUBJECT
+    ).noise_free_IV
     found = cortex.respond(OWN, OWN[[5, 2]], volume, world, SUBJECT)
     assert found.shape == (2, int(volume.nsdgeneral.sum()))
     np.testing.assert_allclose(found, simulated[[5, 2]], rtol=1e-4, atol=1e-4)
     assert not np.allclose(simulated[5], simulated[2], atol=0.1)
 
 
-def test_probes_change_nothing_of_each_other(world: World, volume: Volume, responses: np.ndarray) -> None:
+def test_probes_change_nothing_of_each_other(
+    world: World, volume: Volume, responses: np.ndarray
+) -> None:
     alone = cortex.respond(OWN, PROBES[3:4], volume, world, SUBJECT)
     np.testing.assert_allclose(alone[0], responses[3], rtol=1e-4, atol=1e-4)
     assert not np.allclose(responses[3], responses[4], atol=0.1)
 
 
-def test_the_own_pictures_set_the_scale(world: World, volume: Volume, responses: np.ndarray) -> None:
+def test_the_own_pictures_set_the_scale(
+    world: World, volume: Volume, responses: np.ndarray
+) -> None:
     other = cortex.respond(OWN[:12], PROBES, volume, world, SUBJECT)
     assert not np.allclose(other, responses, atol=0.1)
 
 
 def test_early_maps_have_unit_deviation_over_the_adapted_pictures() -> None:
-    maps = filters.early_maps(np.concatenate([OWN, PROBES]), len(OWN)).reshape(len(OWN) + len(PROBES), -1, 16, 16)
+    maps = filters.early_maps(np.concatenate([OWN, PROBES]), len(OWN)).reshape(
+        len(OWN) + len(PROBES), -1, 16, 16
+    )
     np.testing.assert_allclose(maps[: len(OWN)].std(axis=(0, 2, 3)), 1, atol=1e-3)
     np.testing.assert_array_equal(filters.early_maps(OWN), filters.early_maps(OWN, len(OWN)))
 
@@ -77,11 +87,22 @@ def test_early_maps_equal_one_filter_after_the_other() -> None:
     luminance = rgb @ np.array((0.2125, 0.7154, 0.0721), dtype=np.float32)
     centred = luminance - luminance.mean(axis=(1, 2), keepdims=True)
     gabors = [gabor for bank in filters._gabors(1.0) for gabor in bank]
-    energy = [np.abs(oaconvolve(centred, gabor[None], mode="same", axes=(1, 2))) for gabor in gabors]
-    red_green, blue_yellow = rgb[..., 0] - rgb[..., 1], rgb[..., 2] - (rgb[..., 0] + rgb[..., 1]) / 2
-    opponent = [np.maximum(sign * c, 0) for c in (luminance - 0.5, red_green, blue_yellow) for sign in (1, -1)]
+    energy = [
+        np.abs(oaconvolve(centred, gabor[None], mode="same", axes=(1, 2))) for gabor in gabors
+    ]
+    red_green, blue_yellow = (
+        rgb[..., 0] - rgb[..., 1],
+        rgb[..., 2] - (rgb[..., 0] + rgb[..., 1]) / 2,
+    )
+    opponent = [
+        np.maximum(sign * c, 0)
+        for c in (luminance - 0.5, red_green, blue_yellow)
+        for sign in (1, -1)
+    ]
     pooled = [m.reshape(len(m), 16, 4, 16, 4).mean(axis=(2, 4)) for m in (*energy, *opponent)]
     maps = np.stack(pooled, axis=1)
     maps /= maps.std(axis=(0, 2, 3), keepdims=True) + 1e-6
     for threads in (1, 2):
-        np.testing.assert_array_equal(filters.early_maps(pictures, threads=threads), maps.reshape(len(maps), -1))
+        np.testing.assert_array_equal(
+            filters.early_maps(pictures, threads=threads), maps.reshape(len(maps), -1)
+        )

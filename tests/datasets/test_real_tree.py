@@ -1,8 +1,10 @@
-"""The published numbers of NSD, counted on the released files themselves: runs only where these are present.
+"""The published numbers of NSD, counted on the released files themselves: runs only where these are
+present.
 
-The tree is the folder that the environment variable FMRI2CLIP_NSD names, or data/raw/nsd of the checkout if that is the
-release. Numbers: recounted from the released nsd_expdesign.mat; voxel counts as in public analysis code. They are
-written down here a second time on purpose: the checks of the library have their own copy.
+The tree is the folder that the environment variable FMRI2CLIP_NSD names, or data/raw/nsd of the
+checkout if that is the release. Numbers: recounted from the released nsd_expdesign.mat; voxel
+counts as in public analysis code. They are written down here a second time on purpose: the checks
+of the library have their own copy.
 """
 
 from __future__ import annotations
@@ -49,9 +51,14 @@ def tree(root: Path) -> Path:
     named = os.environ.get("FMRI2CLIP_NSD", "")
     folder = Path(named) if named else root / "data" / "raw" / "nsd"
     if not layout.expdesign_path(folder).is_file():
-        pytest.skip(f"no NSD in {folder}; set FMRI2CLIP_NSD to a folder that holds nsddata of the release")
+        pytest.skip(
+            f"no NSD in {folder}; set FMRI2CLIP_NSD to a folder that holds nsddata of the release"
+        )
     if not is_released(folder, layout.SUBJECTS, PREPARATION):
-        pytest.skip(f"{folder} is not the released NSD, but simulated; set FMRI2CLIP_NSD to a folder that holds it")
+        pytest.skip(
+            f"{folder} is not the released NSD, but simulated; set FMRI2CLIP_NSD to a folder that "
+            "holds it"
+        )
     return folder
 
 
@@ -77,12 +84,25 @@ def test_the_design_is_the_released_file(tree: Path) -> None:
 
 
 def test_design_tables(mat: dict[str, np.ndarray]) -> None:
-    shapes = {name: (mat[name].shape, mat[name].dtype.name) for name in mat if not name.startswith("__")}
+    shapes = {
+        name: (mat[name].shape, mat[name].dtype.name) for name in mat if not name.startswith("__")
+    }
     assert shapes == {
         "masterordering": ((1, 30000), "uint16"), "subjectim": ((8, 10000), "int32"), "sharedix": ((1, 1000), "int32"),
         "stimpattern": ((40, 12, 75), "uint8"), "basiccnt": ((3, 40), "uint16"),
     }  # fmt: skip
-    assert mat["sharedix"][0, :10].tolist() == [2951, 2991, 3050, 3078, 3147, 3158, 3165, 3172, 3182, 3387]
+    assert mat["sharedix"][0, :10].tolist() == [
+        2951,
+        2991,
+        3050,
+        3078,
+        3147,
+        3158,
+        3165,
+        3172,
+        3182,
+        3387,
+    ]
     assert mat["sharedix"][0, -1] == 72949
     assert mat["basiccnt"][:, 0].tolist() == [447, 105, 31]
     assert mat["stimpattern"].sum(axis=2).tolist() == [[63, 62] * 6] * 40
@@ -91,7 +111,18 @@ def test_design_tables(mat: dict[str, np.ndarray]) -> None:
 def test_first_trials(mat: dict[str, np.ndarray]) -> None:
     ordering = mat["masterordering"].ravel().astype(int)
     shown = mat["subjectim"][:, ordering - 1]
-    assert shown[0, :10].tolist() == [46003, 61883, 829, 67574, 16021, 40423, 51518, 62326, 50611, 55066]
+    assert shown[0, :10].tolist() == [
+        46003,
+        61883,
+        829,
+        67574,
+        16021,
+        40423,
+        51518,
+        62326,
+        50611,
+        55066,
+    ]
     assert ordering[0] == 626 and (shown[:, 0] == 46003).all()
     shared = [(t, int(shown[0, t]) - 1) for t in np.flatnonzero(ordering <= 1000)[:10].tolist()]
     assert shared == [
@@ -103,7 +134,9 @@ def test_first_trials(mat: dict[str, np.ndarray]) -> None:
         (0, [2], [13792, 14918, 28011]), (72999, [0], [16206, 22389, 22664]),
     ):  # fmt: skip
         for row in range(8):
-            assert (np.flatnonzero(shown[row] == nsd_id + 1) + 1).tolist() == (trials if row in seen else [])
+            assert (np.flatnonzero(shown[row] == nsd_id + 1) + 1).tolist() == (
+                trials if row in seen else []
+            )
 
 
 def test_spread_of_repeats(mat: dict[str, np.ndarray]) -> None:

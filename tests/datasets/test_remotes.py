@@ -1,4 +1,6 @@
-"""remotes.py against a local S3 service: the right bytes, or an error that says which kind it is and what to do."""
+"""remotes.py against a local S3 service: the right bytes, or an error that says which kind it
+is and what to do.
+"""
 
 from __future__ import annotations
 
@@ -32,17 +34,30 @@ def remote(service: Service) -> S3Remote:
 
 
 def test_list_names_what_a_prefix_holds(service: Service, remote: S3Remote) -> None:
-    for key in ("nsddata/x/b.mgz", "nsddata/x/a.mgz", "nsddata/x/deep/c.mgz", "nsddata/xy", "other/x", "nsddata/x/"):
+    for key in (
+        "nsddata/x/b.mgz",
+        "nsddata/x/a.mgz",
+        "nsddata/x/deep/c.mgz",
+        "nsddata/xy",
+        "other/x",
+        "nsddata/x/",
+    ):
         service.put(key, key.encode())
     files = remote.list_files("nsddata/x/")
-    assert [file.key for file in files] == ["nsddata/x/a.mgz", "nsddata/x/b.mgz", "nsddata/x/deep/c.mgz"]
+    assert [file.key for file in files] == [
+        "nsddata/x/a.mgz",
+        "nsddata/x/b.mgz",
+        "nsddata/x/deep/c.mgz",
+    ]
     assert [file.size for file in files] == [15, 15, 20]
     assert files[0].etag == hashlib.md5(b"nsddata/x/a.mgz").hexdigest()
     assert remote.list_files("nsddata/x/", recursive=False) == files[:2]
     assert remote.list_files("nothing/") == []
 
 
-def test_list_walks_all_pages(service: Service, remote: S3Remote, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_list_walks_all_pages(
+    service: Service, remote: S3Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MOTO_S3_DEFAULT_MAX_KEYS", "2")
     for i in range(5):
         service.put(f"many/{i}", b"")
@@ -51,7 +66,9 @@ def test_list_walks_all_pages(service: Service, remote: S3Remote, monkeypatch: p
     assert page["IsTruncated"]
 
 
-@pytest.mark.parametrize(("start", "stop"), [(0, 700_000), (0, 1), (699_999, 700_000), (123_457, 600_001)])
+@pytest.mark.parametrize(
+    ("start", "stop"), [(0, 700_000), (0, 1), (699_999, 700_000), (123_457, 600_001)]
+)
 def test_read_gives_the_bytes_of_a_range(remote: S3Remote, start: int, stop: int) -> None:
     blocks = list(remote.read(KEY, start, stop, MD5))
     assert b"".join(blocks) == CONTENT[start:stop]
@@ -67,18 +84,27 @@ def test_stat_and_md5(service: Service, remote: S3Remote) -> None:
 
 def test_aws_address_needs_no_signature() -> None:
     remote = S3Remote("natural-scenes-dataset", "", "us-east-2", 2)
-    assert remote._url("nsddata/x.mat") == "https://natural-scenes-dataset.s3.us-east-2.amazonaws.com/nsddata/x.mat"
+    assert (
+        remote._url("nsddata/x.mat")
+        == "https://natural-scenes-dataset.s3.us-east-2.amazonaws.com/nsddata/x.mat"
+    )
 
 
 def test_what_is_not_there_or_not_public(service: Service, remote: S3Remote) -> None:
     service.put("secret", b"x", public=False)
-    with pytest.raises(ValueError, match=r"/nsddata/none: the server answers 404 \(NoSuchKey\).*download\.bucket"):
+    with pytest.raises(
+        ValueError, match=r"/nsddata/none: the server answers 404 \(NoSuchKey\).*download\.bucket"
+    ):
         list(remote.read("nsddata/none", 0, 1, ""))
     with pytest.raises(ValueError, match=r"/secret: the server answers 403.*without an account"):
         list(remote.read("secret", 0, 1, ""))
-    with pytest.raises(ValueError, match=r"/nsddata/none: the server answers 404.*without an account"):
+    with pytest.raises(
+        ValueError, match=r"/nsddata/none: the server answers 404.*without an account"
+    ):
         remote.stat("nsddata/none")
-    with pytest.raises(ValueError, match=r"bucket 'nowhere' at .* refuses to list 'nsddata/'.*NoSuchBucket"):
+    with pytest.raises(
+        ValueError, match=r"bucket 'nowhere' at .* refuses to list 'nsddata/'.*NoSuchBucket"
+    ):
         S3Remote("nowhere", service.endpoint, "us-east-2", 2).list_files("nsddata/")
 
 
@@ -86,7 +112,9 @@ def test_unreachable_or_senseless_endpoint(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(remotes, "ATTEMPTS", 2)
     monkeypatch.setattr(remotes, "BACKOFF", 0.01)
     remote = S3Remote("bucket", "http://127.0.0.1:9", "us-east-2", 2)
-    with pytest.raises(ValueError, match=r"'bucket' at http://127.0.0.1:9 cannot be listed.*download\.endpoint"):
+    with pytest.raises(
+        ValueError, match=r"'bucket' at http://127.0.0.1:9 cannot be listed.*download\.endpoint"
+    ):
         remote.list_files("")
     with pytest.raises(ValueError, match=r"127.0.0.1:9/bucket/key cannot be reached .*refused"):
         remote.stat("key")
@@ -96,7 +124,9 @@ def test_unreachable_or_senseless_endpoint(monkeypatch: pytest.MonkeyPatch) -> N
         S3Remote("bucket", "localhost", "us-east-2", 2)
 
 
-def test_throttling_is_transient_and_its_wish_is_passed_on(service: Service, remote: S3Remote) -> None:
+def test_throttling_is_transient_and_its_wish_is_passed_on(
+    service: Service, remote: S3Remote
+) -> None:
     service.fail_next(1, retry_after="7")
     with pytest.raises(Transient, match="answers 503 SlowDown") as caught:
         list(remote.read(KEY, 0, 10, MD5))
@@ -108,14 +138,18 @@ def test_throttling_is_transient_and_its_wish_is_passed_on(service: Service, rem
 
 
 @pytest.mark.parametrize("kind", ["truncate", "reset"])
-def test_dropped_body_is_transient_after_what_arrived(service: Service, remote: S3Remote, kind: str) -> None:
+def test_dropped_body_is_transient_after_what_arrived(
+    service: Service, remote: S3Remote, kind: str
+) -> None:
     getattr(service, f"{kind}_next")(1, after=100_001)
     arrived = bytearray()
     with pytest.raises(Transient):
         for block in remote.read(KEY, 10, 600_000, MD5):
             arrived += block
     assert bytes(arrived) == CONTENT[10 : 10 + len(arrived)]
-    assert len(arrived) == 100_001 or kind == "reset"  # the kernel drops what was not read before a reset
+    assert (
+        len(arrived) == 100_001 or kind == "reset"
+    )  # the kernel drops what was not read before a reset
 
 
 def test_changed_object_is_noticed(service: Service, remote: S3Remote) -> None:
@@ -157,7 +191,9 @@ def test_weak_tag_and_date_are_compared_but_not_sent() -> None:
     assert remotes._identity({}) == ""
 
 
-def test_proxy_of_the_environment_is_used(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxy_of_the_environment_is_used(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
     service.serve("/x.zip", CONTENT)
     monkeypatch.setenv("http_proxy", service.endpoint.replace("://", "://user:word@"))
     monkeypatch.delenv("no_proxy", raising=False)

@@ -1,4 +1,6 @@
-"""roi_groups.py: grammar and precedence against Python's own boolean formulas, and errors that show the place."""
+"""roi_groups.py: grammar and precedence against Python's own boolean formulas, and errors that
+show the place.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ COMBINED = st.recursive(
     lambda inner: st.one_of(
         st.builds(lambda item: ["not", *item], inner),
         st.builds(lambda item: ["(", *item, ")"], inner),
-        st.builds(lambda one, word, two: [*one, word, *two], inner, st.sampled_from(("and", "or")), inner),
+        st.builds(
+            lambda one, word, two: [*one, word, *two], inner, st.sampled_from(("and", "or")), inner
+        ),
     ),
     max_leaves=12,
 )
@@ -36,13 +40,21 @@ MEMBERS = st.lists(st.tuples(*[st.booleans()] * len(NAMES)), min_size=1, max_siz
 def test_formulas_mean_what_they_mean_in_python(
     tokens: list[str], members: list[tuple[bool, ...]], blanks: str
 ) -> None:
-    """Parentheses only where the formula has them, so the precedence of and, or, not is compared as well."""
-    tree = roi_groups.parse(blanks.join(tokens).replace(f"({blanks}", "(").replace(f"{blanks})", ")"))
+    """Parentheses only where the formula has them, so the precedence of and, or, not is
+    compared as well.
+    """
+    tree = roi_groups.parse(
+        blanks.join(tokens).replace(f"({blanks}", "(").replace(f"{blanks})", ")")
+    )
     columns = {name: np.array([row[k] for row in members]) for k, name in enumerate(NAMES)}
     formula = compile(" ".join(VARIABLES.get(token, token) for token in tokens), "formula", "eval")
-    expected = [bool(eval(formula, dict(zip(VARIABLES.values(), row, strict=True)))) for row in members]
+    expected = [
+        bool(eval(formula, dict(zip(VARIABLES.values(), row, strict=True)))) for row in members
+    ]
     assert roi_groups.evaluate(tree, columns).tolist() == expected
-    assert roi_groups.names(tree) == list(dict.fromkeys(token for token in tokens if token in NAMES))
+    assert roi_groups.names(tree) == list(
+        dict.fromkeys(token for token in tokens if token in NAMES)
+    )
 
 
 @settings(max_examples=300, deadline=None)
@@ -51,7 +63,9 @@ def test_only_sentences_of_the_grammar_are_accepted(tokens: list[str]) -> None:
     text = " ".join(tokens)
     try:
         compile(text, "formula", "eval")
-        is_sentence = "x (" not in text and "( )" not in text and ") (" not in text  # calls, tuples: not our grammar
+        is_sentence = (
+            "x (" not in text and "( )" not in text and ") (" not in text
+        )  # calls, tuples: not our grammar
     except SyntaxError:
         is_sentence = False
     if is_sentence:
@@ -119,7 +133,15 @@ def test_a_wrong_name_shows_the_right_ones(entry: str, message: str) -> None:
 
 
 def test_right_names_and_empty_groups() -> None:
-    entries = ["HCP_MMP1/18", "corticalsulc/28", "rh.MTL/7", "lh.thalamus", "streams/5", "file:fVTC", "file:lh.mine/12"]
+    entries = [
+        "HCP_MMP1/18",
+        "corticalsulc/28",
+        "rh.MTL/7",
+        "lh.thalamus",
+        "streams/5",
+        "file:fVTC",
+        "file:lh.mine/12",
+    ]
     assert roi_groups.names(roi_groups.parse_groups({"one": entries})["one"]) == entries
     with pytest.raises(ValueError, match=r"rois\.two is empty; list at least one ROI"):
         roi_groups.parse_groups({"one": ["streams"], "two": []})

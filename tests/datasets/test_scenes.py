@@ -21,7 +21,9 @@ def test_categories_are_cocos() -> None:
     cocos = {(category.id, category.name) for category in COCO_CATEGORIES}
     assert {(shape.category_id, name) for name, shape in SHAPES.items()} <= cocos
     assert sorted(BY_FREQUENCY) == sorted(CATEGORIES)
-    assert {name for background in BACKGROUNDS.values() for name in background.home} == set(CATEGORIES)
+    assert {name for background in BACKGROUNDS.values() for name in background.home} == set(
+        CATEGORIES
+    )
 
 
 def test_a_scene_is_a_function_of_seed_and_index() -> None:
@@ -41,7 +43,11 @@ def test_background_is_a_shaded_column_under_a_texture_of_tiles() -> None:
     style, canvas = BACKGROUNDS["field"], 32
     found = np.asarray(scenes._paint_background(np.random.default_rng(4), style, canvas))
     rng = np.random.default_rng(4)
-    horizon, shade, rows = rng.uniform(*style.horizon), rng.integers(-16, 17, size=(2, 3)), np.linspace(0, 1, canvas)
+    horizon, shade, rows = (
+        rng.uniform(*style.horizon),
+        rng.integers(-16, 17, size=(2, 3)),
+        np.linspace(0, 1, canvas),
+    )
     texture = np.kron(rng.normal(0, 6.0, size=(8, 8)), np.ones((canvas // 8, canvas // 8)))
     upper = np.array(style.upper) + shade[0] + 24 * (rows[:, None] - 0.3)
     lower = np.array(style.lower) + shade[1] - 24 * (rows[:, None] - 0.7)
@@ -88,9 +94,13 @@ def test_crops_are_square_and_cut_the_longer_side_only() -> None:
         assert height == pytest.approx(min(scene.width, scene.height), abs=1)
 
 
-def test_objects_are_painted_inside_their_boxes_and_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_objects_are_painted_inside_their_boxes_and_nowhere_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The picture differs from the same one without objects only where the annotated boxes are."""
-    whole = [i for i, scene in enumerate(SCENES) if scene.width == scene.height and scene.instances][:8]
+    whole = [
+        i for i, scene in enumerate(SCENES) if scene.width == scene.height and scene.instances
+    ][:8]
     assert len(whole) == 8
     monkeypatch.setattr(scenes, "_paint", lambda *args: None)
     for index in whole:
@@ -101,11 +111,15 @@ def test_objects_are_painted_inside_their_boxes_and_nowhere_else(monkeypatch: py
             x, y, w, h = np.array(instance.bbox) * 64 / scene.width
             boxes[max(0, int(y) - 2) : int(y + h) + 3, max(0, int(x) - 2) : int(x + w) + 3] = True
         assert not (changed & ~boxes).any()
-        assert changed.mean() == pytest.approx(sum(i.area for i in scene.instances) / scene.width**2, rel=0.35)
+        assert changed.mean() == pytest.approx(
+            sum(i.area for i in scene.instances) / scene.width**2, rel=0.35
+        )
 
 
 def test_frequencies_are_long_tailed_and_depend_on_the_background() -> None:
-    counts = {name: sum(i.category == name for s in SCENES for i in s.instances) for name in CATEGORIES}
+    counts = {
+        name: sum(i.category == name for s in SCENES for i in s.instances) for name in CATEGORIES
+    }
     assert counts["person"] > 5 * max(1, counts["stop sign"])
     kitchen = [i.category for s in SCENES if s.background == "kitchen" for i in s.instances]
     assert np.mean([name in BACKGROUNDS["kitchen"].home for name in kitchen]) > 0.6

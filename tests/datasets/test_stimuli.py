@@ -33,7 +33,9 @@ def test_any_order_repeats_and_blocks(root: Path, ids: list[int], block_size: in
     blocks = list(stimuli.iterate_images(root, ids, block_size))
     assert [start for start, _ in blocks] == list(range(0, len(ids), block_size))
     assert all(len(images) <= block_size for _, images in blocks)
-    np.testing.assert_array_equal(np.concatenate([PICTURES[:0], *(images for _, images in blocks)]), expected)
+    np.testing.assert_array_equal(
+        np.concatenate([PICTURES[:0], *(images for _, images in blocks)]), expected
+    )
 
 
 def test_shape_and_start(root: Path) -> None:
@@ -44,7 +46,9 @@ def test_shape_and_start(root: Path) -> None:
 
 
 def test_errors_name_the_file(root: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"nsd_stimuli\.hdf5 has pictures 0 to 19, but 3 to 20 are needed"):
+    with pytest.raises(
+        ValueError, match=r"nsd_stimuli\.hdf5 has pictures 0 to 19, but 3 to 20 are needed"
+    ):
         stimuli.read_images(root, [20, 3])
     with pytest.raises(ValueError, match=r"nsd_stimuli\.hdf5 does not exist"):
         stimuli.image_shape(tmp_path)
@@ -69,11 +73,15 @@ def test_errors_name_the_file(root: Path, tmp_path: Path) -> None:
         ({}, "it has nothing"),
     ],
 )
-def test_other_contents_are_refused(tmp_path: Path, arrays: dict[str, np.ndarray], problem: str) -> None:
+def test_other_contents_are_refused(
+    tmp_path: Path, arrays: dict[str, np.ndarray], problem: str
+) -> None:
     path = layout.stimuli_path(tmp_path)
     path.parent.mkdir(parents=True)
     with h5py.File(path, "w") as file:
         for name, array in arrays.items():
             file[name] = array
-    with pytest.raises(ValueError, match=rf"has no imgBrick of \(images, height, width, 3\) uint8.*{problem}"):
+    with pytest.raises(
+        ValueError, match=rf"has no imgBrick of \(images, height, width, 3\) uint8.*{problem}"
+    ):
         stimuli.read_images(tmp_path, [0])

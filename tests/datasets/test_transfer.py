@@ -1,4 +1,6 @@
-"""transfer.py against a local S3 service: what arrives equals the source, also after kills and changes."""
+"""transfer.py against a local S3 service: what arrives equals the source, also after kills and
+changes.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +79,15 @@ def one(serve_s3: Serve) -> Service:
 
 
 def _start(service: Service, folder: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-c", CHILD, service.endpoint, service.bucket, str(folder), str(PART)]
+    command = [
+        sys.executable,
+        "-c",
+        CHILD,
+        service.endpoint,
+        service.bucket,
+        str(folder),
+        str(PART),
+    ]
     environment = os.environ | {"PYTHONPATH": str(Path(transfer.__file__).parents[2])}
     return subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
 
@@ -94,7 +104,9 @@ def _leave_unfinished(service: Service, folder: Path) -> None:
 
 def test_complete_download(dozen: Service, tmp_path: Path) -> None:
     done: dict[Path, str] = {}
-    checksums = fetch_from(dozen, tmp_path / "to", on_done=lambda item, sha256: done.update({item.path: sha256}))
+    checksums = fetch_from(
+        dozen, tmp_path / "to", on_done=lambda item, sha256: done.update({item.path: sha256})
+    )
     assert checksums == done == sources(dozen, tmp_path / "to")
     assert_arrived(dozen, tmp_path / "to")
     assert dozen.bytes_sent() == sum(SIZES)
@@ -113,27 +125,41 @@ def test_killed_at_random_moments(dozen: Service, tmp_path: Path, seed: int) -> 
     for share in sorted(np.random.default_rng(seed).uniform(0.05, 0.9, n_kills)):
         safe, n_before = recorded(dozen, folder), len(dozen.requests)
         child, n_bytes = _start(dozen, folder), int(share * sum(SIZES))
-        wait_for(lambda child=child, n=n_bytes: dozen.bytes_sent() >= n or child.poll() is not None, seconds=30)
+        wait_for(
+            lambda child=child, n=n_bytes: dozen.bytes_sent() >= n or child.poll() is not None,
+            seconds=30,
+        )
         child.kill()
         assert child.wait() == -9, "it ended before it could be killed"
-        assert not {(request.key, request.start // PART * PART) for request in dozen.requests[n_before:]} & safe
+        assert (
+            not {
+                (request.key, request.start // PART * PART) for request in dozen.requests[n_before:]
+            }
+            & safe
+        )
     safe, n_before = recorded(dozen, folder), len(dozen.requests)
     assert _start(dozen, folder).wait() == 0
-    assert safe and not {(request.key, request.start) for request in dozen.requests[n_before:]} & safe
+    assert (
+        safe and not {(request.key, request.start) for request in dozen.requests[n_before:]} & safe
+    )
     assert dozen.bytes_sent() <= sum(SIZES) + n_kills * 3 * PART
     lines = Path(f"{folder}.done").read_text().splitlines()
     assert {folder / key: sha256 for key, sha256 in map(str.split, lines)} == sources(dozen, folder)
     assert_arrived(dozen, folder)
 
 
-def test_interrupt_keeps_finished_parts(one: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupt_keeps_finished_parts(
+    one: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(transfer, "GRACE", 0.3)
     one.put("a", b"small")
     one.stall_next(2, after=100, key="x")
     log = parts.log_path(tmp_path / "to/x")
 
     def interrupt(item: Item, sha256: str) -> None:
-        wait_for(lambda: log.exists() and log.read_text().count("\n") == 10)  # 9 of 11 parts; two hang
+        wait_for(
+            lambda: log.exists() and log.read_text().count("\n") == 10
+        )  # 9 of 11 parts; two hang
         raise KeyboardInterrupt
 
     start = time.monotonic()
@@ -143,12 +169,16 @@ def test_interrupt_keeps_finished_parts(one: Service, tmp_path: Path, monkeypatc
     n_before, done = one.bytes_sent("x"), []
     fetch_from(one, tmp_path / "to", on_done=lambda item, sha256: done.append(item.path))
     assert one.bytes_sent("x") - n_before <= 2 * PART
-    assert one.bytes_sent("a") == 5 and tmp_path / "to/a" in done  # finished before, but nobody had been told
+    assert (
+        one.bytes_sent("a") == 5 and tmp_path / "to/a" in done
+    )  # finished before, but nobody had been told
     assert_arrived(one, tmp_path / "to")
 
 
 @pytest.mark.parametrize(("damage", "n_bytes"), [(False, 0), (True, ONE)])
-def test_finished_file_that_nobody_was_told_of(one: Service, tmp_path: Path, damage: bool, n_bytes: int) -> None:
+def test_finished_file_that_nobody_was_told_of(
+    one: Service, tmp_path: Path, damage: bool, n_bytes: int
+) -> None:
     def fail(item: Item, sha256: str) -> None:
         raise ValueError("no pencil")
 
@@ -162,11 +192,16 @@ def test_finished_file_that_nobody_was_told_of(one: Service, tmp_path: Path, dam
     assert_arrived(one, tmp_path)
 
 
-def test_object_changed_between_two_calls(one: Service, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_object_changed_between_two_calls(
+    one: Service, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     _leave_unfinished(one, tmp_path / "to")
     put_one(one, seed=2)
     fetch_from(one, tmp_path / "to")
-    assert "to/x starts anew: the file at the source or the size of parts is another one" in capsys.readouterr().err
+    assert (
+        "to/x starts anew: the file at the source or the size of parts is another one"
+        in capsys.readouterr().err
+    )
     assert_arrived(one, tmp_path / "to")
 
 
@@ -176,7 +211,9 @@ def test_other_part_size_starts_anew(one: Service, tmp_path: Path) -> None:
     assert_arrived(one, tmp_path / "to")
 
 
-def test_object_changed_since_it_was_listed(one: Service, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_object_changed_since_it_was_listed(
+    one: Service, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     items = list_items(one, tmp_path / "to")
     put_one(one, seed=2, size=4 * PART + 1)
     told: list[Item] = []
@@ -204,7 +241,10 @@ def test_object_that_always_changes_is_an_error(tmp_path: Path) -> None:
     def change() -> None:
         raise Changed("ETag is 'b' now")
 
-    with pytest.raises(ValueError, match=r"^x: ETag is 'b' now, and it was fetched anew once already; .*at the source"):
+    with pytest.raises(
+        ValueError,
+        match=r"^x: ETag is 'b' now, and it was fetched anew once already; .*at the source",
+    ):
         Memory(9, change).fetch(tmp_path / "x")
     assert not list(tmp_path.iterdir())
 

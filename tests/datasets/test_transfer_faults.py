@@ -1,4 +1,6 @@
-"""transfer.py when servers fail and disks are full: survived, or a clear error after which nothing is lost."""
+"""transfer.py when servers fail and disks are full: survived, or a clear error after which
+nothing is lost.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,15 @@ import pytest
 from fmri2clip.datasets import transfer
 from fmri2clip.datasets.remotes import RemoteFile
 from fmri2clip.datasets.transfer import Item, check_space, sha256_file
-from tests.datasets.fetching import ONE, PART, assert_arrived, fetch_from, list_items, put_one, recorded
+from tests.datasets.fetching import (
+    ONE,
+    PART,
+    assert_arrived,
+    fetch_from,
+    list_items,
+    put_one,
+    recorded,
+)
 from tests.datasets.s3_service import Service
 
 Serve = Callable[..., Service]
@@ -69,7 +79,10 @@ def test_dropped_part_goes_on_at_its_byte(one: Service, tmp_path: Path) -> None:
 def test_giving_up_keeps_what_is_finished(one: Service, tmp_path: Path) -> None:
     one.truncate_next(1, after=PART)  # one part arrives
     one.fail_next(1000)
-    with pytest.raises(ValueError, match=r"^x: gave up at byte 65536 after 3 attempts .*SlowDown.*run the stage again"):
+    with pytest.raises(
+        ValueError,
+        match=r"^x: gave up at byte 65536 after 3 attempts .*SlowDown.*run the stage again",
+    ):
         fetch_from(one, tmp_path / "to", connections=1)
     assert len(one.requests) == 1 + 3 and not (tmp_path / "to/x").exists()
     one.faults.clear()
@@ -78,7 +91,9 @@ def test_giving_up_keeps_what_is_finished(one: Service, tmp_path: Path) -> None:
     assert_arrived(one, tmp_path / "to")
 
 
-def test_missing_key_stops_the_others_at_once(one: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_key_stops_the_others_at_once(
+    one: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(transfer, "GRACE", 0.3)
     one.stall_next(1, after=100, key="x")
     gone = Item(file=RemoteFile(key="gone", size=5, etag=""), path=tmp_path / "to/gone")
@@ -92,7 +107,9 @@ def test_missing_key_stops_the_others_at_once(one: Service, tmp_path: Path, monk
     assert_arrived(one, tmp_path / "to")  # and nothing of the missing file lies there
 
 
-def test_md5_that_differs_from_the_etag(one: Service, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_md5_that_differs_from_the_etag(
+    one: Service, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     one.corrupt_next(1)
     fetch_from(one, tmp_path / "to")
     assert "x starts anew: MD5 is" in capsys.readouterr().err
@@ -102,7 +119,10 @@ def test_md5_that_differs_from_the_etag(one: Service, tmp_path: Path, capsys: py
 
 def test_md5_that_never_fits_is_an_error(one: Service, tmp_path: Path) -> None:
     one.corrupt_next(100)
-    with pytest.raises(ValueError, match=r"^x: MD5 is \w+, the server says \w+, and it was fetched anew once already"):
+    with pytest.raises(
+        ValueError,
+        match=r"^x: MD5 is \w+, the server says \w+, and it was fetched anew once already",
+    ):
         fetch_from(one, tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -110,7 +130,8 @@ def test_md5_that_never_fits_is_an_error(one: Service, tmp_path: Path) -> None:
 def test_space_is_checked_before_the_first_byte(one: Service, small_disk: Path) -> None:
     check_space(small_disk / "not/yet", 1_000_000)
     with pytest.raises(
-        ValueError, match=r"disk/to: 2\.00MB are still to come, but the disk of .*disk has 1\.05MB free"
+        ValueError,
+        match=r"disk/to: 2\.00MB are still to come, but the disk of .*disk has 1\.05MB free",
     ):
         check_space(small_disk / "to", 2_000_000)
     (small_disk / "filler").write_bytes(bytes(800_000))
@@ -128,7 +149,9 @@ def settled(service: Service) -> int:
     return now
 
 
-def test_disk_that_fills_up_in_the_middle(one: Service, small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_disk_that_fills_up_in_the_middle(
+    one: Service, small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     check = transfer.check_each_disk
 
     def check_then_fill(folders: Iterator[tuple[Path, int]]) -> None:
@@ -154,14 +177,18 @@ def test_only_what_is_missing_needs_space(one: Service, small_disk: Path) -> Non
     with pytest.raises(ValueError, match="gave up"):
         fetch_from(one, small_disk / "to", connections=1, retries=0)
     one.faults.clear()
-    (small_disk / "filler").write_bytes(bytes(300_000))  # room for the three parts that are missing, not for eleven
+    (small_disk / "filler").write_bytes(
+        bytes(300_000)
+    )  # room for the three parts that are missing, not for eleven
     fetch_from(one, small_disk / "to")
     assert_arrived(one, small_disk / "to")
 
 
 def test_folder_that_cannot_be_made(one: Service, tmp_path: Path) -> None:
     (tmp_path / "to").write_bytes(b"a file where a folder should be")
-    with pytest.raises(ValueError, match=r"to/.*: Not a directory; check the disk.*run the stage again"):
+    with pytest.raises(
+        ValueError, match=r"to/.*: Not a directory; check the disk.*run the stage again"
+    ):
         fetch_from(one, tmp_path / "to")
 
 

@@ -23,7 +23,9 @@ def test_image_means_equal_a_loop(tmp_path: Path) -> None:
     found_ids, means = world.image_means(tmp_path / "b.h5")
     assert found_ids.tolist() == [3, 7, 11]
     for image, mean in zip(found_ids, means, strict=True):
-        np.testing.assert_allclose(mean, betas[ids == image].astype(np.float32).mean(axis=0), rtol=1e-5)
+        np.testing.assert_allclose(
+            mean, betas[ids == image].astype(np.float32).mean(axis=0), rtol=1e-5
+        )
 
 
 def test_held_out_variance_is_that_of_least_squares_without_noise() -> None:
@@ -31,12 +33,17 @@ def test_held_out_variance_is_that_of_least_squares_without_noise() -> None:
     features = rng.normal(size=(400, 6))
     target = features @ rng.normal(size=(6, 4)) + 0.5 * rng.normal(size=(400, 4))
     n = 100
-    residual = target[-n:] - LinearRegression().fit(features[:300], target[:300]).predict(features[-n:])
+    residual = target[-n:] - LinearRegression().fit(features[:300], target[:300]).predict(
+        features[-n:]
+    )
     expected = np.mean(1 - (residual**2).mean(axis=0) / target[-n:].var(axis=0))
     assert world._held_out_r2(features, target) == [pytest.approx(expected, abs=0.01)]
     assert world._held_out_r2(rng.normal(size=(400, 6)), target)[0] < 0.05
     both = world._held_out_r2(features, target, target[:, :2])
-    assert both == [*world._held_out_r2(features, target), *world._held_out_r2(features, target[:, :2])]
+    assert both == [
+        *world._held_out_r2(features, target),
+        *world._held_out_r2(features, target[:, :2]),
+    ]
 
 
 def test_grid_averages_patches_in_their_places() -> None:

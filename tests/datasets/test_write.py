@@ -1,4 +1,6 @@
-"""The simulated tree: format, faults, determinism; with a stand-in for the renderer and the cortex."""
+"""The simulated tree: format, faults, determinism; with a stand-in for the renderer and the
+cortex.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,11 @@ def fake_render(seed, indices, image_size, captions, threads):
 
 
 def _fake_scene(seed: int, index: int, image_size: int) -> Scene:
-    image = np.random.default_rng((seed, index)).integers(1, 255, (image_size, image_size, 3)).astype(np.uint8)
+    image = (
+        np.random.default_rng((seed, index))
+        .integers(1, 255, (image_size, image_size, 3))
+        .astype(np.uint8)
+    )
     instance = Instance(
         category="dog", category_id=18, colour="red", bbox=(200.0, 100.0, 80.0, 60.0),
         segmentation=[[200.0, 100.0, 280.0, 100.0, 280.0, 160.0]], area=2400.0, centre=(0.4, 0.3),
@@ -64,13 +70,18 @@ class FakeCortex:
 def fake_simulate(images_IHWC, image_index_N, volume, world, subject):
     n_voxels = int(volume.brainmask.sum())
     strength = np.linspace(0, 2, n_voxels, dtype=np.float32)
-    signal = np.random.default_rng(10).standard_normal((len(images_IHWC), n_voxels), dtype=np.float32) * strength
+    signal = (
+        np.random.default_rng(10).standard_normal((len(images_IHWC), n_voxels), dtype=np.float32)
+        * strength
+    )
     return FakeCortex(signal, image_index_N, volume.nsdgeneral[volume.brainmask])
 
 
 def write_tree(root: Path, world: World = WORLD, container: str = "both") -> None:
     write_stimuli(root, world, [SUBJECT], render=fake_render)
-    write_subject(root, world, SUBJECT, PREPARATION, container, render=fake_render, simulate=fake_simulate)
+    write_subject(
+        root, world, SUBJECT, PREPARATION, container, render=fake_render, simulate=fake_simulate
+    )
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +111,9 @@ def test_stored_integers_are_300_times_the_response(tree: Path) -> None:
     volume = make_volume(SUBJECT, WORLD.seed)
     design = make_design(WORLD.seed, WORLD.n_sessions, WORLD.n_shared)
     ids = design.nsd_ids((SUBJECT,))
-    cortex = fake_simulate(ids, np.searchsorted(ids, design.nsd_id_N(SUBJECT)), volume, WORLD, SUBJECT)
+    cortex = fake_simulate(
+        ids, np.searchsorted(ids, design.nsd_id_N(SUBJECT)), volume, WORLD, SUBJECT
+    )
     for session, psc_TV in enumerate(cortex.sessions(), start=1):
         stored_TV = read_betas(tree, session)[volume.brainmask].T
         plain_V = stored_TV.any(axis=0) & (np.abs(stored_TV).max(axis=0) < 32000)
@@ -113,7 +126,9 @@ def test_nifti_holds_the_same_and_has_the_header_of_the_release(tree: Path) -> N
     assert np.array_equal(image.dataobj.get_unscaled(), read_betas(tree, 2))
     header = image.header
     assert (
-        header.get_data_dtype() == np.int16 and header["xyzt_units"] == 0 and header["pixdim"][4] == np.float32(4 / 3)
+        header.get_data_dtype() == np.int16
+        and header["xyzt_units"] == 0
+        and header["pixdim"][4] == np.float32(4 / 3)
     )
     assert header["qform_code"] == 0 and header["sform_code"] == 1
     raw = nib.openers.Opener(layout.betas_path(tree, SUBJECT, PREPARATION, 2, ".nii.gz")).read(348)
@@ -126,7 +141,10 @@ def test_valid_masks_mark_the_voxels_without_signal(tree: Path) -> None:
     brain = nib.load(layout.brainmask_path(tree, SUBJECT)).get_fdata() > 0
     masks = [nib.load(layout.valid_path(tree, SUBJECT, session)).get_fdata() for session in (1, 2)]
     for session, mask in enumerate(masks, start=1):
-        assert np.array_equal(mask > 0, read_betas(tree, session).any(axis=-1)) and not mask[~brain].any()
+        assert (
+            np.array_equal(mask > 0, read_betas(tree, session).any(axis=-1))
+            and not mask[~brain].any()
+        )
     valid = nib.load(layout.valid_path(tree, SUBJECT)).get_fdata()
     assert np.allclose(valid, np.mean(masks, axis=0))
     assert set(np.unique(valid[brain])) == {0.0, 0.5, 1.0}  # dead, partly missing, there
@@ -143,7 +161,9 @@ def test_ncsnr_recovers_the_planted_ratio(tree: Path) -> None:
 
 def test_noise_ceiling_against_the_definition() -> None:
     rng = np.random.default_rng(0)
-    image_ST = np.stack([rng.permutation(np.repeat(np.arange(5), 3)) for _ in range(2)]) + np.array([[0], [5]])
+    image_ST = np.stack([rng.permutation(np.repeat(np.arange(5), 3)) for _ in range(2)]) + np.array(
+        [[0], [5]]
+    )
     betas = rng.normal(3, 2, (2, 15, 4)) + rng.normal(size=(10, 4))[image_ST]
     ceiling = NoiseCeiling(10, 4)
     z = []
@@ -160,11 +180,18 @@ def test_roi_volumes(tree: Path) -> None:
         image = nib.load(layout.roi_path(tree, SUBJECT, roi))
         assert image.get_data_dtype() == np.float64
         merged = image.get_fdata()
-        left, right = (nib.load(layout.roi_path(tree, SUBJECT, roi, h)).get_fdata() for h in ("lh", "rh"))
-        assert np.array_equal(merged, np.where(left == -1, right, left)) and not ((left > -1) & (right > -1)).any()
+        left, right = (
+            nib.load(layout.roi_path(tree, SUBJECT, roi, h)).get_fdata() for h in ("lh", "rh")
+        )
+        assert (
+            np.array_equal(merged, np.where(left == -1, right, left))
+            and not ((left > -1) & (right > -1)).any()
+        )
         assert set(np.unique(merged)) <= set(range(-1, len(labels) + 1))
         lines = layout.ctab_path(tree, SUBJECT, roi).read_text().splitlines()
-        assert lines[0] == "0 Unknown" and [line.split(maxsplit=1)[1] for line in lines[1:]] == list(labels)
+        assert lines[0] == "0 Unknown" and [
+            line.split(maxsplit=1)[1] for line in lines[1:]
+        ] == list(labels)
     words = nib.load(layout.roi_path(tree, SUBJECT, "floc-words")).get_fdata()
     assert not (words == 5).any() and (words == 4).any()  # mTL-words is empty in subj07
 
@@ -177,7 +204,9 @@ def test_geometry_of_every_subject(subject: str) -> None:
     assert not (general & ~volume.ribbon).any() and not (volume.ribbon & ~volume.brainmask).any()
     assert 0.43 < volume.brainmask.mean() < 0.47
     visual = volume.member("prf-visualrois")
-    category = np.any([volume.member(f"floc-{kind}") for kind in ("faces", "words", "places", "bodies")], axis=0)
+    category = np.any(
+        [volume.member(f"floc-{kind}") for kind in ("faces", "words", "places", "bodies")], axis=0
+    )
     assert 0.22 < (visual & general).sum() / general.sum() < 0.36
     assert 0.28 < (category & general).sum() / general.sum() < 0.52 and (category & ~general).any()
     for roi in ("prf-visualrois", "floc-faces", "floc-places", "Kastner2015"):
@@ -199,20 +228,31 @@ def test_pictures_annotations_and_behaviour(tree: Path) -> None:
     for split in layout.COCO_SPLITS:
         instances = json.loads(layout.instances_path(tree, split).read_text())
         assert len(instances["categories"]) == 80 and instances["categories"][-1]["id"] == 90
-        assert {i["id"] for i in instances["images"]} == set(table["cocoId"][ids][table["cocoSplit"][ids] == split])
+        assert {i["id"] for i in instances["images"]} == set(
+            table["cocoId"][ids][table["cocoSplit"][ids] == split]
+        )
         n_images += len(instances["images"])
     assert n_images == ids.size
     answers = pd.read_csv(layout.responses_path(tree, SUBJECT), sep="\t")
     assert tuple(answers.columns) == layout.RESPONSE_COLUMNS
     assert np.array_equal(answers["73KID"] - 1, design.nsd_id_N(SUBJECT))
-    assert answers["ISOLD"].sum() == len(answers) - 500 and set(answers["BUTTON"].dropna()) == {1, 2}
+    assert answers["ISOLD"].sum() == len(answers) - 500 and set(answers["BUTTON"].dropna()) == {
+        1,
+        2,
+    }
 
 
 def test_noise_free_file(tree: Path) -> None:
     volume = make_volume(SUBJECT, WORLD.seed)
     with h5py.File(layout.noise_free_path(tree, SUBJECT, PREPARATION)) as file:
-        assert np.array_equal(file["ijk"][...], np.argwhere(volume.nsdgeneral)) and file["ijk"].dtype == np.int16
-        assert file["betas"].shape == (500, volume.nsdgeneral.sum()) and file["betas"].dtype == np.float32
+        assert (
+            np.array_equal(file["ijk"][...], np.argwhere(volume.nsdgeneral))
+            and file["ijk"].dtype == np.int16
+        )
+        assert (
+            file["betas"].shape == (500, volume.nsdgeneral.sum())
+            and file["betas"].dtype == np.float32
+        )
         assert (np.diff(file["nsd_id"][...]) > 0).all()
 
 
@@ -221,7 +261,9 @@ def test_same_world_same_bytes_and_leftovers_go(tree: Path, tmp_path: Path) -> N
     write_tree(tmp_path, longer)
     write_tree(tmp_path)
     files = sorted(path.relative_to(tree) for path in tree.rglob("*") if path.is_file())
-    assert files == sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file())
+    assert files == sorted(
+        path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()
+    )
     for path in files:
         assert (tree / path).read_bytes() == (tmp_path / path).read_bytes(), path
 
@@ -240,17 +282,23 @@ def test_real_files_are_not_overwritten(tmp_path: Path) -> None:
     path.parent.mkdir(parents=True)
     path.write_bytes(b"real")
     with pytest.raises(ValueError, match=r"were not simulated; move .* away"):
-        write_subject(tmp_path, WORLD, SUBJECT, PREPARATION, render=fake_render, simulate=fake_simulate)
+        write_subject(
+            tmp_path, WORLD, SUBJECT, PREPARATION, render=fake_render, simulate=fake_simulate
+        )
     assert path.read_bytes() == b"real"
     layout.stimuli_path(tmp_path).parent.mkdir(parents=True)
     with h5py.File(layout.stimuli_path(tmp_path), "w") as file:
-        file.create_dataset("imgBrick", shape=(10, 425, 425, 3), dtype="u1", chunks=(1, 425, 425, 3))
+        file.create_dataset(
+            "imgBrick", shape=(10, 425, 425, 3), dtype="u1", chunks=(1, 425, 425, 3)
+        )
     with pytest.raises(ValueError, match="pictures of NSD itself"):
         write_stimuli(tmp_path, WORLD, [SUBJECT], render=fake_render)
 
 
 def test_unknown_names(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="preparation 'b3' is not in NSD; choose from betas_assumehrf"):
+    with pytest.raises(
+        ValueError, match="preparation 'b3' is not in NSD; choose from betas_assumehrf"
+    ):
         write_subject(tmp_path, WORLD, SUBJECT, "b3")
     with pytest.raises(ValueError, match="container 'mat' is not known"):
         write_subject(tmp_path, WORLD, SUBJECT, PREPARATION, "mat")

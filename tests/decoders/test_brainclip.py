@@ -34,7 +34,9 @@ def info_nce_loop(f: np.ndarray, y: np.ndarray, tau: float, same: np.ndarray) ->
     return total / (2 * len(f))
 
 
-def batch_of(n: int = 6, image_ids: list[int] | None = None, text_ids: list[int] | None = None) -> Batch:
+def batch_of(
+    n: int = 6, image_ids: list[int] | None = None, text_ids: list[int] | None = None
+) -> Batch:
     betas = torch.randn(n, 30, generator=torch.Generator().manual_seed(5))
     ids = [torch.tensor(ids or list(range(n))) for ids in (image_ids, text_ids)]
     return Batch("subj01", betas, unit(n, 8, seed=1), unit(n, 8, seed=2), *ids)
@@ -77,7 +79,9 @@ def test_kl_term_rises_linearly_then_stays() -> None:
     _, mu, logvar = decoder(batch_of().betas_BV)
     full = 0.2 * brainclip.kl_divergence(mu, logvar).item()
     for epoch, share in ((0, 0), (1, 0.25), (4, 1), (9, 1)):
-        assert decoder.loss(batch_of(), epoch)["kl_loss"].item() == pytest.approx(share * full, abs=1e-7)
+        assert decoder.loss(batch_of(), epoch)["kl_loss"].item() == pytest.approx(
+            share * full, abs=1e-7
+        )
 
 
 def test_temperature_starts_at_tau_and_is_clamped() -> None:
@@ -93,11 +97,15 @@ def test_output_is_one_unit_vector_for_image_and_text_without_noise(network: str
     decoded = decoder.decode(batch_of().betas_BV, "subj01")
     assert decoded.text_embedding_ID is decoded.embedding_ID and decoder.training
     assert torch.allclose(decoded.embedding_ID.norm(dim=1), torch.ones(6), atol=1e-6)
-    assert torch.equal(decoded.embedding_ID, decoder.decode(batch_of().betas_BV, "subj01").embedding_ID)
+    assert torch.equal(
+        decoded.embedding_ID, decoder.decode(batch_of().betas_BV, "subj01").embedding_ID
+    )
 
 
 def test_vae_draws_noise_in_training_only_and_may_have_a_narrow_code() -> None:
-    decoder = Decoder(Config(network="vae", hidden=16, latent=3, dropout_in=0, dropout_block=0), 30, 8, 0).train()
+    decoder = Decoder(
+        Config(network="vae", hidden=16, latent=3, dropout_in=0, dropout_block=0), 30, 8, 0
+    ).train()
     one, two = decoder(batch_of().betas_BV)[0], decoder(batch_of().betas_BV)[0]
     assert not torch.equal(one, two) and one.shape == (6, 8)
 
@@ -105,7 +113,9 @@ def test_vae_draws_noise_in_training_only_and_may_have_a_narrow_code() -> None:
 @pytest.mark.parametrize("network", NETWORKS)
 def test_seed_decides_the_weights_and_leaves_the_global_generator_alone(network: str) -> None:
     torch.manual_seed(1)
-    states = [Decoder(Config(network=network, hidden=16), 30, 8, seed).state_dict() for seed in (0, 0, 1)]
+    states = [
+        Decoder(Config(network=network, hidden=16), 30, 8, seed).state_dict() for seed in (0, 0, 1)
+    ]
     after = torch.rand(1)
     torch.manual_seed(1)
     assert torch.equal(after, torch.rand(1))
@@ -114,7 +124,10 @@ def test_seed_decides_the_weights_and_leaves_the_global_generator_alone(network:
 
 
 def test_n_parameters_of_the_linear_and_the_vae_network() -> None:
-    assert Decoder(Config(network="linear"), 30, 8, 0).n_parameters() == {"trained": 31 * 8 + 1, "deployed": 31 * 8}
+    assert Decoder(Config(network="linear"), 30, 8, 0).n_parameters() == {
+        "trained": 31 * 8 + 1,
+        "deployed": 31 * 8,
+    }
     vae = Decoder(Config(network="vae", hidden=16), 30, 8, 0).n_parameters()
     assert vae["trained"] - vae["deployed"] == 17 * 8 + 1
 
@@ -153,7 +166,9 @@ def first_losses(network: str, data: TrainingData) -> list[float]:
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_first_losses_are_the_golden_ones(network: str, tiny: TrainingData) -> None:
-    """After a change that is meant to alter them, write `first_losses` of each network to golden_losses.json."""
+    """After a change that is meant to alter them, write `first_losses` of each network to
+    golden_losses.json.
+    """
     losses = first_losses(network, tiny)
     assert len(losses) == 20 and losses[-1] < losses[0]
     np.testing.assert_allclose(losses, json.loads(GOLDEN.read_text())[network], rtol=1e-4)

@@ -38,7 +38,9 @@ def unit(x: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("variant", ["tokens", "pooled"])
-def test_fused_tokens_equal_the_semantic_ones_bit_by_bit_while_the_gate_is_0(tiny: TrainingData, variant: str) -> None:
+def test_fused_tokens_equal_the_semantic_ones_bit_by_bit_while_the_gate_is_0(
+    tiny: TrainingData, variant: str
+) -> None:
     decoder = built(tiny, variant=variant)
     codes = encode(decoder, tiny.mean_betas_IV)
     predicted = decoder.network.predict(codes)
@@ -51,35 +53,50 @@ def test_fused_tokens_equal_the_semantic_ones_bit_by_bit_while_the_gate_is_0(tin
 
 def test_streams_read_their_own_voxels_only(tiny: TrainingData) -> None:
     decoder = built(tiny)
-    assert decoder.semantic_rows.tolist() == list(range(12, 25)) and decoder.detail_rows.tolist() == list(range(25))
+    assert decoder.semantic_rows.tolist() == list(
+        range(12, 25)
+    ) and decoder.detail_rows.tolist() == list(range(25))
     code_D, code_S = encode(decoder, tiny.mean_betas_IV)
     changed = tiny.mean_betas_IV.clone()
     changed[:, [0, 27]] += 5
     moved_D, moved_S = encode(decoder, changed)
     assert torch.equal(code_S, moved_S) and not torch.equal(code_D, moved_D)
     changed[:, 0] -= 5
-    assert torch.allclose(encode(decoder, changed)[0], code_D, atol=1e-5)  # voxel 27 belongs to no stream
+    assert torch.allclose(
+        encode(decoder, changed)[0], code_D, atol=1e-5
+    )  # voxel 27 belongs to no stream
 
 
 def test_sizes_of_tokens_and_of_both_reconstructions(tiny: TrainingData) -> None:
     decoder = built(tiny)
     codes = encode(decoder, tiny.mean_betas_IV)
-    shapes = dict.fromkeys(("detail", "semantic", "fused", "text"), (60, 5, 8))  # text: embedding and 4 tokens
+    shapes = dict.fromkeys(
+        ("detail", "semantic", "fused", "text"), (60, 5, 8)
+    )  # text: embedding and 4 tokens
     assert {name: tuple(x.shape) for name, x in decoder.network.predict(codes).items()} == shapes
     for code in codes:  # own code and crossed
-        assert decoder.network.detail_decoder(code).shape == (60, 25) and decoder.network.semantic_decoder(
-            code
-        ).shape == (60, 13)
+        assert decoder.network.detail_decoder(code).shape == (
+            60,
+            25,
+        ) and decoder.network.semantic_decoder(code).shape == (60, 13)
     pooled = built(tiny, voxel_pool=7, cross_target="source")
-    assert pooled.inputs(tiny.mean_betas_IV)[0].shape == pooled.inputs(tiny.mean_betas_IV)[1].shape == (60, 7)
+    assert (
+        pooled.inputs(tiny.mean_betas_IV)[0].shape
+        == pooled.inputs(tiny.mean_betas_IV)[1].shape
+        == (60, 7)
+    )
     assert pooled.network.detail_decoder(encode(pooled, tiny.mean_betas_IV)[1]).shape == (60, 7)
     expected = tiny.mean_betas_IV[:, 12:25][:, :2].max(1).values
     assert torch.equal(pooled.inputs(tiny.mean_betas_IV)[1][:, 0], expected)
 
 
 @pytest.mark.parametrize("target", ["decoder", "source"])
-def test_reconstruction_terms_are_the_squared_errors_of_the_page(tiny: TrainingData, target: str) -> None:
-    decoder = built(tiny, voxel_pool=7, cross_target=target, loss="fine", beta_rec=2.0, beta_cross=0.3)
+def test_reconstruction_terms_are_the_squared_errors_of_the_page(
+    tiny: TrainingData, target: str
+) -> None:
+    decoder = built(
+        tiny, voxel_pool=7, cross_target=target, loss="fine", beta_rec=2.0, beta_cross=0.3
+    )
     batch, network = first_batch(tiny), decoder.network
     found = decoder.loss(batch, 5.0)
     (f_D, f_S), (b_D, b_S) = decoder.inputs(batch.betas_BV), encode(decoder, batch.betas_BV)
@@ -109,18 +126,26 @@ def test_stopped_gradient_spares_the_semantic_encoder(tiny: TrainingData) -> Non
     assert gradient("none").abs().sum() > 0 and gradient("cross_to_semantic").abs().sum() == 0
 
 
-def test_one_mixture_for_both_inputs_and_fine_terms_on_unmixed_images(tiny: TrainingData, monkeypatch) -> None:
-    """What the streams read in the first third is one convex sum of trials; later it is the trials themselves."""
+def test_one_mixture_for_both_inputs_and_fine_terms_on_unmixed_images(
+    tiny: TrainingData, monkeypatch
+) -> None:
+    """What the streams read in the first third is one convex sum of trials; later it is the
+    trials themselves.
+    """
     decoder, batch = built(tiny, detail_rois="low", semantic_rois="high"), first_batch(tiny)
     seen: list[tuple[torch.Tensor, torch.Tensor]] = []
     original = Decoder.inputs
-    monkeypatch.setattr(Decoder, "inputs", lambda self, x: seen.append(original(self, x)) or seen[-1])
+    monkeypatch.setattr(
+        Decoder, "inputs", lambda self, x: seen.append(original(self, x)) or seen[-1]
+    )
     drawn: list[Any] = []
     draw = brainmclip.draw_mixing
     monkeypatch.setattr(brainmclip, "draw_mixing", lambda *a: drawn.append(draw(*a)) or drawn[-1])
     aligned: list[Any] = []
     align = brainmclip.align
-    monkeypatch.setattr(brainmclip, "align", lambda x, y, c, m, p: aligned.append((x, y, m)) or align(x, y, c, m, p))
+    monkeypatch.setattr(
+        brainmclip, "align", lambda x, y, c, m, p: aligned.append((x, y, m)) or align(x, y, c, m, p)
+    )
     torch.manual_seed(0)
     terms = decoder.loss(batch, 0.0)
     (mixing,), (detail_BV, semantic_BV) = drawn, seen[0]
@@ -135,7 +160,9 @@ def test_one_mixture_for_both_inputs_and_fine_terms_on_unmixed_images(tiny: Trai
     assert terms["semantic_fine_loss"].item() > (1 - cosine.mean()).item()
     without = built(tiny, nce_weight=0.0, detail_rois="low")
     torch.manual_seed(0)
-    assert without.loss(batch, 0.0)["semantic_fine_loss"].item() == pytest.approx((1 - cosine.mean()).item(), rel=1e-5)
+    assert without.loss(batch, 0.0)["semantic_fine_loss"].item() == pytest.approx(
+        (1 - cosine.mean()).item(), rel=1e-5
+    )
     decoder.loss(batch, 0.34 * 9)
     assert len(drawn) == 2 and aligned[-1][2] is None
 
@@ -162,7 +189,9 @@ def test_every_weight_reaches_its_term(tiny: TrainingData) -> None:
     assert torch.allclose(finer["text_global_loss"], base["text_global_loss"])
     none = built(tiny, text_branch=False, cross_rec="none", fusion="semantic_only").loss(batch, 8.0)
     assert {name.split("_")[0] for name in none} == {"detail", "semantic"}
-    assert {name for name in built(tiny, cross_rec="self").loss(batch, 8.0) if "cross" in name} == set()
+    assert {
+        name for name in built(tiny, cross_rec="self").loss(batch, 8.0) if "cross" in name
+    } == set()
 
 
 def test_targets_of_the_streams(tiny: TrainingData) -> None:
@@ -184,22 +213,35 @@ def test_targets_of_the_streams(tiny: TrainingData) -> None:
 def test_decoded_tokens_are_in_the_scale_of_the_cache(tiny: TrainingData) -> None:
     decoder = built(tiny)
     decoder.network.fusion.gate_W.data.fill_(0.3)
-    pooled, full = (f(tiny.mean_betas_IV, "subj01") for f in (decoder.decode, decoder.decode_tokens))
+    pooled, full = (
+        f(tiny.mean_betas_IV, "subj01") for f in (decoder.decode, decoder.decode_tokens)
+    )
     assert pooled.tokens == {} and set(full.tokens) == set(STREAMS)
     for stream in ("fused", "semantic", "detail"):
         assert torch.allclose(full.tokens[stream][:, 0].norm(dim=1), torch.ones(60), atol=1e-5)
     assert torch.allclose(full.tokens["fused"][:, 0], pooled.embedding_ID, atol=1e-5)
     assert torch.allclose(pooled.text_embedding_ID.norm(dim=1), torch.ones(60), atol=1e-5)
-    assert torch.allclose(full.tokens["text"][:, 0].norm(dim=1), torch.full((60,), 2 * 8**0.5), atol=1e-3)
+    assert torch.allclose(
+        full.tokens["text"][:, 0].norm(dim=1), torch.full((60,), 2 * 8**0.5), atol=1e-3
+    )
     decoder.train()
-    assert torch.equal(decoder.decode(tiny.mean_betas_IV, "subj01").embedding_ID, pooled.embedding_ID)
+    assert torch.equal(
+        decoder.decode(tiny.mean_betas_IV, "subj01").embedding_ID, pooled.embedding_ID
+    )
     assert decoder.training
-    assert built(tiny, text_branch=False).decode(tiny.mean_betas_IV, "subj01").text_embedding_ID is None
+    assert (
+        built(tiny, text_branch=False).decode(tiny.mean_betas_IV, "subj01").text_embedding_ID
+        is None
+    )
 
 
 @pytest.mark.parametrize(("fusion", "weight"), [("mix", 0.3), ("mix", 1.0), ("semantic_only", 0.0)])
 def test_parameter_free_fusions(tiny: TrainingData, fusion: str, weight: float) -> None:
-    tokens = built(tiny, fusion=fusion, mix_weight=weight).decode_tokens(tiny.mean_betas_IV, "subj01").tokens
+    tokens = (
+        built(tiny, fusion=fusion, mix_weight=weight)
+        .decode_tokens(tiny.mean_betas_IV, "subj01")
+        .tokens
+    )
     mixed = (1 - weight) * tokens["semantic"].numpy() + weight * tokens["detail"].numpy()
     expected = mixed / np.linalg.norm(mixed[:, :1], axis=2, keepdims=True)
     np.testing.assert_allclose(tokens["fused"].numpy(), expected, atol=1e-5)
@@ -207,17 +249,26 @@ def test_parameter_free_fusions(tiny: TrainingData, fusion: str, weight: float) 
 
 def test_token_means_match_a_direct_mean(tiny: TrainingData) -> None:
     decoder, train = built(tiny), ~tiny.is_validation_I
-    means, tokens = token_means(decoder, tiny), decoder.decode_tokens(tiny.mean_betas_IV[train], "subj01").tokens
-    assert set(means) == {f"mean_{kind}_{s}_TW" for kind in ("tokens", "predicted_tokens") for s in STREAMS}
+    means, tokens = (
+        token_means(decoder, tiny),
+        decoder.decode_tokens(tiny.mean_betas_IV[train], "subj01").tokens,
+    )
+    assert set(means) == {
+        f"mean_{kind}_{s}_TW" for kind in ("tokens", "predicted_tokens") for s in STREAMS
+    }
     for stream in STREAMS:
-        assert torch.allclose(means[f"mean_predicted_tokens_{stream}_TW"], tokens[stream].mean(0), atol=1e-5)
+        assert torch.allclose(
+            means[f"mean_predicted_tokens_{stream}_TW"], tokens[stream].mean(0), atol=1e-5
+        )
     expected = tiny.features["detail_tokens_ITD"][train].float().mean(0)
     assert torch.allclose(means["mean_tokens_detail_TW"], expected, atol=1e-5)
 
 
 def test_raw_detail_tokens_keep_their_own_width(tiny: TrainingData) -> None:
     features = dict(tiny.features)
-    features["detail_tokens_ITW"] = torch.randn(60, 5, 11, generator=torch.Generator().manual_seed(0))
+    features["detail_tokens_ITW"] = torch.randn(
+        60, 5, 11, generator=torch.Generator().manual_seed(0)
+    )
     del features["detail_tokens_ITD"]
     raw = replace(tiny, features=features)
     decoder = built(raw)
@@ -227,7 +278,9 @@ def test_raw_detail_tokens_keep_their_own_width(tiny: TrainingData) -> None:
     ablated = built(raw, detail_target="semantic")
     assert ablated.decode_tokens(raw.mean_betas_IV, "subj01").tokens["detail"].shape == (60, 5, 8)
     assert "mean_tokens_detail_TW" not in token_means(ablated, raw)
-    with pytest.raises(ValueError, match="fusion is 'mix', but detail tokens have width 11 and semantic tokens 8"):
+    with pytest.raises(
+        ValueError, match="fusion is 'mix', but detail tokens have width 11 and semantic tokens 8"
+    ):
         built(raw, fusion="mix")
 
 
@@ -252,15 +305,21 @@ def test_config_refuses_nonsense(bad: dict[str, Any]) -> None:
 
 
 def test_an_roi_group_without_voxels_names_group_and_subject(tiny: TrainingData) -> None:
-    empty = replace(tiny, groups=tiny.groups | {"high": torch.zeros(30, dtype=torch.bool)}, subject="subj05")
+    empty = replace(
+        tiny, groups=tiny.groups | {"high": torch.zeros(30, dtype=torch.bool)}, subject="subj05"
+    )
     with pytest.raises(ValueError, match="ROI group 'high' of subj05 has no voxel"):
         built(empty)
-    with pytest.raises(ValueError, match="subj01 has no ROI group 'streams'; it has low, high, all"):
+    with pytest.raises(
+        ValueError, match="subj01 has no ROI group 'streams'; it has low, high, all"
+    ):
         built(tiny, detail_rois="streams")
 
 
 def linear_brain(noise: float = 1.0) -> TrainingData:
-    """550 images, of which 50 validate: early voxels are a linear map of e_D, category voxels of e_S, plus noise."""
+    """550 images, of which 50 validate: early voxels are a linear map of e_D, category voxels
+    of e_S, plus noise.
+    """
     generator = torch.Generator().manual_seed(0)
 
     def draw(*shape: int) -> torch.Tensor:
@@ -281,13 +340,18 @@ def linear_brain(noise: float = 1.0) -> TrainingData:
         caption_K=[str(i) for i in range(n)],
         is_validation_I=torch.arange(n) >= n - 50,
     )
-    data.features |= {"semantic_tokens_ITD": semantic[:, None], "detail_tokens_ITD": detail[:, None]}
+    data.features |= {
+        "semantic_tokens_ITD": semantic[:, None],
+        "detail_tokens_ITD": detail[:, None],
+    }
     data.groups |= {"low": voxel < 120, "high": voxel >= 120}
     return data
 
 
 def test_linear_brain_is_decoded_and_swapped_routing_is_worse(tmp_path) -> None:
-    """Chance is 2 %. Only the semantic stream must find the picture: the detail set does not hold its voxels."""
+    """Chance is 2 %. Only the semantic stream must find the picture: the detail set does not
+    hold its voxels.
+    """
     data, scores = linear_brain(), {}
     for routing in ("paper", "swapped"):
         config = Config(
@@ -304,7 +368,9 @@ def test_linear_brain_is_decoded_and_swapped_routing_is_worse(tmp_path) -> None:
 
 def first_losses(data: TrainingData) -> list[float]:
     """The first 20 losses of a plain AdamW loop on the tiny subject, four steps an epoch."""
-    config = replace(SMALL, max_epochs=5, mixco_tau=0.1, softclip_tau_start=0.1, softclip_tau_end=0.2)
+    config = replace(
+        SMALL, max_epochs=5, mixco_tau=0.1, softclip_tau_start=0.1, softclip_tau_end=0.2
+    )
     decoder = Decoder.from_data(config, [data], 0).train()
     optimizer, losses = torch.optim.AdamW(decoder.parameters(), lr=3e-3), []
     torch.manual_seed(0)
@@ -329,6 +395,12 @@ def test_closed_form_counts_of_the_modules(tiny: TrainingData) -> None:
     decoder = built(tiny)
     counts = decoder.n_parameters()
     spare = sum(
-        p.numel() for m in (decoder.network.detail_decoder, decoder.network.semantic_decoder) for p in m.parameters()
+        p.numel()
+        for m in (decoder.network.detail_decoder, decoder.network.semantic_decoder)
+        for p in m.parameters()
     )
-    assert counts["trained"] == sum(p.numel() for p in decoder.parameters()) == counts["deployed"] + spare
+    assert (
+        counts["trained"]
+        == sum(p.numel() for p in decoder.parameters())
+        == counts["deployed"] + spare
+    )

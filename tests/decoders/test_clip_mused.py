@@ -14,7 +14,14 @@ from fmri2clip.decoders.clip_mused import Config, Decoder
 from fmri2clip.training.data import MixedBatches
 
 AREAS = "V1, V2, floc-faces, floc-bodies, rest"
-SMALL: dict[str, Any] = {"areas": AREAS, "components": 4, "width": 8, "layers": 2, "heads": 2, "hidden": 12}
+SMALL: dict[str, Any] = {
+    "areas": AREAS,
+    "components": 4,
+    "width": 8,
+    "layers": 2,
+    "heads": 2,
+    "hidden": 12,
+}
 SMALL |= {"dropout": 0.0, "dropout_in": 0.0, "batch_size": 32}
 SETTINGS = [
     {},
@@ -43,7 +50,9 @@ def subjects(tiny: TrainingData) -> list[TrainingData]:
         subject="subj02",
         betas_NV=tiny.betas_NV.flip(1)[:, :26] * 1.5,
         nsd_id_I=tiny.nsd_id_I + 1,
-        rois={name: member[:26] & (name != "prf-visualrois/V2v") for name, member in tiny.rois.items()},
+        rois={
+            name: member[:26] & (name != "prf-visualrois/V2v") for name, member in tiny.rois.items()
+        },
         groups={name: member[:26] for name, member in tiny.groups.items()},
     )
     return [tiny, other]
@@ -58,14 +67,17 @@ def first_batch(data: Sequence[TrainingData]) -> MixedBatch:
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
-def test_every_setting_trains_and_decodes(settings: dict[str, Any], subjects: list[TrainingData]) -> None:
+def test_every_setting_trains_and_decodes(
+    settings: dict[str, Any], subjects: list[TrainingData]
+) -> None:
     decoder = build(subjects, **settings)
     terms = decoder.train().loss(first_batch(subjects), 0.0)
     torch.stack(list(terms.values())).sum().backward()
     n_tokens = decoder.config.n_tokens
     expected = {"label_loss"} | ({"high_loss", "low_loss"} if n_tokens else set())
     assert set(terms) == expected | ({"orthogonal_loss"} if n_tokens == 2 else set())
-    # Tokens that the head does not read and everything else: no weight is idle (DistributedDataParallel would stall).
+    # Tokens that the head does not read and everything else: no weight is idle
+    # (DistributedDataParallel would stall).
     assert [name for name, value in decoder.named_parameters() if value.grad is None] == []
     for d in subjects:
         logits_IC = decoder.decode(d.mean_betas_IV, d.subject).logits_IC
@@ -102,14 +114,22 @@ def test_loss_terms_equal_their_definitions(subjects: list[TrainingData]) -> Non
 
     assert len(high) == 32
     torch.testing.assert_close(terms["label_loss"], bce, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(terms["high_loss"], 2 * rsa(feature_high, high), rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(
+        terms["high_loss"], 2 * rsa(feature_high, high), rtol=1e-3, atol=1e-5
+    )
     torch.testing.assert_close(terms["low_loss"], 3 * rsa(feature_low, low), rtol=1e-3, atol=1e-5)
-    torch.testing.assert_close(terms["orthogonal_loss"], 5 * ((high @ low.T) ** 2).mean(), rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(
+        terms["orthogonal_loss"], 5 * ((high @ low.T) ** 2).mean(), rtol=1e-3, atol=1e-5
+    )
 
 
 def gradients(decoder: Decoder, data: list[TrainingData]) -> dict[str, float]:
     """Largest gradient of each weight at the first step, of each loss term alone."""
-    return {name: float(value.grad.abs().max()) for name, value in decoder.named_parameters() if value.grad is not None}
+    return {
+        name: float(value.grad.abs().max())
+        for name, value in decoder.named_parameters()
+        if value.grad is not None
+    }
 
 
 def test_tokens_learn_from_the_first_step(subjects: list[TrainingData]) -> None:
@@ -120,8 +140,12 @@ def test_tokens_learn_from_the_first_step(subjects: list[TrainingData]) -> None:
         assert all(found[f"identity.{d.subject}"] > 0 for d in subjects), term
 
 
-def test_paper_like_tokens_start_at_zero_and_only_the_last_norm_learns(subjects: list[TrainingData]) -> None:
-    """As in the authors' code: no residual path and a norm that starts at 0, so guidance has no gradient at first."""
+def test_paper_like_tokens_start_at_zero_and_only_the_last_norm_learns(
+    subjects: list[TrainingData],
+) -> None:
+    """As in the authors' code: no residual path and a norm that starts at 0, so guidance has no
+    gradient at first.
+    """
     decoder = build(subjects, block="paper_like").train()
     terms = decoder.loss(first_batch(subjects), 0.0)
     tokens = decoder.read_tokens(subjects[0].mean_betas_IV, "subj01")
@@ -139,7 +163,10 @@ def test_paper_like_tokens_start_at_zero_and_only_the_last_norm_learns(subjects:
 def test_order_of_subjects_changes_nothing(subjects: list[TrainingData]) -> None:
     one, two = build(subjects), build(subjects[::-1])
     assert all(torch.equal(a, two.state_dict()[name]) for name, a in one.state_dict().items())
-    losses = [d.train().loss(first_batch(data), 0.0) for d, data in ((one, subjects), (two, subjects[::-1]))]
+    losses = [
+        d.train().loss(first_batch(data), 0.0)
+        for d, data in ((one, subjects), (two, subjects[::-1]))
+    ]
     assert losses[0] == losses[1]
 
 
@@ -163,14 +190,20 @@ def test_attention_is_that_of_the_last_layer(block: str, subjects: list[Training
         x = layer.norm1(x) if block == "pre_norm" else x
         weight, bias = layer.self_attn.in_proj_weight, layer.self_attn.in_proj_bias
         query, key, _ = (x @ weight.T + bias).view(60, 7, 3, 2, 4).permute(2, 0, 3, 1, 4)
-        scores = (query @ key.transpose(2, 3) / 2).masked_fill(decoder._empty("subj01", 60)[:, None, None], -torch.inf)
+        scores = (query @ key.transpose(2, 3) / 2).masked_fill(
+            decoder._empty("subj01", 60)[:, None, None], -torch.inf
+        )
         expected = scores.softmax(3).mean(1)[:, :2, 2:]
-    torch.testing.assert_close(decoder.read_attention(data.mean_betas_IV, "subj01"), expected, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(
+        decoder.read_attention(data.mean_betas_IV, "subj01"), expected, rtol=1e-4, atol=1e-6
+    )
     rollout = decoder.read_attention(data.mean_betas_IV, "subj01", rollout=True)
     assert rollout.shape == expected.shape and (rollout.sum(2) < 1).all()
 
 
-def test_swapped_tokens_decode_otherwise_and_own_tokens_the_same(subjects: list[TrainingData]) -> None:
+def test_swapped_tokens_decode_otherwise_and_own_tokens_the_same(
+    subjects: list[TrainingData],
+) -> None:
     decoder, betas = build(subjects), subjects[0].mean_betas_IV
     decoder.identity["subj02"].data += 1.0
     own = decoder.decode(betas, "subj01").logits_IC
@@ -185,7 +218,9 @@ def test_counts_add_up(subjects: list[TrainingData]) -> None:
     counts, facts = decoder.n_parameters(), [decoder.facts(d.subject) for d in subjects]
     n_rows = [8 + 6 + 13 + 0 + 3, 8 + 0 + 12 + 0 + 6]
     for n, found in zip(n_rows, facts, strict=True):
-        assert found["parameters.input_map"] == n * 4 + 5 * 4 and found["parameters.identity"] == 2 * 8
+        assert (
+            found["parameters.input_map"] == n * 4 + 5 * 4 and found["parameters.identity"] == 2 * 8
+        )
         assert found["parameters.per_subject"] == n * 4 + 5 * 4 + 2 * 8
         assert 0 < found["input_map.explained_variance"] <= 1
     shared = facts[0]["parameters.shared"]
@@ -196,7 +231,9 @@ def test_counts_add_up(subjects: list[TrainingData]) -> None:
     assert facts[0]["input_map.explained_variance_roi.floc-bodies"] == 0
     image, text = subjects[0].image_embedding_ID, subjects[0].mean_text_ID
     high = guidance.clip_features(((image + text) / 2)[~subjects[0].is_validation_I], 1.5)
-    assert facts[0]["guidance.mean_cosine_high"] == pytest.approx(guidance.mean_cosine(high), abs=1e-6)
+    assert facts[0]["guidance.mean_cosine_high"] == pytest.approx(
+        guidance.mean_cosine(high), abs=1e-6
+    )
 
 
 def test_class_frequencies_are_the_starting_point(subjects: list[TrainingData]) -> None:
@@ -209,7 +246,10 @@ def test_class_frequencies_are_the_starting_point(subjects: list[TrainingData]) 
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ({"input_map": "ica"}, "input_map is 'ica', expected one of pca, clip_aligned, subject_linear"),
+        (
+            {"input_map": "ica"},
+            "input_map is 'ica', expected one of pca, clip_aligned, subject_linear",
+        ),
         ({"block": "post_norm"}, "block is 'post_norm', expected one of pre_norm, paper_like"),
         ({"width": 10, "heads": 4}, "width is 10, expected a multiple of heads"),
         ({"backbone": "mlp"}, "an mlp has no tokens; expected none or embedding"),
@@ -229,7 +269,10 @@ def test_wrong_settings_say_what_is_allowed(bad: dict[str, Any], message: str) -
 
 def test_new_subject_must_be_one_of_several(subjects: list[TrainingData]) -> None:
     for data, name in ((subjects, "subj05"), (subjects[:1], "subj01")):
-        with pytest.raises(ValueError, match=f"new_subject is '{name}', expected one of several subjects of the run"):
+        with pytest.raises(
+            ValueError,
+            match=f"new_subject is '{name}', expected one of several subjects of the run",
+        ):
             build(data, new_subject=name)
 
 

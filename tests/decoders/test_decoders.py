@@ -26,12 +26,22 @@ def make_config(name: str) -> Any:
 
 def model_config(name: str) -> dict:
     n_voxels = 30 if decoders.load_decoder(name).Decoder.per_subject else {"subj01": 30}
-    return {"decoder": name, "config": asdict(make_config(name)), "n_voxels": n_voxels, "width_D": 8, "seed": 3}
+    return {
+        "decoder": name,
+        "config": asdict(make_config(name)),
+        "n_voxels": n_voxels,
+        "width_D": 8,
+        "seed": 3,
+    }
 
 
 def test_every_file_of_the_folder_is_a_decoder() -> None:
     files = {path.stem for path in Path(decoders.__file__).parent.glob("*.py")} - {"__init__"}
-    assert set(decoders.names()) == files >= {"ridge", "brainclip", "brainmclip", "clip_mused", "label_ridge"}
+    assert (
+        set(decoders.names())
+        == files
+        >= {"ridge", "brainclip", "brainmclip", "clip_mused", "label_ridge"}
+    )
 
 
 @pytest.mark.parametrize("name", decoders.names())
@@ -46,7 +56,9 @@ def test_decoder_keeps_the_protocol(name: str, tiny: TrainingData) -> None:
 
 
 @pytest.mark.parametrize("name", decoders.names())
-def test_saved_model_decodes_the_same_from_its_folder_alone(name: str, tmp_path: Path, tiny: TrainingData) -> None:
+def test_saved_model_decodes_the_same_from_its_folder_alone(
+    name: str, tmp_path: Path, tiny: TrainingData
+) -> None:
     module = decoders.load_decoder(name)
     decoder = decoders.build(module, make_config(name), [tiny], 3)
     if hasattr(decoder, "fit"):
@@ -55,19 +67,29 @@ def test_saved_model_decodes_the_same_from_its_folder_alone(name: str, tmp_path:
     decoders.save(tmp_path / "b", decoder, model_config(name))
     loaded, config = decoders.load(tmp_path / "a")
     expected, found = (d.decode(tiny.mean_betas_IV, "subj01") for d in (decoder.eval(), loaded))
-    offered = [n for n in ("embedding_ID", "text_embedding_ID", "logits_IC") if getattr(expected, n) is not None]
-    assert offered and all(torch.equal(getattr(expected, name), getattr(found, name)) for name in offered)
+    offered = [
+        n
+        for n in ("embedding_ID", "text_embedding_ID", "logits_IC")
+        if getattr(expected, n) is not None
+    ]
+    assert offered and all(
+        torch.equal(getattr(expected, name), getattr(found, name)) for name in offered
+    )
     assert {key: value for key, value in config.items() if key != "sizes"} == model_config(name)
     assert config.get("sizes", {}) == getattr(decoder, "sizes", {})
     if hasattr(decoder, "decode_tokens"):
-        expected, found = (d.decode_tokens(tiny.mean_betas_IV, "subj01").tokens for d in (decoder, loaded))
+        expected, found = (
+            d.decode_tokens(tiny.mean_betas_IV, "subj01").tokens for d in (decoder, loaded)
+        )
         assert all(torch.equal(expected[stream], found[stream]) for stream in expected)
     for file in ("weights.safetensors", "config.yaml"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
 
 def test_unknown_decoder_is_refused_with_a_hint() -> None:
-    with pytest.raises(ValueError, match=r"'brainclp' does not exist \(did you mean brainclip\?\); choose from"):
+    with pytest.raises(
+        ValueError, match=r"'brainclp' does not exist \(did you mean brainclip\?\); choose from"
+    ):
         decoders.load_decoder("brainclp")
 
 
@@ -78,7 +100,9 @@ def test_incomplete_folder_is_refused(tmp_path: Path) -> None:
 
 def test_means_over_repeats_and_captions_match_loops(tiny: TrainingData) -> None:
     for i in (0, 17, 59):
-        assert torch.allclose(tiny.mean_betas_IV[i], tiny.betas_NV[tiny.image_N == i].mean(0), atol=1e-6)
+        assert torch.allclose(
+            tiny.mean_betas_IV[i], tiny.betas_NV[tiny.image_N == i].mean(0), atol=1e-6
+        )
         mean_D = tiny.text_embedding_KD[tiny.caption_image_K == i].mean(0)
         assert torch.allclose(tiny.mean_text_ID[i], mean_D / mean_D.norm(), atol=1e-6)
 
@@ -96,7 +120,9 @@ def test_package_and_closed_form_decoder_do_not_import_lightning_or_mlflow() -> 
         "heavy = ('lightning', 'mlflow', 'himalaya', 'sklearn', 'matplotlib', 'open_clip'); "
         "print([m for m in heavy if m in sys.modules])"
     )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=_environment())
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=_environment()
+    )
     assert out.stdout.strip() == "[]"
 
 

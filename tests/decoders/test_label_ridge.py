@@ -12,7 +12,12 @@ from fmri2clip.decoders import TrainingData
 from fmri2clip.decoders.label_ridge import Config, Decoder, scale
 
 SMALL = Config(
-    areas="V1, V2, floc-faces, rest", components=4, n_alphas=5, log10_alpha_min=-1, log10_alpha_max=4, n_folds=4
+    areas="V1, V2, floc-faces, rest",
+    components=4,
+    n_alphas=5,
+    log10_alpha_min=-1,
+    log10_alpha_max=4,
+    n_folds=4,
 )
 
 
@@ -34,12 +39,20 @@ def test_ranks_are_those_of_scikit_learns_ridge_on_the_input_map(tiny: TrainingD
 
 
 def test_rotated_components_give_the_same_ridge(tiny: TrainingData) -> None:
-    """A ridge with one penalty does not see a rotation: pca and clip_aligned hold the same information.
+    """A ridge with one penalty does not see a rotation: pca and clip_aligned hold the same
+    information.
 
     Only where no ROI has fewer voxels than components, so that the rotation is complete.
     """
-    settings: dict[str, Any] = {"areas": "V1, V2, floc-faces", "components": 4, "n_alphas": 1, "log10_alpha_min": 1.0}
-    pca, aligned = (fitted(tiny, Config(**settings, input_map=kind))[0] for kind in ("pca", "clip_aligned"))
+    settings: dict[str, Any] = {
+        "areas": "V1, V2, floc-faces",
+        "components": 4,
+        "n_alphas": 1,
+        "log10_alpha_min": 1.0,
+    }
+    pca, aligned = (
+        fitted(tiny, Config(**settings, input_map=kind))[0] for kind in ("pca", "clip_aligned")
+    )
     a, b = (d.decode(tiny.mean_betas_IV, "subj01").logits_IC for d in (pca, aligned))
     assert not torch.allclose(pca.map.weight_XK, aligned.map.weight_XK, atol=1e-2)
     torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3)
@@ -63,13 +76,18 @@ def test_validation_images_decide_nothing_but_the_scaling(tiny: TrainingData) ->
     assert tiny.labels_IC is not None
     tiny.labels_IC[tiny.is_validation_I] = ~tiny.labels_IC[tiny.is_validation_I]
     other, _ = fitted(tiny)
-    assert torch.equal(decoder.weight_XC, other.weight_XC) and not torch.equal(decoder.scaling_2, other.scaling_2)
+    assert torch.equal(decoder.weight_XC, other.weight_XC) and not torch.equal(
+        decoder.scaling_2, other.scaling_2
+    )
 
 
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ({"input_map": "subject_linear"}, "input_map is 'subject_linear', expected pca or clip_aligned"),
+        (
+            {"input_map": "subject_linear"},
+            "input_map is 'subject_linear', expected pca or clip_aligned",
+        ),
         ({"n_folds": 1}, "n_folds is 1, expected at least 2"),
         ({"log10_alpha_min": 9.0}, "log10_alpha_min is 9.0"),
         ({"areas": ""}, "expected names of ROIs"),

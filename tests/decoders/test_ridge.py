@@ -39,7 +39,11 @@ def test_weights_and_alpha_match_scikit_learn(tiny: TrainingData, kind: str) -> 
     for alpha in np.logspace(-1, 3, 5):
         folds = KFold(4, shuffle=True, random_state=0).split(xc)
         model = Ridge(alpha, fit_intercept=False)
-        errors.append(np.mean([((model.fit(xc[a], yc[a]).predict(xc[b]) - yc[b]) ** 2).mean() for a, b in folds]))
+        errors.append(
+            np.mean(
+                [((model.fit(xc[a], yc[a]).predict(xc[b]) - yc[b]) ** 2).mean() for a, b in folds]
+            )
+        )
     best = np.logspace(-1, 3, 5)[np.argmin(errors)]
     assert row[f"{kind}_alpha"] == pytest.approx(best, rel=1e-4)
     assert row[f"{kind}_cv_error"] == pytest.approx(min(errors), rel=1e-3)
@@ -61,7 +65,9 @@ def test_validation_images_take_no_part(tiny: TrainingData) -> None:
     betas_NV[tiny.is_validation_I[tiny.image_N]] = 1e3
     (one, row_one), (two, row_two) = fitted(tiny), fitted(replace(tiny, betas_NV=betas_NV))
     assert row_one == row_two
-    assert all(torch.equal(value, two.state_dict()[name]) for name, value in one.state_dict().items())
+    assert all(
+        torch.equal(value, two.state_dict()[name]) for name, value in one.state_dict().items()
+    )
 
 
 def test_alpha_at_the_border_warns(tiny: TrainingData) -> None:
@@ -87,7 +93,9 @@ def with_tokens(tiny: TrainingData) -> tuple[Decoder, dict[str, float]]:
     return decoder, decoder.fit(tiny)
 
 
-def test_token_map_matches_scikit_learn(tiny: TrainingData, with_tokens: tuple[Decoder, dict[str, float]]) -> None:
+def test_token_map_matches_scikit_learn(
+    tiny: TrainingData, with_tokens: tuple[Decoder, dict[str, float]]
+) -> None:
     decoder, row = with_tokens
     x, _ = arrays(tiny, "image")
     rows = np.flatnonzero(~tiny.is_validation_I.numpy())
@@ -96,7 +104,9 @@ def test_token_map_matches_scikit_learn(tiny: TrainingData, with_tokens: tuple[D
     decoded = decoder.decode_tokens(torch.from_numpy(x).float(), "subj01")
     found = decoded.tokens["semantic"]
     assert list(decoded.tokens) == ["semantic"] and found.shape == (len(x), 5, 8)
-    np.testing.assert_allclose(found.reshape(len(x), -1), expected.predict(x), atol=3e-3)  # targets are float16
+    np.testing.assert_allclose(
+        found.reshape(len(x), -1), expected.predict(x), atol=3e-3
+    )  # targets are float16
     np.testing.assert_allclose(decoder.token_weight_VX, expected.coef_.T, atol=3e-3)
     assert float(found.std()) > 0.1
 
@@ -116,7 +126,13 @@ def test_tokens_survive_the_model_folder(
     tiny: TrainingData, with_tokens: tuple[Decoder, dict[str, float]], tmp_path: Path
 ) -> None:
     decoder, _ = with_tokens
-    described = {"decoder": "ridge", "n_voxels": 30, "width_D": 8, "seed": 0, "config": asdict(decoder.config)}
+    described = {
+        "decoder": "ridge",
+        "n_voxels": 30,
+        "width_D": 8,
+        "seed": 0,
+        "config": asdict(decoder.config),
+    }
     decoders.save(tmp_path / "subj01", decoder, described)
     loaded, _ = decoders.load(tmp_path / "subj01")
     found, expected = (d.decode_tokens(tiny.mean_betas_IV, "subj01") for d in (loaded, decoder))
@@ -131,10 +147,21 @@ def test_no_tokens_unless_asked(tiny: TrainingData, tmp_path: Path) -> None:
     decoder = Decoder.from_data(CONFIG, [tiny], seed=0)
     decoder.fit(tiny)
     assert not decoder.decode_tokens(tiny.mean_betas_IV, "subj01").tokens
-    described = {"decoder": "ridge", "n_voxels": 30, "width_D": 8, "seed": 0, "config": asdict(CONFIG)}
+    described = {
+        "decoder": "ridge",
+        "n_voxels": 30,
+        "width_D": 8,
+        "seed": 0,
+        "config": asdict(CONFIG),
+    }
     decoders.save(tmp_path / "subj01", decoder, described)
     with safe_open(tmp_path / "subj01" / "weights.safetensors", "pt") as file:
-        assert sorted(file.keys()) == ["image_bias_D", "image_weight_VD", "text_bias_D", "text_weight_VD"]
+        assert sorted(file.keys()) == [
+            "image_bias_D",
+            "image_weight_VD",
+            "text_bias_D",
+            "text_weight_VD",
+        ]
     decoders.load(tmp_path / "subj01")
 
 

@@ -21,25 +21,35 @@ class Killed(Exception):
 @pytest.fixture(scope="module")
 def generator(tmp_path_factory: pytest.TempPathFactory) -> Any:
     path = str(tiny.save_tokens(tmp_path_factory.mktemp("tokens")))
-    config = generators.load_family("tokens").Config(path=path, clip_model=CLIP, n_tokens=5, steps=2, batch_size=3)
+    config = generators.load_family("tokens").Config(
+        path=path, clip_model=CLIP, n_tokens=5, steps=2, batch_size=3
+    )
     return generators.load("tokens", config)
 
 
 @pytest.fixture
 def conditioning() -> Conditioning:
     rng = np.random.default_rng(0)
-    return Conditioning(clip_model=CLIP, tokens_ITW=rng.normal(size=(5, 5, tiny.WIDTH)).astype(np.float32))
+    return Conditioning(
+        clip_model=CLIP, tokens_ITW=rng.normal(size=(5, 5, tiny.WIDTH)).astype(np.float32)
+    )
 
 
 def write(path: Path, generator: Any, conditioning: Conditioning, **changes: Any) -> None:
     seeds_IN = generators.draw_seeds(0, range(len(conditioning)), 2)
     rows = {"nsd_id_I": np.arange(len(conditioning)), "subject_I": ["subj01"] * len(conditioning)}
-    settings: dict[str, Any] = {"partial": path.parent / "partial", "attrs": {"generator": "tokens"}, "block_images": 2}
+    settings: dict[str, Any] = {
+        "partial": path.parent / "partial",
+        "attrs": {"generator": "tokens"},
+        "block_images": 2,
+    }
     generation.write_pictures(path, generator, conditioning, seeds_IN, rows, **settings | changes)
 
 
 def dying(generator: Any, monkeypatch: pytest.MonkeyPatch, after: int) -> list[int]:
-    """Let the generator die in its call number `after`; returns the sizes of the calls that were made."""
+    """Let the generator die in its call number `after`; returns the sizes of the calls that
+    were made.
+    """
     calls: list[int] = []
     original: Callable[..., Any] = generator.generate
 
@@ -53,13 +63,17 @@ def dying(generator: Any, monkeypatch: pytest.MonkeyPatch, after: int) -> list[i
     return calls
 
 
-def test_candidates_are_those_of_their_seeds(generator: Any, conditioning: Conditioning, tmp_path: Path) -> None:
+def test_candidates_are_those_of_their_seeds(
+    generator: Any, conditioning: Conditioning, tmp_path: Path
+) -> None:
     write(tmp_path / "file.h5", generator, conditioning)
     found = store.read(tmp_path / "file.h5", "reconstructions")
     assert found["image_INHWC"].shape == (5, 2, 16, 16, 3) and found.attrs["clip_model"] == CLIP
     for candidate in range(2):
         direct = generator.generate(conditioning, found["seed_IN"][:, candidate])
-        assert np.abs(direct.astype(int) - found["image_INHWC"][:, candidate].astype(int)).max() <= 1
+        assert (
+            np.abs(direct.astype(int) - found["image_INHWC"][:, candidate].astype(int)).max() <= 1
+        )
     assert not (tmp_path / "partial").exists()
 
 
@@ -102,7 +116,12 @@ def test_nothing_is_painted_from_features_that_do_not_fit(
         write(tmp_path / "file.h5", generator, wrong)
     with pytest.raises(ValueError, match="seeds for 2 images, features of 5"):
         generation.write_pictures(
-            tmp_path / "file.h5", generator, conditioning, generators.draw_seeds(0, [1, 2]), {}, tmp_path / "partial"
+            tmp_path / "file.h5",
+            generator,
+            conditioning,
+            generators.draw_seeds(0, [1, 2]),
+            {},
+            tmp_path / "partial",
         )
     assert list(tmp_path.iterdir()) == []
 
@@ -111,19 +130,28 @@ def pick_brightest(rows: slice, image_INHWC: np.ndarray) -> np.ndarray:
     return image_INHWC.reshape(*image_INHWC.shape[:2], -1).mean(axis=2).argmax(axis=1)
 
 
-def test_the_chosen_candidate_is_kept_with_its_seed(generator: Any, conditioning: Conditioning, tmp_path: Path) -> None:
+def test_the_chosen_candidate_is_kept_with_its_seed(
+    generator: Any, conditioning: Conditioning, tmp_path: Path
+) -> None:
     write(tmp_path / "all.h5", generator, conditioning)
     write(tmp_path / "chosen.h5", generator, conditioning, select=pick_brightest)
-    everything, chosen = (store.read(tmp_path / f"{name}.h5", "reconstructions") for name in ("all", "chosen"))
+    everything, chosen = (
+        store.read(tmp_path / f"{name}.h5", "reconstructions") for name in ("all", "chosen")
+    )
     assert chosen["image_INHWC"].shape == (5, 1, 16, 16, 3)
-    kept = [int(np.argmax([image.mean() for image in candidates])) for candidates in everything["image_INHWC"]]
+    kept = [
+        int(np.argmax([image.mean() for image in candidates]))
+        for candidates in everything["image_INHWC"]
+    ]
     assert len(set(kept)) == 2, "both candidates must win somewhere"
     for i, k in enumerate(kept):
         assert chosen["seed_IN"][i, 0] == everything["seed_IN"][i, k]
         np.testing.assert_array_equal(chosen["image_INHWC"][i, 0], everything["image_INHWC"][i, k])
 
 
-def test_select_sees_the_rows_of_its_block(generator: Any, conditioning: Conditioning, tmp_path: Path) -> None:
+def test_select_sees_the_rows_of_its_block(
+    generator: Any, conditioning: Conditioning, tmp_path: Path
+) -> None:
     seen: list[tuple[int, int]] = []
 
     def select(rows: slice, image_INHWC: np.ndarray) -> np.ndarray:
@@ -163,16 +191,28 @@ def test_blocks_of_other_seeds_are_thrown_away(
     rows = {"nsd_id_I": np.arange(5), "subject_I": ["subj01"] * 5}
     other_IN = generators.draw_seeds(1, range(5), 2)
     generation.write_pictures(
-        tmp_path / "file.h5", generator, conditioning, other_IN, rows, tmp_path / "partial", **settings
+        tmp_path / "file.h5",
+        generator,
+        conditioning,
+        other_IN,
+        rows,
+        tmp_path / "partial",
+        **settings,
     )
     assert calls == [4, 4, 2]
-    np.testing.assert_array_equal(store.read(tmp_path / "file.h5", "reconstructions")["seed_IN"], other_IN)
+    np.testing.assert_array_equal(
+        store.read(tmp_path / "file.h5", "reconstructions")["seed_IN"], other_IN
+    )
 
 
 def write_plain(path: Path, subject_I: list[str] | None = None) -> np.ndarray:
     """A small file with two pictures an image, returned."""
     image_INHWC = np.random.default_rng(0).integers(0, 256, (4, 2, 8, 8, 3), dtype=np.uint8)
-    arrays = {"nsd_id_I": np.array([3, 8, 3, 9]), "seed_IN": np.zeros((4, 2), np.int64), "image_INHWC": image_INHWC}
+    arrays = {
+        "nsd_id_I": np.array([3, 8, 3, 9]),
+        "seed_IN": np.zeros((4, 2), np.int64),
+        "image_INHWC": image_INHWC,
+    }
     if subject_I is None:
         arrays["nsd_id_I"] = np.array([3, 8, 5, 9])
     store.write(path, "reconstructions", arrays | ({"subject_I": subject_I} if subject_I else {}))

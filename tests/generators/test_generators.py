@@ -36,7 +36,9 @@ class Family:
 def features(seed: int = 0, n: int = N) -> dict[str, np.ndarray]:
     """Random embeddings, 5 and 257 image tokens, and text tokens of the tiny width."""
     rng, width = np.random.default_rng(seed), tiny.WIDTH
-    few, many, text = (rng.normal(size=(n, length, width)).astype(np.float32) for length in (5, 257, 77))
+    few, many, text = (
+        rng.normal(size=(n, length, width)).astype(np.float32) for length in (5, 257, 77)
+    )
     embedding = rng.normal(size=(n, width)).astype(np.float32)
     return {"embedding": embedding, "few": few, "many": many, "text": text}
 
@@ -59,11 +61,18 @@ def make_versatile(folder: Path, f: dict[str, np.ndarray]) -> tuple[dict[str, An
     return {"path": str(path)}, conditioning(tokens_ITW=f["many"], text_tokens_IUW=f["text"])
 
 
-def make_adapted(base: str) -> Callable[[Path, dict[str, np.ndarray]], tuple[dict[str, Any], Conditioning]]:
+def make_adapted(
+    base: str,
+) -> Callable[[Path, dict[str, np.ndarray]], tuple[dict[str, Any], Conditioning]]:
     def make(folder: Path, f: dict[str, np.ndarray]) -> tuple[dict[str, Any], Conditioning]:
         path = tiny.save_base(folder / "base", base)
         adapter = tiny.save_adapter(folder / "adapter", tiny.load_unet(path))
-        where = {"base": base, "adapter": str(adapter), "weights": "adapter.safetensors", "embedding_norm": 4.0}
+        where = {
+            "base": base,
+            "adapter": str(adapter),
+            "weights": "adapter.safetensors",
+            "embedding_norm": 4.0,
+        }
         return {"path": str(path), **where}, conditioning(embedding_ID=f["embedding"])
 
     return make
@@ -119,9 +128,14 @@ def test_pictures_have_the_shape_and_are_not_flat(family: Family) -> None:
 def test_a_picture_depends_on_its_own_seed_and_features_only(family: Family) -> None:
     images = family.generator.generate(family.conditioning, [1, 2, 3])
     again = family.generator.generate(family.conditioning, [1, 2, 3])
-    reversed_ = family.generator.generate(family.conditioning.take(slice(None, None, -1)), [3, 2, 1])[::-1]
+    reversed_ = family.generator.generate(
+        family.conditioning.take(slice(None, None, -1)), [3, 2, 1]
+    )[::-1]
     alone = np.concatenate(
-        [family.generator.generate(family.conditioning.take(slice(i, i + 1)), [i + 1]) for i in range(N)]
+        [
+            family.generator.generate(family.conditioning.take(slice(i, i + 1)), [i + 1])
+            for i in range(N)
+        ]
     )
     assert np.array_equal(images, again)
     assert farthest(images, reversed_) <= 1 and farthest(images, alone) <= 1
@@ -132,7 +146,11 @@ def test_seed_and_features_change_a_picture(family: Family) -> None:
     other_seed = family.generator.generate(family.conditioning, [1, 7, 3])
     swapped = family.generator.generate(family.conditioning.take(np.array([0, 2, 2])), [1, 2, 3])
     for other in (other_seed, swapped):
-        assert [farthest(a, b) > 1 for a, b in zip(images, other, strict=True)] == [False, True, False]
+        assert [farthest(a, b) > 1 for a, b in zip(images, other, strict=True)] == [
+            False,
+            True,
+            False,
+        ]
 
 
 def test_batch_size_changes_nothing(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,14 +168,18 @@ def test_without_guidance(family: Family, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_norm_of_the_features_does_not_matter(family: Family) -> None:
-    scaled = {n: a * (1 if n == "text_tokens_IUW" else 3) for n, a in family.conditioning.arrays().items()}
+    scaled = {
+        n: a * (1 if n == "text_tokens_IUW" else 3) for n, a in family.conditioning.arrays().items()
+    }
     images = family.generator.generate(family.conditioning, [1, 2, 3])
     assert farthest(images, family.generator.generate(conditioning(**scaled), [1, 2, 3])) <= 1
 
 
 def test_features_of_another_model_are_refused(family: Family) -> None:
     other = Conditioning(clip_model="ViT-L-14", **family.conditioning.arrays())
-    with pytest.raises(ValueError, match=r"reads features of ViT-tiny, these are of ViT-L-14; decode to ViT-tiny"):
+    with pytest.raises(
+        ValueError, match=r"reads features of ViT-tiny, these are of ViT-L-14; decode to ViT-tiny"
+    ):
         family.generator.generate(other, [1, 2, 3])
 
 
@@ -168,21 +190,29 @@ def test_another_width_is_refused(family: Family) -> None:
 
 
 @pytest.mark.parametrize(("key", "expected"), [("tokens", 5), ("versatile", 257)])
-def test_another_number_of_tokens_is_refused(families: Callable[[str], Family], key: str, expected: int) -> None:
+def test_another_number_of_tokens_is_refused(
+    families: Callable[[str], Family], key: str, expected: int
+) -> None:
     family = families(key)
     arrays = family.conditioning.arrays()
     arrays["tokens_ITW"] = arrays["tokens_ITW"][:, 1:]
-    with pytest.raises(ValueError, match=rf"reads {expected} tokens .*, tokens_ITW has {expected - 1} tokens"):
+    with pytest.raises(
+        ValueError, match=rf"reads {expected} tokens .*, tokens_ITW has {expected - 1} tokens"
+    ):
         family.generator.generate(conditioning(**arrays), [1, 2, 3])
 
 
 def test_missing_features_are_named(families: Callable[[str], Family]) -> None:
     f = features()
-    with pytest.raises(ValueError, match=r"needs embedding_ID, there is only tokens_ITW; choose a decoder"):
+    with pytest.raises(
+        ValueError, match=r"needs embedding_ID, there is only tokens_ITW; choose a decoder"
+    ):
         families("unclip").generator.check(conditioning(tokens_ITW=f["few"]))
     with pytest.raises(ValueError, match=r"needs text_tokens_IUW, there is only tokens_ITW"):
         families("versatile").generator.check(conditioning(tokens_ITW=f["many"]))
-    with pytest.raises(ValueError, match=r"needs tokens_ITW or embedding_ID, there is only text_tokens_IUW"):
+    with pytest.raises(
+        ValueError, match=r"needs tokens_ITW or embedding_ID, there is only text_tokens_IUW"
+    ):
         families("tokens").generator.check(conditioning(text_tokens_IUW=f["text"]))
 
 
@@ -201,13 +231,17 @@ def test_nan_and_wrong_numbers_of_seeds_are_refused(families: Callable[[str], Fa
 def test_conditioning_checks_its_shapes() -> None:
     with pytest.raises(ValueError, match="nothing to generate from"):
         conditioning()
-    with pytest.raises(ValueError, match=r"tokens_ITW has shape \(2, 3\), expected the axes I, T, W"):
+    with pytest.raises(
+        ValueError, match=r"tokens_ITW has shape \(2, 3\), expected the axes I, T, W"
+    ):
         conditioning(tokens_ITW=np.zeros((2, 3)))
     with pytest.raises(ValueError, match=r"2 in embedding_ID, 3 in tokens_ITW"):
         conditioning(embedding_ID=np.zeros((2, 4)), tokens_ITW=np.zeros((3, 5, 4)))
 
 
-def test_unknown_family_and_unloadable_pipelines(families: Callable[[str], Family], tmp_path: Path) -> None:
+def test_unknown_family_and_unloadable_pipelines(
+    families: Callable[[str], Family], tmp_path: Path
+) -> None:
     with pytest.raises(ValueError, match=r"'unclp' does not exist \(did you mean unclip\?\)"):
         generators.load_family("unclp")
     unclip = families("unclip").config
@@ -218,25 +252,44 @@ def test_unknown_family_and_unloadable_pipelines(families: Callable[[str], Famil
     with pytest.raises(ValueError, match="cannot be loaded as a StableUnCLIPImg2ImgPipeline"):
         generators.load("unclip", replace(unclip, path=str(tmp_path)))
     versatile = families("versatile").config
-    with pytest.raises(ValueError, match="cannot be loaded as a VersatileDiffusionDualGuidedPipeline"):
+    with pytest.raises(
+        ValueError, match="cannot be loaded as a VersatileDiffusionDualGuidedPipeline"
+    ):
         generators.load("versatile", replace(versatile, path=str(tmp_path)))
-    with pytest.raises(ValueError, match="is no Versatile Diffusion pipeline: it has no image_unet"):
+    with pytest.raises(
+        ValueError, match="is no Versatile Diffusion pipeline: it has no image_unet"
+    ):
         generators.load("versatile", replace(versatile, path=unclip.path))
 
 
 def test_a_setting_with_a_typo_is_refused_with_a_hint() -> None:
     config = generators.load_family("versatile").Config
-    with pytest.raises(ValueError, match=r"generators.vd.mix_ration is not a field of versatile.Config \(did you mean"):
-        strict.build(config, {"path": "a/b", "clip_model": CLIP, "mix_ration": 0.5}, "params.yaml", "generators.vd")
+    with pytest.raises(
+        ValueError,
+        match=r"generators.vd.mix_ration is not a field of versatile.Config \(did you mean",
+    ):
+        strict.build(
+            config,
+            {"path": "a/b", "clip_model": CLIP, "mix_ration": 0.5},
+            "params.yaml",
+            "generators.vd",
+        )
     with pytest.raises(ValueError, match=r"generators.vd.mix_ratio is 2.0, expected a fraction"):
-        strict.build(config, {"path": "a/b", "clip_model": CLIP, "mix_ratio": 2.0}, "params.yaml", "generators.vd")
+        strict.build(
+            config,
+            {"path": "a/b", "clip_model": CLIP, "mix_ratio": 2.0},
+            "params.yaml",
+            "generators.vd",
+        )
     with pytest.raises(ValueError, match=r"generators.vd.clip_model is missing"):
         strict.build(config, {"path": "a/b"}, "params.yaml", "generators.vd")
 
 
 def test_families_are_listed_without_loading_diffusers(root: Path) -> None:
     code = "import sys; from fmri2clip import generators; [generators.load_family(n) for n in generators.names()]"
-    check = f"{code}; sys.exit(any(m in sys.modules for m in ('torch', 'diffusers', 'transformers')))"
+    check = (
+        f"{code}; sys.exit(any(m in sys.modules for m in ('torch', 'diffusers', 'transformers')))"
+    )
     subprocess.run([sys.executable, "-c", check], check=True, cwd=root / "src")
 
 
@@ -258,11 +311,15 @@ def test_bfloat16_and_another_scheduler(families: Callable[[str], Family]) -> No
 def test_one_token_equals_the_same_token_repeated(families: Callable[[str], Family]) -> None:
     family, embedding_ID = families("tokens"), features()["embedding"]
     one = family.generator.generate(conditioning(embedding_ID=embedding_ID), [1, 2, 3])
-    five = family.generator.generate(conditioning(tokens_ITW=np.repeat(embedding_ID[:, None], 5, axis=1)), [1, 2, 3])
+    five = family.generator.generate(
+        conditioning(tokens_ITW=np.repeat(embedding_ID[:, None], 5, axis=1)), [1, 2, 3]
+    )
     assert farthest(one, five) <= 1
 
 
-def test_unclip_gives_embeddings_the_norm_of_its_statistics(families: Callable[[str], Family]) -> None:
+def test_unclip_gives_embeddings_the_norm_of_its_statistics(
+    families: Callable[[str], Family],
+) -> None:
     generator = families("unclip").generator
     assert generator.embedding_norm == pytest.approx(np.sqrt(tiny.WIDTH * 3**2))
     chosen = replace(generator.config, embedding_norm=generator.embedding_norm)
@@ -271,7 +328,9 @@ def test_unclip_gives_embeddings_the_norm_of_its_statistics(families: Callable[[
     assert np.array_equal(same.generate(given, [1, 2, 3]), generator.generate(given, [1, 2, 3]))
 
 
-def test_adapters_of_hidden_states_are_refused(families: Callable[[str], Family], tmp_path: Path) -> None:
+def test_adapters_of_hidden_states_are_refused(
+    families: Callable[[str], Family], tmp_path: Path
+) -> None:
     config = families("ip_adapter_sd").config
     plus = tiny.save_adapter(tmp_path, tiny.load_unet(Path(config.path)), plus=True)
     with pytest.raises(ValueError, match=r"reads hidden states \(IPAdapterPlusImageProjection\)"):
@@ -286,7 +345,8 @@ def test_adapters_of_hidden_states_are_refused(families: Callable[[str], Family]
 def test_versatile_paints_what_the_pipeline_itself_paints(
     families: Callable[[str], Family], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without guidance, from a text and a picture: the library's own call against ours on the features it encodes.
+    """Without guidance, from a text and a picture: the library's own call against ours on the
+    features it encodes.
 
     Its dual attention lacks an argument that its blocks pass; it is given one here.
     """
@@ -296,17 +356,26 @@ def test_versatile_paints_what_the_pipeline_itself_paints(
 
     family = families("versatile")
     rng = np.random.default_rng(0)
-    pictures = [Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)) for _ in range(2)]
+    pictures = [
+        Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)) for _ in range(2)
+    ]
     texts = ["a b", "c d"]
     forward = DualTransformer2DModel.forward
     monkeypatch.setattr(
-        DualTransformer2DModel, "forward", lambda self, *x, encoder_attention_mask=None, **y: forward(self, *x, **y)
+        DualTransformer2DModel,
+        "forward",
+        lambda self, *x, encoder_attention_mask=None, **y: forward(self, *x, **y),
     )
     tiny.save_joined(Path(family.config.path), tmp_path)
     pipe = diffusers.VersatileDiffusionDualGuidedPipeline.from_pretrained(tmp_path)
     pipe.set_progress_bar_config(disable=True)
     noise = [torch.Generator().manual_seed(seed) for seed in (4, 5)]
-    settings = {"text_to_image_strength": 0.3, "guidance_scale": 1.0, "num_inference_steps": 2, "output_type": "np"}
+    settings = {
+        "text_to_image_strength": 0.3,
+        "guidance_scale": 1.0,
+        "num_inference_steps": 2,
+        "output_type": "np",
+    }
     expected = pipe(prompt=texts, image=pictures, generator=noise, **settings).images
     with torch.no_grad():
         text = pipe._encode_text_prompt(texts, "cpu", 1, False).numpy()
@@ -317,12 +386,16 @@ def test_versatile_paints_what_the_pipeline_itself_paints(
     assert farthest(made, _pipeline.to_uint8(expected)) <= 1
 
 
-def test_versatile_loads_published_and_joined_checkpoints(families: Callable[[str], Family], tmp_path: Path) -> None:
+def test_versatile_loads_published_and_joined_checkpoints(
+    families: Callable[[str], Family], tmp_path: Path
+) -> None:
     family = families("versatile")
     expected = family.generator.generate(family.conditioning, [1, 2, 3])
     index = json.loads((Path(family.config.path) / "model_index.json").read_text())
     published = shutil.copytree(family.config.path, tmp_path / "published")
-    index["text_unet"][0] = "versatile_diffusion"  # the library's name when the published files were written
+    index["text_unet"][0] = (
+        "versatile_diffusion"  # the library's name when the published files were written
+    )
     (published / "model_index.json").write_text(json.dumps(index))
     tiny.save_joined(Path(family.config.path), tmp_path / "joined")
     for path in (published, tmp_path / "joined"):
@@ -354,11 +427,19 @@ def test_places_of_patches_follow_the_formula() -> None:
     expected = np.zeros((10, family_of_tokens.N_PLACES))
     for row in range(3):
         for column in range(3):
-            parts = [[f(np.pi * k * x / 3) for f in (np.sin, np.cos) for k in (1, 2, 4, 8)] for x in (row, column)]
+            parts = [
+                [f(np.pi * k * x / 3) for f in (np.sin, np.cos) for k in (1, 2, 4, 8)]
+                for x in (row, column)
+            ]
             expected[1 + 3 * row + column] = np.concatenate(parts) / np.sqrt(8)
     np.testing.assert_allclose(found[0, :, 3:], expected, atol=1e-6)
-    np.testing.assert_allclose(np.linalg.norm(found[1, :, 3:], axis=1), [0.0] + [1.0] * 9, atol=1e-6)
-    assert family_of_tokens.add_places(tokens_BTW[:, :1])[0, 0, 3:].tolist() == [0.0] * family_of_tokens.N_PLACES
+    np.testing.assert_allclose(
+        np.linalg.norm(found[1, :, 3:], axis=1), [0.0] + [1.0] * 9, atol=1e-6
+    )
+    assert (
+        family_of_tokens.add_places(tokens_BTW[:, :1])[0, 0, 3:].tolist()
+        == [0.0] * family_of_tokens.N_PLACES
+    )
 
 
 def sharpen(*loaded: Any) -> None:
@@ -370,7 +451,9 @@ def sharpen(*loaded: Any) -> None:
 
 
 def test_the_order_of_patches_matters_with_places_only(tmp_path: Path) -> None:
-    """The same network paints the same from patches in another order, unless it is told their places."""
+    """The same network paints the same from patches in another order, unless it is told their
+    places.
+    """
     width = 8
     path = str(tiny.save_tokens(tmp_path, width=width + family_of_tokens.N_PLACES))
     tokens = np.random.default_rng(1).normal(size=(1, 5, width)).astype(np.float32)
@@ -384,7 +467,9 @@ def test_the_order_of_patches_matters_with_places_only(tmp_path: Path) -> None:
     assert np.abs(painted[0].astype(int) - painted[1]).max() > 2
     assert grid.generate(conditioning(embedding_ID=tokens[:, 0]), [3]).shape == painted[0].shape
     wide = np.concatenate([tokens, np.zeros((1, 5, family_of_tokens.N_PLACES), np.float32)], axis=2)
-    blind = [plain.generate(conditioning(tokens_ITW=t), [3]) for t in (wide, wide[:, [0, 2, 1, 4, 3]])]
+    blind = [
+        plain.generate(conditioning(tokens_ITW=t), [3]) for t in (wide, wide[:, [0, 2, 1, 4, 3]])
+    ]
     assert np.abs(blind[0].astype(int) - blind[1]).max() <= 2
     with pytest.raises(ValueError, match=r"places is grid, but n_tokens is 7"):
         family_of_tokens.Config(**settings | {"n_tokens": 7}, places="grid")

@@ -50,7 +50,10 @@ def fit(train: ModuleType, folder: Path, die_at: int = -1) -> torch.nn.Module:
 
 
 def test_a_killed_training_goes_on_to_the_same_weights(
-    train: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    train: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setitem(train.fit.__globals__, "CHECKPOINT_S", -1)
     whole = fit(train, tmp_path / "whole")
@@ -62,8 +65,12 @@ def test_a_killed_training_goes_on_to_the_same_weights(
         assert torch.equal(a, b)
 
 
-def test_the_networks_of_the_params_fit_together(train: ModuleType, root: Path, tmp_path: Path) -> None:
-    """One step of each network at the size of params.yaml, on noise; the pipeline paints pictures of 64 px."""
+def test_the_networks_of_the_params_fit_together(
+    train: ModuleType, root: Path, tmp_path: Path
+) -> None:
+    """One step of each network at the size of params.yaml, on noise; the pipeline paints
+    pictures of 64 px.
+    """
     folder = root / "assets" / "mini" / "generator"
     params: dict[str, Any] = YAML(typ="safe").load(folder / "params.yaml")
     params |= {"autoencoder_steps": 1, "steps": 1, "batch_size": 2, "autoencoder_batch_size": 2}
@@ -76,4 +83,6 @@ def test_the_networks_of_the_params_fit_together(train: ModuleType, root: Path, 
     unet = train.train_unet(latents_ICHW, tokens_ITD, vae, None, params, tmp_path)
     pipe = train.make_pipeline(vae, unet)
     assert train.generate(pipe, tokens_ITD[:2], steps=2).shape == (2, 64, 64, 3)
-    assert sum(p.numel() for part in (vae, unet) for p in part.parameters()) * 2 < 20e6  # bytes of float16
+    assert (
+        sum(p.numel() for part in (vae, unet) for p in part.parameters()) * 2 < 20e6
+    )  # bytes of float16

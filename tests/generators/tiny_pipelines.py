@@ -1,4 +1,6 @@
-"""Tiny random pipelines of the real diffusers classes, saved to a folder as a hub repository would hold them."""
+"""Tiny random pipelines of the real diffusers classes, saved to a folder as a hub repository
+would hold them.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ import diffusers
 import torch
 import transformers
 from diffusers.models import AutoencoderKL, UNet2DConditionModel
-from diffusers.pipelines.stable_diffusion.stable_unclip_image_normalizer import StableUnCLIPImageNormalizer
+from diffusers.pipelines.stable_diffusion.stable_unclip_image_normalizer import (
+    StableUnCLIPImageNormalizer,
+)
 from safetensors.torch import save_file
 
 SIDE, WIDTH = 8, 16  # latents, tokens
@@ -18,7 +22,10 @@ CHANNELS = (8, 16)
 
 
 def make_vae() -> AutoencoderKL:
-    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
+    blocks = {
+        "down_block_types": ("DownEncoderBlock2D",) * 2,
+        "up_block_types": ("UpDecoderBlock2D",) * 2,
+    }
     return AutoencoderKL(block_out_channels=(8, 8), latent_channels=4, norm_num_groups=4, **blocks)
 
 
@@ -42,7 +49,19 @@ def load_unet(folder: Path) -> UNet2DConditionModel:
 
 def make_tokenizer(folder: Path) -> transformers.CLIPTokenizer:
     """Byte-level CLIP tokenizer with a handful of words."""
-    words = ["a", "b", "c", "d", "a</w>", "b</w>", "c</w>", "d</w>", "ab</w>", "<|startoftext|>", "<|endoftext|>"]
+    words = [
+        "a",
+        "b",
+        "c",
+        "d",
+        "a</w>",
+        "b</w>",
+        "c</w>",
+        "d</w>",
+        "ab</w>",
+        "<|startoftext|>",
+        "<|endoftext|>",
+    ]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
     (folder / "merges.txt").write_text("#version: 0.2\na b</w>\n")
@@ -64,7 +83,9 @@ def text_config(**changes: Any) -> transformers.CLIPTextConfig:
     return transformers.CLIPTextConfig(**settings | changes)
 
 
-def make_image_encoder(image_size: int, patch_size: int) -> transformers.CLIPVisionModelWithProjection:
+def make_image_encoder(
+    image_size: int, patch_size: int
+) -> transformers.CLIPVisionModelWithProjection:
     config = transformers.CLIPVisionConfig(
         hidden_size=WIDTH,
         projection_dim=WIDTH,
@@ -90,7 +111,9 @@ def save_tokens(folder: Path, width: int = WIDTH) -> Path:
     absent = dict.fromkeys(("text_encoder", "tokenizer", "safety_checker", "feature_extractor"))
     parts = {"vae": make_vae(), "unet": make_unet(cross_attention_dim=width)}
     parts |= {"scheduler": make_scheduler(prediction_type="v_prediction")}
-    diffusers.StableDiffusionPipeline(**parts, **absent, requires_safety_checker=False).save_pretrained(folder)
+    diffusers.StableDiffusionPipeline(
+        **parts, **absent, requires_safety_checker=False
+    ).save_pretrained(folder)
     return folder
 
 
@@ -114,8 +137,12 @@ def save_unclip(folder: Path) -> Path:
 
 
 def save_versatile(folder: Path) -> Path:
-    """A universal checkpoint, as the published one is: two U-Nets, which the dual-guided class joins when it loads."""
-    from diffusers.pipelines.deprecated.versatile_diffusion.modeling_text_unet import UNetFlatConditionModel
+    """A universal checkpoint, as the published one is: two U-Nets, which the dual-guided class
+    joins when it loads.
+    """
+    from diffusers.pipelines.deprecated.versatile_diffusion.modeling_text_unet import (
+        UNetFlatConditionModel,
+    )
 
     torch.manual_seed(0)
     flat = UNetFlatConditionModel(
@@ -143,8 +170,12 @@ def save_versatile(folder: Path) -> Path:
 
 
 def save_joined(universal: Path, folder: Path) -> None:
-    """The same weights as the dual-guided class saves them: one U-Net with the attention of both."""
-    from diffusers.pipelines.deprecated.versatile_diffusion.modeling_text_unet import UNetFlatConditionModel
+    """The same weights as the dual-guided class saves them: one U-Net with the attention of
+    both.
+    """
+    from diffusers.pipelines.deprecated.versatile_diffusion.modeling_text_unet import (
+        UNetFlatConditionModel,
+    )
 
     classes: dict[str, Any] = {
         "tokenizer": transformers.CLIPTokenizer,
@@ -165,14 +196,28 @@ def save_joined(universal: Path, folder: Path) -> None:
 def save_base(folder: Path, base: str) -> Path:
     """What an IP-Adapter is loaded onto: Stable Diffusion or SDXL."""
     torch.manual_seed(0)
-    parts = {"vae": make_vae(), "scheduler": make_scheduler(), "tokenizer": make_tokenizer(folder / "words")}
+    parts = {
+        "vae": make_vae(),
+        "scheduler": make_scheduler(),
+        "tokenizer": make_tokenizer(folder / "words"),
+    }
     if base == "sd":
-        absent = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+        absent = {
+            "safety_checker": None,
+            "feature_extractor": None,
+            "requires_safety_checker": False,
+        }
         text = transformers.CLIPTextModel(text_config())
-        pipe: Any = diffusers.StableDiffusionPipeline(**parts, unet=make_unet(), text_encoder=text, **absent)
+        pipe: Any = diffusers.StableDiffusionPipeline(
+            **parts, unet=make_unet(), text_encoder=text, **absent
+        )
     else:
         added = {"addition_embed_type": "text_time", "addition_time_embed_dim": 8}
-        unet = make_unet(**added, projection_class_embeddings_input_dim=6 * 8 + WIDTH, cross_attention_dim=2 * WIDTH)
+        unet = make_unet(
+            **added,
+            projection_class_embeddings_input_dim=6 * 8 + WIDTH,
+            cross_attention_dim=2 * WIDTH,
+        )
         pipe = diffusers.StableDiffusionXLPipeline(
             **parts,
             unet=unet,
@@ -185,13 +230,18 @@ def save_base(folder: Path, base: str) -> Path:
 
 
 def save_adapter(folder: Path, unet: UNet2DConditionModel, plus: bool = False) -> Path:
-    """IP-Adapter weights for a U-Net in the layout of the published files; `plus` reads hidden states."""
+    """IP-Adapter weights for a U-Net in the layout of the published files; `plus` reads hidden
+    states.
+    """
     torch.manual_seed(1)
     width, state = unet.config.cross_attention_dim, {}
     keys = [name for name in unet.attn_processors if name.endswith("attn2.processor")]
     for place, key in enumerate(keys):
         hidden = unet.get_submodule(key.removesuffix(".processor")).to_q.out_features
-        state |= {f"ip_adapter.{2 * place + 1}.to_{part}_ip.weight": torch.randn(hidden, width) for part in "kv"}
+        state |= {
+            f"ip_adapter.{2 * place + 1}.to_{part}_ip.weight": torch.randn(hidden, width)
+            for part in "kv"
+        }
     projection = _resampler(width) if plus else _linear(width)
     state |= {f"image_proj.{name}": value for name, value in projection.items()}
     folder.mkdir(parents=True, exist_ok=True)
@@ -206,9 +256,15 @@ def _linear(width: int, n_tokens: int = 4) -> dict[str, torch.Tensor]:
 
 
 def _resampler(width: int, inner: int = 64, n_tokens: int = 4) -> dict[str, torch.Tensor]:
-    """Projection of a 'plus' adapter: four layers with heads of width 64, as the library assumes."""
+    """Projection of a 'plus' adapter: four layers with heads of width 64, as the library
+    assumes.
+    """
     block: dict[str, tuple[int, ...]] = {
-        **{f"0.{norm}.{part}": (width,) for norm in ("norm1", "norm2") for part in ("weight", "bias")},
+        **{
+            f"0.{norm}.{part}": (width,)
+            for norm in ("norm1", "norm2")
+            for part in ("weight", "bias")
+        },
         "0.to_q.weight": (inner, width),
         "0.to_kv.weight": (2 * inner, width),
         "0.to_out.weight": (width, inner),

@@ -16,7 +16,10 @@ class SmallNetwork(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.features = nn.Sequential(
-            nn.Conv2d(3, 8, 7, stride=4), nn.ReLU(inplace=True), nn.Conv2d(8, 24, 5, stride=3), nn.ReLU(inplace=True)
+            nn.Conv2d(3, 8, 7, stride=4),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(8, 24, 5, stride=3),
+            nn.ReLU(inplace=True),
         )
         self.avgpool = nn.AdaptiveAvgPool2d(1)
 
@@ -26,7 +29,13 @@ class SmallNetwork(nn.Module):
 
 
 def make_facts(**changes: object) -> Facts:
-    facts = {"name": "small network", "kind": "classifier", "weights": "random", "sha256": "0" * 64, "stand_in": True}
+    facts = {
+        "name": "small network",
+        "kind": "classifier",
+        "weights": "random",
+        "sha256": "0" * 64,
+        "stand_in": True,
+    }
     return Facts(**(facts | changes))
 
 
@@ -34,7 +43,9 @@ def make_network(seed: int = 0, size: int | None = None, **changes: object) -> N
     torch.manual_seed(seed)
     layers = {"features.4": "features.1", "features.11": "features.3"}
     colours = {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.3, 0.4)}
-    return from_module(SmallNetwork(), make_facts(**changes), layers=layers, size=size, batch_size=5, **colours)
+    return from_module(
+        SmallNetwork(), make_facts(**changes), layers=layers, size=size, batch_size=5, **colours
+    )
 
 
 @pytest.fixture(scope="session")

@@ -23,13 +23,21 @@ CONFIG = Config(log10_alpha_min=-4, log10_alpha_max=4, grid=2)
 def make_pictures(n: int, first_id: int, seed: int) -> Pictures:
     """Pictures of a few coarse blocks each."""
     blocks = np.random.default_rng(seed).random((n, 4, 4, 3), np.float32)
-    return Pictures(nsd_id_I=np.arange(first_id, first_id + n), images_IHWC=np.kron(blocks, np.ones((1, 12, 12, 1))))
+    return Pictures(
+        nsd_id_I=np.arange(first_id, first_id + n),
+        images_IHWC=np.kron(blocks, np.ones((1, 12, 12, 1))),
+    )
 
 
 @pytest.fixture(scope="module")
 def world() -> tuple[Pictures, np.ndarray, Pictures, np.ndarray]:
-    """Training and test pictures, and voxels that are linear in the features, with noise and a mean."""
-    network, (train, test) = make_network(size=48), (make_pictures(N_TRAIN, 0, 0), make_pictures(N_TEST, 900, 1))
+    """Training and test pictures, and voxels that are linear in the features, with noise and a
+    mean.
+    """
+    network, (train, test) = (
+        make_network(size=48),
+        (make_pictures(N_TRAIN, 0, 0), make_pictures(N_TEST, 900, 1)),
+    )
     rng = np.random.default_rng(2)
     feature = [brain_correlation.describe(network, CONFIG, p.images_IHWC)[0] for p in (train, test)]
     true = rng.standard_normal((feature[0].shape[1], VOXELS)) / feature[0].std(axis=0)[:, None]
@@ -49,7 +57,9 @@ def test_model_equals_scikit_learn(model: EncodingModel, world: tuple) -> None:
     feature_IF, widths = brain_correlation.describe(model.network, CONFIG, train.images_IHWC)
     assert widths == [8 * 4, 24 * 4]
     new_IF = brain_correlation.describe(model.network, CONFIG, test.images_IHWC)[0]
-    ridge = Ridge(alpha=model.alpha).fit((feature_IF - feature_IF.mean(axis=0)) * model.scale_F, betas_IV)
+    ridge = Ridge(alpha=model.alpha).fit(
+        (feature_IF - feature_IF.mean(axis=0)) * model.scale_F, betas_IV
+    )
     expected_IV = ridge.predict((new_IF - feature_IF.mean(axis=0)) * model.scale_F)
     np.testing.assert_allclose(model.predict(test.images_IHWC), expected_IV, atol=2e-3)
 
@@ -59,7 +69,9 @@ def test_true_pictures_score_above_others(model: EncodingModel, world: tuple) ->
     measured = Measured(nsd_id_I=test.nsd_id_I, betas_IV=betas_IV)
     metric = BrainCorrelation(model=model, measured=measured)
     own_I = metric.score(test)["brain_correlation.all"]
-    other_I = metric.score(replace(test, images_IHWC=np.roll(test.images_IHWC, 1, axis=0)))["brain_correlation.all"]
+    other_I = metric.score(replace(test, images_IHWC=np.roll(test.images_IHWC, 1, axis=0)))[
+        "brain_correlation.all"
+    ]
     assert own_I.mean() > 0.6 > 0.3 > other_I.mean()
 
 
@@ -68,12 +80,17 @@ def test_score_is_pearson_across_voxels_of_a_region(model: EncodingModel, world:
     early_V = np.arange(VOXELS) < 5
     order = np.random.default_rng(0).permutation(N_TEST)
     measured = Measured(
-        nsd_id_I=test.nsd_id_I[order], betas_IV=betas_IV[order], regions={"early": early_V, "late": ~early_V}
+        nsd_id_I=test.nsd_id_I[order],
+        betas_IV=betas_IV[order],
+        regions={"early": early_V, "late": ~early_V},
     )
     found = BrainCorrelation(model=model, measured=measured).score(test)
     predicted_IV = model.predict(test.images_IHWC)
     for name, member_V in (("early", early_V), ("late", ~early_V)):
-        expected_I = [pearsonr(a[member_V], b[member_V])[0] for a, b in zip(betas_IV, predicted_IV, strict=True)]
+        expected_I = [
+            pearsonr(a[member_V], b[member_V])[0]
+            for a, b in zip(betas_IV, predicted_IV, strict=True)
+        ]
         np.testing.assert_allclose(found[f"brain_correlation.{name}"], expected_I, atol=1e-6)
 
 
@@ -88,7 +105,9 @@ def test_true_responses_score_one_in_any_unit(seed: int, factor: float, offset: 
 
 def test_layers_weigh_the_same_and_dead_features_nothing() -> None:
     rng = np.random.default_rng(0)
-    feature_IF = np.concatenate([5 * rng.standard_normal((50, 3)), rng.standard_normal((50, 40))], axis=1)
+    feature_IF = np.concatenate(
+        [5 * rng.standard_normal((50, 3)), rng.standard_normal((50, 40))], axis=1
+    )
     feature_IF[:, 1] = 7.0
     scale_F = brain_correlation.scale_layers(feature_IF, [3, 40])
     z_IF = (feature_IF - feature_IF.mean(axis=0)) * scale_F
@@ -100,13 +119,21 @@ def test_layers_weigh_the_same_and_dead_features_nothing() -> None:
 def test_maps_are_averaged_onto_the_grid(rng: np.random.Generator) -> None:
     maps_ICHW = rng.random((2, 3, 8, 8), np.float32)
     expected = maps_ICHW.reshape(2, 3, 2, 4, 2, 4).mean(axis=(3, 5))
-    np.testing.assert_allclose(brain_correlation.pool(maps_ICHW, 2), expected.reshape(2, -1), atol=1e-6)
+    np.testing.assert_allclose(
+        brain_correlation.pool(maps_ICHW, 2), expected.reshape(2, -1), atol=1e-6
+    )
     np.testing.assert_array_equal(brain_correlation.pool(maps_ICHW, 8), maps_ICHW.reshape(2, -1))
 
 
 def test_record_says_what_the_scores_rest_on(model: EncodingModel, world: tuple) -> None:
-    record = BrainCorrelation(model=model, measured=Measured(nsd_id_I=world[2].nsd_id_I, betas_IV=world[3])).record()
-    assert record["stand_in"] and record["n_training_images"] == N_TRAIN and record["alpha"] == model.alpha
+    record = BrainCorrelation(
+        model=model, measured=Measured(nsd_id_I=world[2].nsd_id_I, betas_IV=world[3])
+    ).record()
+    assert (
+        record["stand_in"]
+        and record["n_training_images"] == N_TRAIN
+        and record["alpha"] == model.alpha
+    )
     assert record["layers"] == ["features.4", "features.11"]
 
 
@@ -114,8 +141,13 @@ def test_clip_features_and_training_images_are_refused(model: EncodingModel, wor
     train, betas_IV, _, _ = world
     with pytest.raises(ValueError, match=r"circular.*take a classifier"):
         brain_correlation.fit_encoding(make_network(kind="clip"), train, betas_IV, CONFIG)
-    with pytest.raises(ValueError, match=r"fitted on 2 of the images to be scored \(first NSD id 158\)"):
-        BrainCorrelation(model=model, measured=Measured(nsd_id_I=np.array([158, 159, 200]), betas_IV=betas_IV[:3]))
+    with pytest.raises(
+        ValueError, match=r"fitted on 2 of the images to be scored \(first NSD id 158\)"
+    ):
+        BrainCorrelation(
+            model=model,
+            measured=Measured(nsd_id_I=np.array([158, 159, 200]), betas_IV=betas_IV[:3]),
+        )
 
 
 def test_errors_say_what_does_not_fit(model: EncodingModel, world: tuple) -> None:
@@ -124,10 +156,16 @@ def test_errors_say_what_does_not_fit(model: EncodingModel, world: tuple) -> Non
         brain_correlation.fit_encoding(make_network(), train, betas_IV[:150], CONFIG)
     with pytest.raises(ValueError, match="region V1 has 1 voxels"):
         brain_correlation.correlate_patterns(test_IV, test_IV, {"V1": np.arange(VOXELS) == 3})
-    metric = BrainCorrelation(model=model, measured=Measured(nsd_id_I=test.nsd_id_I[1:], betas_IV=test_IV[1:]))
+    metric = BrainCorrelation(
+        model=model, measured=Measured(nsd_id_I=test.nsd_id_I[1:], betas_IV=test_IV[1:])
+    )
     with pytest.raises(ValueError, match="the set of measured patterns lacks 1 of 20 images"):
         metric.score(test)
-    cases = (({"layers": ()}, "at least one layer"), ({"n_folds": 1}, "n_folds is 1"), ({"grid": 0}, "grid is 0"))
+    cases = (
+        ({"layers": ()}, "at least one layer"),
+        ({"n_folds": 1}, "n_folds is 1"),
+        ({"grid": 0}, "grid is 0"),
+    )
     for wrong, message in cases:
         with pytest.raises(ValueError, match=message):
             replace(CONFIG, **wrong)

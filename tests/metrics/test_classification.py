@@ -1,4 +1,6 @@
-"""Multi-label scores against scikit-learn (ties, weights); zero-shot and dominance against small examples."""
+"""Multi-label scores against scikit-learn (ties, weights); zero-shot and dominance against
+small examples.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ def test_class_scores_equal_sklearn_with_ties_and_weights(seed: int, n: int, n_l
             continue
         drawn_I = np.repeat(np.arange(n), weight_I.astype(int))
         assert ap == pytest.approx(average_precision_score(label_I[drawn_I], score_I[drawn_I]))
-        assert ap == pytest.approx(average_precision_score(label_I, score_I, sample_weight=weight_I))
+        assert ap == pytest.approx(
+            average_precision_score(label_I, score_I, sample_weight=weight_I)
+        )
         if weight_I[~label_I].sum() == 0:
             assert np.isnan(auc)
         else:
@@ -38,20 +42,26 @@ def test_macro_scores_leave_undefined_classes_out() -> None:
     labels_IC = rng.random((30, 5)) < 0.3
     labels_IC[:, 1], labels_IC[:, 3] = False, True
     score_IC = rng.standard_normal((30, 5))
-    class_C = classification.find_defined_classes(labels_IC, np.array([True, True, True, True, False]))
+    class_C = classification.find_defined_classes(
+        labels_IC, np.array([True, True, True, True, False])
+    )
     np.testing.assert_array_equal(class_C, [True, False, True, False, False])
     map_R, auc_R = classification.score_classes(labels_IC, score_IC, class_C, np.ones((1, 30)))
     assert map_R[0] == pytest.approx(
         average_precision_score(labels_IC[:, [0, 2]], score_IC[:, [0, 2]], average="macro")
     )
-    assert auc_R[0] == pytest.approx(roc_auc_score(labels_IC[:, [0, 2]], score_IC[:, [0, 2]], average="macro"))
+    assert auc_R[0] == pytest.approx(
+        roc_auc_score(labels_IC[:, [0, 2]], score_IC[:, [0, 2]], average="macro")
+    )
 
 
 def test_resample_without_positives_drops_only_that_class() -> None:
     labels_IC = np.array([[True, False], [False, True], [False, True], [False, False]])
     score_IC = np.array([[0.9, 0.1], [0.1, 0.8], [0.2, 0.1], [0.3, 0.5]])
     weight_RI = np.array([[0.0, 2.0, 1.0, 1.0]])
-    map_R, auc_R = classification.score_classes(labels_IC, score_IC, np.array([True, True]), weight_RI)
+    map_R, auc_R = classification.score_classes(
+        labels_IC, score_IC, np.array([True, True]), weight_RI
+    )
     ap_R, _ = classification.score_class(labels_IC[:, 1], score_IC[:, 1], weight_RI)
     np.testing.assert_allclose(map_R, ap_R)
     assert np.isfinite(auc_R).all()
@@ -69,7 +79,9 @@ def test_hamming_equals_sklearn() -> None:
     labels_IC, logits_IC = rng.random((20, 4)) < 0.4, rng.standard_normal((20, 4))
     loss_I = classification.score_hamming(labels_IC, logits_IC, np.array([True, True, False, True]))
     keep = [0, 1, 3]
-    assert loss_I.mean() == pytest.approx(hamming_loss(labels_IC[:, keep], 1 / (1 + np.exp(-logits_IC[:, keep])) > 0.5))
+    assert loss_I.mean() == pytest.approx(
+        hamming_loss(labels_IC[:, keep], 1 / (1 + np.exp(-logits_IC[:, keep])) > 0.5)
+    )
 
 
 def test_dominant_category_needs_share_or_single_object() -> None:
@@ -86,8 +98,12 @@ def test_zero_shot_asks_only_candidates_and_shares_ties() -> None:
     score_IC = np.array([[0.9, 0.5, 0.1], [0.9, 0.5, 0.1], [0.2, 0.2, 0.9], [0.1, 0.9, 0.3]])
     category_I = np.array([0, 1, 0, -1])
     every, some = np.array([True, True, True]), np.array([True, True, False])
-    np.testing.assert_allclose(classification.score_zero_shot(score_IC, every, category_I, 1), [1, 0, 0, np.nan])
-    np.testing.assert_allclose(classification.score_zero_shot(score_IC, some, category_I, 1), [1, 0, 0.5, np.nan])
+    np.testing.assert_allclose(
+        classification.score_zero_shot(score_IC, every, category_I, 1), [1, 0, 0, np.nan]
+    )
+    np.testing.assert_allclose(
+        classification.score_zero_shot(score_IC, some, category_I, 1), [1, 0, 0.5, np.nan]
+    )
     np.testing.assert_allclose(
         classification.score_zero_shot(score_IC, np.array([False, True, True]), category_I, 1),
         [np.nan, 1, np.nan, np.nan],
@@ -100,5 +116,7 @@ def test_zero_shot_is_chance_for_constant_scores(seed: int, n_categories: int, k
     rng = np.random.default_rng(seed)
     candidate_C = np.ones(n_categories, dtype=bool)
     category_I = rng.integers(0, n_categories, 12)
-    success_I = classification.score_zero_shot(np.zeros((12, n_categories)), candidate_C, category_I, k)
+    success_I = classification.score_zero_shot(
+        np.zeros((12, n_categories)), candidate_C, category_I, k
+    )
     np.testing.assert_allclose(success_I, min(1.0, k / n_categories))

@@ -1,4 +1,6 @@
-"""Scores of pictures against NumPy, SciPy and torchmetrics; laws of two-way identification by property."""
+"""Scores of pictures against NumPy, SciPy and torchmetrics; laws of two-way identification by
+property.
+"""
 
 from __future__ import annotations
 
@@ -13,21 +15,29 @@ from fmri2clip.metrics import image_scores
 from fmri2clip.metrics.protocols import DIRECTIONS
 from tests import frozen_pairs
 
-MATRICES = st.integers(2, 7).flatmap(lambda n: hnp.arrays(float, (n, n), elements=st.sampled_from([-0.5, 0.0, 0.2, 1])))
+MATRICES = st.integers(2, 7).flatmap(
+    lambda n: hnp.arrays(float, (n, n), elements=st.sampled_from([-0.5, 0.0, 0.2, 1]))
+)
 
 
 def test_correlations_equal_numpy(rng: np.random.Generator) -> None:
     seen_IF, made_IF = rng.random((9, 40_000), np.float32) + 5, rng.random((9, 40_000), np.float32)
     expected_II = np.corrcoef(np.concatenate([seen_IF, made_IF]))[:9, 9:]
     assert seen_IF.shape[1] > image_scores.BLOCK
-    np.testing.assert_allclose(image_scores.correlate_all(seen_IF, made_IF), expected_II, atol=1e-12)
-    np.testing.assert_allclose(image_scores.correlate_rows(seen_IF, made_IF), np.diagonal(expected_II), atol=1e-12)
+    np.testing.assert_allclose(
+        image_scores.correlate_all(seen_IF, made_IF), expected_II, atol=1e-12
+    )
+    np.testing.assert_allclose(
+        image_scores.correlate_rows(seen_IF, made_IF), np.diagonal(expected_II), atol=1e-12
+    )
 
 
 def test_distance_equals_scipy() -> None:
     seen_IF, made_IF = frozen_pairs.make_features()
     expected_I = [correlation(a, b) for a, b in zip(seen_IF, made_IF, strict=True)]
-    np.testing.assert_allclose(1 - image_scores.correlate_rows(seen_IF, made_IF), expected_I, atol=1e-6)
+    np.testing.assert_allclose(
+        1 - image_scores.correlate_rows(seen_IF, made_IF), expected_I, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("value", [0.0, 0.3, 1.0])
@@ -42,10 +52,17 @@ def test_a_constant_has_no_correlation(value: float, rng: np.random.Generator) -
 
 def test_rows_equal_the_definition_with_any_number_of_threads(rng: np.random.Generator) -> None:
     seen_IF, made_IF = rng.random((5, 90_000), np.float32) + 5, rng.random((5, 90_000), np.float32)
-    centred = [[x_F.astype(np.float64) - x_F.astype(np.float64).mean() for x_F in x_IF] for x_IF in (seen_IF, made_IF)]
-    expected_I = [a @ b / (np.linalg.norm(a) * np.linalg.norm(b)) for a, b in zip(*centred, strict=True)]
+    centred = [
+        [x_F.astype(np.float64) - x_F.astype(np.float64).mean() for x_F in x_IF]
+        for x_IF in (seen_IF, made_IF)
+    ]
+    expected_I = [
+        a @ b / (np.linalg.norm(a) * np.linalg.norm(b)) for a, b in zip(*centred, strict=True)
+    ]
     for threads in (1, 2):
-        np.testing.assert_array_equal(image_scores.correlate_rows(seen_IF, made_IF, threads), expected_I)
+        np.testing.assert_array_equal(
+            image_scores.correlate_rows(seen_IF, made_IF, threads), expected_I
+        )
 
 
 @pytest.mark.parametrize(("direction", "fixed"), [(DIRECTIONS[0], True), (DIRECTIONS[1], False)])
@@ -58,7 +75,9 @@ def test_two_way_counts_equal_a_double_loop(direction: str, fixed: bool) -> None
 
 def test_a_duplicate_stimulus_is_a_tie_that_fails() -> None:
     seen_IF, made_IF = frozen_pairs.make_features()
-    counts = image_scores.count_two_way(image_scores.correlate_all(seen_IF, made_IF), DIRECTIONS[0], 9)
+    counts = image_scores.count_two_way(
+        image_scores.correlate_all(seen_IF, made_IF), DIRECTIONS[0], 9
+    )
     assert np.flatnonzero(counts.tied_I).tolist() == [frozen_pairs.ORIGINAL, frozen_pairs.DUPLICATE]
     assert counts.score(0.5).sum() - counts.score(0.0).sum() == pytest.approx(2 * 0.5 / 31)
 
@@ -67,7 +86,9 @@ def test_the_same_reconstruction_for_all_scores_chance_with_half_credit() -> Non
     seen_IF, made_IF = frozen_pairs.make_features()
     r_II = image_scores.correlate_all(seen_IF, np.tile(made_IF[:1], (32, 1)))
     for direction in DIRECTIONS:
-        assert image_scores.count_two_way(r_II, direction, 6).score(0.5).mean() == pytest.approx(0.5)
+        assert image_scores.count_two_way(r_II, direction, 6).score(0.5).mean() == pytest.approx(
+            0.5
+        )
     assert image_scores.count_two_way(r_II, DIRECTIONS[1], 6).score(0.0).mean() == 0.0
 
 
@@ -96,7 +117,9 @@ def test_two_way_laws(r_II: np.ndarray, direction: str, random: object) -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 999), st.integers(2, 12), st.floats(0.1, 9.0), st.floats(-3.0, 3.0))
-def test_identical_features_are_always_identified(seed: int, n: int, factor: float, offset: float) -> None:
+def test_identical_features_are_always_identified(
+    seed: int, n: int, factor: float, offset: float
+) -> None:
     x_IF = np.random.default_rng(seed).standard_normal((n, 8))
     r_II = image_scores.correlate_all(x_IF, factor * x_IF + offset)
     for direction in DIRECTIONS:
@@ -123,7 +146,9 @@ def test_ssim_equals_torchmetrics_inside_the_border() -> None:
     options = {"sigma": 1.5, "data_range": 1.0, "reduction": "none", "return_full_image": True}
     mean_I, map_I1HW = structural_similarity_index_measure(*grey, **options)
     found_I = image_scores.score_ssim(made, seen, False)
-    np.testing.assert_allclose(found_I, map_I1HW[..., 5:-5, 5:-5].mean(dim=(1, 2, 3)).numpy(), atol=1e-6)
+    np.testing.assert_allclose(
+        found_I, map_I1HW[..., 5:-5, 5:-5].mean(dim=(1, 2, 3)).numpy(), atol=1e-6
+    )
     assert (np.abs(found_I - mean_I.numpy()) > 1e-4).all()
 
 
@@ -136,7 +161,9 @@ def test_ssim_of_a_copy_is_one_and_never_more(seed: int) -> None:
 
 
 def test_errors_say_what_came() -> None:
-    with pytest.raises(ValueError, match="choose from image_given_reconstruction, reconstruction_given_image"):
+    with pytest.raises(
+        ValueError, match="choose from image_given_reconstruction, reconstruction_given_image"
+    ):
         image_scores.count_two_way(np.eye(3), "forward", 9)
     with pytest.raises(ValueError, match=r"at least 2 images, as rows and columns, got \(1, 1\)"):
         image_scores.count_two_way(np.eye(1), DIRECTIONS[0], 9)

@@ -1,4 +1,6 @@
-"""Features against torchvision's own extractor; weights from files, and what is said where they cannot be had."""
+"""Features against torchvision's own extractor; weights from files, and what is said where they
+cannot be had.
+"""
 
 from __future__ import annotations
 
@@ -38,10 +40,14 @@ def test_layers_equal_torchvision_extractor(pictures: np.ndarray) -> None:
     mean, std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
     found = from_module(module, make_facts(), mean=mean, std=std).maps(pictures, [*names, OUTPUT])
     images = torch.from_numpy((pictures - np.float32(mean)) / np.float32(std)).permute(0, 3, 1, 2)
-    expected = create_feature_extractor(module, return_nodes=[n for n in names if n != "features.0"])(images)
+    expected = create_feature_extractor(
+        module, return_nodes=[n for n in names if n != "features.0"]
+    )(images)
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value.detach().numpy(), atol=1e-6)
-    np.testing.assert_allclose(found["features.0"], module.features[0](images).detach().numpy(), atol=1e-6)
+    np.testing.assert_allclose(
+        found["features.0"], module.features[0](images).detach().numpy(), atol=1e-6
+    )
     assert found["features.0"].min() < 0
     np.testing.assert_allclose(found[OUTPUT], module(images).detach().numpy(), atol=1e-6)
 
@@ -59,7 +65,13 @@ def test_wrong_layers_and_rows_are_named(pictures: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"small network has no layer 'features.9'.*features\.\d"):
         make_network().maps(pictures, ["features.9"])
     with pytest.raises(ValueError, match="has no layer 'conv2'"):
-        from_module(SmallNetwork(), make_facts(), mean=(0, 0, 0), std=(1, 1, 1), layers={"features.4": "conv2"})
+        from_module(
+            SmallNetwork(),
+            make_facts(),
+            mean=(0, 0, 0),
+            std=(1, 1, 1),
+            layers={"features.4": "conv2"},
+        )
     averaged = from_function(lambda x: x.mean(axis=0), make_facts())
     with pytest.raises(ValueError, match="its first axis must be pictures"):
         extract(averaged, pictures, [OUTPUT], lambda x: x)
@@ -71,7 +83,9 @@ def test_published_networks_have_the_layers_of_the_protocols(tag: str) -> None:
     with torch.device("meta"):
         module = get_model(source.model, weights=None, **source.options)
     known = dict(module.named_modules())
-    rows = [row for protocol in PROTOCOLS.values() for row in protocol.networks if row.weights == tag]
+    rows = [
+        row for protocol in PROTOCOLS.values() for row in protocol.networks if row.weights == tag
+    ]
     assert rows and all(layer in known for row in rows for layer in row.layers.values())
     if source.model == "alexnet":
         for layer, n_convolutions in (("features.4", 2), ("features.11", 5)):
@@ -84,7 +98,9 @@ def test_published_networks_have_the_layers_of_the_protocols(tag: str) -> None:
 
 def test_every_network_of_a_protocol_has_a_source() -> None:
     for protocol in PROTOCOLS.values():
-        assert {row.weights for row in protocol.networks} - set(SOURCES) == {"ViT-L-14-quickgelu/openai"}
+        assert {row.weights for row in protocol.networks} - set(SOURCES) == {
+            "ViT-L-14-quickgelu/openai"
+        }
 
 
 @pytest.fixture
@@ -94,14 +110,22 @@ def small_source(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_local_weights_are_loaded_and_hashed(small_source: None, tmp_path: Path, suffix: str) -> None:
+def test_local_weights_are_loaded_and_hashed(
+    small_source: None, tmp_path: Path, suffix: str
+) -> None:
     torch.manual_seed(1)
     module = get_model("squeezenet1_1", weights=None)
     path = tmp_path / f"weights{suffix}"
-    save_file(module.state_dict(), path) if suffix == ".safetensors" else torch.save(module.state_dict(), path)
+    save_file(module.state_dict(), path) if suffix == ".safetensors" else torch.save(
+        module.state_dict(), path
+    )
     network = networks_torchvision.load(ALEXNET, path)
     assert network.facts.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert network.facts.weights == ALEXNET and not network.facts.stand_in and not network.facts.verified
+    assert (
+        network.facts.weights == ALEXNET
+        and not network.facts.stand_in
+        and not network.facts.verified
+    )
     pictures = np.random.default_rng(0).random((1, 64, 64, 3), np.float32)
     mean, std = networks_torchvision.IMAGENET_MEAN, networks_torchvision.IMAGENET_STD
     images = torch.from_numpy((pictures - np.float32(mean)) / np.float32(std)).permute(0, 3, 1, 2)
@@ -122,17 +146,27 @@ def test_digits_in_the_name_of_the_published_file_are_verified(
 
 
 def test_published_names_are_mapped_and_unused_parts_dropped() -> None:
-    """As SwAV's file: names begin with 'module.', its own heads come along, the classifier's head is not there."""
+    """As SwAV's file: names begin with 'module.', its own heads come along, the classifier's
+    head is not there.
+    """
     own, other = (nn.ModuleDict({"body": nn.Linear(2, 3), "fc": nn.Linear(3, 1)}) for _ in range(2))
-    state = {f"module.{name}": value for name, value in other.state_dict().items() if name.startswith("body")}
+    state = {
+        f"module.{name}": value
+        for name, value in other.state_dict().items()
+        if name.startswith("body")
+    }
     state["module.prototypes.weight"] = torch.ones(4)
     source = Source(model="resnet50", prefix="module.", unused=("fc.", "prototypes."))
     networks_torchvision.fill(own, state, source, Path("x"))
     assert torch.equal(own["body"].weight, other["body"].weight)
-    with pytest.raises(ValueError, match=r"x holds no weights of resnet50: 3 names .*\(first fc.bias\)"):
+    with pytest.raises(
+        ValueError, match=r"x holds no weights of resnet50: 3 names .*\(first fc.bias\)"
+    ):
         networks_torchvision.fill(own, state, Source(model="resnet50", prefix="module."), Path("x"))
     with pytest.raises(ValueError, match=r"1 names or shapes differ \(first body.weight\)"):
-        networks_torchvision.fill(own, state | {"module.body.weight": torch.ones(5)}, source, Path("x"))
+        networks_torchvision.fill(
+            own, state | {"module.body.weight": torch.ones(5)}, source, Path("x")
+        )
 
 
 def test_missing_weights_have_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,8 +186,12 @@ def test_missing_weights_have_a_reason(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_wrong_path_stops_the_run(tmp_path: Path) -> None:
     """It is a mistake, not a network that cannot be had."""
     with pytest.raises(ValueError, match="does not exist; give a local copy of https"):
-        networks_torchvision.load_networks(MINDEYE, {ALEXNET: str(tmp_path / "no.pth")}, download=False)
-    with pytest.raises(ValueError, match=r"weights 'alexnet' are of no protocol; choose from AlexNet_Weights"):
+        networks_torchvision.load_networks(
+            MINDEYE, {ALEXNET: str(tmp_path / "no.pth")}, download=False
+        )
+    with pytest.raises(
+        ValueError, match=r"weights 'alexnet' are of no protocol; choose from AlexNet_Weights"
+    ):
         networks_torchvision.load_networks(MINDEYE, {"alexnet": "x.pth"}, download=False)
 
 
@@ -170,11 +208,20 @@ def test_clip_encoder_gives_its_embedding(tmp_path: Path, rng: np.random.Generat
     config.write_text(json.dumps({"embed_dim": 16, "vision_cfg": vision, "text_cfg": text}))
     open_clip.add_model_config(config)
     weights = tmp_path / "weights.safetensors"
-    save_file({k: v.contiguous() for k, v in open_clip.create_model("metric-vit").state_dict().items()}, weights)
-    clip = encoder.load(params.Clip(model="metric-vit", config=str(config), pretrained=str(weights), batch_size=4))
+    save_file(
+        {k: v.contiguous() for k, v in open_clip.create_model("metric-vit").state_dict().items()},
+        weights,
+    )
+    clip = encoder.load(
+        params.Clip(model="metric-vit", config=str(config), pretrained=str(weights), batch_size=4)
+    )
     network = from_encoder(clip, stand_in=True)
     pictures = rng.integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
     found_ID = network.maps(pictures.astype(np.float32) / 255, [OUTPUT])[OUTPUT]
     found_ID /= np.linalg.norm(found_ID, axis=1, keepdims=True)
     np.testing.assert_allclose(found_ID, clip.images(pictures), atol=1e-6)
-    assert network.size == 32 and network.facts.kind == "clip" and network.facts.sha256 == clip.weights_sha256
+    assert (
+        network.size == 32
+        and network.facts.kind == "clip"
+        and network.facts.sha256 == clip.weights_sha256
+    )

@@ -1,4 +1,6 @@
-"""The table of protocols, and what every row of the drift table of metrics.md changes in the numbers."""
+"""The table of protocols, and what every row of the drift table of metrics.md changes in the
+numbers.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ def pairs() -> tuple[np.ndarray, np.ndarray]:
     return frozen_pairs.make_pairs(N, 448)
 
 
-def measure(protocol: Protocol, pairs: tuple[np.ndarray, np.ndarray], networks: dict[str, Network]) -> dict[str, float]:
+def measure(
+    protocol: Protocol, pairs: tuple[np.ndarray, np.ndarray], networks: dict[str, Network]
+) -> dict[str, float]:
     seen, made = (Pictures(nsd_id_I=IDS[: len(x)], images_IHWC=x) for x in pairs)
     return Evaluator(protocol, seen, networks).score(made).values()
 
@@ -41,11 +45,17 @@ def with_resize(protocol: Protocol, slot: str, **changes: object) -> Protocol:
     return replace(protocol, networks=tuple(rows))
 
 
-def correlate_features(network: Network, protocol: Protocol, slot: str, pairs: tuple[np.ndarray, ...]) -> np.ndarray:
-    """r_II of the first layer of a slot: finer than the few values that a two-way score of 5 images can take."""
+def correlate_features(
+    network: Network, protocol: Protocol, slot: str, pairs: tuple[np.ndarray, ...]
+) -> np.ndarray:
+    """r_II of the first layer of a slot: finer than the few values that a two-way score of 5
+    images can take.
+    """
     row = next(row for row in protocol.networks if row.slot == slot)
     layer = next(iter(row.layers.values()))
-    seen, made = (network.maps(prepare(x, protocol, row.resize), [layer])[layer].reshape(N, -1) for x in pairs)
+    seen, made = (
+        network.maps(prepare(x, protocol, row.resize), [layer])[layer].reshape(N, -1) for x in pairs
+    )
     return image_scores.correlate_all(seen, made)
 
 
@@ -56,7 +66,13 @@ def differs(a: np.ndarray, b: np.ndarray) -> bool:
 def test_table_says_what_the_specification_says() -> None:
     order = ["pixcorr", "ssim", "alexnet2", "alexnet5", "inception", "clip", "effnet", "swav"]
     sizes = {
-        "mindeye-2023": {"alexnet": 256, "inception": 342, "clip": 224, "efficientnet": 255, "swav": 224},
+        "mindeye-2023": {
+            "alexnet": 256,
+            "inception": 342,
+            "clip": 224,
+            "efficientnet": 255,
+            "swav": 224,
+        },
         "braindiffuser-2023": dict.fromkeys(SLOTS, 224),
     }
     sizes["strict-v1"] = sizes["mindeye-2023"]
@@ -68,16 +84,29 @@ def test_table_says_what_the_specification_says() -> None:
     weights = {name: PROTOCOLS[name].networks[3].weights[-2:] for name in PROTOCOLS}
     assert weights == {"mindeye-2023": "V2", "braindiffuser-2023": "V1", "strict-v1": "V2"}
     assert [step.size for step in MINDEYE.common] == [256] and not BRAINDIFFUSER.common
-    flags = [(p.eight_bit, p.ssim_columns, p.tie_credit, len(p.directions)) for p in PROTOCOLS.values()]
+    flags = [
+        (p.eight_bit, p.ssim_columns, p.tie_credit, len(p.directions)) for p in PROTOCOLS.values()
+    ]
     assert flags == [(False, False, 0.0, 1), (True, True, 0.0, 1), (False, False, 0.5, 2)]
     assert not any(
-        step.antialias for step in (*MINDEYE.common, *MINDEYE.pixels, *(r.resize[0] for r in MINDEYE.networks))
+        step.antialias
+        for step in (*MINDEYE.common, *MINDEYE.pixels, *(r.resize[0] for r in MINDEYE.networks))
     )
 
 
 def test_strict_is_mindeye_save_for_what_it_names() -> None:
     changed = {f for f in STRICT.__dataclass_fields__ if getattr(STRICT, f) != getattr(MINDEYE, f)}
-    named = {"common", "pixels", "networks", "directions", "tie_credit", "decimals", "undefined", "fp32", "brain"}
+    named = {
+        "common",
+        "pixels",
+        "networks",
+        "directions",
+        "tie_credit",
+        "decimals",
+        "undefined",
+        "fp32",
+        "brain",
+    }
     assert changed == named | {"name"}
     steps = [*STRICT.common, *STRICT.pixels, *(row.resize[0] for row in STRICT.networks)]
     assert all(step.antialias and step.library == "tensor" for step in steps)
@@ -89,34 +118,56 @@ def test_strict_is_mindeye_save_for_what_it_names() -> None:
 def test_tensor_path_equals_oracle(side: int, size: int, antialias: bool) -> None:
     image = frozen_pairs.make_pairs(2, side)[0]
     found = prepare(image, replace(MINDEYE, common=()), (Resize(size=size, antialias=antialias),))
-    np.testing.assert_allclose(found[0], frozen_pairs.resize_oracle(image[0], size, antialias), atol=3e-5)
+    np.testing.assert_allclose(
+        found[0], frozen_pairs.resize_oracle(image[0], size, antialias), atol=3e-5
+    )
 
 
 def test_antialias_matters_for_shrinking_only() -> None:
-    """torchvision 0.17 changed the default; 256 -> 425 and 256 -> 342 do not depend on it, the other steps do."""
+    """torchvision 0.17 changed the default; 256 -> 425 and 256 -> 342 do not depend on it, the
+    other steps do.
+    """
     small, plain = frozen_pairs.make_pairs(2, 256)[0], replace(MINDEYE, common=())
     for size, same in ((425, True), (342, True), (224, False), (255, False)):
-        a, b = (prepare(small, plain, (Resize(size=size, antialias=antialias),)) for antialias in (False, True))
+        a, b = (
+            prepare(small, plain, (Resize(size=size, antialias=antialias),))
+            for antialias in (False, True)
+        )
         assert (np.abs(a - b).max() < 1e-5) == same, size
 
 
-def test_row_mindeye_needs_antialias_off(pairs: tuple[np.ndarray, np.ndarray], networks: dict[str, Network]) -> None:
+def test_row_mindeye_needs_antialias_off(
+    pairs: tuple[np.ndarray, np.ndarray], networks: dict[str, Network]
+) -> None:
     current = replace(MINDEYE, common=(Resize(size=256),))
     old, new = (measure(protocol, pairs, {}) for protocol in (MINDEYE, current))
     assert abs(old["pixcorr"] - new["pixcorr"]) > 1e-5 and abs(old["ssim"] - new["ssim"]) > 1e-3
     for slot in ("clip", "efficientnet", "swav"):
         a = correlate_features(networks[slot], MINDEYE, slot, pairs)
-        assert differs(a, correlate_features(networks[slot], with_resize(MINDEYE, slot, antialias=True), slot, pairs))
+        assert differs(
+            a,
+            correlate_features(
+                networks[slot], with_resize(MINDEYE, slot, antialias=True), slot, pairs
+            ),
+        )
 
 
-def test_row_mindeye2_neither_clamps_nor_measures_what_was_decoded(pairs: tuple[np.ndarray, np.ndarray]) -> None:
+def test_row_mindeye2_neither_clamps_nor_measures_what_was_decoded(
+    pairs: tuple[np.ndarray, np.ndarray],
+) -> None:
     seen, made = pairs
     overshoot = (1.6 * made - 0.3).astype(np.float32)
-    clamped, loose = (measure(p, (seen, overshoot), {})["pixcorr"] for p in (MINDEYE, replace(MINDEYE, clamp=False)))
+    clamped, loose = (
+        measure(p, (seen, overshoot), {})["pixcorr"]
+        for p in (MINDEYE, replace(MINDEYE, clamp=False))
+    )
     assert abs(clamped - loose) > 1e-3
     blurry = gaussian_filter(seen, (0, 8, 8, 0))
     blended = (0.75 * made + 0.25 * blurry).astype(np.float32)
-    assert measure(MINDEYE, (seen, blended), {})["pixcorr"] > measure(MINDEYE, pairs, {})["pixcorr"] + 0.05
+    assert (
+        measure(MINDEYE, (seen, blended), {})["pixcorr"]
+        > measure(MINDEYE, pairs, {})["pixcorr"] + 0.05
+    )
 
 
 def test_row_mindbridge_skips_the_common_size(pairs: tuple[np.ndarray, np.ndarray]) -> None:
@@ -129,15 +180,21 @@ def test_row_braindiffuser_columns(pairs: tuple[np.ndarray, np.ndarray]) -> None
     means, two = [], (pairs[0][1:3], pairs[1][1:3])  # shifted and blurred
     seen, made = (prepare(x, BRAINDIFFUSER, BRAINDIFFUSER.pixels) for x in two)
     for columns in (False, True):
-        expected = np.mean([frozen_pairs.ssim_oracle(a, b, columns) for a, b in zip(made, seen, strict=True)])
+        expected = np.mean(
+            [frozen_pairs.ssim_oracle(a, b, columns) for a, b in zip(made, seen, strict=True)]
+        )
         found = measure(replace(BRAINDIFFUSER, ssim_columns=columns), two, {})["ssim"]
         assert found == pytest.approx(expected, abs=1e-6)
         means.append(found)
     assert abs(means[0] - means[1]) > 1e-3
 
 
-def test_row_braindiffuser_pillow(pairs: tuple[np.ndarray, np.ndarray], networks: dict[str, Network]) -> None:
-    """8-bit files, Pillow's antialiased bilinear at 224 for networks and bicubic at 425 for pixels."""
+def test_row_braindiffuser_pillow(
+    pairs: tuple[np.ndarray, np.ndarray], networks: dict[str, Network]
+) -> None:
+    """8-bit files, Pillow's antialiased bilinear at 224 for networks and bicubic at 425 for
+    pixels.
+    """
     seen, _ = pairs
     twin = frozen_pairs.to_8bit(seen)
     np.testing.assert_array_equal(to_uint8(seen), twin)
@@ -145,18 +202,29 @@ def test_row_braindiffuser_pillow(pairs: tuple[np.ndarray, np.ndarray], networks
         (BRAINDIFFUSER.networks[0].resize, 224, Image.Resampling.BILINEAR),
         (BRAINDIFFUSER.pixels, 425, Image.Resampling.BICUBIC),
     ):
-        expected = np.asarray(Image.fromarray(twin[0]).resize((size, size), mode), dtype=np.float32) / 255
+        expected = (
+            np.asarray(Image.fromarray(twin[0]).resize((size, size), mode), dtype=np.float32) / 255
+        )
         np.testing.assert_array_equal(prepare(seen, BRAINDIFFUSER, steps)[0], expected)
-    one = [correlate_features(networks["alexnet"], p, "alexnet", pairs) for p in (BRAINDIFFUSER, MINDEYE)]
+    one = [
+        correlate_features(networks["alexnet"], p, "alexnet", pairs)
+        for p in (BRAINDIFFUSER, MINDEYE)
+    ]
     assert differs(*one)
 
 
-def test_row_neuropictor_clip_is_bicubic(pairs: tuple[np.ndarray, np.ndarray], networks: dict[str, Network]) -> None:
+def test_row_neuropictor_clip_is_bicubic(
+    pairs: tuple[np.ndarray, np.ndarray], networks: dict[str, Network]
+) -> None:
     other = with_resize(MINDEYE, "clip", filter="bicubic")
-    assert differs(*(correlate_features(networks["clip"], p, "clip", pairs) for p in (MINDEYE, other)))
+    assert differs(
+        *(correlate_features(networks["clip"], p, "clip", pairs) for p in (MINDEYE, other))
+    )
 
 
-@pytest.mark.parametrize(("slot", "size"), [("inception", 425), ("efficientnet", 432), ("swav", 240)])
+@pytest.mark.parametrize(
+    ("slot", "size"), [("inception", 425), ("efficientnet", 432), ("swav", 240)]
+)
 def test_row_zebra_sizes(
     slot: str, size: int, pairs: tuple[np.ndarray, np.ndarray], networks: dict[str, Network]
 ) -> None:
@@ -165,12 +233,15 @@ def test_row_zebra_sizes(
 
 
 def test_row_zebra_black_pictures_skipped_but_counted(pairs: tuple[np.ndarray, np.ndarray]) -> None:
-    """Skipped but divided by N counts a black picture as 0; MindEye's mean is undefined, a nan-mean would reward it."""
+    """Skipped but divided by N counts a black picture as 0; MindEye's mean is undefined, a
+    nan-mean would reward it.
+    """
     seen, made = pairs[0], pairs[1].copy()
     made[0] = 0.0
     measured = Pictures(nsd_id_I=IDS, images_IHWC=made)
     strict, published = (
-        Evaluator(p, Pictures(nsd_id_I=IDS, images_IHWC=seen), {}).score(measured) for p in (STRICT, MINDEYE)
+        Evaluator(p, Pictures(nsd_id_I=IDS, images_IHWC=seen), {}).score(measured)
+        for p in (STRICT, MINDEYE)
     )
     r_I = published.score["pixcorr"]
     assert np.isnan(r_I).tolist() == [True] + [False] * (N - 1)
@@ -180,28 +251,40 @@ def test_row_zebra_black_pictures_skipped_but_counted(pairs: tuple[np.ndarray, n
 
 
 def test_row_imagery_size_and_bias(pairs: tuple[np.ndarray, np.ndarray]) -> None:
-    """At 512 pixels SSIM is another; subtracting 1 from a strict count costs 1 / (N - 1), .091 at N = 12."""
-    larger = measure(replace(MINDEYE, common=(), pixels=(Resize(size=512, antialias=False),)), pairs, {})
+    """At 512 pixels SSIM is another; subtracting 1 from a strict count costs 1 / (N - 1), .091
+    at N = 12.
+    """
+    larger = measure(
+        replace(MINDEYE, common=(), pixels=(Resize(size=512, antialias=False),)), pairs, {}
+    )
     assert abs(larger["ssim"] - measure(MINDEYE, pairs, {})["ssim"]) > 1e-3
     seen, made = (x[:12] for x in frozen_pairs.make_features())
     counts = image_scores.count_two_way(image_scores.correlate_all(seen, made), DIRECTIONS[0], 9)
     biased = (counts.won_I - 1) / 11
     assert biased.mean() - counts.score(0.0).mean() == pytest.approx(-0.0909, abs=1e-4)
-    assert (counts.won_I <= 11).all() and counts.won_I.max() == 11  # a perfect query reaches 1 without subtraction
+    assert (
+        counts.won_I <= 11
+    ).all() and counts.won_I.max() == 11  # a perfect query reaches 1 without subtraction
 
 
 def test_row_takagi_varies_the_reconstruction() -> None:
     seen, made = frozen_pairs.make_features()
     r_II = image_scores.correlate_all(seen, made)
-    a, b = (image_scores.count_two_way(r_II, direction, 9).score(0.0).mean() for direction in DIRECTIONS)
+    a, b = (
+        image_scores.count_two_way(r_II, direction, 9).score(0.0).mean() for direction in DIRECTIONS
+    )
     assert abs(a - b) > 0.02
 
 
-def test_row_neuroai_defaults(pairs: tuple[np.ndarray, np.ndarray], networks: dict[str, Network]) -> None:
+def test_row_neuroai_defaults(
+    pairs: tuple[np.ndarray, np.ndarray], networks: dict[str, Network]
+) -> None:
     """AlexNet and Inception at 224 with the antialiasing that torchvision has on by default now."""
     for slot in ("alexnet", "inception"):
         other = with_resize(replace(MINDEYE, common=()), slot, size=224, antialias=True)
-        assert differs(*(correlate_features(networks[slot], p, slot, pairs) for p in (MINDEYE, other)))
+        assert differs(
+            *(correlate_features(networks[slot], p, slot, pairs) for p in (MINDEYE, other))
+        )
 
 
 def test_eight_bit_is_another_number(pairs: tuple[np.ndarray, np.ndarray]) -> None:
@@ -211,7 +294,9 @@ def test_eight_bit_is_another_number(pairs: tuple[np.ndarray, np.ndarray]) -> No
 
 
 def test_wrong_protocols_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"did you mean strict-v1\?.*choose from mindeye-2023, braindiffuser-2023"):
+    with pytest.raises(
+        ValueError, match=r"did you mean strict-v1\?.*choose from mindeye-2023, braindiffuser-2023"
+    ):
         protocols.find_protocol("strict-v2")
     with pytest.raises(ValueError, match="Pillow always antialiases"):
         Resize(size=2, library="pillow", antialias=False)

@@ -1,4 +1,6 @@
-"""readout.py against a plain scikit-learn loop and planted maps; picture_maps.py against loops over pixels, boxes."""
+"""readout.py against a plain scikit-learn loop and planted maps; picture_maps.py against loops
+over pixels, boxes.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ def plain_scores(feature_IF: np.ndarray, map_IM: np.ndarray, seed: int) -> np.nd
 def test_equals_a_plain_loop(n_features: int, rng: np.random.Generator) -> None:
     feature_IF = rng.standard_normal((60, n_features)) * rng.uniform(0.1, 30, n_features) + 5
     map_IM = feature_IF[:, :4] @ rng.standard_normal((4, 3)) + rng.standard_normal((60, 3))
-    score_I, weight_I = readout.score_readout(feature_IF, {"colour": map_IM}, seed=3)["readout.colour"]
+    score_I, weight_I = readout.score_readout(feature_IF, {"colour": map_IM}, seed=3)[
+        "readout.colour"
+    ]
     np.testing.assert_allclose(score_I, plain_scores(feature_IF, map_IM, 3), atol=1e-6)
     np.testing.assert_array_equal(weight_I, 1)
 
@@ -56,12 +60,16 @@ def test_planted_maps_are_recovered(rng: np.random.Generator) -> None:
 
 @pytest.mark.parametrize("n_features", [10, 300])
 def test_features_without_information_score_nothing(n_features: int) -> None:
-    """Never above 0 on average, although the penalty is chosen from the data; 0 for constant features."""
+    """Never above 0 on average, although the penalty is chosen from the data; 0 for constant
+    features.
+    """
     means = []
     for seed in range(40):
         rng = np.random.default_rng(seed)
         feature_IF, map_IM = rng.standard_normal((60, n_features)), rng.standard_normal((60, 4)) + 2
-        means.append(readout.score_readout(feature_IF, {"size": map_IM}, seed=seed)["readout.size"][0].mean())
+        means.append(
+            readout.score_readout(feature_IF, {"size": map_IM}, seed=seed)["readout.size"][0].mean()
+        )
     assert -0.15 < np.mean(means) < 0.005
     assert np.max(means) < 0.1
     constant = readout.score_readout(np.ones((60, 5)), {"size": map_IM})["readout.size"][0]
@@ -76,9 +84,9 @@ def test_images_without_an_object_are_left_out(rng: np.random.Generator) -> None
     asked = np.arange(80) % 5 > 0
     np.testing.assert_array_equal(weight_I, asked)
     np.testing.assert_array_equal(np.isfinite(score_I), asked)
-    alone_I, _ = readout.score_readout(feature_IF, {"position": np.where(np.isnan(gap_IM[:, :1]), np.nan, map_IM)})[
-        "readout.position"
-    ]
+    alone_I, _ = readout.score_readout(
+        feature_IF, {"position": np.where(np.isnan(gap_IM[:, :1]), np.nan, map_IM)}
+    )["readout.position"]
     np.testing.assert_array_equal(alone_I, score_I)
     few = np.full((80, 1), np.nan)
     few[:9] = 1.0
@@ -95,7 +103,10 @@ def test_scores_enter_the_paired_bootstrap(rng: np.random.Generator) -> None:
     value = mean_score([runs[0]], "readout.edges", n_bootstrap=50)
     assert value.low < value.value < value.high
     assert value.value == pytest.approx(runs[0]["subj01"].per_image["readout.edges"][0].mean())
-    assert paired_difference([(runs[0], runs[1])], "readout.edges", n_bootstrap=200).verdict == "better"
+    assert (
+        paired_difference([(runs[0], runs[1])], "readout.edges", n_bootstrap=200).verdict
+        == "better"
+    )
 
 
 def test_wrong_features_are_named(rng: np.random.Generator) -> None:
@@ -144,7 +155,14 @@ def test_maps_equal_a_loop_over_pixels(rng: np.random.Generator) -> None:
 
 
 def box(image: int, x: float, y: float, w: float, h: float, crowd: int = 0) -> dict[str, Any]:
-    return {"image_id": image, "category_id": 1, "bbox": [x, y, w, h], "area": w * h, "iscrowd": crowd, "id": 1}
+    return {
+        "image_id": image,
+        "category_id": 1,
+        "bbox": [x, y, w, h],
+        "area": w * h,
+        "iscrowd": crowd,
+        "id": 1,
+    }
 
 
 @pytest.fixture
@@ -155,12 +173,20 @@ def tree(tmp_path: Path) -> Path:
         '1,5,train2017,"(0, 0, 0, 0)",0.1,1,False,False,False',
     ]
     table = "\n".join(["," + ",".join(layout.CSV_COLUMNS), *(row + ",0" * 32 for row in rows)])
-    objects = [box(7, 0, 0, 40, 20), box(7, 60, 25, 30, 25), box(7, 0, 0, 20, 50), box(7, 60, 25, 30, 25)]
+    objects = [
+        box(7, 0, 0, 40, 20),
+        box(7, 60, 25, 30, 25),
+        box(7, 0, 0, 20, 50),
+        box(7, 60, 25, 30, 25),
+    ]
     objects += [box(5, 0, 0, 2, 2), box(5, 0, 0, 40, 40, crowd=1)]
     images = [{"id": 7, "width": 100, "height": 50}, {"id": 5, "width": 50, "height": 50}]
     for path, text in (
         (layout.stim_info_path(tmp_path), table + "\n"),
-        (layout.instances_path(tmp_path, "train2017"), json.dumps({"images": images, "annotations": objects})),
+        (
+            layout.instances_path(tmp_path, "train2017"),
+            json.dumps({"images": images, "annotations": objects}),
+        ),
     ):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
@@ -183,7 +209,9 @@ def test_largest_object_after_the_crop(tree: Path) -> None:
 
 def test_visible_centre_equals_counted_pixels() -> None:
     crop, width, height = Crop(0, 0, 0.2, 0.3), 100, 50
-    instance = coco_files.Instance(image_id=7, category_id=1, area=0.0, bbox=(60.0, 25.0, 30.0, 25.0))
+    instance = coco_files.Instance(
+        image_id=7, category_id=1, area=0.0, bbox=(60.0, 25.0, 30.0, 25.0)
+    )
     pixels = [(x + 0.5, y + 0.5) for x in range(60, 90) for y in range(25, 50) if 20 <= x < 70]
     expected = (np.mean(pixels, axis=0) - [20, 0]) / 50
     np.testing.assert_allclose(picture_maps.visible_centre(instance, crop, width, height), expected)

@@ -1,4 +1,6 @@
-"""Frozen numbers of all 32 pairs, the whole evaluation with stand-ins, the bootstrap, and what is reported missing."""
+"""Frozen numbers of all 32 pairs, the whole evaluation with stand-ins, the bootstrap, and what
+is reported missing.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ def pairs() -> tuple[np.ndarray, np.ndarray]:
 def make_small(n: int = 8, side: int = 64) -> tuple[Pictures, Pictures]:
     """Pictures of the simulated world's size."""
     seen, made = frozen_pairs.make_pairs(n, side)
-    return Pictures(nsd_id_I=IDS[:n], images_IHWC=seen), Pictures(nsd_id_I=IDS[:n], images_IHWC=made)
+    return Pictures(nsd_id_I=IDS[:n], images_IHWC=seen), Pictures(
+        nsd_id_I=IDS[:n], images_IHWC=made
+    )
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +47,9 @@ def small(networks: dict[str, Network]) -> Evaluation:
 
 
 @pytest.mark.parametrize(("kind", "rows"), [("float", slice(None)), ("8-bit", slice(0, 32, 3))])
-def test_pixels_equal_frozen_numbers(kind: str, rows: slice, pairs: tuple[np.ndarray, np.ndarray]) -> None:
+def test_pixels_equal_frozen_numbers(
+    kind: str, rows: slice, pairs: tuple[np.ndarray, np.ndarray]
+) -> None:
     """Frozen from the oracles."""
     given = [frozen_pairs.to_8bit(x[rows]) if kind == "8-bit" else x[rows] for x in pairs]
     seen, made = (Pictures(nsd_id_I=IDS[rows], images_IHWC=x) for x in given)
@@ -64,8 +70,12 @@ def test_special_pairs_of_the_frozen_numbers() -> None:
 def test_frozen_numbers_are_those_of_the_oracles(pairs: tuple[np.ndarray, np.ndarray]) -> None:
     for row in (0, 9, 22):
         seen, made = (frozen_pairs.resize_oracle(x[row], 425, False) for x in pairs)
-        assert frozen_pairs.pearson_oracle(seen, made) == pytest.approx(GOLDEN["float"]["pixcorr"][row], abs=1e-9)
-        assert frozen_pairs.ssim_oracle(made, seen) == pytest.approx(GOLDEN["float"]["ssim"][row], abs=1e-9)
+        assert frozen_pairs.pearson_oracle(seen, made) == pytest.approx(
+            GOLDEN["float"]["pixcorr"][row], abs=1e-9
+        )
+        assert frozen_pairs.ssim_oracle(made, seen) == pytest.approx(
+            GOLDEN["float"]["ssim"][row], abs=1e-9
+        )
 
 
 def test_columns_equal_frozen_numbers(pairs: tuple[np.ndarray, np.ndarray]) -> None:
@@ -78,7 +88,10 @@ def test_features_equal_frozen_counts_and_distances() -> None:
     seen_IF, made_IF = frozen_pairs.make_features()
     r_II = image_scores.correlate_all(seen_IF, made_IF)
     for direction in DIRECTIONS:
-        assert image_scores.count_two_way(r_II, direction, 9).won_I.tolist() == GOLDEN["features"][direction]
+        assert (
+            image_scores.count_two_way(r_II, direction, 9).won_I.tolist()
+            == GOLDEN["features"][direction]
+        )
     distance_I = 1 - image_scores.correlate_rows(seen_IF, made_IF)
     np.testing.assert_allclose(distance_I, GOLDEN["features"]["distance"], atol=1e-6)
 
@@ -87,7 +100,9 @@ def test_every_metric_of_every_protocol_has_a_value(networks: dict[str, Network]
     seen, made = make_small(3)
     for name, protocol in PROTOCOLS.items():
         found = Evaluator(name, seen, networks).score(made)
-        metrics = list(dict.fromkeys(metric.partition(".")[0] for metric in (*found.score, *found.missing)))
+        metrics = list(
+            dict.fromkeys(metric.partition(".")[0] for metric in (*found.score, *found.missing))
+        )
         assert metrics == protocol.metrics()
         assert set(found.missing) == ({"brain_correlation"} if protocol.brain else set())
         assert {metric for metric in found.score if metric.startswith("clip")} == {
@@ -107,7 +122,9 @@ def test_evaluation_equals_the_parts(small: Evaluation, networks: dict[str, Netw
 
     a, b = (encode(x, "alexnet", "features.11") for x in (seen, made))
     for direction, fixed in zip(DIRECTIONS, (True, False), strict=True):
-        assert small.two_way[f"alexnet5.{direction}"].won_I.tolist() == frozen_pairs.two_way_oracle(a, b, fixed)
+        assert small.two_way[f"alexnet5.{direction}"].won_I.tolist() == frozen_pairs.two_way_oracle(
+            a, b, fixed
+        )
     a, b = (encode(x, "swav", "avgpool") for x in (seen, made))
     expected_I = [1 - frozen_pairs.pearson_oracle(x, y) for x, y in zip(a, b, strict=True)]
     np.testing.assert_allclose(small.score["swav"], expected_I, atol=1e-6)
@@ -131,13 +148,18 @@ def test_a_perfect_reconstruction_is_perfect(networks: dict[str, Network]) -> No
     seen, _ = make_small(3)
     for name in PROTOCOLS:
         for metric, value in Evaluator(name, seen, networks).score(seen).values().items():
-            assert value == pytest.approx(0.0 if metric in ("effnet", "swav") else 1.0, abs=1e-6), (name, metric)
+            assert value == pytest.approx(0.0 if metric in ("effnet", "swav") else 1.0, abs=1e-6), (
+                name,
+                metric,
+            )
 
 
 def test_pairs_are_matched_by_id(small: Evaluation, networks: dict[str, Network]) -> None:
     seen, made = make_small()
     order = np.random.default_rng(0).permutation(8)
-    shuffled = Evaluator("strict-v1", seen.select(IDS[order], "x"), networks).score(made.select(IDS[order[::-1]], "x"))
+    shuffled = Evaluator("strict-v1", seen.select(IDS[order], "x"), networks).score(
+        made.select(IDS[order[::-1]], "x")
+    )
     np.testing.assert_array_equal(shuffled.nsd_id_I, IDS[:8])
     for metric, score_I in small.score.items():
         np.testing.assert_allclose(shuffled.score[metric], score_I, atol=1e-6)
@@ -175,7 +197,9 @@ def test_a_smaller_distance_is_better(networks: dict[str, Network]) -> None:
 
 def test_missing_networks_are_reported(networks: dict[str, Network]) -> None:
     seen, made = make_small(3)
-    found = Evaluator(MINDEYE, seen, {"clip": networks["clip"]}, {"alexnet": "no connection"}).score(made)
+    found = Evaluator(
+        MINDEYE, seen, {"clip": networks["clip"]}, {"alexnet": "no connection"}
+    ).score(made)
     assert found.missing["alexnet2"] == found.missing["alexnet5"] == "no connection"
     assert found.missing["swav"] == "no network was given for swav (swav_800ep_pretrain)"
     assert set(found.values()) == {"pixcorr", "ssim", "clip.image_given_reconstruction"}
@@ -198,41 +222,56 @@ def test_a_stand_in_sees_pictures_of_its_own_size() -> None:
         return images_IHWC.reshape(len(images_IHWC), -1)
 
     seen, made = make_small(3)
-    Evaluator("braindiffuser-2023", seen, {"clip": from_function(look, make_facts(), size=48)}).score(made)
+    Evaluator(
+        "braindiffuser-2023", seen, {"clip": from_function(look, make_facts(), size=48)}
+    ).score(made)
     assert set(sizes) == {(48, 48)}
 
 
 def test_brain_correlation_is_the_last_metric(networks: dict[str, Network]) -> None:
     seen, made = make_small(6)
-    training = Pictures(nsd_id_I=np.arange(1000, 1030), images_IHWC=frozen_pairs.make_pairs(30, 64, 5)[0])
+    training = Pictures(
+        nsd_id_I=np.arange(1000, 1030), images_IHWC=frozen_pairs.make_pairs(30, 64, 5)[0]
+    )
     rng = np.random.default_rng(0)
     config = Config(n_alphas=1, log10_alpha_min=0, log10_alpha_max=0)
     model = fit_encoding(make_network(size=64), training, rng.standard_normal((30, 9)), config)
     measured = Measured(nsd_id_I=seen.nsd_id_I, betas_IV=rng.standard_normal((6, 9)))
     brain = BrainCorrelation(model=model, measured=measured)
     found = Evaluator("strict-v1", seen, {}, brain=brain).score(made)
-    assert list(found.score)[-1] == "brain_correlation.all" and "brain_correlation" not in found.missing
+    assert (
+        list(found.score)[-1] == "brain_correlation.all"
+        and "brain_correlation" not in found.missing
+    )
     assert found.record()["networks"]["brain"]["n_training_images"] == 30
-    assert "brain_correlation.all" not in Evaluator(MINDEYE, seen, {}, brain=brain).score(made).score
+    assert (
+        "brain_correlation.all" not in Evaluator(MINDEYE, seen, {}, brain=brain).score(made).score
+    )
 
 
 def test_networks_that_are_not_the_protocols_are_refused() -> None:
     seen, _ = make_small(3)
     v1 = make_network(stand_in=False, weights="EfficientNet_B1_Weights.IMAGENET1K_V1")
-    with pytest.raises(ValueError, match=r"wants EfficientNet_B1_Weights.IMAGENET1K_V2 as efficientnet, got .*_V1"):
+    with pytest.raises(
+        ValueError, match=r"wants EfficientNet_B1_Weights.IMAGENET1K_V2 as efficientnet, got .*_V1"
+    ):
         Evaluator(MINDEYE, seen, {"efficientnet": v1})
     large = make_network(size=336, stand_in=False, weights="ViT-L-14-quickgelu/openai")
     with pytest.raises(ValueError, match="gives clip 224 pixels, but small network takes 336"):
         Evaluator(MINDEYE, seen, {"clip": large})
     with pytest.raises(ValueError, match="strict-v1 computes in fp32, but small network is fp16"):
         Evaluator("strict-v1", seen, {"clip": make_network(precision="fp16")})
-    with pytest.raises(ValueError, match="no protocol asks for a network 'vgg'; the slots are alexnet"):
+    with pytest.raises(
+        ValueError, match="no protocol asks for a network 'vgg'; the slots are alexnet"
+    ):
         Evaluator(MINDEYE, seen, {"vgg": v1})
 
 
 def test_pictures_that_cannot_be_measured_are_refused() -> None:
     seen, made = make_small(3)
-    with pytest.raises(ValueError, match=r"the set of reconstructions lacks 1 of 3 images \(first NSD id 3\)"):
+    with pytest.raises(
+        ValueError, match=r"the set of reconstructions lacks 1 of 3 images \(first NSD id 3\)"
+    ):
         Evaluator(MINDEYE, seen, {}).score(made.select(IDS[1:3], "x"))
     with pytest.raises(ValueError, match="at least 2 images, got 1"):
         Evaluator(MINDEYE, seen.select(IDS[:1], "x"), {})

@@ -1,4 +1,6 @@
-"""Retrieval against loops over explicit rankings and against permuted orders; laws of draws and credit by property."""
+"""Retrieval against loops over explicit rankings and against permuted orders; laws of draws and
+credit by property.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ def expected_success(similarities: list[float], own: int, k: int) -> float:
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(0, 2), min_size=2, max_size=5), st.integers(1, 4), st.data())
-def test_share_credit_is_mean_over_tie_orders(values: list[int], k: int, data: st.DataObject) -> None:
+def test_share_credit_is_mean_over_tie_orders(
+    values: list[int], k: int, data: st.DataObject
+) -> None:
     own = data.draw(st.integers(0, len(values) - 1))
     greater = sum(v > values[own] for v in values)
     tied = sum(v == values[own] for v in values) - 1
@@ -46,7 +50,9 @@ def test_draws_equal_argsort_loop(k: int) -> None:
     brain_ID, image_ID = make_case()
     galleries = retrieval.make_galleries(image_ID, n_way=12, n_draws=7, n_hard=5, seed=3)
     similarity_II = retrieval.similarity(brain_ID, image_ID)
-    score_I, weight_I = retrieval.score_retrieval(similarity_II, galleries, "x")[f"retrieval.x.top{k}"]
+    score_I, weight_I = retrieval.score_retrieval(similarity_II, galleries, "x")[
+        f"retrieval.x.top{k}"
+    ]
     hits, asked = np.zeros(40), np.zeros(40)
     for draw in range(7):
         members = np.flatnonzero(galleries.draws_IR[:, draw])
@@ -64,7 +70,9 @@ def test_fixed_galleries_equal_loop(gallery: str) -> None:
     brain_ID, image_ID = make_case()
     galleries = retrieval.make_galleries(image_ID, n_way=12, n_draws=2, n_hard=5, seed=3)
     similarity_II = brain_ID @ image_ID.T
-    score_I, weight_I = retrieval.score_retrieval(similarity_II, galleries, "x")[f"{gallery}.x.top1"]
+    score_I, weight_I = retrieval.score_retrieval(similarity_II, galleries, "x")[
+        f"{gallery}.x.top1"
+    ]
     for query in range(40):
         others = np.argsort(-(image_ID @ image_ID[query]))
         members = others[:6] if gallery == "retrieval_hard" else others
@@ -74,7 +82,9 @@ def test_fixed_galleries_equal_loop(gallery: str) -> None:
 
 
 def test_directions_differ_on_asymmetric_similarities() -> None:
-    """One image attracts every brain: brains fail to find their image, yet each image still finds its brain."""
+    """One image attracts every brain: brains fail to find their image, yet each image still
+    finds its brain.
+    """
     similarity_II = np.eye(6)
     similarity_II[:, 0] += 2.0
     galleries = retrieval.Galleries(draws_IR=np.ones((6, 1), bool), hard_II=np.ones((6, 6), bool))
@@ -86,7 +96,9 @@ def test_directions_differ_on_asymmetric_similarities() -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(3, 30), st.integers(1, 9), st.integers(0, 1000), st.data())
-def test_constant_prediction_scores_chance(n: int, n_draws: int, seed: int, data: st.DataObject) -> None:
+def test_constant_prediction_scores_chance(
+    n: int, n_draws: int, seed: int, data: st.DataObject
+) -> None:
     n_way = data.draw(st.integers(2, n))
     mean_D = np.random.default_rng(seed).standard_normal(4)
     image_ID = retrieval.centre(np.random.default_rng(seed + 1).standard_normal((n, 4)), mean_D)
@@ -116,17 +128,25 @@ def test_scores_follow_a_reordering_of_images(seed: int) -> None:
     brain_ID, image_ID = make_case(15)
     order = rng.permutation(15)
     galleries = retrieval.make_galleries(image_ID, 6, 4, 3, seed)
-    moved = retrieval.Galleries(draws_IR=galleries.draws_IR[order], hard_II=galleries.hard_II[np.ix_(order, order)])
+    moved = retrieval.Galleries(
+        draws_IR=galleries.draws_IR[order], hard_II=galleries.hard_II[np.ix_(order, order)]
+    )
     before = retrieval.score_retrieval(retrieval.similarity(brain_ID, image_ID), galleries, "x")
-    after = retrieval.score_retrieval(retrieval.similarity(brain_ID[order], image_ID[order]), moved, "x")
+    after = retrieval.score_retrieval(
+        retrieval.similarity(brain_ID[order], image_ID[order]), moved, "x"
+    )
     for name, (score_I, _) in before.items():
         np.testing.assert_allclose(score_I[order], after[name][0])
 
 
 def test_duplicate_images_share_credit() -> None:
-    image_ID = retrieval.centre(np.array([[1.0, 0.2, 0.1], [1.0, 0.2, 0.1], [0.1, 1.0, 0.3]]), np.zeros(3))
+    image_ID = retrieval.centre(
+        np.array([[1.0, 0.2, 0.1], [1.0, 0.2, 0.1], [0.1, 1.0, 0.3]]), np.zeros(3)
+    )
     galleries = retrieval.make_galleries(image_ID, 3, 1, 1, 0)
-    score_I = retrieval.score_retrieval(retrieval.similarity(image_ID, image_ID), galleries, "x")["retrieval.x.top1"][0]
+    score_I = retrieval.score_retrieval(retrieval.similarity(image_ID, image_ID), galleries, "x")[
+        "retrieval.x.top1"
+    ][0]
     np.testing.assert_allclose(score_I, [0.5, 0.5, 1.0])
 
 
@@ -135,7 +155,9 @@ def test_centre_rejects_what_is_not_finite() -> None:
         retrieval.centre(np.array([[0.0, 1.0], [np.nan, 1.0]]), np.zeros(2))
 
 
-@pytest.mark.parametrize(("n_way", "n_hard", "name"), [(41, 5, "n_way"), (1, 5, "n_way"), (10, 40, "n_hard")])
+@pytest.mark.parametrize(
+    ("n_way", "n_hard", "name"), [(41, 5, "n_way"), (1, 5, "n_way"), (10, 40, "n_hard")]
+)
 def test_impossible_galleries_name_the_parameter(n_way: int, n_hard: int, name: str) -> None:
     with pytest.raises(ValueError, match=f"evaluation.{name}"):
         retrieval.make_galleries(make_case()[1], n_way, 3, n_hard, 0)

@@ -1,4 +1,6 @@
-"""similarity.py and voxel_shuffle.py: ranks, distances, CKA and shuffles against SciPy, loops and simulated noise."""
+"""similarity.py and voxel_shuffle.py: ranks, distances, CKA and shuffles against SciPy, loops
+and simulated noise.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +14,16 @@ from fmri2clip.metrics import similarity, voxel_shuffle
 
 
 def signal(rng: np.random.Generator, n_images: int, n_voxels: int, rank: int = 6) -> np.ndarray:
-    return rng.standard_normal((n_images, rank)) @ rng.standard_normal((rank, n_voxels)) / np.sqrt(rank)
+    return (
+        rng.standard_normal((n_images, rank))
+        @ rng.standard_normal((rank, n_voxels))
+        / np.sqrt(rank)
+    )
 
 
-def measure(rng: np.random.Generator, truth_IV: np.ndarray, noise: float, n_repeats: int = 3) -> tuple:
+def measure(
+    rng: np.random.Generator, truth_IV: np.ndarray, noise: float, n_repeats: int = 3
+) -> tuple:
     """Trials sorted by image, and the row of each trial's image."""
     image_N = np.repeat(np.arange(len(truth_IV)), n_repeats)
     noise_NV = noise * rng.standard_normal((len(image_N), truth_IV.shape[1]))
@@ -35,7 +43,9 @@ def noise_free_distances(truth_IV: np.ndarray) -> np.ndarray:
 
 def test_correlation_distances_equal_scipy(rng: np.random.Generator) -> None:
     feature_IF = rng.standard_normal((15, 7)) + 3
-    np.testing.assert_allclose(similarity.correlation_distances(feature_IF), pdist(feature_IF, "correlation"))
+    np.testing.assert_allclose(
+        similarity.correlation_distances(feature_IF), pdist(feature_IF, "correlation")
+    )
     feature_IF[4] = 2.0
     with pytest.raises(ValueError, match="an image has equal values in all its features"):
         similarity.correlation_distances(feature_IF)
@@ -71,7 +81,9 @@ def test_halves_share_no_trial_and_average_by_image(rng: np.random.Generator) ->
 
 
 def test_distances_are_unbiased_by_noise(rng: np.random.Generator) -> None:
-    """Mean over many measurements: the cross-validated distance is right, 1 - Pearson of mean patterns is not."""
+    """Mean over many measurements: the cross-validated distance is right, 1 - Pearson of mean
+    patterns is not.
+    """
     truth_IV = signal(rng, 12, 60)
     expected_P = noise_free_distances(truth_IV)
     estimates, naive = [], []
@@ -102,7 +114,9 @@ def test_rsa_on_the_sample_is_spearman(rng: np.random.Generator) -> None:
     assert brain.covariances(model_LP, mean_RL, ones)[0, 0] == pytest.approx(expected, abs=1e-4)
     assert brain.reliability(ones)[0] == pytest.approx(reliability, abs=1e-4)
     assert variance_RL[0, 0] == pytest.approx(1, abs=1e-4)
-    corrected = similarity.correlate_ranks(similarity.rank_pairs(a_P), similarity.rank_pairs(b_P), model_LP)
+    corrected = similarity.correlate_ranks(
+        similarity.rank_pairs(a_P), similarity.rank_pairs(b_P), model_LP
+    )
     assert corrected[0] == pytest.approx(expected / np.sqrt(reliability), abs=1e-3)
 
 
@@ -117,7 +131,9 @@ def test_correction_recovers_the_noise_free_rsa(rng: np.random.Generator) -> Non
     model_LP = similarity.rank_pairs(model_P)[None]
     mean_RL, variance_RL = similarity.rank_moments(model_LP, ones)
     raw_RL = brain.covariances(model_LP, mean_RL, ones)
-    corrected = similarity.correct_attenuation(raw_RL, brain.reliability(ones)[:, None], variance_RL)
+    corrected = similarity.correct_attenuation(
+        raw_RL, brain.reliability(ones)[:, None], variance_RL
+    )
     assert expected > 0.3 and raw_RL[0, 0] < 0.8 * expected
     assert corrected[0, 0] == pytest.approx(expected, abs=0.04)
 
@@ -144,7 +160,9 @@ def song_hsic(kernel: np.ndarray, other: np.ndarray) -> float:
     n = len(kernel)
     k, m = (x - np.diag(np.diag(x)) for x in (kernel, other))
     trace = sum(k[i, j] * m[j, i] for i in range(n) for j in range(n))
-    return (trace + k.sum() * m.sum() / ((n - 1) * (n - 2)) - 2 * (k @ m).sum() / (n - 2)) / (n * (n - 3))
+    return (trace + k.sum() * m.sum() / ((n - 1) * (n - 2)) - 2 * (k @ m).sum() / (n - 2)) / (
+        n * (n - 3)
+    )
 
 
 def biased_cka(x: np.ndarray, y: np.ndarray) -> float:
@@ -168,7 +186,9 @@ def test_cka_equals_the_direct_formula(rng: np.random.Generator) -> None:
 
 def test_cka_of_unrelated_features_is_zero(rng: np.random.Generator) -> None:
     pairs = [(rng.standard_normal((40, 200)), rng.standard_normal((40, 200))) for _ in range(20)]
-    debiased = [similarity.debiased_cka(*(similarity.centre_kernel(z) for z in pair)) for pair in pairs]
+    debiased = [
+        similarity.debiased_cka(*(similarity.centre_kernel(z) for z in pair)) for pair in pairs
+    ]
     assert np.mean([biased_cka(*pair) for pair in pairs]) > 0.7
     assert abs(np.mean(debiased)) < 0.05
 
@@ -181,7 +201,9 @@ def test_cka_with_a_brain_survives_noise(rng: np.random.Generator) -> None:
     for _ in range(4):
         brain.add(halves(rng, truth_IV, noise=2.0))
     expected = similarity.debiased_cka(similarity.centre_kernel(truth_IV), model_II)
-    noisy = similarity.debiased_cka(similarity.centre_kernel(halves(rng, truth_IV, 2.0)[0]), model_II)
+    noisy = similarity.debiased_cka(
+        similarity.centre_kernel(halves(rng, truth_IV, 2.0)[0]), model_II
+    )
     assert brain.cka(model_II) == pytest.approx(expected, abs=0.04)
     assert noisy < expected - 0.15
 
@@ -226,7 +248,9 @@ def simulate_p_values(rng: np.random.Generator, n_images: int = 30) -> tuple[flo
     model_LP = similarity.rank_pairs(similarity.correlation_distances(feature_IF[:, :3]))[None]
     values = []
     for cluster_V in (voxel_shuffle.cluster_groups(ijk_V3, is_high_V, 100), np.arange(len(ijk_V3))):
-        observed, shuffled = voxel_shuffle.shuffle_test(pattern_HIV, is_high_V, cluster_V, model_LP, late, 39, rng)
+        observed, shuffled = voxel_shuffle.shuffle_test(
+            pattern_HIV, is_high_V, cluster_V, model_LP, late, 39, rng
+        )
         values.append(voxel_shuffle.p_value(observed["late"], shuffled["late"]))
     return values[0], values[1]
 

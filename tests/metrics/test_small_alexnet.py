@@ -1,4 +1,6 @@
-"""The stand-in classifier: its layers lie where AlexNet's do, and its file is read as it was trained."""
+"""The stand-in classifier: its layers lie where AlexNet's do, and its file is read as it was
+trained.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ def folder(tmp_path: Path) -> Path:
     """A folder with random weights in half precision, as the asset keeps them."""
     torch.manual_seed(0)
     state = small_alexnet.SmallAlexNet(7).state_dict()
-    save_file({name: value.half() for name, value in state.items()}, tmp_path / small_alexnet.WEIGHTS)
+    save_file(
+        {name: value.half() for name, value in state.items()}, tmp_path / small_alexnet.WEIGHTS
+    )
     return tmp_path
 
 
@@ -34,7 +38,9 @@ def test_layers_have_the_types_of_alexnet() -> None:
 
 
 def test_the_protocols_layers_are_the_second_and_fifth_convolution_after_relu(folder: Path) -> None:
-    metric = next(metric for metric in find_protocol("strict-v1").networks if metric.slot == "alexnet")
+    metric = next(
+        metric for metric in find_protocol("strict-v1").networks if metric.slot == "alexnet"
+    )
     assert tuple(metric.layers.values()) == LAYERS
     images_IHWC = np.random.default_rng(0).random((2, 64, 64, 3), dtype=np.float32)
     found = small_alexnet.load(folder).maps(images_IHWC, [*LAYERS, OUTPUT])
@@ -60,12 +66,16 @@ def _state(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def test_to_input_is_what_the_loaded_network_computes_on(folder: Path) -> None:
-    images = torch.randint(0, 256, (3, 64, 64, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    images = torch.randint(
+        0, 256, (3, 64, 64, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
     module = small_alexnet.SmallAlexNet(7).eval()
     module.load_state_dict({name: value.float() for name, value in _state(folder).items()})
     with torch.no_grad():
         expected = module(small_alexnet.to_input(images)).numpy()
-    found = small_alexnet.load(folder).maps(images.numpy().astype(np.float32) / 255, [OUTPUT])[OUTPUT]
+    found = small_alexnet.load(folder).maps(images.numpy().astype(np.float32) / 255, [OUTPUT])[
+        OUTPUT
+    ]
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
     assert np.abs(expected[0] - expected[1]).max() > 1e-3
 
@@ -78,7 +88,9 @@ def test_it_is_declared_a_stand_in(folder: Path) -> None:
 
 
 def test_missing_weights_say_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"is missing; .*`make asset NAME=classifier`, or set pictures\.classifier"):
+    with pytest.raises(
+        ValueError, match=r"is missing; .*`make asset NAME=classifier`, or set pictures\.classifier"
+    ):
         small_alexnet.load(tmp_path)
 
 

@@ -17,8 +17,12 @@ from fmri2clip.metrics.summary import summarise
 IDS = np.arange(10, 130, 2)
 
 
-def make_run(seed: int, shift: float = 0.0, subjects: tuple[str, ...] = ("subj01", "subj02")) -> dict[str, Scores]:
-    """Scores with a part common to all runs (the difficulty of the image), one subject saw a third of the images."""
+def make_run(
+    seed: int, shift: float = 0.0, subjects: tuple[str, ...] = ("subj01", "subj02")
+) -> dict[str, Scores]:
+    """Scores with a part common to all runs (the difficulty of the image), one subject saw a
+    third of the images.
+    """
     difficulty_I = np.random.default_rng(0).random(len(IDS))
     rng = np.random.default_rng(seed + 1)
     run = {}
@@ -26,7 +30,8 @@ def make_run(seed: int, shift: float = 0.0, subjects: tuple[str, ...] = ("subj01
         rows = np.arange(len(IDS)) if s == 0 else np.arange(len(IDS))[::3]
         score_I = difficulty_I[rows] + 0.05 * rng.standard_normal(len(rows)) + shift
         run[subject] = Scores(
-            nsd_id_I=IDS[rows], per_image={"retrieval.x.top1": (score_I, rng.integers(1, 9, len(rows)).astype(float))}
+            nsd_id_I=IDS[rows],
+            per_image={"retrieval.x.top1": (score_I, rng.integers(1, 9, len(rows)).astype(float))},
         )
     return run
 
@@ -34,7 +39,9 @@ def make_run(seed: int, shift: float = 0.0, subjects: tuple[str, ...] = ("subj01
 def with_classes(run: dict[str, Scores], seed: int) -> dict[str, Scores]:
     out = {}
     for subject, scores in run.items():
-        label_IC = np.random.default_rng(int(scores.nsd_id_I.size)).random((len(scores.nsd_id_I), 3)) < 0.4
+        label_IC = (
+            np.random.default_rng(int(scores.nsd_id_I.size)).random((len(scores.nsd_id_I), 3)) < 0.4
+        )
         score_IC = label_IC + np.random.default_rng(seed).standard_normal(label_IC.shape)
         out[subject] = Scores(
             nsd_id_I=scores.nsd_id_I,
@@ -56,11 +63,17 @@ def test_replicates_equal_explicit_resampling() -> None:
         drawn = np.repeat(IDS, count_RI[r].astype(int))
         assert drawn.size == len(IDS)
         for s, scores in enumerate(run.values()):
-            rows = [int(np.flatnonzero(scores.nsd_id_I == i)[0]) for i in drawn if i in scores.nsd_id_I]
+            rows = [
+                int(np.flatnonzero(scores.nsd_id_I == i)[0]) for i in drawn if i in scores.nsd_id_I
+            ]
             score_I, weight_I = scores.per_image["retrieval.x.top1"]
-            assert result.replicate_RMS[r, 0, s] == pytest.approx(np.average(score_I[rows], weights=weight_I[rows]))
+            assert result.replicate_RMS[r, 0, s] == pytest.approx(
+                np.average(score_I[rows], weights=weight_I[rows])
+            )
             expected = average_precision_score(
-                scores.label_IC[rows][:, :2], scores.class_scores["classification"][rows][:, :2], average="macro"
+                scores.label_IC[rows][:, :2],
+                scores.class_scores["classification"][rows][:, :2],
+                average="macro",
             )
             assert result.replicate_RMS[r, 1, s] == pytest.approx(expected)
 
@@ -74,11 +87,18 @@ def test_nan_images_do_not_count() -> None:
 
 
 def test_interval_covers_the_truth_about_95_times_of_100() -> None:
-    """2,000 experiments as 2,000 metrics; nominal coverage of the percentile interval at n = 60 is just below 0.95."""
+    """2,000 experiments as 2,000 metrics; nominal coverage of the percentile interval at n = 60
+    is just below 0.95.
+    """
     score_IM = np.random.default_rng(0).standard_normal((len(IDS), 2000)) + 1.0
-    scores = Scores(nsd_id_I=IDS, per_image={f"m{m}": (score_IM[:, m], np.ones(len(IDS))) for m in range(2000)})
+    scores = Scores(
+        nsd_id_I=IDS, per_image={f"m{m}": (score_IM[:, m], np.ones(len(IDS))) for m in range(2000)}
+    )
     result = statistics.replicate({"s": scores}, scores.metrics(), IDS, 1000, (0,))
-    found = [statistics.estimate(result.point_MS[m, 0], result.replicate_RMS[:, m, 0]) for m in range(2000)]
+    found = [
+        statistics.estimate(result.point_MS[m, 0], result.replicate_RMS[:, m, 0])
+        for m in range(2000)
+    ]
     assert np.mean([x.low < 1.0 < x.high for x in found]) == pytest.approx(0.945, abs=0.015)
 
 
@@ -116,7 +136,10 @@ def test_difference_is_antisymmetric(seed: int, shift: float) -> None:
 def test_average_over_seeds_and_over_worlds() -> None:
     pairs = [(make_run(seed, 0.1), make_run(seed + 50)) for seed in range(3)]
     joint = statistics.paired_difference(pairs, "retrieval.x.top1", 200)
-    each = [statistics.paired_difference([pair], "retrieval.x.top1", 200).estimate.value for pair in pairs]
+    each = [
+        statistics.paired_difference([pair], "retrieval.x.top1", 200).estimate.value
+        for pair in pairs
+    ]
     assert joint.estimate.value == pytest.approx(np.mean(each))
     apart = statistics.paired_difference(pairs, "retrieval.x.top1", 200, independent=True)
     assert apart.estimate.value == pytest.approx(joint.estimate.value)
@@ -124,7 +147,9 @@ def test_average_over_seeds_and_over_worlds() -> None:
 
 
 def test_memo_changes_nothing_and_computes_each_run_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Six pairs of four runs, one of them with other subjects, so that its pairs resample other images."""
+    """Six pairs of four runs, one of them with other subjects, so that its pairs resample other
+    images.
+    """
     runs = [with_classes(make_run(seed, 0.01 * seed), seed) for seed in range(3)]
     fewer = with_classes(make_run(3), 3)
     runs.append({"subj02": fewer["subj02"]})
@@ -136,22 +161,26 @@ def test_memo_changes_nothing_and_computes_each_run_once(monkeypatch: pytest.Mon
     ]
     expected = [statistics.paired_difference([pair], m, 50, 1, i) for pair, m, i in asked]
     score_classes, calls = statistics.score_classes, []
-    monkeypatch.setattr(statistics, "score_classes", lambda *args: calls.append(1) or score_classes(*args))
+    monkeypatch.setattr(
+        statistics, "score_classes", lambda *args: calls.append(1) or score_classes(*args)
+    )
     memo: statistics.Memo = {}
     found = [statistics.paired_difference([pair], m, 50, 1, i, memo) for pair, m, i in asked]
     assert found == expected
-    # Three runs of two subjects among all images, all four subj02 among its own; with either kind of seed.
+    # Three runs of two subjects among all images, all four subj02 among its own; with either kind
+    # of seed.
     assert len(calls) == 2 * (3 * 2 + 4)
-    assert statistics.mean_score([runs[0]], "classification.map", 50, 1, memo=memo) == statistics.mean_score(
-        [runs[0]], "classification.map", 50, 1
-    )
+    assert statistics.mean_score(
+        [runs[0]], "classification.map", 50, 1, memo=memo
+    ) == statistics.mean_score([runs[0]], "classification.map", 50, 1)
     assert len(calls) == 2 * (3 * 2 + 4) + 2  # of the call without a memo
 
 
 def test_worlds_with_other_images_are_averaged_independently() -> None:
     first, second = (make_run(1, 0.1), make_run(2)), (make_run(3, 0.1), make_run(4))
     moved = tuple(
-        {s: Scores(nsd_id_I=v.nsd_id_I + 1000, per_image=v.per_image) for s, v in run.items()} for run in second
+        {s: Scores(nsd_id_I=v.nsd_id_I + 1000, per_image=v.per_image) for s, v in run.items()}
+        for run in second
     )
     found = statistics.paired_difference([first, moved], "retrieval.x.top1", 100, independent=True)
     assert found.verdict == "better"
@@ -167,8 +196,16 @@ def test_judge(low: float, high: float, verdict: str) -> None:
 
 
 def test_lower_is_better_turns_the_verdict_not_the_number() -> None:
-    run_a = {"s": Scores(nsd_id_I=IDS, per_image={"classification.hamming": (np.full(60, 0.1), np.ones(60))})}
-    run_b = {"s": Scores(nsd_id_I=IDS, per_image={"classification.hamming": (np.full(60, 0.3), np.ones(60))})}
+    run_a = {
+        "s": Scores(
+            nsd_id_I=IDS, per_image={"classification.hamming": (np.full(60, 0.1), np.ones(60))}
+        )
+    }
+    run_b = {
+        "s": Scores(
+            nsd_id_I=IDS, per_image={"classification.hamming": (np.full(60, 0.3), np.ones(60))}
+        )
+    }
     found = statistics.paired_difference([(run_a, run_b)], "classification.hamming", 50)
     assert found.estimate.value == pytest.approx(-0.2)
     assert found.verdict == "better" and found.n_positive == 1

@@ -1,4 +1,6 @@
-"""A small made-up project for the report: two runs, three subjects, scores from the real metric code."""
+"""A small made-up project for the report: two runs, three subjects, scores from the real metric
+code.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ WIDTH = 24
 class Project:
     """Writes every file that a report reads under `root`; `write()` makes the report."""
 
-    def __init__(self, root: Path, n_images: int = 40, subjects: tuple[str, ...] = SUBJECTS) -> None:
+    def __init__(
+        self, root: Path, n_images: int = 40, subjects: tuple[str, ...] = SUBJECTS
+    ) -> None:
         self.root, self.n_images, self.subjects = root, n_images, subjects
         self.rng = np.random.default_rng(0)
         self.params = self.make_params()
@@ -84,7 +88,10 @@ class Project:
         arrays = {
             "nsd_id_I": np.arange(n) * 3 + 7,
             "image_embedding_ID": unit(prompt_CD[category_I] + 0.2 * rng.normal(size=(n, WIDTH))),
-            "caption_K": [f"caption {k} of | a <{CATEGORIES[category_I[k // 2]]}> & friends" for k in range(2 * n)],
+            "caption_K": [
+                f"caption {k} of | a <{CATEGORIES[category_I[k // 2]]}> & friends"
+                for k in range(2 * n)
+            ],
             "caption_image_K": np.repeat(np.arange(n), 2),
             "labels_IC": labels_IC,
             "area_IC": 0.2 * labels_IC,
@@ -95,7 +102,9 @@ class Project:
             "prompt_embedding_PCD": prompt_CD[None],
         }
         noise_KD = 0.1 * rng.normal(size=(2 * n, WIDTH))
-        arrays["text_embedding_KD"] = unit(arrays["image_embedding_ID"].repeat(2, axis=0) + noise_KD)
+        arrays["text_embedding_KD"] = unit(
+            arrays["image_embedding_ID"].repeat(2, axis=0) + noise_KD
+        )
         store.write(self.root / "data/clip/mini/shared.h5", "clip", arrays)
         return store.read(self.root / "data/clip/mini/shared.h5", "clip")
 
@@ -115,18 +124,29 @@ class Project:
 
     def decode(self, noise: float) -> np.ndarray:
         true_ID = self.clip["image_embedding_ID"].astype(np.float64)
-        return (true_ID + noise * self.rng.normal(size=true_ID.shape) / np.sqrt(WIDTH)).astype(np.float32)
+        return (true_ID + noise * self.rng.normal(size=true_ID.shape) / np.sqrt(WIDTH)).astype(
+            np.float32
+        )
 
     def write_run(self, name: str) -> None:
         truth, scores, groups = self.truth(), {}, {}
-        left_out = Unseen(candidates_C=np.arange(len(CATEGORIES)) < 2) if self.params.runs[name].split else None
+        left_out = (
+            Unseen(candidates_C=np.arange(len(CATEGORIES)) < 2)
+            if self.params.runs[name].split
+            else None
+        )
         for subject in self.params.runs[name].subjects:
             embedding_ID = self.decode(NOISE.get(name, 1.3))
             parts = []
-            for prefix, decoded_ID in (("", embedding_ID), ("reference.noise_free", self.decode(0.3))):
+            for prefix, decoded_ID in (
+                ("", embedding_ID),
+                ("reference.noise_free", self.decode(0.3)),
+            ):
                 centred_ID = centre(decoded_ID, np.zeros(WIDTH))
                 prediction = Prediction(image_ID=centred_ID, text_ID=centred_ID)
-                parts.append(place(score(prediction, truth), prefix) if prefix else score(prediction, truth))
+                parts.append(
+                    place(score(prediction, truth), prefix) if prefix else score(prediction, truth)
+                )
                 if left_out:
                     where = "unseen.noise_free" if prefix else "unseen"
                     parts.append(place(score_unseen(prediction, truth, left_out), where))
@@ -135,7 +155,8 @@ class Project:
             scores[subject] = merge(parts)
             groups[subject] = {"embedding_ID": embedding_ID, **pack_scores(scores[subject])}
             means = {
-                f"mean_{part}_D": np.zeros(WIDTH, dtype=np.float32) for part in ("image", "text", "predicted_image")
+                f"mean_{part}_D": np.zeros(WIDTH, dtype=np.float32)
+                for part in ("image", "text", "predicted_image")
             }
             folder = self.root / "models" / name / subject
             folder.mkdir(parents=True)
@@ -149,16 +170,25 @@ class Project:
             for subject in groups
             for epoch in range(n_epochs)
         ]
-        curve.write_text("\n".join(["subject,epoch,image_loss,val_image_top1,val_text_top1,val_mean", *lines]) + "\n")
+        curve.write_text(
+            "\n".join(["subject,epoch,image_loss,val_image_top1,val_text_top1,val_mean", *lines])
+            + "\n"
+        )
 
     def write_references(self) -> None:
         truth, trees, groups = self.truth(), {}, {}
-        for name, noise in (("null.prior", 50.0), ("baseline.nearest_brain", 2.2), ("reference.target", 0.0)):
+        for name, noise in (
+            ("null.prior", 50.0),
+            ("baseline.nearest_brain", 2.2),
+            ("reference.target", 0.0),
+        ):
             scores = {}
             for subject in self.subjects:
                 centred_ID = centre(self.decode(noise), np.zeros(WIDTH))
                 searched = name != "reference.target"
-                prediction = Prediction(image_ID=centred_ID, text_ID=centred_ID, search_images=searched)
+                prediction = Prediction(
+                    image_ID=centred_ID, text_ID=centred_ID, search_images=searched
+                )
                 scores[subject] = score(prediction, truth)
                 groups[f"{name}.{subject}"] = pack_scores(scores[subject])
             trees[name] = summarise(scores, 50, 0)
@@ -214,8 +244,21 @@ def study() -> dict[str, object]:
         }
         for n in (250, 1000, 2500)
     }  # fmt: skip
-    difference = {"value": 0.05, "low": 0.01, "high": 0.09, "verdict": "better", "n_positive": 2, "n_subjects": 2}
-    compared = {"title": "what brainclip gains", "a": ["n250"], "run_a": "brainclip", "b": ["n250"], "run_b": "ridge"}
+    difference = {
+        "value": 0.05,
+        "low": 0.01,
+        "high": 0.09,
+        "verdict": "better",
+        "n_positive": 2,
+        "n_subjects": 2,
+    }
+    compared = {
+        "title": "what brainclip gains",
+        "a": ["n250"],
+        "run_a": "brainclip",
+        "b": ["n250"],
+        "run_b": "ridge",
+    }
     return {
         "study": "learning",
         "question": "How many images does a decoder need?",
@@ -235,8 +278,13 @@ def study() -> dict[str, object]:
 @pytest.fixture
 def world() -> dict[str, object]:
     return {
-        "subjects": {subject: {"n_voxels": 1700, "label_map_from_betas": 0.41} for subject in SUBJECTS},
-        "clip_block_explains": {"high": {"block1": 0.2, "block2": 0.51}, "low": {"block1": 0.3, "block2": 0.2}},
+        "subjects": {
+            subject: {"n_voxels": 1700, "label_map_from_betas": 0.41} for subject in SUBJECTS
+        },
+        "clip_block_explains": {
+            "high": {"block1": 0.2, "block2": 0.51},
+            "low": {"block1": 0.3, "block2": 0.2},
+        },
         "asserted": {
             "label_map_from_betas": {"value": 0.41, "low": 0.2, "high": 0.6, "met": 1},
             "labels_explain_of_high": {"value": 0.71, "low": 0.0, "high": 0.5, "met": 0},
@@ -270,10 +318,15 @@ STAND_IN = "pictures.classifier (assets/x) stands in for AlexNet alone"
 
 
 def add_pictures(project: Project) -> Project:
-    """Adds reconstructions of 20 images, their scores, and a run trained on permuted pairs, which has no files."""
+    """Adds reconstructions of 20 images, their scores, and a run trained on permuted pairs,
+    which has no files.
+    """
     params = project.params
     permuted = dataclasses.replace(params.runs["ridge"], split={"permute": True}, seed=4)
-    entries = {name: parameters.Reconstruction(generator="mini", source=s) for name, (s, _) in RECONSTRUCTIONS.items()}
+    entries = {
+        name: parameters.Reconstruction(generator="mini", source=s)
+        for name, (s, _) in RECONSTRUCTIONS.items()
+    }
     project.params = dataclasses.replace(
         params,
         runs={**params.runs, "ridge_permuted": permuted},
@@ -283,30 +336,45 @@ def add_pictures(project: Project) -> Project:
     )
     rng, nsd_id_I = np.random.default_rng(5), project.clip["nsd_id_I"][:20]
     for name, (source, blend) in RECONSTRUCTIONS.items():
-        subjects = project.params.runs[source].subjects if source in project.params.runs else project.subjects
+        subjects = (
+            project.params.runs[source].subjects
+            if source in project.params.runs
+            else project.subjects
+        )
         write_pictures(project, name, source, subjects, nsd_id_I, rng)
         run = {subject: score_pictures(nsd_id_I, source, blend, rng) for subject in subjects}
         project.write_json(f"reports/pictures/{name}.json", summarise(run, 50, 0))
         groups = {subject: pack_scores(scores) for subject, scores in run.items()}
         store.write_groups(project.root / f"data/picture_scores/{name}.h5", "predictions", groups)
-    project.write_json("reports/pictures/record.json", {name: make_record(name) for name in PROTOCOLS})
+    project.write_json(
+        "reports/pictures/record.json", {name: make_record(name) for name in PROTOCOLS}
+    )
     return project
 
 
 def write_pictures(
-    project: Project, name: str, source: str, subjects: tuple[str, ...], nsd_id_I: np.ndarray, rng: np.random.Generator
+    project: Project,
+    name: str,
+    source: str,
+    subjects: tuple[str, ...],
+    nsd_id_I: np.ndarray,
+    rng: np.random.Generator,
 ) -> None:
     repeated = subjects if source in project.params.runs else subjects[:1]
     rows = {"nsd_id_I": np.tile(nsd_id_I, len(repeated))}
     if source in project.params.runs:
         rows["subject_I"] = [subject for subject in repeated for _ in nsd_id_I]
     n = len(rows["nsd_id_I"])
-    image_INHWC = rng.integers(0, 255, (n, 1, 4, 4, 3), dtype=np.uint8).repeat(4, axis=2).repeat(4, axis=3)
+    image_INHWC = (
+        rng.integers(0, 255, (n, 1, 4, 4, 3), dtype=np.uint8).repeat(4, axis=2).repeat(4, axis=3)
+    )
     arrays = {**rows, "seed_IN": np.zeros((n, 1), dtype=np.int64), "image_INHWC": image_INHWC}
     store.write(project.root / f"data/reconstructions/{name}.h5", "reconstructions", arrays)
 
 
-def score_pictures(nsd_id_I: np.ndarray, source: str, blend: float, rng: np.random.Generator) -> Scores:
+def score_pictures(
+    nsd_id_I: np.ndarray, source: str, blend: float, rng: np.random.Generator
+) -> Scores:
     """Scores that rise with `blend`; two-way scores take few values, so they tie."""
     n, found = len(nsd_id_I), {}
 
@@ -314,7 +382,9 @@ def score_pictures(nsd_id_I: np.ndarray, source: str, blend: float, rng: np.rand
         return np.clip(low + (high - low) * blend + 0.1 * rng.normal(size=n), -1, 1), np.ones(n)
 
     def count() -> tuple[np.ndarray, np.ndarray]:
-        return np.round(4 * np.clip(0.5 + 0.4 * blend + 0.3 * rng.normal(size=n), 0, 1)) / 4, np.ones(n)
+        return np.round(
+            4 * np.clip(0.5 + 0.4 * blend + 0.3 * rng.normal(size=n), 0, 1)
+        ) / 4, np.ones(n)
 
     for protocol in PROTOCOLS:
         directions = ["image_given_reconstruction"]
@@ -322,7 +392,11 @@ def score_pictures(nsd_id_I: np.ndarray, source: str, blend: float, rng: np.rand
         if not (protocol == "mindeye-2023" and source == "mean_image"):
             found[f"{protocol}.pixcorr"] = draw(0, 0.8)
         found[f"{protocol}.ssim"] = draw(0.2, 0.7)
-        found |= {f"{protocol}.{m}.{d}": count() for m in ("alexnet2", "alexnet5", "clip") for d in directions}
+        found |= {
+            f"{protocol}.{m}.{d}": count()
+            for m in ("alexnet2", "alexnet5", "clip")
+            for d in directions
+        }
         found[f"{protocol}.swav"] = draw(0.9, 0.3)
     for region in ("low", "high", "all"):
         found[f"strict-v1.brain_correlation.{region}"] = draw(0, 0.5)
@@ -331,7 +405,13 @@ def score_pictures(nsd_id_I: np.ndarray, source: str, blend: float, rng: np.rand
 
 
 def make_record(protocol: str) -> dict[str, object]:
-    facts = {"kind": "classifier", "weights": "w", "sha256": "0", "precision": "fp32", "verified": False}
+    facts = {
+        "kind": "classifier",
+        "weights": "w",
+        "sha256": "0",
+        "precision": "fp32",
+        "verified": False,
+    }
     missing = {name: dict.fromkeys(("inception", "effnet"), STAND_IN) for name in RECONSTRUCTIONS}
     if protocol == "mindeye-2023":
         missing["null_mean"]["pixcorr"] = "undefined for 20 images"
@@ -347,7 +427,12 @@ def make_record(protocol: str) -> dict[str, object]:
         "missing": missing,
     }
     if protocol == "strict-v1":
-        brain = {"layers": ["features.4", "features.11"], "alpha": 1.0, "cv_error": 0.9, "n_training_images": 2500}
+        brain = {
+            "layers": ["features.4", "features.11"],
+            "alpha": 1.0,
+            "cv_error": 0.9,
+            "n_training_images": 2500,
+        }
         record["brain"] = dict.fromkeys(SUBJECTS, brain)
     return record
 
@@ -359,7 +444,9 @@ def pictured(fresh: Project) -> Project:
 
 
 @pytest.fixture(scope="module")
-def pictured_report(project: Project, tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, str, str]:
+def pictured_report(
+    project: Project, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Project, str, str]:
     """Such a project, its page and its summary."""
     made = add_pictures(copy_inputs(project, tmp_path_factory.mktemp("pictured")))
     return (made, *made.write())

@@ -1,4 +1,6 @@
-"""The whole report on a small made-up project (conftest.py): what it shows, and that it fails cleanly."""
+"""The whole report on a small made-up project (conftest.py): what it shows, and that it fails
+cleanly.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,9 @@ def test_page_is_one_file(page: str) -> None:
     assert not found.open, "every tag is closed"
     assert not found.tags & {"script", "link", "iframe"}
     assert "url(" not in page
-    assert set(found.links) == {f"#{name}" for name in found.ids}, "the table of contents names every section"
+    assert set(found.links) == {f"#{name}" for name in found.ids}, (
+        "the table of contents names every section"
+    )
     for image in found.images:
         assert image["alt"]
         kind, content = image["src"].split(",", 1)
@@ -90,7 +94,9 @@ def test_no_dates_and_no_machine(page: str, summary: str, project: Any) -> None:
 
 
 def test_score_and_interval_come_from_metrics(project: Any, summary: str) -> None:
-    tree = json.loads((project.root / "reports/runs/ridge/metrics.json").read_text())["retrieval"]["image_given_brain"]
+    tree = json.loads((project.root / "reports/runs/ridge/metrics.json").read_text())["retrieval"][
+        "image_given_brain"
+    ]
     value, low, high = (100 * tree[key] for key in ("top1", "top1_ci95_low", "top1_ci95_high"))
     line = next(line for line in table_lines(summary, "Retrieval, 20-way") if "`ridge`" in line)
     assert f"{value:.1f} [{low:.1f},\N{NO-BREAK SPACE}{high:.1f}]" in line
@@ -98,12 +104,20 @@ def test_score_and_interval_come_from_metrics(project: Any, summary: str) -> Non
 
 
 def test_difference_is_that_of_the_shared_subjects(project: Any, summary: str) -> None:
-    trees = [json.loads((project.root / f"reports/runs/{r}/metrics.json").read_text()) for r in ("brainclip", "ridge")]
+    trees = [
+        json.loads((project.root / f"reports/runs/{r}/metrics.json").read_text())
+        for r in ("brainclip", "ridge")
+    ]
     means = [
-        np.mean([tree["subjects"][s]["retrieval"]["image_given_brain"]["top1"] for s in SUBJECTS[:2]]) for tree in trees
+        np.mean(
+            [tree["subjects"][s]["retrieval"]["image_given_brain"]["top1"] for s in SUBJECTS[:2]]
+        )
+        for tree in trees
     ]
     line = next(
-        line for line in table_lines(summary, "Paired differences") if "`brainclip`" in line and "`ridge`" in line
+        line
+        for line in table_lines(summary, "Paired differences")
+        if "`brainclip`" in line and "`ridge`" in line
     )
     assert f"{100 * (means[0] - means[1]):+.1f} [" in line
     assert "better" in line
@@ -125,20 +139,28 @@ def test_markdown_tables_are_aligned(summary: str, project: Any) -> None:
         assert (project.root / "reports" / link).is_file()
 
 
-def test_second_report_is_equal_and_clears_old_figures(project: Any, page: str, summary: str) -> None:
+def test_second_report_is_equal_and_clears_old_figures(
+    project: Any, page: str, summary: str
+) -> None:
     folder = project.root / "reports/figures"
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     (folder / "pictures_gone.png").write_bytes(b"old")
     assert project.write() == (page, summary)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-    assert not [path.name for path in (project.root / "reports").iterdir() if path.name.startswith(".")]
+    assert not [
+        path.name for path in (project.root / "reports").iterdir() if path.name.startswith(".")
+    ]
 
 
-def test_studies_and_world_are_shown(fresh: Any, study: dict[str, Any], world: dict[str, Any]) -> None:
+def test_studies_and_world_are_shown(
+    fresh: Any, study: dict[str, Any], world: dict[str, Any]
+) -> None:
     project, tmp_path = fresh, fresh.root
     project.write_json("reports/studies/learning.json", study)
     project.write_json("reports/world/world.json", world)
-    (tmp_path / "reports/world/scenes.png").write_bytes(pictures.encode_picture(np.zeros((4, 4, 3), dtype=np.uint8)))
+    (tmp_path / "reports/world/scenes.png").write_bytes(
+        pictures.encode_picture(np.zeros((4, 4, 3), dtype=np.uint8))
+    )
     page, summary = project.write()
     assert "How many images does a decoder need?" in page
     assert "out of band" in summary
@@ -148,7 +170,9 @@ def test_studies_and_world_are_shown(fresh: Any, study: dict[str, Any], world: d
     assert "block2" in page
     assert (tmp_path / "reports/figures/study_learning.png").is_file()
     assert any("35.0 [33.0," in line for line in table_lines(summary, "learning: variants"))
-    assert any("+5.0 [+1.0," in line for line in table_lines(summary, "learning: paired differences"))
+    assert any(
+        "+5.0 [+1.0," in line for line in table_lines(summary, "learning: paired differences")
+    )
 
 
 def test_real_pictures_are_not_shown(fresh: Any) -> None:
@@ -176,7 +200,9 @@ def test_real_pictures_are_not_shown(fresh: Any) -> None:
         ("models/ridge/subj01/inputs.safetensors", "inputs.safetensors"),
     ],
 )
-def test_missing_input_is_named_and_nothing_is_written(fresh: Any, missing: str, named: str) -> None:
+def test_missing_input_is_named_and_nothing_is_written(
+    fresh: Any, missing: str, named: str
+) -> None:
     (fresh.root / missing).unlink()
     with pytest.raises(ValueError, match=re.escape(named)):
         fresh.write()
@@ -210,7 +236,11 @@ def test_not_testable_hides_the_score(fresh: Any) -> None:
     tree["unseen"]["noise_free"]["zero_shot"]["only"]["top1_ci95_low"] = 0.2
     path.write_text(json.dumps(tree))
     _, summary = fresh.write()
-    lines = [line for line in table_lines(summary, "Zero-shot choice") if "unseen categories only" in line]
+    lines = [
+        line
+        for line in table_lines(summary, "Zero-shot choice")
+        if "unseen categories only" in line
+    ]
     assert len(lines) == 1
     assert unseen.NOT_TESTABLE in lines[0]
     assert f"{100 * tree['unseen']['zero_shot']['only']['top1']:.1f}" not in lines[0].split("|")[4]

@@ -1,4 +1,6 @@
-"""The section about CLIP blocks and areas: its numbers are those of the stage, its sentences follow from them."""
+"""The section about CLIP blocks and areas: its numbers are those of the stage, its sentences
+follow from them.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ P_VALUES = {"clusters": 0.2, "voxels": 0.01}
 
 
 def make_result(low_L: np.ndarray, high_L: np.ndarray, seed: int) -> hierarchy_tree.Result:
-    """RSA with resamples of standard deviation 0.01; null distributions that give every contrast P_VALUES."""
+    """RSA with resamples of standard deviation 0.01; null distributions that give every
+    contrast P_VALUES.
+    """
     rng = np.random.default_rng(seed)
     rsa = {}
     for group, value_L in {"low": low_L, "high": high_L, "all": (low_L + high_L) / 2}.items():
@@ -32,16 +36,27 @@ def make_result(low_L: np.ndarray, high_L: np.ndarray, seed: int) -> hierarchy_t
         rsa[group] = value_L + noise_RL
     contrasts = {name: float(v) for name, v in hierarchy_tree.late_contrasts(low_L, high_L).items()}
     shuffled = {
-        kind: {name: value + np.where(np.arange(99) < 100 * p - 1, 1.0, -1.0) for name, value in contrasts.items()}
+        kind: {
+            name: value + np.where(np.arange(99) < 100 * p - 1, 1.0, -1.0)
+            for name, value in contrasts.items()
+        }
         for kind, p in P_VALUES.items()
     }
     distance_LL = np.abs(np.subtract.outer(np.arange(N_BLOCKS), np.arange(N_BLOCKS)))
     summaries = hierarchy_tree.SUMMARIES
     return hierarchy_tree.Result(
-        counts={"n_images": 70, "n_voxels_low": 1234, "n_voxels_high": 800, "n_voxels_both": 5, "n_matched": 800},
+        counts={
+            "n_images": 70,
+            "n_voxels_low": 1234,
+            "n_voxels_high": 800,
+            "n_voxels_both": 5,
+            "n_matched": 800,
+        },
         reliability=dict.fromkeys(rsa, 0.3),
         rsa=dict.fromkeys(summaries, rsa),
-        cka={name: {group: value_RL[0] / 2 for group, value_RL in rsa.items()} for name in summaries},
+        cka={
+            name: {group: value_RL[0] / 2 for group, value_RL in rsa.items()} for name in summaries
+        },
         block_cka=dict.fromkeys(summaries, 1 - 0.2 * distance_LL),
         observed=contrasts,
         shuffled=shuffled,
@@ -57,23 +72,57 @@ def make_blocks(project: Any, tree: Mapping[str, Any], **clip: Any) -> list[Any]
     """Blocks of one clip without a picture."""
     clips = {"mini": Clip(model="m", pretrained="p", **clip)}
     content = vars(project.params) | {"hierarchy": CONFIG, "clips": clips}
-    inputs = SimpleNamespace(params=SimpleNamespace(**content), hierarchy={"mini": tree}, hierarchy_pictures={})
+    inputs = SimpleNamespace(
+        params=SimpleNamespace(**content), hierarchy={"mini": tree}, hierarchy_pictures={}
+    )
     return hierarchy.make_clip(inputs, "mini")
 
 
 @pytest.mark.parametrize(
     ("low_L", "high_L", "said"),
     [
-        (FLAT, FLAT + 0.2, "high areas fit every block better; no preference for late blocks is shown"),
-        (FLAT + 0.2, FLAT, "low areas fit every block better; no preference for late blocks is shown"),
-        (FLAT, FLAT + 0.2 - 0.3 * np.eye(N_BLOCKS)[2], "high areas fit 4 of 5 blocks better; no preference"),
-        (FLAT, RISING, "high areas resemble the last block more than low areas do; high areas prefer late blocks"),
-        (RISING, FLAT, "low areas resemble the last block more than high areas do; low areas prefer late blocks"),
-        (RISING - 0.4, RISING[::-1], "differ at the last block is not shown; low areas prefer late blocks"),
-        (FLAT, FLAT, "differ at the last block is not shown; no preference for late blocks is shown"),
+        (
+            FLAT,
+            FLAT + 0.2,
+            "high areas fit every block better; no preference for late blocks is shown",
+        ),
+        (
+            FLAT + 0.2,
+            FLAT,
+            "low areas fit every block better; no preference for late blocks is shown",
+        ),
+        (
+            FLAT,
+            FLAT + 0.2 - 0.3 * np.eye(N_BLOCKS)[2],
+            "high areas fit 4 of 5 blocks better; no preference",
+        ),
+        (
+            FLAT,
+            RISING,
+            "high areas resemble the last block more than low areas do; high areas prefer late "
+            "blocks",
+        ),
+        (
+            RISING,
+            FLAT,
+            "low areas resemble the last block more than high areas do; low areas prefer late "
+            "blocks",
+        ),
+        (
+            RISING - 0.4,
+            RISING[::-1],
+            "differ at the last block is not shown; low areas prefer late blocks",
+        ),
+        (
+            FLAT,
+            FLAT,
+            "differ at the last block is not shown; no preference for late blocks is shown",
+        ),
     ],
 )
-def test_conclusion_follows_from_the_intervals(low_L: np.ndarray, high_L: np.ndarray, said: str) -> None:
+def test_conclusion_follows_from_the_intervals(
+    low_L: np.ndarray, high_L: np.ndarray, said: str
+) -> None:
     sentences = hierarchy.say_similarity(make_tree(low_L, high_L)["mean"], "patch_mean")
     assert said in sentences[1]
     assert ("`late_difference` excludes 0" in sentences[1]) == (abs(high_L[-1] - low_L[-1]) > 0.1)
@@ -87,7 +136,11 @@ def test_peak_gap_shuffles_and_band_are_said(project: Any) -> None:
     assert "about 44 neighbouring voxels, p is at most 0.05 for no contrast" in shuffles
     assert shuffles.endswith("for `late_difference`, `late_preference`, `peak_gap`.")
     said = hierarchy.say_band({"first": 2, "last": 4}, CONFIG, "mini", (4, 2, 3))
-    assert "blocks 2 to 4" in said and "at least 80 % of the best" in said and said.endswith("the same blocks.")
+    assert (
+        "blocks 2 to 4" in said
+        and "at least 80 % of the best" in said
+        and said.endswith("the same blocks.")
+    )
     assert hierarchy.say_band({"first": 2, "last": 2}, CONFIG, "mini", ()).endswith(
         "is empty: not the suggested blocks."
     )
@@ -98,7 +151,8 @@ def test_tables_hold_the_numbers_of_the_stage(project: Any) -> None:
     picture, sentences, blocks, contrasts, details = make_blocks(project, tree, detail_layers=(1,))
     assert isinstance(picture, Paragraph) and "`mini.png`" in picture.text
     assert (
-        isinstance(sentences, Bullets) and "`clips.mini.detail_layers` is 1: not the suggested" in sentences.items[-1]
+        isinstance(sentences, Bullets)
+        and "`clips.mini.detail_layers` is 1: not the suggested" in sentences.items[-1]
     )
     assert len(blocks.rows) == N_BLOCKS
     found = tree["mean"]["rsa"]["patch_mean"]["high"]
@@ -108,12 +162,20 @@ def test_tables_hold_the_numbers_of_the_stage(project: Any) -> None:
     )
     assert blocks.rows[3].cells[6].value == pytest.approx(RISING[3] / 2)
     inside = [row.cells[1] == "yes" for row in blocks.rows]
-    assert inside == [tree["band"]["first"] <= block <= tree["band"]["last"] for block in range(1, N_BLOCKS + 1)]
+    assert inside == [
+        tree["band"]["first"] <= block <= tree["band"]["last"] for block in range(1, N_BLOCKS + 1)
+    ]
     difference = contrasts.rows[0].cells
-    assert difference[1].text() == f"+{RISING[-1] - 0.5:.3f}" and difference[2:] == ("+0.200", "0.200", "0.010")
+    assert difference[1].text() == f"+{RISING[-1] - 0.5:.3f}" and difference[2:] == (
+        "+0.200",
+        "0.200",
+        "0.010",
+    )
     assert "at least 0.050" in contrasts.label and "77 training images" in contrasts.label
     subjects = details.blocks[0]
-    assert [row.cells[:5] for row in subjects.rows] == [(f"subj0{n}", "70", "1,234", "800", "800") for n in (1, 2)]
+    assert [row.cells[:5] for row in subjects.rows] == [
+        (f"subj0{n}", "70", "1,234", "800", "800") for n in (1, 2)
+    ]
     assert all(isinstance(table, Table) for table in details.blocks) and len(details.blocks) == 3
 
 

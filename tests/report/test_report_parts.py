@@ -1,4 +1,6 @@
-"""Parts of the report by themselves: ranks, verdicts, chance levels, renderers, studies, world figures."""
+"""Parts of the report by themselves: ranks, verdicts, chance levels, renderers, studies, world
+figures.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,14 @@ def test_cases_stand_at_fixed_places() -> None:
     rank_I = np.array([5, 1, 1, 9, 2, 3, 7])
     nsd_id_I = np.array([70, 60, 50, 40, 30, 20, 10])
     chosen = pictures.choose_cases(rank_I, nsd_id_I)
-    assert chosen == [("best", 2), ("best", 1), ("median", 4), ("median", 5), ("worst", 6), ("worst", 3)]
+    assert chosen == [
+        ("best", 2),
+        ("best", 1),
+        ("median", 4),
+        ("median", 5),
+        ("worst", 6),
+        ("worst", 3),
+    ]
     assert pictures.choose_cases(rank_I[:1], nsd_id_I[:1]) == [("best", 0)]
 
 
@@ -40,7 +49,9 @@ def test_hit_and_own_captions_are_marked() -> None:
         caption_K=["one", "two"],
         caption_image_K=np.array([0, 1]),
     )
-    cases = pictures.make_cases(retrieval, lambda nsd_id: np.full((200, 300, 3), nsd_id, dtype=np.uint8), "run")
+    cases = pictures.make_cases(
+        retrieval, lambda nsd_id: np.full((200, 300, 3), nsd_id, dtype=np.uint8), "run"
+    )
     first = next(case for case in cases if case.stimulus.lines == ("nsd_id 3",))
     assert "rank 3 of 3" in first.heading
     assert [picture.lines[0] for picture in first.retrieved] == ["nsd_id 5", "nsd_id 8", "nsd_id 3"]
@@ -70,7 +81,9 @@ def test_chance_levels(project: Any) -> None:
         "classification.auc": 50.0, "classification.map": None,
     }  # fmt: skip
     for name, level in expected.items():
-        assert chance(name, evaluation, 40, tree) == (None if level is None else pytest.approx(level))
+        assert chance(name, evaluation, 40, tree) == (
+            None if level is None else pytest.approx(level)
+        )
 
 
 def test_renderers_agree_on_a_small_report() -> None:
@@ -79,7 +92,9 @@ def test_renderers_agree_on_a_small_report() -> None:
         rows=(Row(("group",), "heading"), Row(("`r`", (Score(1.25, -2, 3, signed=True), Verdict("better", "good"))))),
     )  # fmt: skip
     report = Report(
-        title="R <1>", subtitle="s", sections=(Section("one", "One", [table, Paragraph("**b** & c", "notice")]),)
+        title="R <1>",
+        subtitle="s",
+        sections=(Section("one", "One", [table, Paragraph("**b** & c", "notice")]),),
     )
     page, summary = html.render(report), markdown.render(report, Path())
     assert "R &lt;1&gt;" in page
@@ -98,13 +113,21 @@ def test_study_numbers_keep_their_unit(study: dict[str, Any]) -> None:
     assert study_columns.scale("retrieval.image_given_brain.top1") == 100
     assert study_columns.scale("zero_shot.n_images") == 1
     assert study_columns.scale("parameters.trained") == 1
-    assert study_columns.title_metric("retrieval.text_given_brain.top1", 300) == "text given brain, 300-way top-1"
+    assert (
+        study_columns.title_metric("retrieval.text_given_brain.top1", 300)
+        == "text given brain, 300-way top-1"
+    )
     assert study_columns.title_metric("something.else") == "`something.else`"
-    assert list(studies.collect_lines(study)) == ["image given brain, 300-way top-1", "zero-shot category top-1"]
+    assert list(studies.collect_lines(study)) == [
+        "image given brain, 300-way top-1",
+        "zero-shot category top-1",
+    ]
 
 
 def test_band_of_a_world_figure() -> None:
-    tables = data.make_world_tables({"a": {"value": 3, "low": 2}, "b": {"value": 0.5, "high": 0.4}, "c": 7}, (), "L")
+    tables = data.make_world_tables(
+        {"a": {"value": 3, "low": 2}, "b": {"value": 0.5, "high": 0.4}, "c": 7}, (), "L"
+    )
     assert isinstance(tables[1], Table)
     assert [row.cells[2] for row in tables[1].rows] == ["at least 2.000", "at most 0.400"]
     assert [row.cells[3].word for row in tables[1].rows] == ["in band", "out of band"]
@@ -121,7 +144,10 @@ def test_split_in_words_and_held_out_clusters(project: Any) -> None:
     result.metrics = {"retrieval": {"image_given_brain": {"top1": 0.5}}, "unseen": branch}
     (table,) = unseen.make_unseen(SimpleNamespace(params=params, runs={"r": result}))
     assert isinstance(table, Table)
-    assert [row.cells[2:4] for row in table.rows] == [("held-out clusters", Score(25.0)), ("all", Score(50.0))]
+    assert [row.cells[2:4] for row in table.rows] == [
+        ("held-out clusters", Score(25.0)),
+        ("all", Score(50.0)),
+    ]
 
 
 def test_nothing_left_out_is_said(project: Any) -> None:

@@ -1,4 +1,6 @@
-"""The table of weights and the table of tokens: numbers of their files, and what is said where there is no file."""
+"""The table of weights and the table of tokens: numbers of their files, and what is said where
+there is no file.
+"""
 
 from __future__ import annotations
 
@@ -33,22 +35,31 @@ def test_table_is_that_of_the_modules(weights: dict[str, Any]) -> None:
     assert cells["fMRI decoders"] == f"{(expected['trained'] - expected['deployed']) / 1e6:.1f}"
     assert (cells["hidden"], cells["rank"]) == ("2048", "192")
     against = [cells[name].text() for name in table.columns[5:7]]
-    assert against == [f"{100 - expected['deployed'] / total:.1f}" for total in (12_000_000, 22_272_948.28)]
+    assert against == [
+        f"{100 - expected['deployed'] / total:.1f}" for total in (12_000_000, 22_272_948.28)
+    ]
     assert "MindEye1" in table.columns[5] and "MindEye2" in table.columns[6]
     assert "1.20 B" in table.label and "2,227 M" in table.label
     assert sum(row.cells[2] == "full" for row in table.rows) == 4
-    assert table.rows[-1].cells[0] == "paper (abstract): 71.7 % fewer" and set(table.rows[-1].cells[1:]) == {"-"}
+    assert table.rows[-1].cells[0] == "paper (abstract): 71.7 % fewer" and set(
+        table.rows[-1].cells[1:]
+    ) == {"-"}
 
 
 def test_rows_that_reach_the_claim_are_counted(weights: dict[str, Any]) -> None:
     said = parameters.say_reduction(weights)
-    assert "'default, low-rank heads' deploys 320.0 million weights, 73.3 % fewer than MindEye1" in said
+    assert (
+        "'default, low-rank heads' deploys 320.0 million weights, 73.3 % fewer than MindEye1"
+        in said
+    )
     assert "'full-rank heads'" not in said and "(4 of 7 rows)" in said
     weights["rows"][0]["reduction_mindeye1_vae"] = 0.7
     assert "(3 of 7 rows)" in parameters.say_reduction(weights)
 
 
-def test_weights_stand_in_both_reports_or_are_missing(fresh: Any, weights: dict[str, Any], summary: str) -> None:
+def test_weights_stand_in_both_reports_or_are_missing(
+    fresh: Any, weights: dict[str, Any], summary: str
+) -> None:
     assert "run the `count_parameters` stage" in re.sub(r"[\s>]+", " ", summary)
     fresh.write_json("reports/parameters.json", weights)
     for text in fresh.write():

@@ -1,4 +1,5 @@
-"""Trains tiny decoders for a few steps and writes the loss of each step; started by test_distributed.py with torchrun.
+"""Trains tiny decoders for a few steps and writes the loss of each step; started by
+test_distributed.py with torchrun.
 
 Argument: folder for losses and checkpoints.
 """
@@ -13,7 +14,10 @@ from typing import Any
 
 import lightning.pytorch as pl
 
-sys.path[:0] = [str(Path(__file__).parents[2] / "src"), str(Path(__file__).parents[2])]  # torchrun starts this file
+sys.path[:0] = [
+    str(Path(__file__).parents[2] / "src"),
+    str(Path(__file__).parents[2]),
+]  # torchrun starts this file
 
 from fmri2clip import decoders  # noqa: E402
 from fmri2clip.training import trainer  # noqa: E402
@@ -34,15 +38,24 @@ class Record(pl.Callback):
     def __init__(self) -> None:
         self.losses: list[float] = []
 
-    def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         self.losses.append(float(outputs["loss"]))
 
 
 def train(name: str, folder: Path) -> list[Any]:
-    """Losses of each step, rows of the curve, sums of the weights. Batches of 17, of which no share can be halved."""
+    """Losses of each step, rows of the curve, sums of the weights.
+
+    Batches of 17, of which no share can be halved.
+    """
     module = decoders.load_decoder(name)
     config = module.Config(**SETTINGS[name], batch_size=17, max_epochs=2, patience=2)
-    data = [make_tiny("subj01")] if module.Decoder.per_subject else [make_tiny("subj01"), make_tiny("subj02", 1)]
+    data = (
+        [make_tiny("subj01")]
+        if module.Decoder.per_subject
+        else [make_tiny("subj01"), make_tiny("subj02", 1)]
+    )
     decoder, record = decoders.build(module, config, data, 0), Record()
     rows = trainer.fit(
         decoder, data, config, seed=0, device="cpu", resume_dir=folder, callbacks=[record], checkpoint_every_s=0.0,

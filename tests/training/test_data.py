@@ -25,14 +25,20 @@ def unit(rng: np.random.Generator, *shape: int) -> np.ndarray:
 
 @pytest.fixture
 def files(tmp_path: Path) -> dict[str, Path]:
-    """Files of one subject who saw the images 3, 6, 9, ...; the cache holds more images, not in order."""
+    """Files of one subject who saw the images 3, 6, 9, ...; the cache holds more images, not in
+    order.
+    """
     rng = np.random.default_rng(0)
     seen = 3 * np.arange(1, N_IMAGES + 1)
     paths = {name: tmp_path / f"{name}.h5" for name in ("betas", "voxels", "clip")}
     order = rng.permutation(np.repeat(seen, 3))
     trials = np.arange(1, len(order) + 1)
     betas = rng.standard_normal((len(order), N_VOXELS)).astype(np.float16)
-    numbers = {"session_N": np.ones_like(trials), "trial_N": trials, "repetition_N": np.ones_like(trials)}
+    numbers = {
+        "session_N": np.ones_like(trials),
+        "trial_N": trials,
+        "repetition_N": np.ones_like(trials),
+    }
     store.write(paths["betas"], "betas", {"betas_NV": betas, "nsd_id_N": order, **numbers})
     low = np.arange(N_VOXELS) % 2 == 0
     voxels = {
@@ -69,15 +75,21 @@ def files(tmp_path: Path) -> dict[str, Path]:
     return paths
 
 
-def load(files: dict[str, Path], split: Split = SPLIT, group: str = "low", targets: tuple[str, ...] = ()):
+def load(
+    files: dict[str, Path], split: Split = SPLIT, group: str = "low", targets: tuple[str, ...] = ()
+):
     clip = read_clip(files["clip"], targets)
-    return load_subject("subj01", files["betas"], files["voxels"], clip, group, split, targets=targets)
+    return load_subject(
+        "subj01", files["betas"], files["voxels"], clip, group, split, targets=targets
+    )
 
 
 def test_labels_and_rois_come_with_the_data(files: dict[str, Path]) -> None:
     data, clip = load(files, group="high").data, store.read(files["clip"], "clip")
     rows_I = [clip["nsd_id_I"].tolist().index(i) for i in data.nsd_id_I.tolist()]
-    assert data.labels_IC is not None and np.array_equal(data.labels_IC.numpy(), clip["labels_IC"][rows_I])
+    assert data.labels_IC is not None and np.array_equal(
+        data.labels_IC.numpy(), clip["labels_IC"][rows_I]
+    )
     assert set(data.rois) == {"floc-faces"} and set(data.groups) == {"low", "none", "high"}
     assert data.rois["floc-faces"].tolist() == [v % 2 == 0 for v in range(6, N_VOXELS)]
 
@@ -99,7 +111,9 @@ def test_first_sessions_alone_are_read(files: dict[str, Path], k: int) -> None:
         ids = [set(s.nsd_id_I[getattr(s.split, which)]) for s in (whole, part)]
         assert ids[1] == ids[0] & seen
     assert set(part.data.nsd_id_I.tolist()) == seen
-    assert len(part.data.betas_NV) == (session_N <= k).sum() and part.split.unused_I.sum() == N_IMAGES - len(seen)
+    assert len(part.data.betas_NV) == (
+        session_N <= k
+    ).sum() and part.split.unused_I.sum() == N_IMAGES - len(seen)
     assert not (part.split.train_I & part.split.unused_I).any()
     rows_N = session_N <= k
     betas_NV = store.read(files["betas"], "betas")["betas_NV"][rows_N][:, ::2].astype(np.float32)
@@ -108,7 +122,9 @@ def test_first_sessions_alone_are_read(files: dict[str, Path], k: int) -> None:
 
 
 def test_sessions_that_do_not_exist_are_refused(files: dict[str, Path]) -> None:
-    with pytest.raises(ValueError, match=r"split\.n_sessions is 9, but .* has 1 sessions; take fewer"):
+    with pytest.raises(
+        ValueError, match=r"split\.n_sessions is 9, but .* has 1 sessions; take fewer"
+    ):
         load(files, replace(SPLIT, n_sessions=9))
 
 
@@ -132,7 +148,9 @@ def test_every_row_belongs_to_its_image(files: dict[str, Path]) -> None:
     assert subject.inputs["session_mean_SV"][1].tolist() == [10, 12, 14, 16, 18]
 
 
-def test_members_of_every_group_and_ncsnr_are_those_of_the_voxels_of_the_run(files: dict[str, Path]) -> None:
+def test_members_of_every_group_and_ncsnr_are_those_of_the_voxels_of_the_run(
+    files: dict[str, Path],
+) -> None:
     data = load(files).data  # voxels 0, 2, 4, 6, 8
     assert {name: member.tolist() for name, member in data.groups.items()} == {
         "low": [True] * 5,
@@ -145,7 +163,9 @@ def test_members_of_every_group_and_ncsnr_are_those_of_the_voxels_of_the_run(fil
 def test_a_target_is_the_first_of_its_names_that_the_cache_has(files: dict[str, Path]) -> None:
     data = load(files, targets=("block_1_ITW|block_2_ITW",)).data
     assert set(data.features) == {"block_2_ITW"}
-    with pytest.raises(ValueError, match=r"has no 'text_tokens_IUD'; it has .*; set tokens of the clip to true"):
+    with pytest.raises(
+        ValueError, match=r"has no 'text_tokens_IUD'; it has .*; set tokens of the clip to true"
+    ):
         load(files, targets=("text_tokens_IUD",))
 
 
@@ -154,27 +174,52 @@ def test_left_out_and_unused_images_are_not_in_memory(files: dict[str, Path]) ->
     (name,) = subject.unseen
     index = ["cat", "dog", "cup", "bus"].index(name)
     assert len(subject.data.nsd_id_I) == 11 and not (subject.data.nsd_id_I % 4 == index).any()
-    assert subject.split.left_out_I.sum() == 6  # counted by area: labels of these small objects are all False
+    assert (
+        subject.split.left_out_I.sum() == 6
+    )  # counted by area: labels of these small objects are all False
     assert set(subject.data.caption_K) == {f"picture {i}" for i in subject.data.nsd_id_I.tolist()}
     assert len(subject.data.betas_NV) == 33 and subject.data.image_N.max() == 10
 
 
-def test_permutation_moves_every_training_image_and_no_validation_image(files: dict[str, Path]) -> None:
+def test_permutation_moves_every_training_image_and_no_validation_image(
+    files: dict[str, Path],
+) -> None:
     true, null = load(files).data, load(files, replace(SPLIT, permute=True)).data
-    assert torch.equal(true.nsd_id_I, null.nsd_id_I) and torch.equal(true.image_embedding_ID, null.image_embedding_ID)
+    assert torch.equal(true.nsd_id_I, null.nsd_id_I) and torch.equal(
+        true.image_embedding_ID, null.image_embedding_ID
+    )
     same_I = (true.mean_betas_IV == null.mean_betas_IV).all(1)
     assert torch.equal(same_I, true.is_validation_I)
-    order = [x[~true.is_validation_I].sum(1).sort().values for x in (true.mean_betas_IV, null.mean_betas_IV)]
+    order = [
+        x[~true.is_validation_I].sum(1).sort().values
+        for x in (true.mean_betas_IV, null.mean_betas_IV)
+    ]
     assert torch.allclose(*order)
 
 
 @pytest.mark.parametrize(
     ("kind", "change", "message"),
     [
-        ("clip", {"nsd_id_I": np.arange(1000, 1000 + 2 * N_IMAGES)}, "lacks 24 images that subj01 saw"),
-        ("clip", {"caption_image_K": np.zeros(4 * N_IMAGES, np.int32)}, "training images have no caption"),
-        ("betas", {"betas_NV": np.full((3 * N_IMAGES, N_VOXELS), np.nan, np.float16)}, "not finite"),
-        ("betas", {"betas_NV": np.zeros((3 * N_IMAGES, 3), np.float16)}, "lists 10 voxels, the betas have 3"),
+        (
+            "clip",
+            {"nsd_id_I": np.arange(1000, 1000 + 2 * N_IMAGES)},
+            "lacks 24 images that subj01 saw",
+        ),
+        (
+            "clip",
+            {"caption_image_K": np.zeros(4 * N_IMAGES, np.int32)},
+            "training images have no caption",
+        ),
+        (
+            "betas",
+            {"betas_NV": np.full((3 * N_IMAGES, N_VOXELS), np.nan, np.float16)},
+            "not finite",
+        ),
+        (
+            "betas",
+            {"betas_NV": np.zeros((3 * N_IMAGES, 3), np.float16)},
+            "lists 10 voxels, the betas have 3",
+        ),
     ],
 )
 def test_files_that_disagree_are_refused(files, kind: str, change: dict, message: str) -> None:
@@ -183,8 +228,12 @@ def test_files_that_disagree_are_refused(files, kind: str, change: dict, message
         load(files)
 
 
-@pytest.mark.parametrize(("group", "message"), [("lwo", "no voxel group 'lwo'; it has low"), ("none", "is empty")])
-def test_voxel_group_must_exist_and_hold_voxels(files: dict[str, Path], group: str, message: str) -> None:
+@pytest.mark.parametrize(
+    ("group", "message"), [("lwo", "no voxel group 'lwo'; it has low"), ("none", "is empty")]
+)
+def test_voxel_group_must_exist_and_hold_voxels(
+    files: dict[str, Path], group: str, message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         load(files, group=group)
 
@@ -222,7 +271,9 @@ def test_two_subjects_share_an_epoch_step_by_step(tiny: TrainingData) -> None:
     other = replace(tiny, subject="subj02", betas_NV=tiny.betas_NV[:, :7])
     steps = list(EpochBatches([tiny, other], 10, seed=0))
     assert [b.subject for b in steps] != sorted(b.subject for b in steps)
-    assert [b.betas_BV.shape[1] for b in steps] == [30 if b.subject == "subj01" else 7 for b in steps]
+    assert [b.betas_BV.shape[1] for b in steps] == [
+        30 if b.subject == "subj01" else 7 for b in steps
+    ]
 
 
 def test_shares_of_convex_mean_and_single() -> None:
@@ -230,7 +281,9 @@ def test_shares_of_convex_mean_and_single() -> None:
     weights = repeat_weights(valid, 0.5, 0.3, np.random.default_rng(0))
     single, mean = (weights == 1).any(1), np.isclose(weights, 1 / 3).all(1)
     assert np.allclose(weights.sum(1), 1, atol=1e-6)
-    assert single.mean() == pytest.approx(0.2, abs=0.02) and mean.mean() == pytest.approx(0.3, abs=0.02)
+    assert single.mean() == pytest.approx(0.2, abs=0.02) and mean.mean() == pytest.approx(
+        0.3, abs=0.02
+    )
     assert np.allclose(weights[~single & ~mean].mean(0), 1 / 3, atol=0.02)
     assert np.allclose(weights[single].mean(0), 1 / 3, atol=0.05)
 
@@ -255,14 +308,20 @@ def test_top1_matches_argsort_and_shares_ties() -> None:
     rng = np.random.default_rng(0)
     query, gallery = rng.standard_normal((40, 5)), rng.standard_normal((40, 5))
     gallery += 2 * query
-    cosine = np.corrcoef(np.c_[query, -query], np.c_[gallery, -gallery])[:40, 40:]  # mirrored rows have mean 0
+    cosine = np.corrcoef(np.c_[query, -query], np.c_[gallery, -gallery])[
+        :40, 40:
+    ]  # mirrored rows have mean 0
     expected = (np.argsort(-cosine, 1)[:, 0] == np.arange(40)).mean()
-    assert 0.2 < expected < 1 and top1(torch.tensor(query), torch.tensor(gallery)) == pytest.approx(expected)
+    assert 0.2 < expected < 1 and top1(torch.tensor(query), torch.tensor(gallery)) == pytest.approx(
+        expected
+    )
     assert top1(torch.ones(4, 3), torch.ones(4, 3)) == pytest.approx(1 / 4)
 
 
 class Oracle:
-    """Decodes the true image embedding, moved by a constant; its text embedding is the same constant for all."""
+    """Decodes the true image embedding, moved by a constant; its text embedding is the same
+    constant for all.
+    """
 
     def __init__(self, data: TrainingData) -> None:
         self.data = data
@@ -276,6 +335,9 @@ class Oracle:
 
 def test_validation_scores_centre_predictions_by_their_own_mean(tiny: TrainingData) -> None:
     scores = validation_scores(Oracle(tiny), tiny)
-    assert scores["val_image_top1"] == 1.0 and scores["val_mean"] == (1.0 + scores["val_text_top1"]) / 2
+    assert (
+        scores["val_image_top1"] == 1.0
+        and scores["val_mean"] == (1.0 + scores["val_text_top1"]) / 2
+    )
     means = training_means(Oracle(tiny), tiny)
     assert torch.allclose(means["mean_predicted_image_D"], means["mean_image_D"] + 5, atol=1e-5)

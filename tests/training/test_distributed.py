@@ -1,4 +1,6 @@
-"""Two processes that train together take the steps of one: same losses, same weights, one checkpoint."""
+"""Two processes that train together take the steps of one: same losses, same weights, one
+checkpoint.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
     both = [json.loads((tmp_path / f"out.{rank}").read_text()) for rank in (0, 1)]
     for name in SETTINGS:
         losses, rows, state = train(name, tmp_path / f"{name}_alone")
-        assert len(losses) >= 6 and max(losses) - min(losses) > 0.01  # steps differ by more than the tolerance
+        assert (
+            len(losses) >= 6 and max(losses) - min(losses) > 0.01
+        )  # steps differ by more than the tolerance
         for process in both:
             assert process[name][0] == pytest.approx(losses, abs=1e-4)
             assert process[name][1][-1] == pytest.approx(rows[-1], abs=1e-3)
@@ -43,7 +47,9 @@ def test_one_process_decodes_everything() -> None:
 
 
 @pytest.mark.parametrize("n_ranks", [2, 3, 4])
-def test_gathered_rows_come_in_their_own_order(n_ranks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gathered_rows_come_in_their_own_order(
+    n_ranks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Shares of two parts of 5 and 2 rows."""
     parts = [torch.arange(5), torch.arange(10, 12)]
     monkeypatch.setattr(distributed, "world_size", lambda: n_ranks)

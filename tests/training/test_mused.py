@@ -1,4 +1,6 @@
-"""Training of one model for several subjects: mixed batches, resume, order of subjects, a subject that comes later."""
+"""Training of one model for several subjects: mixed batches, resume, order of subjects, a
+subject that comes later.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,13 @@ from fmri2clip.training.data import MixedBatches
 from fmri2clip.training.run import fit_decoder
 from fmri2clip.training.validation import mean_average_precision, validation_scores
 
-SMALL: dict[str, Any] = {"areas": "V1, V2, floc-faces, rest", "components": 4, "width": 8, "layers": 1, "heads": 2}
+SMALL: dict[str, Any] = {
+    "areas": "V1, V2, floc-faces, rest",
+    "components": 4,
+    "width": 8,
+    "layers": 1,
+    "heads": 2,
+}
 SMALL |= {"batch_size": 16, "max_epochs": 5, "patience": 5, "lr": 1e-2, "new_lr": 2e-2}
 
 
@@ -43,7 +51,9 @@ class KillAfter(pl.Callback):
 
 @pytest.fixture
 def subjects(tiny: TrainingData) -> list[TrainingData]:
-    """Three subjects; the second reads 26 voxels and has 30 images, the third mixes its voxels in another order."""
+    """Three subjects; the second reads 26 voxels and has 30 images, the third mixes its voxels
+    in another order.
+    """
     keep = tiny.image_N < 30
     few = replace(
         tiny,
@@ -61,11 +71,15 @@ def subjects(tiny: TrainingData) -> list[TrainingData]:
         groups={name: member[:26] for name, member in tiny.groups.items()},
         labels_IC=None if tiny.labels_IC is None else tiny.labels_IC[:30],
     )
-    other = replace(tiny, subject="subj05", betas_NV=tiny.betas_NV.flip(1), nsd_id_I=tiny.nsd_id_I + 2)
+    other = replace(
+        tiny, subject="subj05", betas_NV=tiny.betas_NV.flip(1), nsd_id_I=tiny.nsd_id_I + 2
+    )
     return [tiny, few, other]
 
 
-def train(data: Sequence[TrainingData], folder: Path, *kills: int, **settings: Any) -> tuple[Decoder, bytes, Any]:
+def train(
+    data: Sequence[TrainingData], folder: Path, *kills: int, **settings: Any
+) -> tuple[Decoder, bytes, Any]:
     config = Config(**SMALL | settings)
     for kill in kills:
         torch.manual_seed(kill)
@@ -77,7 +91,9 @@ def train(data: Sequence[TrainingData], folder: Path, *kills: int, **settings: A
     return decoder, save(dict(decoder.state_dict())), rows
 
 
-def fit(decoder: Any, data: Sequence[TrainingData], config: Config, folder: Path, callbacks: Any = ()) -> Any:
+def fit(
+    decoder: Any, data: Sequence[TrainingData], config: Config, folder: Path, callbacks: Any = ()
+) -> Any:
     return trainer.fit(
         decoder, data, config, seed=0, device="cpu", resume_dir=folder, callbacks=callbacks, checkpoint_every_s=0.0,
         progress=None,
@@ -104,24 +120,37 @@ def test_batches_are_balanced_mixed_and_complete(subjects: list[TrainingData]) -
     assert torch.equal(part.mean_text_BD, subjects[1].mean_text_ID[row_B])
 
 
-def test_batches_depend_on_seed_and_epoch_and_not_on_the_order_of_subjects(subjects: list[TrainingData]) -> None:
+def test_batches_depend_on_seed_and_epoch_and_not_on_the_order_of_subjects(
+    subjects: list[TrainingData],
+) -> None:
     def ids(data: Sequence[TrainingData], seed: int, epoch: int) -> list[int]:
-        return [i for step in MixedBatches(data, 16, seed, epoch) for p in step.parts for i in p.image_id_B.tolist()]
+        return [
+            i
+            for step in MixedBatches(data, 16, seed, epoch)
+            for p in step.parts
+            for i in p.image_id_B.tolist()
+        ]
 
     assert ids(subjects, 0, 2) == ids(subjects[::-1], 0, 2)
     assert ids(subjects, 0, 2) != ids(subjects, 0, 3) and ids(subjects, 0, 2) != ids(subjects, 1, 2)
-    with pytest.raises(ValueError, match="batch_size is 2, expected at least one image of each of 3 subjects"):
+    with pytest.raises(
+        ValueError, match="batch_size is 2, expected at least one image of each of 3 subjects"
+    ):
         MixedBatches(subjects, 2, 0)
 
 
-def test_killed_training_ends_with_the_same_bytes(subjects: list[TrainingData], tmp_path: Path) -> None:
+def test_killed_training_ends_with_the_same_bytes(
+    subjects: list[TrainingData], tmp_path: Path
+) -> None:
     _, expected, rows = train(subjects, tmp_path / "whole")
     _, found, again = train(subjects, tmp_path / "killed", 2, 1)
     assert found == expected and again == rows and len(rows) == 5
     assert rows[-1]["loss"] < rows[0]["loss"]
 
 
-def test_order_of_subjects_changes_neither_weights_nor_scores(subjects: list[TrainingData], tmp_path: Path) -> None:
+def test_order_of_subjects_changes_neither_weights_nor_scores(
+    subjects: list[TrainingData], tmp_path: Path
+) -> None:
     _, expected, rows = train(subjects, tmp_path / "a")
     _, found, again = train([subjects[2], subjects[0], subjects[1]], tmp_path / "b")
     assert found == expected and again == rows
@@ -129,7 +158,9 @@ def test_order_of_subjects_changes_neither_weights_nor_scores(subjects: list[Tra
 
 def test_training_beats_the_class_frequencies(subjects: list[TrainingData], tmp_path: Path) -> None:
     decoder, _, rows = train(subjects, tmp_path, max_epochs=30, patience=30)
-    label_IC = torch.cat([d.labels_IC[~d.is_validation_I] for d in subjects if d.labels_IC is not None]).double()
+    label_IC = torch.cat(
+        [d.labels_IC[~d.is_validation_I] for d in subjects if d.labels_IC is not None]
+    ).double()
     p_C = label_IC.mean(0)[:3]
     entropy = float(-(p_C * p_C.log() + (1 - p_C) * (1 - p_C).log()).sum()) / label_IC.shape[1]
     assert rows[0]["label_loss"] < 1.3 * entropy and rows[-1]["label_loss"] < 0.85 * entropy
@@ -137,10 +168,14 @@ def test_training_beats_the_class_frequencies(subjects: list[TrainingData], tmp_
     assert rows[-1]["val_map"] == rows[-1]["val_mean"] and np.mean(scores) > p_C.mean()
 
 
-def test_validation_score_is_scikit_learns_without_the_undefined_class(rng: np.random.Generator) -> None:
+def test_validation_score_is_scikit_learns_without_the_undefined_class(
+    rng: np.random.Generator,
+) -> None:
     label_IC, logits_IC = rng.random((20, 5)) < 0.4, rng.standard_normal((20, 5)).astype(np.float32)
     label_IC[:, 2], label_IC[:, 4] = False, True
-    expected = np.mean([average_precision_score(label_IC[:, c], logits_IC[:, c]) for c in (0, 1, 3)])
+    expected = np.mean(
+        [average_precision_score(label_IC[:, c], logits_IC[:, c]) for c in (0, 1, 3)]
+    )
     found = mean_average_precision(torch.from_numpy(label_IC), torch.from_numpy(logits_IC))
     assert found == pytest.approx(expected, abs=1e-6)
     assert found == mean_average_precision(
@@ -150,11 +185,17 @@ def test_validation_score_is_scikit_learns_without_the_undefined_class(rng: np.r
 
 
 def own_state(decoder: Decoder, subject: str) -> dict[str, torch.Tensor]:
-    return {n: v for n, v in decoder.state_dict().items() if subject in n.split(".") or n.startswith("new_projection.")}
+    return {
+        n: v
+        for n, v in decoder.state_dict().items()
+        if subject in n.split(".") or n.startswith("new_projection.")
+    }
 
 
 @pytest.mark.parametrize("new_fit", ["tokens", "tokens_projection"])
-def test_a_new_subject_changes_nothing_shared(new_fit: str, subjects: list[TrainingData], tmp_path: Path) -> None:
+def test_a_new_subject_changes_nothing_shared(
+    new_fit: str, subjects: list[TrainingData], tmp_path: Path
+) -> None:
     config = Config(**SMALL | {"new_subject": "subj05", "new_fit": new_fit})
     decoder = Decoder.from_data(config, subjects, 0)
     rows = fit_decoder(decoder, subjects, config, 0, "cpu", tmp_path / "new")
@@ -175,7 +216,9 @@ def test_killed_fit_of_a_new_subject_ends_with_the_same_bytes(
     subjects: list[TrainingData], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = Config(**SMALL | {"new_subject": "subj05", "max_epochs": 3})
-    kills = iter([[], [KillAfter(1)], [], []])  # the second training, that of the new subject, is killed
+    kills = iter(
+        [[], [KillAfter(1)], [], []]
+    )  # the second training, that of the new subject, is killed
     plain = trainer.fit
 
     def fit_killed(*args: Any, **kwargs: Any) -> Any:
@@ -186,7 +229,14 @@ def test_killed_fit_of_a_new_subject_ends_with_the_same_bytes(
         if patched:
             monkeypatch.setattr(trainer, "fit", fit_killed)
             with pytest.raises(Killed):
-                fit_decoder(Decoder.from_data(config, subjects, 0), subjects, config, 0, "cpu", tmp_path / folder)
+                fit_decoder(
+                    Decoder.from_data(config, subjects, 0),
+                    subjects,
+                    config,
+                    0,
+                    "cpu",
+                    tmp_path / folder,
+                )
         decoder = Decoder.from_data(config, subjects, 0)
         rows = fit_decoder(decoder, subjects, config, 0, "cpu", tmp_path / folder)
         states.append((save(dict(decoder.state_dict())), rows))

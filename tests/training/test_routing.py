@@ -23,7 +23,12 @@ class Settings:
 def groups() -> dict[str, np.ndarray]:
     """Voxels 0 to 199 are early, 180 to 449 category voxels: 20 are both."""
     voxel = np.arange(N)
-    return {"low": voxel < 200, "high": (voxel >= 180) & (voxel < 450), "all": voxel >= 0, "none": voxel < 0}
+    return {
+        "low": voxel < 200,
+        "high": (voxel >= 180) & (voxel < 450),
+        "all": voxel >= 0,
+        "none": voxel < 0,
+    }
 
 
 @pytest.fixture
@@ -38,7 +43,9 @@ def test_the_default_detail_set_is_the_union_and_holds_the_semantic_one(groups, 
     detail, semantic = route(groups, ncsnr_V, Settings(), 0, "subj01")
     assert detail.tolist() == list(range(450)) and semantic.tolist() == list(range(180, 450))
     assert set(semantic) <= set(detail) and len(detail) == (groups["low"] | groups["high"]).sum()
-    assert len(detail) < groups["low"].sum() + groups["high"].sum()  # voxels of both groups count once, in both
+    assert (
+        len(detail) < groups["low"].sum() + groups["high"].sum()
+    )  # voxels of both groups count once, in both
     low, _ = route(groups, ncsnr_V, Settings(detail_rois="low"), 0, "subj01")
     assert set(low) & set(semantic) == set(range(180, 200))
 
@@ -51,8 +58,12 @@ def test_other_routings_of_the_same_sets(groups, ncsnr_V) -> None:
     assert [rows.tolist() for rows in everything] == [list(range(N))] * 2
     random = route(groups, ncsnr_V, Settings(routing="random"), 0, "subj01")
     assert [len(rows) for rows in random] == [450, 270] and set(random[0]) == set(paper[0])
-    assert len(np.intersect1d(*random)) == 270 and 60 < np.sum(random[1] < 180) < 150  # a fair share of early voxels
-    again, other = (route(groups, ncsnr_V, Settings(routing="random"), seed, "subj01") for seed in (0, 1))
+    assert (
+        len(np.intersect1d(*random)) == 270 and 60 < np.sum(random[1] < 180) < 150
+    )  # a fair share of early voxels
+    again, other = (
+        route(groups, ncsnr_V, Settings(routing="random"), seed, "subj01") for seed in (0, 1)
+    )
     assert np.array_equal(random[1], again[1]) and not np.array_equal(random[1], other[1])
 
 
@@ -60,7 +71,9 @@ def test_disjoint_sets_are_equal_in_number_and_ncsnr(groups, ncsnr_V) -> None:
     detail, semantic = route(groups, ncsnr_V, Settings(routing="disjoint"), 0, "subj01")
     assert len(detail) == len(semantic) > 100
     assert detail.max() < 180 and semantic.min() >= 200  # no voxel of both groups on either side
-    assert np.nanmean(ncsnr_V[:180]) - np.nanmean(ncsnr_V[200:450]) > 0.1  # what matching has to undo
+    assert (
+        np.nanmean(ncsnr_V[:180]) - np.nanmean(ncsnr_V[200:450]) > 0.1
+    )  # what matching has to undo
     assert abs(ncsnr_V[detail].mean() - ncsnr_V[semantic].mean()) < 0.005
     assert ks_2samp(ncsnr_V[detail], ncsnr_V[semantic]).pvalue > 0.9
 
@@ -95,9 +108,15 @@ def test_matching_takes_each_row_once_within_the_caliper(rng: np.random.Generato
     ("change", "message"),
     [
         ({"semantic_rois": "floc"}, r"subj05 has no ROI group 'floc'; it has low, high, all, none"),
-        ({"semantic_rois": "none"}, r"ROI group 'none' of subj05 has no voxel among the voxels of the run"),
+        (
+            {"semantic_rois": "none"},
+            r"ROI group 'none' of subj05 has no voxel among the voxels of the run",
+        ),
         ({"detail_rois": "low+none"}, r"ROI group 'none' of subj05 has no voxel"),
-        ({"routing": "disjoint", "match_caliper": 0.0, "detail_rois": "low"}, r"subj05.*raise match_caliper"),
+        (
+            {"routing": "disjoint", "match_caliper": 0.0, "detail_rois": "low"},
+            r"subj05.*raise match_caliper",
+        ),
     ],
 )
 def test_a_set_that_cannot_be_is_refused_by_name(groups, rng, change: dict, message: str) -> None:

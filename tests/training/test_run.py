@@ -17,9 +17,29 @@ from fmri2clip.training.run import fit_decoder, resolve_device, train_run
 SUBJECTS = ("subj01", "subj02")
 N_IMAGES, WIDTH = 40, 6
 SMALL = {"network": "mlp", "hidden": 8, "batch_size": 16, "max_epochs": 3, "patience": 3}
-RUNS = {"ridge": "ridge", "clip": "brainclip", "mclip": "brainmclip", "mused": "clip_mused", "labels": "label_ridge"}
-MCLIP = {"hidden": 8, "blocks": 1, "token_rank": 2, "batch_size": 16, "max_epochs": 3, "patience": 3}
-MUSED = {"areas": "V1, faces, low", "components": 2, "width": 8, "layers": 1, "heads": 2, "batch_size": 16}
+RUNS = {
+    "ridge": "ridge",
+    "clip": "brainclip",
+    "mclip": "brainmclip",
+    "mused": "clip_mused",
+    "labels": "label_ridge",
+}
+MCLIP = {
+    "hidden": 8,
+    "blocks": 1,
+    "token_rank": 2,
+    "batch_size": 16,
+    "max_epochs": 3,
+    "patience": 3,
+}
+MUSED = {
+    "areas": "V1, faces, low",
+    "components": 2,
+    "width": 8,
+    "layers": 1,
+    "heads": 2,
+    "batch_size": 16,
+}
 MUSED |= {"max_epochs": 3, "patience": 3}
 LABELS = {"areas": "V1, faces, low", "components": 2, "n_alphas": 3, "n_folds": 2}
 RIDGE = {"n_alphas": 3, "n_folds": 2, "log10_alpha_min": -2.0, "log10_alpha_max": 6.0}
@@ -76,10 +96,19 @@ def tree(tmp_path: Path) -> Path:
     for s, subject in enumerate(SUBJECTS):
         n_voxels = 12 + s
         seen = np.repeat(np.arange(N_IMAGES) + s * N_IMAGES, 3)
-        code = embedding[np.argsort(ids)[seen]].astype(np.float32) @ rng.standard_normal((WIDTH, n_voxels))
+        code = embedding[np.argsort(ids)[seen]].astype(np.float32) @ rng.standard_normal(
+            (WIDTH, n_voxels)
+        )
         trials = np.arange(1, len(seen) + 1)
-        betas = {"betas_NV": code + rng.standard_normal(code.shape), "nsd_id_N": seen, "trial_N": trials}
-        numbers = {"session_N": 1 + trials * 2 // (len(trials) + 1), "repetition_N": np.ones_like(trials)}
+        betas = {
+            "betas_NV": code + rng.standard_normal(code.shape),
+            "nsd_id_N": seen,
+            "trial_N": trials,
+        }
+        numbers = {
+            "session_N": 1 + trials * 2 // (len(trials) + 1),
+            "repetition_N": np.ones_like(trials),
+        }
         store.write(tmp_path / f"rois/{subject}.h5", "betas", {**betas, **numbers})
         floats = {name: np.ones(n_voxels, np.float32) for name in ("ncsnr_V", "ncsnr_train_V")}
         floats |= {name: np.ones((2, n_voxels), np.float32) for name in ("mean_SV", "std_SV")}
@@ -118,7 +147,12 @@ def tree(tmp_path: Path) -> Path:
 
 
 def train(
-    tree: Path, name: str, out: str = "out", log: Any = None, overrides: dict[str, Any] | None = None, **split: Any
+    tree: Path,
+    name: str,
+    out: str = "out",
+    log: Any = None,
+    overrides: dict[str, Any] | None = None,
+    **split: Any,
 ) -> Path:
     settings = make_params(overrides, **split)
     train_run(
@@ -136,18 +170,28 @@ def train(
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 @pytest.mark.parametrize("name", ["ridge", "clip"])
 def test_run_is_complete_repeatable_and_loads_from_its_folder(tree: Path, name: str) -> None:
     out = train(tree, name)
     files = ("config.yaml", "inputs.safetensors", "split.json", "weights.safetensors")
-    assert set(content(out)) == {f"models/{name}/{s}/{file}" for s in SUBJECTS for file in files} | {"curve.csv"}
+    assert set(content(out)) == {
+        f"models/{name}/{s}/{file}" for s in SUBJECTS for file in files
+    } | {"curve.csv"}
     assert not list((tree / ".resume").rglob("*.*"))
     decoder, config = decoders.load(out / "models" / name / "subj02")
     assert decoder.decode(torch.zeros(2, 13), "subj02").embedding_ID.shape == (2, WIDTH)
-    assert config["voxels"] == "all" and config["seed"] == 1 and config["n_training_images"] == {"subj02": 32}
+    assert (
+        config["voxels"] == "all"
+        and config["seed"] == 1
+        and config["n_training_images"] == {"subj02": 32}
+    )
     assert len(config["digests"]["clip"]) == 64 and set(config["digests"]) == {"clip", "subj02"}
     inputs = load_file(out / "models" / name / "subj02/inputs.safetensors")
     means = {f"mean_{kind}_D" for kind in ("image", "text", "predicted_image", "predicted_text")}
@@ -158,7 +202,9 @@ def test_run_is_complete_repeatable_and_loads_from_its_folder(tree: Path, name: 
 def test_run_with_tokens_keeps_their_means_and_the_voxels_of_its_streams(tree: Path) -> None:
     out = train(tree, "mclip")
     decoder, config = decoders.load(out / "models/mclip/subj02")
-    assert decoder.semantic_rows.tolist() == list(range(5, 13)) and decoder.detail_rows.tolist() == list(range(13))
+    assert decoder.semantic_rows.tolist() == list(
+        range(5, 13)
+    ) and decoder.detail_rows.tolist() == list(range(13))
     assert config["sizes"]["n_semantic"] == 8 and config["parameters"] == decoder.n_parameters()
     tokens = decoder.decode_tokens(torch.zeros(2, 13), "subj02").tokens
     assert {name: tuple(x.shape) for name, x in tokens.items()} == {
@@ -175,9 +221,9 @@ def test_one_model_serves_all_subjects(tree: Path) -> None:
     out = train(tree, "mused")
     own = ("inputs.safetensors", "split.json")
     files = {f"models/mused/{s}/{file}" for s in SUBJECTS for file in own}
-    assert set(content(out)) == files | {f"models/mused/shared/{f}" for f in ("config.yaml", "weights.safetensors")} | {
-        "curve.csv"
-    }
+    assert set(content(out)) == files | {
+        f"models/mused/shared/{f}" for f in ("config.yaml", "weights.safetensors")
+    } | {"curve.csv"}
     decoder, config = decoders.load(out / "models/mused/shared")
     assert decoder.subjects == SUBJECTS and config["n_voxels"] == {"subj01": 12, "subj02": 13}
     assert decoder.decode(torch.zeros(2, 13), "subj02").logits_IC.shape == (2, 4)
@@ -185,9 +231,12 @@ def test_one_model_serves_all_subjects(tree: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "overrides"), [("mused", {"shared": False, "identity": "none", "backbone": "mlp"}), ("labels", {})]
+    ("name", "overrides"),
+    [("mused", {"shared": False, "identity": "none", "backbone": "mlp"}), ("labels", {})],
 )
-def test_label_baselines_have_a_model_for_each_subject(tree: Path, name: str, overrides: dict[str, Any]) -> None:
+def test_label_baselines_have_a_model_for_each_subject(
+    tree: Path, name: str, overrides: dict[str, Any]
+) -> None:
     out = train(tree, name, overrides=overrides)
     for subject, n_voxels in zip(SUBJECTS, (12, 13), strict=True):
         decoder, config = decoders.load(out / "models" / name / subject)
@@ -198,7 +247,10 @@ def test_label_baselines_have_a_model_for_each_subject(tree: Path, name: str, ov
 def test_a_new_subject_has_its_first_sessions_only(tree: Path) -> None:
     out = train(tree, "mused", overrides={"new_subject": "subj02", "new_sessions": 1})
     config = decoders.load(out / "models/mused/shared")[1]
-    assert config["n_training_images"]["subj01"] == 32 and 4 < config["n_training_images"]["subj02"] < 25
+    assert (
+        config["n_training_images"]["subj01"] == 32
+        and 4 < config["n_training_images"]["subj02"] < 25
+    )
     with (out / "curve.csv").open() as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == [str(epoch) for epoch in range(6)]
     assert content(out) == content(
@@ -213,7 +265,9 @@ def test_curve_has_the_agreed_columns(tree: Path, name: str, n_rows: int) -> Non
     assert [row["subject"] for row in rows] == [s for s in SUBJECTS for _ in range(n_rows)]
     assert list(rows[0])[:2] == ["subject", "epoch"]
     assert list(rows[0])[-3:] == ["val_image_top1", "val_text_top1", "val_mean"]
-    assert all(len(value.lstrip("0.").replace(".", "")) <= 10 for row in rows for value in row.values())
+    assert all(
+        len(value.lstrip("0.").replace(".", "")) <= 10 for row in rows for value in row.values()
+    )
 
 
 def test_split_file_names_every_image_that_did_not_train(tree: Path) -> None:
@@ -224,10 +278,14 @@ def test_split_file_names_every_image_that_did_not_train(tree: Path) -> None:
     assert len(split["validation"]) == 8 and len(split["unseen_categories"]) == 1
     assert len(split["validation"] + split["left_out"] + split["unused"]) == N_IMAGES - 5
     one, two = (load_file(out / f"models/ridge/{s}/inputs.safetensors") for s in SUBJECTS)
-    assert np.array_equal(one["centroids_KD"], two["centroids_KD"]) and one["heldout_clusters"].shape == (1,)
+    assert np.array_equal(one["centroids_KD"], two["centroids_KD"]) and one[
+        "heldout_clusters"
+    ].shape == (1,)
 
 
-def test_killed_run_keeps_finished_subjects_and_shows_nothing(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_run_keeps_finished_subjects_and_shows_nothing(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     expected = content(train(tree, "clip"))
     trained: list[str] = []
 
@@ -249,7 +307,9 @@ def test_log_gets_every_finished_model_and_changes_nothing(tree: Path) -> None:
     calls: list[tuple[str, bool, Mapping[str, float]]] = []
 
     def log(folder: Path, curve: Path, seconds: Mapping[str, float]) -> None:
-        calls.append((folder.name, (folder / "weights.safetensors").is_file() and curve.is_file(), seconds))
+        calls.append(
+            (folder.name, (folder / "weights.safetensors").is_file() and curve.is_file(), seconds)
+        )
 
     assert content(train(tree, "ridge", log=log)) == content(train(tree, "ridge", "silent"))
     assert [call[:2] for call in calls] == [(s, True) for s in SUBJECTS]

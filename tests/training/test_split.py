@@ -46,7 +46,10 @@ settings_strategy = st.fixed_dictionaries(
 @given(settings_strategy, st.booleans())
 def test_the_four_sets_are_disjoint_and_complete(values: dict[str, int], control: bool) -> None:
     result = split_of(**values, unseen_control=control and values["unseen_folds"] > 0)
-    counts = sum(mask.astype(int) for mask in (result.train_I, result.validation_I, result.left_out_I, result.unused_I))
+    counts = sum(
+        mask.astype(int)
+        for mask in (result.train_I, result.validation_I, result.left_out_I, result.unused_I)
+    )
     assert (counts == 1).all()
     assert result.validation_I.sum() == values["n_validation"]
     assert result.train_I.sum() == values["n_images"] or not values["n_images"]
@@ -60,7 +63,10 @@ def test_equal_settings_give_the_equal_split_and_seeds_differ() -> None:
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 1000), st.integers(1, 11))
 def test_each_present_category_is_unseen_in_exactly_one_fold(seed: int, n_folds: int) -> None:
-    folds = [unseen_categories(PRESENT, Split(seed=seed, unseen_folds=n_folds, unseen_fold=f)) for f in range(n_folds)]
+    folds = [
+        unseen_categories(PRESENT, Split(seed=seed, unseen_folds=n_folds, unseen_fold=f))
+        for f in range(n_folds)
+    ]
     assert sorted(np.concatenate(folds)) == list(np.flatnonzero(PRESENT))
 
 
@@ -99,7 +105,9 @@ def test_held_out_clusters_are_absent_from_training() -> None:
 
 def test_given_clusters_are_used() -> None:
     clusters = fit_clusters(EMBEDDING, Split(holdout_clusters=6, seed=9))
-    result = make_split(IDS, LABELS, EMBEDDING, PRESENT, replace(BASE, holdout_clusters=6), clusters)
+    result = make_split(
+        IDS, LABELS, EMBEDDING, PRESENT, replace(BASE, holdout_clusters=6), clusters
+    )
     assert result.clusters is clusters
 
 

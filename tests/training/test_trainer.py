@@ -15,7 +15,9 @@ from fmri2clip.decoders.brainclip import Config, Decoder
 from fmri2clip.training import trainer
 from fmri2clip.training.data import EpochBatches
 
-CONFIG = Config(network="vae", hidden=16, batch_size=16, max_epochs=8, patience=8, lr=1e-2, kl_warmup=3)
+CONFIG = Config(
+    network="vae", hidden=16, batch_size=16, max_epochs=8, patience=8, lr=1e-2, kl_warmup=3
+)
 
 
 class Killed(RuntimeError):
@@ -23,7 +25,9 @@ class Killed(RuntimeError):
 
 
 class KillAfter(pl.Callback):
-    """Ends the process, as far as the training can tell, when an epoch ends or in the middle of one."""
+    """Ends the process, as far as the training can tell, when an epoch ends or in the middle of
+    one.
+    """
 
     def __init__(self, epoch: int, step: int | None = None) -> None:
         self.epoch, self.step, self.n = epoch, step, 0
@@ -33,13 +37,19 @@ class KillAfter(pl.Callback):
             raise Killed
         self.n += 1
 
-    def on_train_batch_start(self, trainer: pl.Trainer, module: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, module: Any, batch: Any, batch_idx: int
+    ) -> None:
         if self.n == self.epoch and batch_idx == self.step:
             raise Killed
 
 
 def train(
-    data: TrainingData, folder: Path, config: Config = CONFIG, *callbacks: pl.Callback, every_s: float = 0.0
+    data: TrainingData,
+    folder: Path,
+    config: Config = CONFIG,
+    *callbacks: pl.Callback,
+    every_s: float = 0.0,
 ) -> tuple[bytes, list[dict[str, float]]]:
     decoder = Decoder(config, 30, 8, 0)
     rows = trainer.fit(
@@ -56,8 +66,12 @@ def train(
     return save(dict(decoder.state_dict())), rows
 
 
-@pytest.mark.parametrize("kills", [[KillAfter(0)], [KillAfter(4)], [KillAfter(3, 1), KillAfter(2)], [KillAfter(7)]])
-def test_killed_training_ends_with_the_same_bytes(kills: list[KillAfter], tiny: TrainingData, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "kills", [[KillAfter(0)], [KillAfter(4)], [KillAfter(3, 1), KillAfter(2)], [KillAfter(7)]]
+)
+def test_killed_training_ends_with_the_same_bytes(
+    kills: list[KillAfter], tiny: TrainingData, tmp_path: Path
+) -> None:
     expected = train(tiny, tmp_path / "whole")
     for kill in kills:
         torch.manual_seed(len(kills))  # whatever state the process is in
@@ -67,8 +81,12 @@ def test_killed_training_ends_with_the_same_bytes(kills: list[KillAfter], tiny: 
     assert len(expected[1]) == 8
 
 
-def train_brainmclip(data: TrainingData, folder: Path, *callbacks: pl.Callback) -> tuple[bytes, list[dict[str, float]]]:
-    config = brainmclip.Config(hidden=16, blocks=1, token_rank=3, batch_size=16, max_epochs=6, patience=6, lr=1e-2)
+def train_brainmclip(
+    data: TrainingData, folder: Path, *callbacks: pl.Callback
+) -> tuple[bytes, list[dict[str, float]]]:
+    config = brainmclip.Config(
+        hidden=16, blocks=1, token_rank=3, batch_size=16, max_epochs=6, patience=6, lr=1e-2
+    )
     decoder = brainmclip.Decoder.from_data(config, [data], 0)
     rows = trainer.fit(
         decoder, data, config, seed=0, device="cpu", resume_dir=folder, callbacks=callbacks, checkpoint_every_s=0.0,
@@ -78,8 +96,12 @@ def train_brainmclip(data: TrainingData, folder: Path, *callbacks: pl.Callback) 
 
 
 @pytest.mark.parametrize("kills", [[KillAfter(1)], [KillAfter(0, 2), KillAfter(3, 1)]])
-def test_killed_brainmclip_ends_with_the_same_bytes(kills: list[KillAfter], tiny: TrainingData, tmp_path: Path) -> None:
-    """Its random numbers (mixtures, tokens, dropout), warm-up and gradient clip all survive a resume."""
+def test_killed_brainmclip_ends_with_the_same_bytes(
+    kills: list[KillAfter], tiny: TrainingData, tmp_path: Path
+) -> None:
+    """Its random numbers (mixtures, tokens, dropout), warm-up and gradient clip all survive a
+    resume.
+    """
     expected = train_brainmclip(tiny, tmp_path / "whole")
     for kill in kills:
         torch.manual_seed(7)
@@ -89,22 +111,31 @@ def test_killed_brainmclip_ends_with_the_same_bytes(kills: list[KillAfter], tiny
     assert len(expected[1]) == 6 and expected[1][0]["loss"] > expected[1][-1]["loss"]
 
 
-def test_learning_rate_warms_up_then_falls_along_a_cosine(tiny: TrainingData, tmp_path: Path) -> None:
+def test_learning_rate_warms_up_then_falls_along_a_cosine(
+    tiny: TrainingData, tmp_path: Path
+) -> None:
     rates: list[float] = []
 
     class Watch(pl.Callback):
-        def on_train_batch_start(self, trainer: pl.Trainer, module: Any, batch: Any, batch_idx: int) -> None:
+        def on_train_batch_start(
+            self, trainer: pl.Trainer, module: Any, batch: Any, batch_idx: int
+        ) -> None:
             rates.append(trainer.optimizers[0].param_groups[0]["lr"])
 
     train_brainmclip(tiny, tmp_path, Watch())
     n_rise, n_all = 2 * 3, 6 * 3  # two epochs of three steps
     rise = [1e-2 * (step + 1) / (n_rise + 1) for step in range(n_rise)]
-    fall = [1e-2 * (1 + np.cos(np.pi * (step - n_rise) / (n_all - n_rise))) / 2 for step in range(n_rise, n_all)]
+    fall = [
+        1e-2 * (1 + np.cos(np.pi * (step - n_rise) / (n_all - n_rise))) / 2
+        for step in range(n_rise, n_all)
+    ]
     assert rates == pytest.approx(rise + fall)
 
 
 @pytest.mark.parametrize(("limit", "clipped"), [(1e-3, True), (0.0, False)])
-def test_gradient_clip_limits_the_norm(limit: float, clipped: bool, tiny: TrainingData, tmp_path: Path) -> None:
+def test_gradient_clip_limits_the_norm(
+    limit: float, clipped: bool, tiny: TrainingData, tmp_path: Path
+) -> None:
     norms: list[float] = []
 
     class Watch(pl.Callback):
@@ -152,13 +183,17 @@ def test_weights_equal_those_of_a_bare_loop(
     tiny: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rising = iter(range(100))
-    monkeypatch.setattr(trainer, "validation_scores", lambda decoder, data: {"val_mean": next(rising)})
+    monkeypatch.setattr(
+        trainer, "validation_scores", lambda decoder, data: {"val_mean": next(rising)}
+    )
     config = replace(CONFIG, network="mlp", dropout_in=0.0, dropout_block=0.0)
     found, rows = train(tiny, tmp_path, config)
     decoder = Decoder(config, 30, 8, 0).train()
     decay = [p for p in decoder.parameters() if p.ndim > 1]
     rest = [p for p in decoder.parameters() if p.ndim <= 1]
-    optimizer = torch.optim.AdamW([{"params": decay}, {"params": rest, "weight_decay": 0.0}], weight_decay=1e-2)
+    optimizer = torch.optim.AdamW(
+        [{"params": decay}, {"params": rest, "weight_decay": 0.0}], weight_decay=1e-2
+    )
     n_steps, losses = 3, []
     for step in range(8 * n_steps):
         for group in optimizer.param_groups:
@@ -169,7 +204,9 @@ def test_weights_equal_those_of_a_bare_loop(
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert [row["loss"] for row in rows] == pytest.approx(np.reshape(losses, (8, 3)).mean(1), rel=1e-4)
+    assert [row["loss"] for row in rows] == pytest.approx(
+        np.reshape(losses, (8, 3)).mean(1), rel=1e-4
+    )
     trained = Decoder(config, 30, 8, 0)
     from safetensors.torch import load
 
@@ -200,11 +237,15 @@ def test_best_epoch_by_the_mean_of_three_scores(
     assert len(rows) == n_epochs and found == snapshots[best]
 
 
-def test_training_learns_and_leaves_nothing_but_a_checkpoint(tiny, tmp_path: Path, monkeypatch, capfd) -> None:
+def test_training_learns_and_leaves_nothing_but_a_checkpoint(
+    tiny, tmp_path: Path, monkeypatch, capfd
+) -> None:
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(3)
     before = torch.random.get_rng_state()
-    _, rows = train(tiny, tmp_path / "resume", replace(CONFIG, network="linear", max_epochs=30, patience=30))
+    _, rows = train(
+        tiny, tmp_path / "resume", replace(CONFIG, network="linear", max_epochs=30, patience=30)
+    )
     assert rows[-1]["val_mean"] > 0.4 > 3 / 12 and rows[-1]["loss"] < rows[0]["loss"]
     assert [row["epoch"] for row in rows] == list(range(30))
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["last.ckpt"]
@@ -223,7 +264,9 @@ def test_short_epochs_share_a_checkpoint(tiny: TrainingData, tmp_path: Path) -> 
 def test_two_subjects_train_one_decoder(tiny: TrainingData, tmp_path: Path) -> None:
     decoder = Decoder(CONFIG, 30, 8, 0)
     both = [tiny, replace(tiny, subject="subj02")]
-    rows = trainer.fit(decoder, both, CONFIG, seed=0, device="cpu", resume_dir=tmp_path, progress=None)
+    rows = trainer.fit(
+        decoder, both, CONFIG, seed=0, device="cpu", resume_dir=tmp_path, progress=None
+    )
     assert len(rows) == 8 and not decoder.training
 
 

@@ -1,7 +1,7 @@
 """Train the stand-in for AlexNet: name the objects of simulated scenes.
 
-Run it through ``make asset NAME=classifier``. Writes ``model.safetensors`` (float16) and ``scores.json`` beside this
-file. Scenes are mirrored at random.
+Run it through ``make asset NAME=classifier``. Writes ``model.safetensors`` (float16) and
+``scores.json`` beside this file. Scenes are mirrored at random.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ def main() -> None:
     torch.manual_seed(params["seed"])
     network = train(*draw(params["seed"], params["n_scenes"], params["threads"]), params)
     temporary = HERE / f"{WEIGHTS}.part"
-    save_file({name: value.half().contiguous() for name, value in network.state_dict().items()}, temporary)
+    save_file(
+        {name: value.half().contiguous() for name, value in network.state_dict().items()}, temporary
+    )
     temporary.chmod(0o644)
     os.replace(temporary, HERE / WEIGHTS)
     scores = score(network, *draw(params["held_out_seed"], params["n_held_out"], params["threads"]))
@@ -44,7 +46,9 @@ def draw(seed: int, n: int, threads: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Pictures (I, H, W, 3) uint8 and the categories that each shows (I, C) float32."""
     scenes = render_many(seed, range(n), threads=threads)
     shown = [[name in {i.category for i in s.instances} for name in CATEGORIES] for s in scenes]
-    return torch.from_numpy(np.stack([s.image for s in scenes])), torch.tensor(shown, dtype=torch.float32)
+    return torch.from_numpy(np.stack([s.image for s in scenes])), torch.tensor(
+        shown, dtype=torch.float32
+    )
 
 
 def train(images: torch.Tensor, labels: torch.Tensor, params: dict) -> SmallAlexNet:
@@ -76,7 +80,9 @@ def score(network: SmallAlexNet, images: torch.Tensor, labels: torch.Tensor) -> 
     shown = labels.sum(1) > 0
     top = labels.gather(1, logits.argmax(1, keepdim=True))[:, 0]
     return {
-        "mean_average_precision": round(float(average_precision_score(labels.numpy(), logits.numpy())), 4),
+        "mean_average_precision": round(
+            float(average_precision_score(labels.numpy(), logits.numpy())), 4
+        ),
         "top_category_is_present": round(float(top[shown].mean()), 4),
     }
 

@@ -1,6 +1,8 @@
-"""Train the CLIP of the simulated world: an open_clip model on scenes that no simulated subject ever saw.
+"""Train the CLIP of the simulated world: an open_clip model on scenes that no simulated subject
+ever saw.
 
-Run it through ``make asset NAME=clip``. Writes ``model.safetensors`` (float16) and ``scores.json`` beside this file.
+Run it through ``make asset NAME=clip``. Writes ``model.safetensors`` (float16) and ``scores.json``
+beside this file.
 """
 
 from __future__ import annotations
@@ -43,7 +45,9 @@ def main() -> None:
     save_file(weights, temporary)
     temporary.chmod(0o644)
     os.replace(temporary, HERE / "model.safetensors")
-    model, _, _ = open_clip.create_model_and_transforms(MODEL, pretrained=str(HERE / "model.safetensors"))
+    model, _, _ = open_clip.create_model_and_transforms(
+        MODEL, pretrained=str(HERE / "model.safetensors")
+    )
     scores = score(model.eval(), tokenizer, params, n_scenes=3000)
     (HERE / "scores.json").write_text(json.dumps(scores, indent=2) + "\n")
     print(json.dumps(scores, indent=2))
@@ -56,7 +60,10 @@ def train(model: nn.Module, tokenizer: open_clip.SimpleTokenizer, params: dict) 
     images = np.stack([scene.image for scene in scenes])
     matrices = [p for p in model.parameters() if p.ndim >= 2]
     others = [p for p in model.parameters() if p.ndim < 2]
-    groups = [{"params": matrices, "weight_decay": params["weight_decay"]}, {"params": others, "weight_decay": 0.0}]
+    groups = [
+        {"params": matrices, "weight_decay": params["weight_decay"]},
+        {"params": others, "weight_decay": 0.0},
+    ]
     optimiser = torch.optim.AdamW(groups, lr=params["lr"], betas=(0.9, 0.98))
     model.train()
     for step in range(params["steps"]):
@@ -96,31 +103,46 @@ def draw_caption(rng: np.random.Generator, scene: Scene, params: dict) -> str:
     return scene.captions[rng.integers(len(scene.captions))]
 
 
-def contrastive(model: nn.Module, images: torch.Tensor, tokens: torch.Tensor, texts: list[str]) -> torch.Tensor:
+def contrastive(
+    model: nn.Module, images: torch.Tensor, tokens: torch.Tensor, texts: list[str]
+) -> torch.Tensor:
     image_BD, text_BD, scale = model(images, tokens)[:3]
     logits_BB = scale * image_BD @ text_BD.T
     _, text_id = np.unique(texts, return_inverse=True)
-    same = torch.from_numpy(text_id[:, None] == text_id[None, :]) & ~torch.eye(len(texts), dtype=torch.bool)
+    same = torch.from_numpy(text_id[:, None] == text_id[None, :]) & ~torch.eye(
+        len(texts), dtype=torch.bool
+    )
     logits_BB = logits_BB.masked_fill(same, float("-inf"))
     target = torch.arange(len(texts))
     return (F.cross_entropy(logits_BB, target) + F.cross_entropy(logits_BB.T, target)) / 2
 
 
 def normalised(images: np.ndarray) -> torch.Tensor:
-    """uint8 (I, H, W, 3) to float (I, 3, H, W) with the mean and deviation that open_clip gives this model."""
-    mean, std = torch.tensor(open_clip.OPENAI_DATASET_MEAN), torch.tensor(open_clip.OPENAI_DATASET_STD)
+    """uint8 (I, H, W, 3) to float (I, 3, H, W) with the mean and deviation that open_clip gives
+    this model.
+    """
+    mean, std = (
+        torch.tensor(open_clip.OPENAI_DATASET_MEAN),
+        torch.tensor(open_clip.OPENAI_DATASET_STD),
+    )
     return ((torch.from_numpy(images).float() / 255 - mean) / std).permute(0, 3, 1, 2).contiguous()
 
 
 @torch.no_grad()
-def score(model: nn.Module, tokenizer: open_clip.SimpleTokenizer, params: dict, n_scenes: int) -> dict[str, float]:
-    """300-way image-to-text top-1 and zero-shot categories of single-object scenes, all on unseen scenes."""
+def score(
+    model: nn.Module, tokenizer: open_clip.SimpleTokenizer, params: dict, n_scenes: int
+) -> dict[str, float]:
+    """300-way image-to-text top-1 and zero-shot categories of single-object scenes, all on
+    unseen scenes.
+    """
     seed, threads = params["held_out_seed"], params["threads"]
     scenes = render_many(seed, range(n_scenes), threads=threads)
     single = render_many(seed + 1, range(n_scenes // 2), threads=threads, n_objects=1)
     image_ID = encode_images(model, scenes)
     first_ID = encode_texts(model, tokenizer, [scene.captions[0] for scene in scenes])
-    mean_ID = sum(encode_texts(model, tokenizer, [scene.captions[k] for scene in scenes]) for k in range(5))
+    mean_ID = sum(
+        encode_texts(model, tokenizer, [scene.captions[k] for scene in scenes]) for k in range(5)
+    )
     result = {
         "image_to_text_top1_300way_one_caption": n_way(image_ID, first_ID),
         "image_to_text_top1_300way_mean_of_five": n_way(image_ID, F.normalize(mean_ID, dim=-1)),
@@ -129,7 +151,9 @@ def score(model: nn.Module, tokenizer: open_clip.SimpleTokenizer, params: dict, 
     true = np.array([CATEGORIES.index(scene.instances[0].category) for scene in single])
     image_ID = encode_images(model, single)
     for template in params["prompts"]:
-        prompt_CD = encode_texts(model, tokenizer, [template.format(category=name) for name in CATEGORIES])
+        prompt_CD = encode_texts(
+            model, tokenizer, [template.format(category=name) for name in CATEGORIES]
+        )
         guess = (image_ID @ prompt_CD.T).argmax(dim=1).numpy()
         result[f"zero_shot_top1 {template}"] = float((guess == true).mean())
     return {name: round(value, 4) for name, value in result.items()}
@@ -140,16 +164,28 @@ def n_way(query_ID: torch.Tensor, gallery_ID: torch.Tensor) -> float:
     hits = []
     for _ in range(N_DRAWS):
         rows = rng.choice(len(query_ID), N_WAY, replace=False)
-        hits.append(((query_ID[rows] @ gallery_ID[rows].T).argmax(dim=1) == torch.arange(N_WAY)).float().mean().item())
+        hits.append(
+            ((query_ID[rows] @ gallery_ID[rows].T).argmax(dim=1) == torch.arange(N_WAY))
+            .float()
+            .mean()
+            .item()
+        )
     return float(np.mean(hits))
 
 
 def encode_images(model: nn.Module, scenes: list[Scene]) -> torch.Tensor:
     blocks = [scenes[i : i + 250] for i in range(0, len(scenes), 250)]
-    return torch.cat([model.encode_image(normalised(np.stack([s.image for s in b])), normalize=True) for b in blocks])
+    return torch.cat(
+        [
+            model.encode_image(normalised(np.stack([s.image for s in b])), normalize=True)
+            for b in blocks
+        ]
+    )
 
 
-def encode_texts(model: nn.Module, tokenizer: open_clip.SimpleTokenizer, texts: list[str]) -> torch.Tensor:
+def encode_texts(
+    model: nn.Module, tokenizer: open_clip.SimpleTokenizer, texts: list[str]
+) -> torch.Tensor:
     blocks = [texts[i : i + 500] for i in range(0, len(texts), 500)]
     return torch.cat([model.encode_text(tokenizer(block), normalize=True) for block in blocks])
 

@@ -1,6 +1,7 @@
 """Train the network behind the simulated category areas: rebuild a scene and name its objects.
 
-Run it through ``make asset NAME=cortex``. Writes ``model.safetensors`` (float16) and ``scores.json`` beside this file.
+Run it through ``make asset NAME=cortex``. Writes ``model.safetensors`` (float16) and
+``scores.json`` beside this file.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ def main() -> None:
     scenes = render_many(params["seed"], range(params["n_scenes"]), threads=params["threads"])
     network = train(scenes, params)
     temporary = HERE / "model.safetensors.part"
-    save_file({name: value.half().contiguous() for name, value in network.state_dict().items()}, temporary)
+    save_file(
+        {name: value.half().contiguous() for name, value in network.state_dict().items()}, temporary
+    )
     temporary.chmod(0o644)
     os.replace(temporary, HERE / "model.safetensors")
     scores = score(network, render_many(params["seed"] + 1, range(1000), threads=params["threads"]))
@@ -57,13 +60,19 @@ def train(scenes: list[Scene], params: dict) -> CortexNetwork:
         optimiser.step()
         schedule.step()
         if step % 250 == 0:
-            print(f"step {step} of {n_steps} loss {loss.item():.4f} naming {naming.item():.4f}", flush=True)
+            print(
+                f"step {step} of {n_steps} loss {loss.item():.4f} naming {naming.item():.4f}",
+                flush=True,
+            )
     return network.eval()
 
 
 def named(scenes: list[Scene]) -> np.ndarray:
     """Which categories a scene shows, (I, C) float32."""
-    return np.array([[name in {i.category for i in s.instances} for name in CATEGORIES] for s in scenes], np.float32)
+    return np.array(
+        [[name in {i.category for i in s.instances} for name in CATEGORIES] for s in scenes],
+        np.float32,
+    )
 
 
 @torch.no_grad()

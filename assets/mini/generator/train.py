@@ -1,13 +1,14 @@
-"""Train the picture generator of the simulated world: a diffusers pipeline that paints what mini CLIP tokens describe.
+"""Train the picture generator of the simulated world: a diffusers pipeline that paints what mini
+CLIP tokens describe.
 
-Run it through ``make asset NAME=generator``. First an autoencoder (64 px to 16 x 16 latents), then a U-Net that reads
-semantic tokens, class token first and patches with their places, by cross-attention. Now and then it sees the class
-token alone, which is the pooled embedding, so that one token is a condition too. Writes the folder ``pipeline``
-(StableDiffusionPipeline, float16), ``scores.json`` and ``grid.png`` beside this file; a killed run continues from
-``.resume/``.
+Run it through ``make asset NAME=generator``. First an autoencoder (64 px to 16 x 16 latents), then
+a U-Net that reads semantic tokens, class token first and patches with their places, by
+cross-attention. Now and then it sees the class token alone, which is the pooled embedding, so that
+one token is a condition too. Writes the folder ``pipeline`` (StableDiffusionPipeline, float16),
+``scores.json`` and ``grid.png`` beside this file; a killed run continues from ``.resume/``.
 
-Letters: I images, B images of a batch, T tokens, D embedding width, X the same and places, C H W channels, height and
-width.
+Letters: I images, B images of a batch, T tokens, D embedding width, X the same and places, C H W
+channels, height and width.
 """
 
 from __future__ import annotations
@@ -49,12 +50,21 @@ def main() -> None:
     root = ROOT / ".resume"
     folder = resume.resume_dir("assets/generator", params, code, root=root)
     encoder = load_clip()
-    images_IHWC, tokens_ITD = draw_scenes(encoder, params["seed"], params["n_scenes"], params["threads"])
+    images_IHWC, tokens_ITD = draw_scenes(
+        encoder, params["seed"], params["n_scenes"], params["threads"]
+    )
     vae = train_autoencoder(images_IHWC, params, folder)
     latents_ICHW = encode_latents(vae, images_IHWC)
     unet = train_unet(latents_ICHW, tokens_ITD, vae, encoder, params, folder)
     save(make_pipeline(vae, unet))
-    scores = score(encoder, load_pipeline(), params, params["held_out_seed"], params["n_held_out"], HERE / "grid.png")
+    scores = score(
+        encoder,
+        load_pipeline(),
+        params,
+        params["held_out_seed"],
+        params["n_held_out"],
+        HERE / "grid.png",
+    )
     (HERE / "scores.json").write_text(json.dumps(scores, indent=2) + "\n")
     print(json.dumps(scores, indent=2))
     resume.remove(folder, root)
@@ -62,12 +72,19 @@ def main() -> None:
 
 def load_clip() -> clip.Encoder:
     assets = HERE.parent / "clip"
-    files = {"config": str(assets / "fmri2clip-mini.json"), "pretrained": str(assets / "model.safetensors")}
+    files = {
+        "config": str(assets / "fmri2clip-mini.json"),
+        "pretrained": str(assets / "model.safetensors"),
+    }
     return clip.load(knobs.Clip(model="fmri2clip-mini", tokens=True, detail_layers=(2, 3), **files))
 
 
-def draw_scenes(encoder: clip.Encoder, seed: int, n: int, threads: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures (I, H, W, 3) uint8 and semantic tokens (I, T, D) float16 of the first n scenes of a seed."""
+def draw_scenes(
+    encoder: clip.Encoder, seed: int, n: int, threads: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures (I, H, W, 3) uint8 and semantic tokens (I, T, D) float16 of the first n scenes
+    of a seed.
+    """
     images, tokens = [], []
     for start in range(0, n, CHUNK):
         scenes = render_many(seed, range(start, min(start + CHUNK, n)), threads=threads)
@@ -120,7 +137,9 @@ def make_scheduler() -> Any:
 
 
 def make_unet(params: dict, side: int, width_D: int) -> Any:
-    """Convolutions at full size, attention to itself and to the tokens at half of it (CLIP's patches are as large)."""
+    """Convolutions at full size, attention to itself and to the tokens at half of it (CLIP's
+    patches are as large).
+    """
     from diffusers import UNet2DConditionModel
 
     torch.manual_seed(params["seed"] + 1)
@@ -131,15 +150,24 @@ def make_unet(params: dict, side: int, width_D: int) -> Any:
         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"), attention_head_dim=channels[-1] // 32, norm_num_groups=16,
         encoder_hid_dim=width_D + N_PLACES, encoder_hid_dim_type="text_proj", cross_attention_dim=width_D,
     )  # fmt: skip
-    with torch.no_grad():  # a token has about norm 1; attention learns faster from elements of about 1
+    with (
+        torch.no_grad()
+    ):  # a token has about norm 1; attention learns faster from elements of about 1
         model.encoder_hid_proj.weight.mul_(width_D**0.5)
     return model
 
 
 def train_unet(
-    latents_ICHW: torch.Tensor, tokens_ITD: np.ndarray, vae: Any, encoder: clip.Encoder, params: dict, folder: Path
+    latents_ICHW: torch.Tensor,
+    tokens_ITD: np.ndarray,
+    vae: Any,
+    encoder: clip.Encoder,
+    params: dict,
+    folder: Path,
 ) -> Any:
-    """mean |v - U(a x + s e, t, c)|^2 with v = a e - s x (Salimans & Ho 2022, arXiv 2202.00512), a^2 + s^2 = 1."""
+    """mean |v - U(a x + s e, t, c)|^2 with v = a e - s x (Salimans & Ho 2022, arXiv
+    2202.00512), a^2 + s^2 = 1.
+    """
     model = make_unet(params, latents_ICHW.shape[-1], tokens_ITD.shape[-1])
     alpha_bar = make_scheduler().alphas_cumprod
 
@@ -147,7 +175,9 @@ def train_unet(
         rows = rng.integers(len(latents_ICHW), size=params["batch_size"])
         pooled_B = torch.from_numpy(rng.random(len(rows)) < params["pooled_probability"])
         c_BTX = torch.from_numpy(add_places(tokens_ITD[rows].astype(np.float32)))
-        c_BTX = torch.where(pooled_B[:, None, None], c_BTX[:, :1], c_BTX)  # T equal tokens weigh as much as one
+        c_BTX = torch.where(
+            pooled_B[:, None, None], c_BTX[:, :1], c_BTX
+        )  # T equal tokens weigh as much as one
         x = latents_ICHW[rows].float() * vae.config.scaling_factor
         e = torch.randn(x.shape, generator=noise)
         t = torch.from_numpy(rng.integers(len(alpha_bar), size=len(rows)))
@@ -155,7 +185,9 @@ def train_unet(
         return F.mse_loss(model(a * x + s * e, t, c_BTX).sample, a * e - s * x)
 
     def watch(average: Any) -> None:
-        found = score(encoder, make_pipeline(vae, average), params, params["held_out_seed"] + 1, N_WAY)
+        found = score(
+            encoder, make_pipeline(vae, average), params, params["held_out_seed"] + 1, N_WAY
+        )
         print(json.dumps(found), flush=True)
 
     return fit(model, loss_of, "", params, folder, watch)
@@ -187,7 +219,9 @@ def load_pipeline() -> Any:
     from diffusers import StableDiffusionPipeline
 
     absent = dict.fromkeys(("text_encoder", "tokenizer"))  # the class has no default for them
-    pipe = StableDiffusionPipeline.from_pretrained(HERE / "pipeline", local_files_only=True, **absent)
+    pipe = StableDiffusionPipeline.from_pretrained(
+        HERE / "pipeline", local_files_only=True, **absent
+    )
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
@@ -196,13 +230,19 @@ def load_pipeline() -> Any:
 def score(
     encoder: clip.Encoder, pipe: Any, params: dict, seed: int, n: int, grid: Path | None = None
 ) -> dict[str, float]:
-    """300-way top-1 of the pictures, encoded again, among the true embeddings of the scenes they should show."""
+    """300-way top-1 of the pictures, encoded again, among the true embeddings of the scenes
+    they should show.
+    """
     images_IHWC, tokens_ITD = draw_scenes(encoder, seed, n, params["threads"])
     rebuilt = [
-        pipe.vae.decode(z.float()[None]).sample[0] / 2 + 0.5 for z in encode_latents(pipe.vae.float(), images_IHWC)
+        pipe.vae.decode(z.float()[None]).sample[0] / 2 + 0.5
+        for z in encode_latents(pipe.vae.float(), images_IHWC)
     ]
     made = {
-        "autoencoder": (torch.stack(rebuilt).permute(0, 2, 3, 1).clamp(0, 1) * 255).round().byte().numpy(),
+        "autoencoder": (torch.stack(rebuilt).permute(0, 2, 3, 1).clamp(0, 1) * 255)
+        .round()
+        .byte()
+        .numpy(),
         "tokens": generate(pipe, tokens_ITD, params["sampling_steps"]),
         "pooled": generate(pipe, tokens_ITD[:, :1], params["sampling_steps"]),
     }
@@ -219,17 +259,25 @@ def generate(pipe: Any, tokens_ITD: np.ndarray, steps: int, batch_size: int = 50
     """uint8 pictures (I, H, W, 3); the seed of a picture is its row."""
     parts = []
     for start in range(0, len(tokens_ITD), batch_size):
-        c_BTX = torch.from_numpy(add_places(tokens_ITD[start : start + batch_size].astype(np.float32)))
+        c_BTX = torch.from_numpy(
+            add_places(tokens_ITD[start : start + batch_size].astype(np.float32))
+        )
         noise = [torch.Generator().manual_seed(start + row) for row in range(len(c_BTX))]
         made = pipe(
-            prompt_embeds=c_BTX, guidance_scale=1.0, num_inference_steps=steps, generator=noise, output_type="np"
+            prompt_embeds=c_BTX,
+            guidance_scale=1.0,
+            num_inference_steps=steps,
+            generator=noise,
+            output_type="np",
         )
         parts.append((made.images * 255).round().astype(np.uint8))
     return np.concatenate(parts)
 
 
 def draw_grid(path: Path, rows: list[np.ndarray]) -> None:
-    """Stimulus, autoencoder, from tokens, from the pooled embedding: one row each, pixels doubled."""
+    """Stimulus, autoencoder, from tokens, from the pooled embedding: one row each, pixels
+    doubled.
+    """
     grid = np.concatenate([np.concatenate(list(images[:GRID_COLUMNS]), axis=1) for images in rows])
     Image.fromarray(grid.repeat(2, axis=0).repeat(2, axis=1)).save(path)
 
@@ -237,7 +285,9 @@ def draw_grid(path: Path, rows: list[np.ndarray]) -> None:
 def n_way(query_ID: np.ndarray, gallery_ID: np.ndarray) -> float:
     rng, n = np.random.default_rng(0), min(N_WAY, len(query_ID))
     draws = [rng.choice(len(query_ID), n, replace=False) for _ in range(N_DRAWS)]
-    return float(np.mean([((query_ID[r] @ gallery_ID[r].T).argmax(1) == np.arange(n)).mean() for r in draws]))
+    return float(
+        np.mean([((query_ID[r] @ gallery_ID[r].T).argmax(1) == np.arange(n)).mean() for r in draws])
+    )
 
 
 def pixel_correlation(a_IHWC: np.ndarray, b_IHWC: np.ndarray) -> float:

@@ -1,4 +1,6 @@
-"""A training loop that a kill does not hurt: it goes on from its last checkpoint and ends with the same weights."""
+"""A training loop that a kill does not hurt: it goes on from its last checkpoint and ends with
+the same weights.
+"""
 
 from __future__ import annotations
 
@@ -20,15 +22,26 @@ Loss = Callable[[np.random.Generator, torch.Generator], torch.Tensor]
 
 
 def fit(
-    model: Any, loss_of: Loss, name: str, params: dict, folder: Path, watch: Callable[[Any], None] | None = None
+    model: Any,
+    loss_of: Loss,
+    name: str,
+    params: dict,
+    folder: Path,
+    watch: Callable[[Any], None] | None = None,
 ) -> Any:
-    """Minimise loss_of(rng, noise) by AdamW; returns the running average of the weights, ready for use.
+    """Minimise loss_of(rng, noise) by AdamW; returns the running average of the weights, ready for
+    use.
 
-    name: prefix of `steps` and `lr` in params, '' for the main training. folder: keeps the checkpoint. All randomness
-    of a step comes from the two generators, which derive from the seed and the step. watch: sees the average at times.
+    name: prefix of `steps` and `lr` in params, '' for the main training. folder: keeps the
+    checkpoint. All randomness of a step comes from the two generators, which derive from the seed
+    and the step. watch: sees the average at times.
     """
     prefix = f"{name}_" if name else ""
-    n_steps, lr, path = params[f"{prefix}steps"], params[f"{prefix}lr"], folder / f"{name or 'unet'}.pt"
+    n_steps, lr, path = (
+        params[f"{prefix}steps"],
+        params[f"{prefix}lr"],
+        folder / f"{name or 'unet'}.pt",
+    )
     average = copy.deepcopy(model).eval().requires_grad_(False)
     optimiser = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.01)
     parts = {"model": model, "average": average, "optimiser": optimiser}
@@ -38,7 +51,9 @@ def fit(
             group["lr"] = lr * schedule(step, n_steps)
         noise = torch.Generator().manual_seed(params["seed"] * 1_000_003 + step)
         rng = np.random.default_rng((params["seed"], step, len(name)))
-        with torch.autocast("cpu", torch.bfloat16):  # 0.65 of float32's time where the processor knows bfloat16
+        with torch.autocast(
+            "cpu", torch.bfloat16
+        ):  # 0.65 of float32's time where the processor knows bfloat16
             loss = loss_of(rng, noise)
         optimiser.zero_grad()
         loss.backward()
@@ -48,7 +63,11 @@ def fit(
         if step % 50 == 49 or step == n_steps - 1:
             pace = (time.monotonic() - began) / (step + 1 - first)
             left = pace * (n_steps - 1 - step) / 60
-            print(f"{path.stem} step {step + 1} of {n_steps} loss {loss.item():.4f}, {left:.0f} min left", flush=True)
+            print(
+                f"{path.stem} step {step + 1} of {n_steps} loss {loss.item():.4f}, {left:.0f} min "
+                "left",
+                flush=True,
+            )
         if time.monotonic() - saved > CHECKPOINT_S or step == n_steps - 1:
             save(path, parts, step + 1)
             saved = time.monotonic()
@@ -84,5 +103,7 @@ def load(path: Path, parts: dict[str, Any]) -> int:
 
 def save(path: Path, parts: dict[str, Any], step: int) -> None:
     temporary = path.with_suffix(".part")
-    torch.save({"step": step} | {name: part.state_dict() for name, part in parts.items()}, temporary)
+    torch.save(
+        {"step": step} | {name: part.state_dict() for name, part in parts.items()}, temporary
+    )
     os.replace(temporary, path)

@@ -1,9 +1,10 @@
-"""Features of every picture and caption that the decoders use, computed once: data/clip/<clip>/{train,shared}.h5.
+"""Features of every picture and caption that the decoders use, computed once:
+data/clip/<clip>/{train,shared}.h5.
 
-`train` holds the pictures that only one subject sees, `shared` those that all subjects see: the test set. Features are
-written block by block and a killed job goes on at the next block; both files appear together at the end.
-Letters: I images, K captions (the first five of each picture), C categories, P prompts, D embedding, T tokens, W width,
-U text tokens.
+`train` holds the pictures that only one subject sees, `shared` those that all subjects see: the
+test set. Features are written block by block and a killed job goes on at the next block; both files
+appear together at the end. Letters: I images, K captions (the first five of each picture), C
+categories, P prompts, D embedding, T tokens, W width, U text tokens.
 """
 
 from __future__ import annotations
@@ -47,13 +48,18 @@ def cache_clip(
     threads: int = 1,
     resume_root: Path = resume.RESUME_ROOT,
 ) -> None:
-    """Write the features of the subjects' pictures in the sessions of `dataset`, training and test pictures apart.
+    """Write the features of the subjects' pictures in the sessions of `dataset`, training and test
+    pictures apart.
 
-    root: NSD tree; device: cpu or cuda; threads: for resizing and, on the CPU, for the model. Raises ValueError for
-    files of the tree that are missing or broken and for a CLIP model that cannot be loaded.
+    root: NSD tree; device: cpu or cuda; threads: for resizing and, on the CPU, for the model.
+    Raises ValueError for files of the tree that are missing or broken and for a CLIP model that
+    cannot be loaded.
     """
     torch.set_num_threads(threads)
-    parts = {name: _annotate(root, ids, labels) for name, ids in list_pictures(root, subjects, dataset).items()}
+    parts = {
+        name: _annotate(root, ids, labels)
+        for name, ids in list_pictures(root, subjects, dataset).items()
+    }
     model = encoder.load(clip, device)
     model.check_blocks([*clip.blocks, 1] if clip.low_level else clip.blocks)
     if clip.tokens:
@@ -65,19 +71,26 @@ def cache_clip(
     folder = resume.resume_dir(f"cache_clip/{clip_name}", *key, root=resume_root)
     paths = {"train": train_path, "shared": shared_path}
     attrs = _describe_model(clip_name, model)
-    streams = [_open(paths[name], part, common, attrs, model, folder / name) for name, part in parts.items()]
+    streams = [
+        _open(paths[name], part, common, attrs, model, folder / name)
+        for name, part in parts.items()
+    ]
     for (name, part), stream in zip(parts.items(), streams, strict=True):
         _fill_pictures(stream, root, part.nsd_id_I, model, threads, f"{clip_name}: {name} pictures")
         _fill_captions(stream, part.caption_K, model, f"{clip_name}: {name} captions")
         if clip.tokens:
             _fill_text_tokens(stream, part, model, f"{clip_name}: {name} caption tokens")
-    for stream in streams:  # only now: a file that is closed would be lost if the job were killed before the other one
+    for stream in (
+        streams
+    ):  # only now: a file that is closed would be lost if the job were killed before the other one
         stream.close()
     resume.remove(folder, root=resume_root)
 
 
 def list_pictures(root: Path, subjects: Sequence[str], dataset: Dataset) -> dict[str, Array]:
-    """Sorted nsd_ids that the subjects see in the sessions used: 'train' (not shared) and 'shared' (the test set)."""
+    """Sorted nsd_ids that the subjects see in the sessions used: 'train' (not shared) and
+    'shared' (the test set).
+    """
     planned = design.load_design(root)
     trials = [design.list_trials(planned, subject, dataset.sessions) for subject in subjects]
     return {
@@ -104,7 +117,9 @@ def _describe_model(clip_name: str, model: encoder.Encoder) -> dict[str, str | i
 def _describe_categories(
     model: encoder.Encoder, clip: Clip, parts: Mapping[str, coco.Annotations]
 ) -> dict[str, Array | list[str]]:
-    """What both files say of the 80 categories: names, which occur at all, and the embedding of each prompt."""
+    """What both files say of the 80 categories: names, which occur at all, and the embedding of
+    each prompt.
+    """
     names = list(coco.CATEGORY_NAMES)
     prompts = [prompt.format(category=name) for prompt in clip.prompts for name in names]
     return {
@@ -132,7 +147,9 @@ def _open(
         sizes["U"] = model.model.context_length
         streamed.append(tokens.TEXT)
     fixed = {name: getattr(part, name) for name in names} | dict(common)
-    return store.open_stream(path, "clip", fixed=fixed, sizes=sizes, names=streamed, attrs=attrs, partial=partial)
+    return store.open_stream(
+        path, "clip", fixed=fixed, sizes=sizes, names=streamed, attrs=attrs, partial=partial
+    )
 
 
 def _picture_features(clip: Clip) -> list[str]:
@@ -145,35 +162,51 @@ def _picture_features(clip: Clip) -> list[str]:
 def _fill_pictures(
     stream: store.Stream, root: Path, ids: Array, model: encoder.Encoder, threads: int, label: str
 ) -> None:
-    """Pooled embeddings, block 1, block tokens and token targets, from the first picture that any of them lacks."""
+    """Pooled embeddings, block 1, block tokens and token targets, from the first picture that
+    any of them lacks.
+    """
     names = _picture_features(model.clip)
     start, step = stream.rows_done(*names), _block_size(stream, names, model.clip.batch_size)
     blocks = stimuli.iterate_images(root, ids, step, start)
     resized = ((position, model.resize(images, threads)) for position, images in blocks)
-    with _ahead(resized) as ready, tqdm(total=len(ids), initial=start, desc=label, unit="image") as bar:
+    with (
+        _ahead(resized) as ready,
+        tqdm(total=len(ids), initial=start, desc=label, unit="image") as bar,
+    ):
         for position, images in ready:
             clip = model.clip
-            features = model.features(images, clip.blocks, targets=clip.tokens, low_level=clip.low_level)
+            features = model.features(
+                images, clip.blocks, targets=clip.tokens, low_level=clip.low_level
+            )
             for name in names:
                 stream.write(name, position, features[name])
             bar.update(len(images))
 
 
-def _fill_captions(stream: store.Stream, captions: Sequence[str], model: encoder.Encoder, label: str) -> None:
+def _fill_captions(
+    stream: store.Stream, captions: Sequence[str], model: encoder.Encoder, label: str
+) -> None:
     """Embedding of each caption; equal captions of a block are encoded once."""
     start = stream.rows_done("text_embedding_KD")
     with tqdm(total=len(captions), initial=start, desc=label, unit="caption") as bar:
         for position in range(start, len(captions), BLOCK):
-            texts, row_K = np.unique(np.array(captions[position : position + BLOCK], dtype=object), return_inverse=True)
+            texts, row_K = np.unique(
+                np.array(captions[position : position + BLOCK], dtype=object), return_inverse=True
+            )
             stream.write("text_embedding_KD", position, model.texts(texts.tolist())[row_K])
             bar.update(len(row_K))
 
 
-def _fill_text_tokens(stream: store.Stream, part: coco.Annotations, model: encoder.Encoder, label: str) -> None:
+def _fill_text_tokens(
+    stream: store.Stream, part: coco.Annotations, model: encoder.Encoder, label: str
+) -> None:
     """Text tokens of the first caption of each picture, from the first one that lacks them."""
     first_I = np.unique(part.caption_image_K, return_index=True)[1]
     texts = [part.caption_K[k] for k in first_I]
-    start, step = stream.rows_done(tokens.TEXT), _block_size(stream, [tokens.TEXT], model.clip.batch_size)
+    start, step = (
+        stream.rows_done(tokens.TEXT),
+        _block_size(stream, [tokens.TEXT], model.clip.batch_size),
+    )
     with tqdm(total=len(texts), initial=start, desc=label, unit="caption") as bar:
         for position in range(start, len(texts), step):
             block = texts[position : position + step]
@@ -182,7 +215,9 @@ def _fill_text_tokens(stream: store.Stream, part: coco.Annotations, model: encod
 
 
 def _block_size(stream: store.Stream, names: Sequence[str], batch: int) -> int:
-    """Rows in a block of these arrays: a multiple of the batch, within BLOCK rows and BLOCK_BYTES where possible."""
+    """Rows in a block of these arrays: a multiple of the batch, within BLOCK rows and
+    BLOCK_BYTES where possible.
+    """
     bytes_I = 4 * sum(int(np.prod(stream.shapes[name][1:])) for name in names)
     return max(1, min(BLOCK, BLOCK_BYTES // bytes_I) // batch) * batch
 

@@ -1,8 +1,9 @@
-"""An open_clip model that turns uint8 pictures and captions into unit-norm embeddings and block tokens.
+"""An open_clip model that turns uint8 pictures and captions into unit-norm embeddings and block
+tokens.
 
-One call serves the published models (`ViT-L-14-quickgelu` with the tag `openai`) and the mini CLIP (a custom JSON and a
-checkpoint path). Letters: I images or texts, H W C height, width and channels of a picture, T tokens, W in `_ITW` token
-width, U text tokens, D embedding width.
+One call serves the published models (`ViT-L-14-quickgelu` with the tag `openai`) and the mini CLIP
+(a custom JSON and a checkpoint path). Letters: I images or texts, H W C height, width and channels
+of a picture, T tokens, W in `_ITW` token width, U text tokens, D embedding width.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ PRECISIONS = ("fp32", "bf16", "fp16")
 class Encoder:
     """A frozen CLIP model with its tokenizer and preprocessing.
 
-    image_size: side of the square pictures that the model reads, in pixels; width_D: embedding width;
-    n_blocks: transformer blocks of the image tower (0 where it is no ViT); weights_sha256: of the checkpoint file.
+    image_size: side of the square pictures that the model reads, in pixels; width_D: embedding
+    width; n_blocks: transformer blocks of the image tower (0 where it is no ViT); weights_sha256:
+    of the checkpoint file.
     """
 
     def __init__(
@@ -43,7 +45,9 @@ class Encoder:
         device: str,
         weights_sha256: str,
     ) -> None:
-        self.model: Any = model.eval().requires_grad_(False)  # open_clip's CLIP: torch knows none of its attributes
+        self.model: Any = model.eval().requires_grad_(
+            False
+        )  # open_clip's CLIP: torch knows none of its attributes
         self.tokenizer, self.clip, self.weights_sha256 = tokenizer, clip, weights_sha256
         self.device = torch.device(device)
         self.dtype = open_clip.get_input_dtype(clip.precision) or torch.float32
@@ -52,18 +56,22 @@ class Encoder:
         *self._resize, to_tensor, normalise = transform.transforms
         assert hasattr(normalise, "mean") and "ToTensor" in type(to_tensor).__name__
         self._mean, self._std = (
-            torch.tensor(x, device=self.device).view(1, 3, 1, 1) for x in (normalise.mean, normalise.std)
+            torch.tensor(x, device=self.device).view(1, 3, 1, 1)
+            for x in (normalise.mean, normalise.std)
         )
         self._resblocks = getattr(getattr(model.visual, "transformer", None), "resblocks", ())
         self.n_blocks = len(self._resblocks)
 
     def resize(self, images_IHWC: np.ndarray, threads: int = 1) -> np.ndarray:
-        """uint8 pictures at the model's size, exactly as open_clip's own transform resizes and crops them.
+        """uint8 pictures at the model's size, exactly as open_clip's own transform resizes and
+        crops them.
 
         Pictures that have the size already are returned as they are.
         """
         if images_IHWC.dtype != np.uint8 or images_IHWC.ndim != 4 or images_IHWC.shape[-1] != 3:
-            raise ValueError(f"pictures must be uint8 (I, H, W, 3), got {images_IHWC.dtype} {images_IHWC.shape}")
+            raise ValueError(
+                f"pictures must be uint8 (I, H, W, 3), got {images_IHWC.dtype} {images_IHWC.shape}"
+            )
         if images_IHWC.shape[1:3] == (self.image_size, self.image_size):
             return images_IHWC
         with ThreadPoolExecutor(max(1, threads)) as pool:
@@ -76,8 +84,12 @@ class Encoder:
         return np.asarray(image)
 
     def preprocess(self, images_IHWC: np.ndarray, threads: int = 1) -> torch.Tensor:
-        """uint8 (I, H, W, 3) -> normalised float32 (I, 3, size, size) on the device, as open_clip's own transform."""
-        images = torch.from_numpy(np.ascontiguousarray(self.resize(images_IHWC, threads))).to(self.device)
+        """uint8 (I, H, W, 3) -> normalised float32 (I, 3, size, size) on the device, as
+        open_clip's own transform.
+        """
+        images = torch.from_numpy(np.ascontiguousarray(self.resize(images_IHWC, threads))).to(
+            self.device
+        )
         return images.permute(0, 3, 1, 2).float().div_(255).sub_(self._mean).div_(self._std)
 
     def features(
@@ -88,11 +100,12 @@ class Encoder:
         targets: bool = False,
         low_level: bool = False,
     ) -> dict[str, np.ndarray]:
-        """Features of uint8 pictures (I, H, W, 3), float32, under the names that they have in the CLIP cache.
+        """Features of uint8 pictures (I, H, W, 3), float32, under the names that they have in the
+        CLIP cache.
 
-        image_embedding_ID, unit norm; block_<b>_ITW for each 1-based block, class token first, not normalised; with
-        `targets` the semantic and detail tokens of tokens.py, with `low_level` its pooled block 1. One forward pass a
-        batch of pictures serves them all.
+        image_embedding_ID, unit norm; block_<b>_ITW for each 1-based block, class token first, not
+        normalised; with `targets` the semantic and detail tokens of tokens.py, with `low_level` its
+        pooled block 1. One forward pass a batch of pictures serves them all.
         """
         self.check_blocks([*blocks, 1] if low_level else blocks)
         if targets:
@@ -106,7 +119,12 @@ class Encoder:
 
     @torch.inference_mode()
     def _forward(
-        self, images_IHWC: np.ndarray, blocks: Sequence[int], threads: int, targets: bool, low_level: bool
+        self,
+        images_IHWC: np.ndarray,
+        blocks: Sequence[int],
+        threads: int,
+        targets: bool,
+        low_level: bool,
     ) -> dict[str, np.ndarray]:
         images = self.preprocess(images_IHWC, threads).to(self.dtype)
         found: dict[str, torch.Tensor] = {}
@@ -120,19 +138,29 @@ class Encoder:
             if gather:
                 gather.add(block, tokens_ITW)
 
-        with self._tap({*blocks, *(gather.blocks if gather else ()), *((1,) if low_level else ())}, take):
+        with self._tap(
+            {*blocks, *(gather.blocks if gather else ()), *((1,) if low_level else ())}, take
+        ):
             pooled_ID = self.model.encode_image(images).float()
         found["image_embedding_ID"] = torch.nn.functional.normalize(pooled_ID, dim=-1)
         found |= gather.finish() if gather else {}
         return {name: value.float().cpu().numpy() for name, value in found.items()}
 
     @contextmanager
-    def _tap(self, blocks: Iterable[int], take: Callable[[int, torch.Tensor], None]) -> Iterator[None]:
-        """Hand the outputs (I, T, W) of chosen blocks to `take` while the model runs; the hooks leave afterwards."""
-        batch_first = bool(getattr(getattr(self.model.visual, "transformer", None), "batch_first", True))
+    def _tap(
+        self, blocks: Iterable[int], take: Callable[[int, torch.Tensor], None]
+    ) -> Iterator[None]:
+        """Hand the outputs (I, T, W) of chosen blocks to `take` while the model runs; the hooks
+        leave afterwards.
+        """
+        batch_first = bool(
+            getattr(getattr(self.model.visual, "transformer", None), "batch_first", True)
+        )
 
         def hand(block: int) -> Any:
-            return lambda module, inputs, output: take(block, output if batch_first else output.transpose(0, 1))
+            return lambda module, inputs, output: take(
+                block, output if batch_first else output.transpose(0, 1)
+            )
 
         hooks = [self._resblocks[b - 1].register_forward_hook(hand(b)) for b in blocks]
         try:
@@ -145,13 +173,19 @@ class Encoder:
         """uint8 (I, H, W, 3) -> unit-norm float32 embedding (I, D)."""
         return self.features(images_IHWC, (), threads)["image_embedding_ID"]
 
-    def blocks(self, images_IHWC: np.ndarray, blocks: Sequence[int], threads: int = 1) -> dict[int, np.ndarray]:
-        """1-based block -> float32 tokens (I, T, W) after that block, class token first, not normalised."""
+    def blocks(
+        self, images_IHWC: np.ndarray, blocks: Sequence[int], threads: int = 1
+    ) -> dict[int, np.ndarray]:
+        """1-based block -> float32 tokens (I, T, W) after that block, class token first, not
+        normalised.
+        """
         features = self.features(images_IHWC, blocks, threads)
         return {block: features[f"block_{block}_ITW"] for block in blocks}
 
     def check_blocks(self, blocks: Sequence[int], key: str = "blocks") -> None:
-        """Raise ValueError for a block that the image tower does not have; key: the parameter that names it."""
+        """Raise ValueError for a block that the image tower does not have; key: the parameter
+        that names it.
+        """
         wrong = [b for b in blocks if not 1 <= b <= self.n_blocks]
         if wrong:
             none = f"its image tower is not a ViT, so leave {key} empty"
@@ -159,26 +193,38 @@ class Encoder:
             raise ValueError(f"{key}: {self.clip.model} has no block {wrong[0]}; {has}")
 
     def check_targets(self) -> None:
-        """Raise ValueError if the model gives no token targets or lacks one of the blocks of detail_layers."""
+        """Raise ValueError if the model gives no token targets or lacks one of the blocks of
+        detail_layers.
+        """
         tokens.check_towers(self.model, self.clip.model)
         self.check_blocks(self.clip.detail_layers, "detail_layers")
 
     def texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Unit-norm float32 embedding (I, D) of each text; the tokenizer cuts texts at the model's context length."""
+        """Unit-norm float32 embedding (I, D) of each text; the tokenizer cuts texts at the
+        model's context length.
+        """
         unit = torch.nn.functional.normalize
-        return self._encode_texts(texts, lambda ids_IU: unit(self.model.encode_text(ids_IU).float(), dim=-1))
+        return self._encode_texts(
+            texts, lambda ids_IU: unit(self.model.encode_text(ids_IU).float(), dim=-1)
+        )
 
     def text_tokens(self, texts: Sequence[str]) -> np.ndarray:
-        """Text tokens (I, U, D) of tokens.py, float32: the pooled one has norm 1 and is the embedding of the text."""
+        """Text tokens (I, U, D) of tokens.py, float32: the pooled one has norm 1 and is the
+        embedding of the text.
+        """
         return self._encode_texts(texts, lambda ids_IU: tokens.text_targets(self.model, ids_IU))
 
     @torch.inference_mode()
-    def _encode_texts(self, texts: Sequence[str], encode: Callable[[torch.Tensor], torch.Tensor]) -> np.ndarray:
+    def _encode_texts(
+        self, texts: Sequence[str], encode: Callable[[torch.Tensor], torch.Tensor]
+    ) -> np.ndarray:
         step = self.clip.batch_size
         batches = [list(texts[i : i + step]) for i in range(0, len(texts), step)]
         if not batches:
             raise ValueError("no texts to encode; pass at least one")
-        return np.concatenate([encode(self.tokenizer(batch).to(self.device)).cpu().numpy() for batch in batches])
+        return np.concatenate(
+            [encode(self.tokenizer(batch).to(self.device)).cpu().numpy() for batch in batches]
+        )
 
     @property
     def width_D(self) -> int:
@@ -186,7 +232,9 @@ class Encoder:
         return int(self.texts(["x"]).shape[1])
 
     def token_shape(self) -> tuple[int, int]:
-        """(T, W) of the block tokens: class token plus patches, token width; ValueError if the tower is not a ViT."""
+        """(T, W) of the block tokens: class token plus patches, token width; ValueError if the
+        tower is not a ViT.
+        """
         self.check_blocks([1])
         T, W = self.model.visual.positional_embedding.shape
         return int(T), int(W)
@@ -195,11 +243,14 @@ class Encoder:
 def load(clip: params.Clip, device: str = "cpu") -> Encoder:
     """The model that `clip` names, ready to encode on `device`.
 
-    Raises ValueError for an unknown model, a missing config or checkpoint, a wrong precision, and where OpenAI's
-    weights meet an architecture without QuickGELU: open_clip only warns there, and the embeddings come out wrong.
+    Raises ValueError for an unknown model, a missing config or checkpoint, a wrong precision, and
+    where OpenAI's weights meet an architecture without QuickGELU: open_clip only warns there, and
+    the embeddings come out wrong.
     """
     if clip.precision not in PRECISIONS:
-        raise ValueError(f"clip precision {clip.precision!r} is not known; choose from {', '.join(PRECISIONS)}")
+        raise ValueError(
+            f"clip precision {clip.precision!r} is not known; choose from {', '.join(PRECISIONS)}"
+        )
     if clip.config:
         _register(clip)
     _check_names(clip)
@@ -207,22 +258,31 @@ def load(clip: params.Clip, device: str = "cpu") -> Encoder:
         warnings.filterwarnings("error", message="QuickGELU mismatch")
         try:
             model, _, transform = open_clip.create_model_and_transforms(
-                clip.model, pretrained=clip.pretrained or None, precision=clip.precision, device=device
+                clip.model,
+                pretrained=clip.pretrained or None,
+                precision=clip.precision,
+                device=device,
             )
         except UserWarning as mismatch:
             raise ValueError(
-                f"{clip.model} with {clip.pretrained}: {mismatch} Name the architecture {_twin(clip.model)!r}."
+                f"{clip.model} with {clip.pretrained}: {mismatch} Name the architecture "
+                f"{_twin(clip.model)!r}."
             ) from None
-    return Encoder(model, transform, open_clip.get_tokenizer(clip.model), clip, device, _weights_sha256(clip))
+    return Encoder(
+        model, transform, open_clip.get_tokenizer(clip.model), clip, device, _weights_sha256(clip)
+    )
 
 
 def _register(clip: params.Clip) -> None:
     path = Path(clip.config)
     if not path.is_file():
-        raise ValueError(f"clip config {clip.config} does not exist; give the path of an open_clip model JSON")
+        raise ValueError(
+            f"clip config {clip.config} does not exist; give the path of an open_clip model JSON"
+        )
     if path.stem != clip.model:
         raise ValueError(
-            f"open_clip names a custom model by its file: {clip.config} defines {path.stem!r}, not {clip.model!r}"
+            f"open_clip names a custom model by its file: {clip.config} defines {path.stem!r}, not "
+            f"{clip.model!r}"
         )
     missing = {"embed_dim", "vision_cfg", "text_cfg"} - set(json.loads(path.read_text()))
     if missing:
@@ -233,23 +293,31 @@ def _register(clip: params.Clip) -> None:
 def _check_names(clip: params.Clip) -> None:
     if clip.model not in open_clip.list_models():
         raise ValueError(
-            f"open_clip has no model {clip.model!r}; give `config` for a custom one, or one of open_clip.list_models()"
+            f"open_clip has no model {clip.model!r}; give `config` for a custom one, or one of "
+            "open_clip.list_models()"
         )
     tags = open_clip.list_pretrained_tags_by_model(clip.model)
     if not clip.pretrained:
         raise ValueError(
-            f"clip {clip.model} names no weights; set `pretrained` to a checkpoint path or to one of {tags}"
+            f"clip {clip.model} names no weights; set `pretrained` to a checkpoint path or to one "
+            f"of {tags}"
         )
     if clip.pretrained not in tags and not Path(clip.pretrained).is_file():
-        raise ValueError(f"{clip.pretrained!r} is neither a file nor a tag of {clip.model}; its tags are {tags}")
+        raise ValueError(
+            f"{clip.pretrained!r} is neither a file nor a tag of {clip.model}; its tags are {tags}"
+        )
 
 
 def _twin(model: str) -> str:
-    return model.removesuffix("-quickgelu") if model.endswith("-quickgelu") else f"{model}-quickgelu"
+    return (
+        model.removesuffix("-quickgelu") if model.endswith("-quickgelu") else f"{model}-quickgelu"
+    )
 
 
 def _weights_sha256(clip: params.Clip) -> str:
-    tag = open_clip.get_pretrained_cfg(clip.model, clip.pretrained)  # open_clip takes a tag before a file of that name
+    tag = open_clip.get_pretrained_cfg(
+        clip.model, clip.pretrained
+    )  # open_clip takes a tag before a file of that name
     path = Path(open_clip.download_pretrained(tag)) if tag else Path(clip.pretrained)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,6 +1,8 @@
-"""Token targets of a BrainMCLIP-style decoder: what the towers of a CLIP model say of a picture and its caption.
+"""Token targets of a BrainMCLIP-style decoder: what the towers of a CLIP model say of a picture and
+its caption.
 
-x_l is the output of image block l (counted from 1), LN the image tower's own final layer norm, W_p its projection:
+x_l is the output of image block l (counted from 1), LN the image tower's own final layer norm, W_p
+its projection:
 
     semantic   e_S = LN(x_last) W_p                           divided by the norm of its class token
     detail     e_D = LN(mean over detail_layers of x_l) W_p   the same          (mean_then_project)
@@ -8,11 +10,12 @@ x_l is the output of image block l (counted from 1), LN the image tower's own fi
                e_D = mean of x_l                              the same          (raw)
     text       e_T = LN_text(states) W_text                   divided by the norm of the pooled text embedding
 
-LN and projection on every token, over the norm of the pooled one, is what diffusers' Versatile Diffusion pipeline reads
-(`_encode_image_prompt`, `_encode_text_prompt`). That detail features are a mean over intermediate blocks (11 to 20 of
-24) is read in a summary of the paper, not in the paper; LN and W_p after the mean, the other two aggregations and text
-tokens are our decision.
-Letters: I images or texts, T image tokens (class token first), U text tokens, W token width, D embedding width.
+LN and projection on every token, over the norm of the pooled one, is what diffusers' Versatile
+Diffusion pipeline reads (`_encode_image_prompt`, `_encode_text_prompt`). That detail features are a
+mean over intermediate blocks (11 to 20 of 24) is read in a summary of the paper, not in the paper;
+LN and W_p after the mean, the other two aggregations and text tokens are our decision. Letters: I
+images or texts, T image tokens (class token first), U text tokens, W token width, D embedding
+width.
 """
 
 from __future__ import annotations
@@ -29,28 +32,37 @@ LOW_CLS, LOW_MEAN = "low_cls_IW", "low_mean_IW"
 
 
 def image_names(clip: params.Clip) -> tuple[str, str]:
-    """Names of the semantic and of the detail tokens in the cache; raw detail tokens keep the tower's width W."""
+    """Names of the semantic and of the detail tokens in the cache; raw detail tokens keep the
+    tower's width W.
+    """
     return SEMANTIC, "detail_tokens_ITW" if clip.aggregation == "raw" else "detail_tokens_ITD"
 
 
 def pool_low_level(tokens_ITW: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Low-level features of CLIP-MUSED from the tokens of block 1, class token first: that token, and the patch mean.
+    """Low-level features of CLIP-MUSED from the tokens of block 1, class token first: that token,
+    and the patch mean.
 
-    The paper takes the first layer; which of its tokens, and how they are pooled, was not available to us.
+    The paper takes the first layer; which of its tokens, and how they are pooled, was not available
+    to us.
     """
     return {LOW_CLS: tokens_ITW[:, 0], LOW_MEAN: tokens_ITW[:, 1:].float().mean(1)}
 
 
 def describe(clip: params.Clip) -> dict[str, str]:
-    """Attributes of a file with token targets: the blocks behind the detail tokens, such as '3,4,5', and their use."""
-    return {"detail_layers": ",".join(map(str, sorted(clip.detail_layers))), "aggregation": clip.aggregation}
+    """Attributes of a file with token targets: the blocks behind the detail tokens, such as
+    '3,4,5', and their use.
+    """
+    return {
+        "detail_layers": ",".join(map(str, sorted(clip.detail_layers))),
+        "aggregation": clip.aggregation,
+    }
 
 
 class ImageTargets:
     """Semantic and detail tokens of one batch, gathered while the image tower runs.
 
-    Only the running sum of the detail blocks is kept, so ten blocks take the memory of one. All of it is float32,
-    whatever the precision of the tower.
+    Only the running sum of the detail blocks is kept, so ten blocks take the memory of one. All of
+    it is float32, whatever the precision of the tower.
     """
 
     def __init__(self, visual: Any, clip: params.Clip) -> None:
@@ -69,29 +81,38 @@ class ImageTargets:
         if block == self._last:
             self._final_ITW = tokens_ITW
         if block in self._clip.detail_layers:
-            if self._clip.aggregation == "project_then_mean":  # W_p is linear: it can wait for the mean
+            if (
+                self._clip.aggregation == "project_then_mean"
+            ):  # W_p is linear: it can wait for the mean
                 tokens_ITW = self._visual.ln_post(tokens_ITW)
             self._sum_ITW = tokens_ITW if self._sum_ITW is None else self._sum_ITW + tokens_ITW
 
     def finish(self) -> dict[str, torch.Tensor]:
-        """The two targets under their names in the cache, float32; the class token of each has norm 1."""
-        assert self._final_ITW is not None and self._sum_ITW is not None, "a block was not handed over"
+        """The two targets under their names in the cache, float32; the class token of each has
+        norm 1.
+        """
+        assert self._final_ITW is not None and self._sum_ITW is not None, (
+            "a block was not handed over"
+        )
         ln_post, proj = self._visual.ln_post, self._visual.proj.float()
         detail = self._sum_ITW / len(self._clip.detail_layers)
         if self._clip.aggregation == "mean_then_project":
             detail = ln_post(detail)
         if self._clip.aggregation != "raw":
             detail = detail @ proj
-        targets = zip(image_names(self._clip), (ln_post(self._final_ITW) @ proj, detail), strict=True)
+        targets = zip(
+            image_names(self._clip), (ln_post(self._final_ITW) @ proj, detail), strict=True
+        )
         return {name: tokens / tokens[:, :1].norm(dim=-1, keepdim=True) for name, tokens in targets}
 
 
 def text_targets(model: Any, ids_IU: torch.Tensor) -> torch.Tensor:
     """Projected last hidden states (I, U, D), float32, over the norm of the pooled text embedding.
 
-    ids_IU: token ids of open_clip's tokenizer, which fills the places after the end token with 0 ('!'). Those places
-    see the caption too, and the tokenizer behind Versatile Diffusion (transformers' for OpenAI's CLIP) repeats the end
-    token there, so that is done here: the pooled embedding stays the same, the context is the one VD knows.
+    ids_IU: token ids of open_clip's tokenizer, which fills the places after the end token with 0
+    ('!'). Those places see the caption too, and the tokenizer behind Versatile Diffusion
+    (transformers' for OpenAI's CLIP) repeats the end token there, so that is done here: the pooled
+    embedding stays the same, the context is the one VD knows.
     """
     tower, end_I = _text_tower(model), ids_IU.argmax(dim=-1)  # the end token has the highest id
     place_U = torch.arange(ids_IU.shape[1], device=ids_IU.device)
@@ -108,27 +129,37 @@ def text_targets(model: Any, ids_IU: torch.Tensor) -> torch.Tensor:
 
 
 def check_towers(model: Any, name: str) -> None:
-    """Raise ValueError for a model whose towers give no token targets: they must be built like OpenAI's CLIP.
+    """Raise ValueError for a model whose towers give no token targets: they must be built like
+    OpenAI's CLIP.
 
-    The image tower: a ViT pooled at its class token. The text tower: causal, pooled at the end token, projected by a
-    matrix. name: of the model, for the message.
+    The image tower: a ViT pooled at its class token. The text tower: causal, pooled at the end
+    token, projected by a matrix. name: of the model, for the message.
     """
     advice = "set tokens to false, or choose a model such as ViT-L-14-quickgelu"
     visual, text = model.visual, _text_tower(model)
     if not isinstance(visual, VisionTransformer):
         kind = type(visual).__name__
-        raise ValueError(f"{name} has no token targets: its image tower is a {kind}, not open_clip's ViT; {advice}")
+        raise ValueError(
+            f"{name} has no token targets: its image tower is a {kind}, not open_clip's ViT; "
+            f"{advice}"
+        )
     if visual.attn_pool is not None or visual.pool_type != "tok":
         pool = "attention" if visual.attn_pool is not None else visual.pool_type
-        raise ValueError(f"{name} has no token targets: its image tower pools by {pool}, not its class token; {advice}")
+        raise ValueError(
+            f"{name} has no token targets: its image tower pools by {pool}, not its class token; "
+            f"{advice}"
+        )
     pool = getattr(text, "text_pool_type", getattr(text, "pool_type", None))
     causal = getattr(text, "attn_mask", None) is not None and getattr(text, "cls_emb", None) is None
     if pool != "argmax" or not causal or not isinstance(text.text_projection, torch.nn.Parameter):
         raise ValueError(
-            f"{name} has no text tokens: its text tower is not causal, pooled at the end token and projected by a "
+            f"{name} has no text tokens: its text tower is not causal, pooled at the end token and "
+            "projected by a "
             f"matrix, as OpenAI's is; {advice}"
         )
 
 
 def _text_tower(model: Any) -> Any:
-    return getattr(model, "text", model)  # open_clip's CLIP carries the layers of its text tower itself
+    return getattr(
+        model, "text", model
+    )  # open_clip's CLIP carries the layers of its text tower itself

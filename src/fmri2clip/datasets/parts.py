@@ -1,9 +1,10 @@
 """The unfinished form of one fetched file, which survives a kill or a power cut at any moment.
 
-Beside the final name `x` lie `.x.part`, the content, and `.x.part.log`, one JSON value a line: first what is fetched
-(key, size, etag, bytes of a part), then the number of every finished part, last the SHA-256 of the whole. A part is
-written and synced before its line is, so that a line never promises what the disk does not hold; a torn last line is
-cut off. Parts are reused only while the first line says what the remote says now.
+Beside the final name `x` lie `.x.part`, the content, and `.x.part.log`, one JSON value a line:
+first what is fetched (key, size, etag, bytes of a part), then the number of every finished part,
+last the SHA-256 of the whole. A part is written and synced before its line is, so that a line never
+promises what the disk does not hold; a torn last line is cut off. Parts are reused only while the
+first line says what the remote says now.
 """
 
 from __future__ import annotations
@@ -40,9 +41,14 @@ class Part:
 
 
 def cut(size: int, part_bytes: int) -> list[Part]:
-    """Parts of part_bytes, the last one shorter, that cover size bytes in order; none for an empty file."""
+    """Parts of part_bytes, the last one shorter, that cover size bytes in order; none for an
+    empty file.
+    """
     assert size >= 0 and part_bytes > 0, f"{size} bytes in parts of {part_bytes}"
-    return [Part(i, start, min(start + part_bytes, size)) for i, start in enumerate(range(0, size, part_bytes))]
+    return [
+        Part(i, start, min(start + part_bytes, size))
+        for i, start in enumerate(range(0, size, part_bytes))
+    ]
 
 
 def content_path(path: Path) -> Path:
@@ -56,7 +62,9 @@ def log_path(path: Path) -> Path:
 
 
 def discard(path: Path) -> None:
-    """Remove what lies beside the final name of a file: its unfinished content and the note of its parts."""
+    """Remove what lies beside the final name of a file: its unfinished content and the note of
+    its parts.
+    """
     log_path(path).unlink(missing_ok=True)
     content_path(path).unlink(missing_ok=True)
 
@@ -75,7 +83,9 @@ def sha256_file(path: Path) -> str:
 
 
 def digests(path: Path, *names: str, watch: Callable[[], None] = lambda: None) -> list[str]:
-    """Hex digests of a file by each of hashlib's names, read once; watch is called at every block and may raise."""
+    """Hex digests of a file by each of hashlib's names, read once; watch is called at every
+    block and may raise.
+    """
     hashes = [hashlib.new(name, usedforsecurity=False) for name in names]
     with path.open("rb", buffering=0) as file:
         while block := file.read(HASH_BLOCK):
@@ -88,11 +98,14 @@ def digests(path: Path, *names: str, watch: Callable[[], None] = lambda: None) -
 class Unfinished:
     """One file on its way: which parts are missing, and the two files beside its final name.
 
-    Threads may work on different parts at once. After `drop`, nothing of this object reaches the disk any more, so
-    that another one can start the same file anew. `note`: why what was found on disk could not be used, else ''.
+    Threads may work on different parts at once. After `drop`, nothing of this object reaches the
+    disk any more, so that another one can start the same file anew. `note`: why what was found on
+    disk could not be used, else ''.
     """
 
-    def __init__(self, file: RemoteFile, path: Path, part_bytes: int, *, anew: bool = False) -> None:
+    def __init__(
+        self, file: RemoteFile, path: Path, part_bytes: int, *, anew: bool = False
+    ) -> None:
         self.file, self.path = file, path
         self.content, self.log = content_path(path), log_path(path)
         self.anew, self.note, self.sha256 = anew, "", ""
@@ -119,7 +132,9 @@ class Unfinished:
                 os.close(fd)
 
     def finish(self, part: Part, fd: int) -> bool:
-        """Sync and note a part that is written completely; True for the one that was the last missing."""
+        """Sync and note a part that is written completely; True for the one that was the last
+        missing.
+        """
         os.fsync(fd)
         with self.lock:
             if self.dropped:
@@ -142,7 +157,8 @@ class Unfinished:
                 discard(self.path)
 
     def complete(self, md5: str, watch: Callable[[], None]) -> str:
-        """Check the content, give it its final name and return its SHA-256; `clean` is still to be called.
+        """Check the content, give it its final name and return its SHA-256; `clean` is still to be
+        called.
 
         md5: what the content's MD5 must be, '' if unknown. Raises Damaged.
         """
@@ -189,8 +205,12 @@ class Unfinished:
         """Take over the parts noted in the log, or remove both files where they are of no use."""
         values, n_bytes = _read_log(self.log)
         done = {value for value in values[1:] if isinstance(value, int) and value in self.missing}
-        sha256 = next((value.get("sha256", "") for value in values[1:] if isinstance(value, dict)), "")
-        self.note = self._refusal(values, max((self.missing[i].stop for i in done), default=0), sha256)
+        sha256 = next(
+            (value.get("sha256", "") for value in values[1:] if isinstance(value, dict)), ""
+        )
+        self.note = self._refusal(
+            values, max((self.missing[i].stop for i in done), default=0), sha256
+        )
         if self.anew or self.note or not values:
             discard(self.path)
             return

@@ -1,4 +1,6 @@
-"""Room on disks: is there enough before something large is written, and what to say when there was not."""
+"""Room on disks: is there enough before something large is written, and what to say when there
+was not.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +14,18 @@ RESERVE = 256 * 2**20  # bytes left free on a file system, or 1 % of a small one
 
 
 def check_space(folder: Path, n_bytes: int) -> None:
-    """ValueError if the file system of a folder, which need not exist yet, cannot take n_bytes and a small reserve."""
+    """ValueError if the file system of a folder, which need not exist yet, cannot take n_bytes
+    and a small reserve.
+    """
     there = _existing(folder)
     total, _, free = shutil.disk_usage(there)
     needed = n_bytes + min(RESERVE, total // 100)
     if n_bytes > 0 and free < needed:
         raise ValueError(
-            f"{folder}: {_size(n_bytes)} are still to come, but the disk of {there} has {_size(free)} free of "
-            f"{_size(total)}; free at least {_size(needed - free)}, or put the folder on a larger disk"
+            f"{folder}: {_size(n_bytes)} are still to come, but the disk of {there} has "
+            f"{_size(free)} free of "
+            f"{_size(total)}; free at least {_size(needed - free)}, or put the folder on a larger "
+            "disk"
         )
 
 
@@ -39,7 +45,8 @@ def disk_full(folder: Path, n_bytes: int, advice: str) -> ValueError:
     there = _existing(folder)
     free = shutil.disk_usage(there).free
     return ValueError(
-        f"{folder}: no space left on the disk of {there}: {_size(n_bytes)} are still to come and {_size(free)} are "
+        f"{folder}: no space left on the disk of {there}: {_size(n_bytes)} are still to come and "
+        f"{_size(free)} are "
         f"free; free at least {_size(n_bytes - free)}; {advice}"
     )
 

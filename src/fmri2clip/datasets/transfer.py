@@ -1,9 +1,11 @@
-"""Fetch files over several connections, and go on after a kill, a dropped connection or a full disk.
+"""Fetch files over several connections, and go on after a kill, a dropped connection or a full
+disk.
 
-Every file is cut in parts; a fixed number of threads takes the parts of all files in order, so that one file of 40 GB
-comes over all connections as well. What a thread loses at a kill is its open part, never a finished one (`parts.py`).
-All waiting and trying again happens here: exponential pauses with jitter (AWS Architecture Blog, "Exponential Backoff
-And Jitter"), at least as long as the server asks, counted anew after every byte that arrives.
+Every file is cut in parts; a fixed number of threads takes the parts of all files in order, so that
+one file of 40 GB comes over all connections as well. What a thread loses at a kill is its open
+part, never a finished one (`parts.py`). All waiting and trying again happens here: exponential
+pauses with jitter (AWS Architecture Blog, "Exponential Backoff And Jitter"), at least as long as
+the server asks, counted anew after every byte that arrives.
 """
 
 from __future__ import annotations
@@ -50,14 +52,16 @@ def fetch(
     label: str,
     on_done: Callable[[Item, str], None] | None = None,
 ) -> dict[Path, str]:
-    """Fetch every item and return the SHA-256 (hex digits) by path; what an earlier call left is taken up.
+    """Fetch every item and return the SHA-256 (hex digits) by path; what an earlier call left is
+    taken up.
 
-    Every item named is fetched, whether or not a file lies at its path; only a file that was finished and not yet
-    passed to on_done is taken as it is, after a look at its SHA-256. retries: attempts without a byte of progress
-    after the first. label: of the progress bar. on_done: called in the thread of the caller for every finished file
-    with its SHA-256; where the file changed at the source meanwhile, the item says what it is now. A kill right after
-    on_done leaves a small log beside the file: `discard` it for files that the caller knows to be complete.
-    Raises ValueError: no space, no such file, no connection; the message says what to do.
+    Every item named is fetched, whether or not a file lies at its path; only a file that was
+    finished and not yet passed to on_done is taken as it is, after a look at its SHA-256. retries:
+    attempts without a byte of progress after the first. label: of the progress bar. on_done: called
+    in the thread of the caller for every finished file with its SHA-256; where the file changed at
+    the source meanwhile, the item says what it is now. A kill right after on_done leaves a small
+    log beside the file: `discard` it for files that the caller knows to be complete. Raises
+    ValueError: no space, no such file, no connection; the message says what to do.
     """
     assert connections > 0 and part_bytes > 0 and retries >= 0, (connections, part_bytes, retries)
     assert len({item.path for item in items}) == len(items), "a path occurs twice"
@@ -73,13 +77,19 @@ class _Stop(Exception):
 
 
 class _Transfer:
-    """The queue of parts, the threads that work on it, and what they report to the thread of the caller."""
+    """The queue of parts, the threads that work on it, and what they report to the thread of
+    the caller.
+    """
 
     def __init__(self, remote: Remote, part_bytes: int, retries: int) -> None:
         self.remote, self.part_bytes, self.retries = remote, part_bytes, retries
         self.files: dict[Path, Unfinished] = {}
-        self.tasks: deque[tuple[Unfinished, Part | None]] = deque()  # None: nothing to fetch, only to complete
-        self.events: queue.Queue[tuple[Unfinished, str] | BaseException | None] = queue.Queue()  # None: a thread ends
+        self.tasks: deque[tuple[Unfinished, Part | None]] = (
+            deque()
+        )  # None: nothing to fetch, only to complete
+        self.events: queue.Queue[tuple[Unfinished, str] | BaseException | None] = (
+            queue.Queue()
+        )  # None: a thread ends
         self.stop = threading.Event()
         self.bar_lock = threading.Lock()
 
@@ -102,7 +112,9 @@ class _Transfer:
         else:
             self.tasks.extend(tasks)
 
-    def run(self, connections: int, label: str, on_done: Callable[[Item, str], None]) -> dict[Path, str]:
+    def run(
+        self, connections: int, label: str, on_done: Callable[[Item, str], None]
+    ) -> dict[Path, str]:
         total = sum(file.file.size for file in self.files.values())
         threads = [
             threading.Thread(target=self._work, name=f"fetch-{i}", daemon=True)
@@ -111,7 +123,13 @@ class _Transfer:
         pace = 0.2 if sys.stderr.isatty() else 30  # seconds between two looks of the bar
         there = sum(file.n_arrived for file in self.files.values())
         with tqdm(
-            total=total, initial=there, desc=label, unit="B", unit_scale=True, mininterval=pace, maxinterval=pace
+            total=total,
+            initial=there,
+            desc=label,
+            unit="B",
+            unit_scale=True,
+            mininterval=pace,
+            maxinterval=pace,
         ) as self.bar:
             try:
                 for thread in threads:
@@ -122,7 +140,9 @@ class _Transfer:
                 _join(threads)
 
     def _collect(self, n_running: int, on_done: Callable[[Item, str], None]) -> dict[Path, str]:
-        """Take the threads' reports until all have ended; after an error, those of the next GRACE seconds."""
+        """Take the threads' reports until all have ended; after an error, those of the next
+        GRACE seconds.
+        """
         checksums: dict[Path, str] = {}
         error: BaseException | None = None
         end = float("inf")
@@ -187,7 +207,9 @@ class _Transfer:
         with file.open() as fd:
             while fd >= 0 and position < part.stop:
                 try:
-                    for block in self.remote.read(file.file.key, position, part.stop, file.file.etag):
+                    for block in self.remote.read(
+                        file.file.key, position, part.stop, file.file.etag
+                    ):
                         self._watch()
                         if file.dropped:
                             return False
@@ -205,7 +227,8 @@ class _Transfer:
         """Wait before the next attempt, or raise ValueError if that was the last."""
         if n_failures > self.retries:
             raise ValueError(
-                f"{key}: gave up at byte {position} after {n_failures} attempts in a row without progress ({error}); "
+                f"{key}: gave up at byte {position} after {n_failures} attempts in a row without "
+                f"progress ({error}); "
                 f"{AGAIN}"
             ) from error
         longest = min(PAUSE * 2.0 ** (n_failures - 1), LONGEST_PAUSE)
@@ -214,12 +237,16 @@ class _Transfer:
             raise _Stop
 
     def _start_anew(self, file: Unfinished, why: Exception) -> None:
-        """Put a file's parts into the queue again, once; the remote is asked what the file is now."""
+        """Put a file's parts into the queue again, once; the remote is asked what the file is
+        now.
+        """
         if file.anew:
             discard(file.path)
             raise ValueError(
-                f"{file.file.key}: {why}, and it was fetched anew once already; the file changes at the source or is "
-                f"damaged on the way or on the disk of {file.path.parent}; run the stage again later"
+                f"{file.file.key}: {why}, and it was fetched anew once already; the file changes "
+                "at the source or is "
+                f"damaged on the way or on the disk of {file.path.parent}; run the stage again "
+                "later"
             ) from why
         fresh = Unfinished(self.remote.stat(file.file.key), file.path, self.part_bytes, anew=True)
         fresh.note = str(why)
@@ -238,12 +265,18 @@ class _Transfer:
 
     def _disk_error(self, path: Path, error: OSError) -> ValueError:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return disk_full(path.parent, sum(each.bytes_missing for each in self.files.values()), AGAIN)
-        return ValueError(f"{error.filename or path}: {error.strerror or error}; check the disk; {AGAIN}")
+            return disk_full(
+                path.parent, sum(each.bytes_missing for each in self.files.values()), AGAIN
+            )
+        return ValueError(
+            f"{error.filename or path}: {error.strerror or error}; check the disk; {AGAIN}"
+        )
 
 
 def _join(threads: Iterable[threading.Thread]) -> None:
-    """Wait for threads that started, GRACE seconds in all; one that hangs in a read is left: it writes no more."""
+    """Wait for threads that started, GRACE seconds in all; one that hangs in a read is left: it
+    writes no more.
+    """
     end = time.monotonic() + GRACE
     for thread in threads:
         if thread.ident is not None:

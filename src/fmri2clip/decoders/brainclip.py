@@ -4,13 +4,15 @@
     L_nce(f, y) = 1/2 [ CE(S(f, y), diagonal) + CE(S(y, f), diagonal) ]
     L   = alpha L_nce(f, v) + (1 - alpha) L_nce(f, t) + beta KL( N(mu, s^2) || N(0, I) )      (last term: vae only)
 
-v is the CLIP image embedding of the picture and t that of one of its captions, drawn anew at each step; both as CLIP
-gives them (not centred). The single output f serves as image and as text embedding.
+v is the CLIP image embedding of the picture and t that of one of its captions, drawn anew at each
+step; both as CLIP gives them (not centred). The single output f serves as image and as text
+embedding.
 
-What is known of the paper: that a mapping network puts fMRI into CLIP space and combines visual with textual
-supervision (all abstracts), and that its first version was VAE-based. Layers, loss equation, temperature, weights and
-optimiser were not available to us; they are our decisions, hence "style". Pairs with an equal image or an equal caption
-are no negatives of each other: they leave the logits, except on the diagonal.
+What is known of the paper: that a mapping network puts fMRI into CLIP space and combines visual
+with textual supervision (all abstracts), and that its first version was VAE-based. Layers, loss
+equation, temperature, weights and optimiser were not available to us; they are our decisions, hence
+"style". Pairs with an equal image or an equal caption are no negatives of each other: they leave
+the logits, except on the diagonal.
 """
 
 from __future__ import annotations
@@ -27,8 +29,10 @@ from fmri2clip.decoders import Batch, Decoded
 from fmri2clip.distributed import Shares
 
 CITATION = (
-    "Y. Liu, Y. Ma, W. Zhou, G. Zhu, N. Zheng, 'BrainCLIP: Bridging Brain and Visual-Linguistic Representation via "
-    "CLIP for Generic Natural Visual Stimulus Decoding', arXiv:2302.12971; journal version IEEE TMI 44(10), "
+    "Y. Liu, Y. Ma, W. Zhou, G. Zhu, N. Zheng, 'BrainCLIP: Bridging Brain and Visual-Linguistic "
+    "Representation via "
+    "CLIP for Generic Natural Visual Stimulus Decoding', arXiv:2302.12971; journal version IEEE "
+    "TMI 44(10), "
     "3962-3972, 2025."
 )
 
@@ -47,7 +51,9 @@ class Config:
     kl_warmup: float = 10.0  # epochs over which beta rises linearly from 0
     tau: float = 0.07  # initial temperature, learned
     tau_min: float = 0.01  # the temperature never falls below this
-    repeats_convex: float = 0.5  # share of images trained on a random convex combination of their repeats
+    repeats_convex: float = (
+        0.5  # share of images trained on a random convex combination of their repeats
+    )
     repeats_mean: float = 0.3  # share trained on the mean of repeats; the rest on a single repeat
     lr: float = 3e-4  # peak learning rate of AdamW, falls to 0 along a cosine
     weight_decay: float = 1e-2  # of AdamW, on matrices only
@@ -60,11 +66,19 @@ class Config:
             raise ValueError(f"network is {self.network!r}, expected linear, mlp or vae")
         if not 0 <= self.alpha <= 1:
             raise ValueError(f"alpha is {self.alpha}, expected a fraction from 0 to 1")
-        if min(self.repeats_convex, self.repeats_mean) < 0 or self.repeats_convex + self.repeats_mean > 1 + 1e-9:
+        if (
+            min(self.repeats_convex, self.repeats_mean) < 0
+            or self.repeats_convex + self.repeats_mean > 1 + 1e-9
+        ):
             found = f"{self.repeats_convex} and {self.repeats_mean}"
-            raise ValueError(f"repeats_convex and repeats_mean are {found}, expected shares that sum to at most 1")
+            raise ValueError(
+                f"repeats_convex and repeats_mean are {found}, expected shares that sum to at most "
+                "1"
+            )
         if not 0 < self.tau_min <= self.tau:
-            raise ValueError(f"tau is {self.tau}, expected at least tau_min ({self.tau_min}), both above 0")
+            raise ValueError(
+                f"tau is {self.tau}, expected at least tau_min ({self.tau_min}), both above 0"
+            )
         for name in ("hidden", "batch_size", "max_epochs", "patience"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
@@ -75,7 +89,9 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(width, width), nn.LayerNorm(width), nn.GELU(), nn.Dropout(dropout))
+        self.layers = nn.Sequential(
+            nn.Linear(width, width), nn.LayerNorm(width), nn.GELU(), nn.Dropout(dropout)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.layers(x)
@@ -114,7 +130,9 @@ class Decoder(nn.Module):
             self.head = nn.Identity() if latent == width_D else nn.Linear(latent, width_D)
 
     def forward(self, betas_BV: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Unit-norm embedding (B, D) and, for the vae, mu and logvar (B, latent); z is drawn in training only."""
+        """Unit-norm embedding (B, D) and, for the vae, mu and logvar (B, latent); z is drawn in
+        training only.
+        """
         hidden = self.trunk(betas_BV)
         mu = self.mu(hidden)
         if self.config.network != "vae":
@@ -128,10 +146,13 @@ class Decoder(nn.Module):
         return self.log_tau.exp().clamp(min=self.config.tau_min)
 
     def loss(self, batch: Batch, epoch: float) -> dict[str, Tensor]:
-        """Weighted terms of L (see the head of this file); `epoch` counts fractions, for the warm-up of beta."""
+        """Weighted terms of L (see the head of this file); `epoch` counts fractions, for the
+        warm-up of beta.
+        """
         shares = Shares([len(batch.betas_BV)])
         f_BD, mu, logvar = (
-            None if output is None else shares.gather(output) for output in self(shares.take(0, batch.betas_BV))
+            None if output is None else shares.gather(output)
+            for output in self(shares.take(0, batch.betas_BV))
         )
         assert f_BD is not None
         same_image_BB = batch.image_id_B[:, None] == batch.image_id_B
@@ -139,7 +160,8 @@ class Decoder(nn.Module):
         alpha, tau = self.config.alpha, self.temperature
         terms = {
             "image_loss": alpha * contrastive(f_BD, batch.image_embedding_BD, tau, same_image_BB),
-            "text_loss": (1 - alpha) * contrastive(f_BD, batch.text_embedding_BD, tau, same_text_BB),
+            "text_loss": (1 - alpha)
+            * contrastive(f_BD, batch.text_embedding_BD, tau, same_text_BB),
         }
         if mu is not None and logvar is not None:
             warm = min(1.0, epoch / self.config.kl_warmup) if self.config.kl_warmup > 0 else 1.0
@@ -162,7 +184,8 @@ class Decoder(nn.Module):
 
 
 def contrastive(f_BD: Tensor, y_BD: Tensor, tau: Tensor | float, same_BB: Tensor) -> Tensor:
-    """1/2 [ CE(f y^T / tau, diagonal) + CE(y f^T / tau, diagonal) ], without the off-diagonal pairs of `same_BB`.
+    """1/2 [ CE(f y^T / tau, diagonal) + CE(y f^T / tau, diagonal) ], without the off-diagonal pairs
+    of `same_BB`.
 
     f and y have unit norm; `same_BB` is symmetric, True where a pair is no negative.
     """
@@ -173,5 +196,7 @@ def contrastive(f_BD: Tensor, y_BD: Tensor, tau: Tensor | float, same_BB: Tensor
 
 
 def kl_divergence(mu: Tensor, logvar: Tensor) -> Tensor:
-    """-1/2 mean_b sum_j (1 + logvar_j - mu_j^2 - exp(logvar_j)): KL from N(mu, s^2) to N(0, I), mean over the batch."""
+    """-1/2 mean_b sum_j (1 + logvar_j - mu_j^2 - exp(logvar_j)): KL from N(mu, s^2) to N(0, I),
+    mean over the batch.
+    """
     return -0.5 * (1 + logvar - mu**2 - logvar.exp()).sum(1).mean()

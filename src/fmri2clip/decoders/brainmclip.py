@@ -1,4 +1,5 @@
-"""BrainMCLIP-style decoder: low and high visual areas to intermediate and final CLIP layers, then fused.
+"""BrainMCLIP-style decoder: low and high visual areas to intermediate and final CLIP layers, then
+fused.
 
     b_D = E_D(F_D), b_S = E_S(F_S)                       F_D, F_S: voxels of the detail and of the semantic ROIs
     e_D = H_D(b_D), e_S = H_S(b_S), e_T = H_T(b_S)       detail, semantic and text tokens
@@ -9,15 +10,17 @@
     L_rec   = MSE(D_D(b_D), F_D) + MSE(D_S(b_S), F_S)
     L_cross = MSE(D_D(b_S), F_D) + MSE(D_S(b_D), F_S)    (decoder, R1; source, R2: the two targets change places)
 
-Read in the paper's abstract: that fMRI of functionally distinct areas is aligned with intermediate and final CLIP
-layers and fused, Cross-Reconstruction, a multi-granularity loss, no VAE route. Read in third-party summaries: the ROIs,
-detail = mean of CLIP layers 11 to 20, the direction of Cross-Reconstruction. Losses, widths, heads, fusion and schedule
-were not available to us: they are our decisions, hence "style". The contrastive recipe is MindEye1's, the trunk that of
-MindEye1 and MindBridge. Our own: low-rank heads; a pooled text embedding, predicted by a linear head, which stands in
-front of the text tokens as their class token (where the end token of an unknown caption is, nobody knows); k C(x_0),
-without which the pooled embedding, 1 of 65 or 257 tokens, is hardly contrasted; everything but C uses unmixed images
-only; the schedule is a warm-up and a cosine; targets are cached, so pictures are not augmented.
-Axis letters: B images, V voxels, H hidden, T image tokens, U text tokens, D embedding width, W width of detail tokens.
+Read in the paper's abstract: that fMRI of functionally distinct areas is aligned with intermediate
+and final CLIP layers and fused, Cross-Reconstruction, a multi-granularity loss, no VAE route. Read
+in third-party summaries: the ROIs, detail = mean of CLIP layers 11 to 20, the direction of
+Cross-Reconstruction. Losses, widths, heads, fusion and schedule were not available to us: they are
+our decisions, hence "style". The contrastive recipe is MindEye1's, the trunk that of MindEye1 and
+MindBridge. Our own: low-rank heads; a pooled text embedding, predicted by a linear head, which
+stands in front of the text tokens as their class token (where the end token of an unknown caption
+is, nobody knows); k C(x_0), without which the pooled embedding, 1 of 65 or 257 tokens, is hardly
+contrasted; everything but C uses unmixed images only; the schedule is a warm-up and a cosine;
+targets are cached, so pictures are not augmented. Axis letters: B images, V voxels, H hidden, T
+image tokens, U text tokens, D embedding width, W width of detail tokens.
 """
 
 from __future__ import annotations
@@ -37,10 +40,15 @@ from fmri2clip.strict import at_least, fraction
 from fmri2clip.training.routing import group_names, route
 
 CITATION = (
-    "T. Xia, Z. Ma, X. Wang, Q. Liu, X. He, T. Liu, Y. Ren, 'BrainMCLIP: Brain Image Decoding with Multi-Layer feature "
+    "T. Xia, Z. Ma, X. Wang, Q. Liu, X. He, T. Liu, Y. Ren, 'BrainMCLIP: Brain Image Decoding with "
+    "Multi-Layer feature "
     "Fusion of CLIP', arXiv:2510.19332, 2025."
 )
-SEMANTIC, DETAIL, TEXT = "semantic_tokens_ITD", "detail_tokens_ITD|detail_tokens_ITW", "text_tokens_IUD"
+SEMANTIC, DETAIL, TEXT = (
+    "semantic_tokens_ITD",
+    "detail_tokens_ITD|detail_tokens_ITW",
+    "text_tokens_IUD",
+)
 POOLED = ("image_embedding_ID", "text_embedding_KD")
 
 
@@ -60,11 +68,20 @@ class Config:
     detail_rois: str = "low_high"  # ROI groups of the detail stream: a name, or names joined by +
     semantic_rois: str = "high"  # ROI groups of the semantic stream
     routing: Literal[
-        "paper", "swapped", "random", "none", "disjoint", "disjoint_swapped", "disjoint_random", "disjoint_none"
+        "paper",
+        "swapped",
+        "random",
+        "none",
+        "disjoint",
+        "disjoint_swapped",
+        "disjoint_random",
+        "disjoint_none",
     ] = "paper"  # see training/routing.py
     match_caliper: float = 0.02  # largest difference in ncsnr of a matched pair (disjoint)
     voxel_pool: int = 0  # both inputs are max-pooled to this many numbers; 0 = off
-    detail_target: Literal["detail", "semantic"] = "detail"  # semantic: the final layer for both streams (ablation)
+    detail_target: Literal["detail", "semantic"] = (
+        "detail"  # semantic: the final layer for both streams (ablation)
+    )
     cross_rec: Literal["none", "self", "self_cross"] = "self_cross"  # fMRI from the codes
     cross_target: Literal["decoder", "source"] = "decoder"  # R1 | R2, which needs voxel_pool
     stop_grad: Literal["none", "cross_to_semantic"] = "none"  # of D_D(b_S) into b_S
@@ -87,9 +104,13 @@ class Config:
     nce_tokens: int = 32  # random tokens a step
     nce_tau: float = 0.05
     nce_weight: float = 0.1  # n
-    repeats_convex: float = 0.5  # share of images trained on a random convex combination of their repeats
+    repeats_convex: float = (
+        0.5  # share of images trained on a random convex combination of their repeats
+    )
     repeats_mean: float = 0.3  # share trained on the mean of repeats; the rest on a single repeat
-    lr: float = 3e-4  # peak learning rate of AdamW; rises over warmup_epochs, falls to 0 along a cosine
+    lr: float = (
+        3e-4  # peak learning rate of AdamW; rises over warmup_epochs, falls to 0 along a cosine
+    )
     warmup_epochs: float = 2.0
     gradient_clip: float = 1.0  # largest norm of the gradient; 0 = no limit
     weight_decay: float = 1e-2  # of AdamW, on matrices only
@@ -100,25 +121,70 @@ class Config:
     def __post_init__(self) -> None:
         for name, hint in get_type_hints(Config).items():
             if (allowed := get_args(hint)) and getattr(self, name) not in allowed:
-                raise ValueError(f"{name} is {getattr(self, name)!r}, expected one of {', '.join(allowed)}")
+                raise ValueError(
+                    f"{name} is {getattr(self, name)!r}, expected one of {', '.join(allowed)}"
+                )
         at_least(self, 1, "hidden", "batch_size", "max_epochs", "patience", "nce_tokens")
-        at_least(self, 0, "blocks", "token_rank", "voxel_pool", "match_caliper", "warmup_epochs", "gradient_clip")
-        at_least(self, 0, "beta_rec", "beta_cross", "alpha_fine", "w_detail", "w_semantic", "w_fused", "w_text")
-        at_least(self, 0, "class_weight", "class_contrast", "nce_weight", "repeats_convex", "repeats_mean")
+        at_least(
+            self,
+            0,
+            "blocks",
+            "token_rank",
+            "voxel_pool",
+            "match_caliper",
+            "warmup_epochs",
+            "gradient_clip",
+        )
+        at_least(
+            self,
+            0,
+            "beta_rec",
+            "beta_cross",
+            "alpha_fine",
+            "w_detail",
+            "w_semantic",
+            "w_fused",
+            "w_text",
+        )
+        at_least(
+            self,
+            0,
+            "class_weight",
+            "class_contrast",
+            "nce_weight",
+            "repeats_convex",
+            "repeats_mean",
+        )
         fraction(self, "mix_weight", "mixco_epochs", "mixco_share", "dropout_in", "dropout_res")
-        for name in ("mixco_beta", "mixco_tau", "softclip_tau_start", "softclip_tau_end", "nce_tau", "lr"):
+        for name in (
+            "mixco_beta",
+            "mixco_tau",
+            "softclip_tau_start",
+            "softclip_tau_end",
+            "nce_tau",
+            "lr",
+        ):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected a number above 0")
         if self.repeats_convex + self.repeats_mean > 1 + 1e-9:
             found = f"{self.repeats_convex} and {self.repeats_mean}"
-            raise ValueError(f"repeats_convex and repeats_mean are {found}, expected shares that sum to at most 1")
+            raise ValueError(
+                f"repeats_convex and repeats_mean are {found}, expected shares that sum to at most "
+                "1"
+            )
         if self.cross_target == "source" and not self.voxel_pool:
             raise ValueError(
-                "cross_target is 'source' (R2), expected with a voxel_pool above 0 (such as 8192): without one the two "
+                "cross_target is 'source' (R2), expected with a voxel_pool above 0 (such as 8192): "
+                "without one the two "
                 "inputs have different lengths; set voxel_pool, or cross_target to decoder (R1)"
             )
-        if self.routing.startswith("disjoint") and not set(self.rois()) - set(group_names(self.semantic_rois)):
-            raise ValueError(f"routing is {self.routing!r}, expected with a group in detail_rois that is not semantic")
+        if self.routing.startswith("disjoint") and not set(self.rois()) - set(
+            group_names(self.semantic_rois)
+        ):
+            raise ValueError(
+                f"routing is {self.routing!r}, expected with a group in detail_rois that is not "
+                "semantic"
+            )
 
     def rois(self) -> tuple[str, ...]:
         """ROI groups that params must define."""
@@ -148,9 +214,11 @@ class Decoder(nn.Module):
         n_text_tokens: int = 0,
         width_detail: int = 0,
     ) -> None:
-        """Which of the n_voxels each stream reads is a buffer, filled by from_data or with a saved model's weights.
+        """Which of the n_voxels each stream reads is a buffer, filled by from_data or with a saved
+        model's weights.
 
-        n_detail, n_semantic: voxels of a stream; n_text_tokens: 0 for a text embedding alone; width_detail: 0 = D.
+        n_detail, n_semantic: voxels of a stream; n_text_tokens: 0 for a text embedding alone;
+        width_detail: 0 = D.
         """
         super().__init__()
         self.config = config
@@ -181,13 +249,16 @@ class Decoder(nn.Module):
 
     @staticmethod
     def select_targets(config: Config) -> tuple[str, ...]:
-        """Cached arrays that these settings need; the detail tokens also where they are only scored."""
+        """Cached arrays that these settings need; the detail tokens also where they are only
+        scored.
+        """
         text = (TEXT,) if config.text_branch and config.variant == "tokens" else ()
         return (*POOLED, SEMANTIC, DETAIL, *text)
 
     @classmethod
     def from_data(cls, config: Config, data: Sequence[TrainingData], seed: int) -> Decoder:
-        """Decoder with the voxels that `routing` gives to each stream, and the tokens that the targets have.
+        """Decoder with the voxels that `routing` gives to each stream, and the tokens that the
+        targets have.
 
         Raises ValueError for an ROI group that is empty for the subject or absent.
         """
@@ -204,7 +275,8 @@ class Decoder(nn.Module):
         width_detail = width_D if config.detail_target == "semantic" else detail.shape[2]
         if config.fusion == "mix" and width_detail != width_D:
             raise ValueError(
-                f"fusion is 'mix', but detail tokens have width {width_detail} and semantic tokens {width_D}; choose "
+                f"fusion is 'mix', but detail tokens have width {width_detail} and semantic tokens "
+                f"{width_D}; choose "
                 "another fusion, or a clip whose aggregation is not raw"
             )
         decoder = cls(
@@ -221,7 +293,9 @@ class Decoder(nn.Module):
         decoder.detail_rows.copy_(torch.from_numpy(rows[0]))
         decoder.semantic_rows.copy_(torch.from_numpy(rows[1]))
         if text is not None:
-            decoder.text_norm.copy_(text[0, 0].float().norm())  # the start token is the same for all captions
+            decoder.text_norm.copy_(
+                text[0, 0].float().norm()
+            )  # the start token is the same for all captions
         return decoder
 
     def inputs(self, betas_BV: Tensor) -> tuple[Tensor, Tensor]:
@@ -229,11 +303,15 @@ class Decoder(nn.Module):
         both = betas_BV[:, self.detail_rows], betas_BV[:, self.semantic_rows]
         if not self.config.voxel_pool:
             return both
-        pooled = [F.adaptive_max_pool1d(x_BV[:, None], self.config.voxel_pool)[:, 0] for x_BV in both]
+        pooled = [
+            F.adaptive_max_pool1d(x_BV[:, None], self.config.voxel_pool)[:, 0] for x_BV in both
+        ]
         return pooled[0], pooled[1]
 
     def loss(self, batch: Batch, epoch: float) -> dict[str, Tensor]:
-        """Weighted terms of L (see the head of this file); `epoch` counts fractions, for the schedules."""
+        """Weighted terms of L (see the head of this file); `epoch` counts fractions, for the
+        schedules.
+        """
         c, progress, mixing = self.config, epoch / self.config.max_epochs, None
         betas_BV = batch.betas_BV
         if c.loss != "fine" and progress < c.mixco_epochs:
@@ -242,53 +320,75 @@ class Decoder(nn.Module):
         inputs = self.inputs(betas_BV)
         codes = self.network.encode(inputs)
         predicted, true = self.network.predict(codes), self._true_tokens(batch)
-        known = {id(tokens): Tokens(tokens) for tokens in true.values()}  # semantic and fused share theirs
-        weights = {"detail": c.w_detail, "semantic": c.w_semantic, "fused": c.w_fused, "text": c.w_text}
+        known = {
+            id(tokens): Tokens(tokens) for tokens in true.values()
+        }  # semantic and fused share theirs
+        weights = {
+            "detail": c.w_detail,
+            "semantic": c.w_semantic,
+            "fused": c.w_fused,
+            "text": c.w_text,
+        }
         terms: dict[str, Tensor] = {}
         for stream, tokens_BTW in predicted.items():
             aligned = align(tokens_BTW, known[id(true[stream])], c, mixing, progress)
-            terms |= {f"{stream}_{name}_loss": weights[stream] * term for name, term in aligned.items()}
+            terms |= {
+                f"{stream}_{name}_loss": weights[stream] * term for name, term in aligned.items()
+            }
         return terms | self._reconstruct(inputs, codes)
 
     def _true_tokens(self, batch: Batch) -> dict[str, Tensor]:
         """Targets of the streams, (B, T, W)."""
         n = self.sizes["n_image_tokens"]
         semantic = batch.features[SEMANTIC] if n > 1 else batch.image_embedding_BD[:, None]
-        detail = _detail(batch.features)[:, :n] if self.config.detail_target == "detail" else semantic
+        detail = (
+            _detail(batch.features)[:, :n] if self.config.detail_target == "detail" else semantic
+        )
         text = batch.text_embedding_BD[:, None]
         if self.sizes["n_text_tokens"]:
             text = torch.cat([text, batch.features[TEXT]], 1)
         return {"detail": detail, "semantic": semantic, "fused": semantic, "text": text}
 
-    def _reconstruct(self, inputs: tuple[Tensor, Tensor], codes: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-        """Weighted Cross-Reconstruction: both fMRI decoders on the code of their own stream, then on the other's."""
+    def _reconstruct(
+        self, inputs: tuple[Tensor, Tensor], codes: tuple[Tensor, Tensor]
+    ) -> dict[str, Tensor]:
+        """Weighted Cross-Reconstruction: both fMRI decoders on the code of their own stream,
+        then on the other's.
+        """
         c = self.config
         if c.cross_rec == "none":
             return {}
         (detail_BV, semantic_BV), (detail_BH, semantic_BH) = inputs, codes
         terms = {
             "rec_detail_loss": c.beta_rec * _mse(self.network.detail_decoder(detail_BH), detail_BV),
-            "rec_semantic_loss": c.beta_rec * _mse(self.network.semantic_decoder(semantic_BH), semantic_BV),
+            "rec_semantic_loss": c.beta_rec
+            * _mse(self.network.semantic_decoder(semantic_BH), semantic_BV),
         }
         if c.cross_rec == "self":
             return terms
         crossed_BH = semantic_BH.detach() if c.stop_grad == "cross_to_semantic" else semantic_BH
         true = (detail_BV, semantic_BV) if c.cross_target == "decoder" else (semantic_BV, detail_BV)
         return terms | {
-            "cross_detail_loss": c.beta_cross * _mse(self.network.detail_decoder(crossed_BH), true[0]),
-            "cross_semantic_loss": c.beta_cross * _mse(self.network.semantic_decoder(detail_BH), true[1]),
+            "cross_detail_loss": c.beta_cross
+            * _mse(self.network.detail_decoder(crossed_BH), true[0]),
+            "cross_semantic_loss": c.beta_cross
+            * _mse(self.network.semantic_decoder(detail_BH), true[1]),
         }
 
     @torch.no_grad()
     def decode(self, betas_IV: Tensor, subject: str) -> Decoded:
-        """Class token of the fused tokens and text embedding, unit norm; of each row of z-scored betas."""
+        """Class token of the fused tokens and text embedding, unit norm; of each row of
+        z-scored betas.
+        """
         return self._decode(betas_IV, 1)
 
     @torch.no_grad()
     def decode_tokens(self, betas_IV: Tensor, subject: str) -> Decoded:
-        """decode, with the tokens of every stream in the scale of the cache: divided by the class token's norm.
+        """decode, with the tokens of every stream in the scale of the cache: divided by the class
+        token's norm.
 
-        Text tokens have no class token: their first, the start token, gets the norm that it has in the cache.
+        Text tokens have no class token: their first, the start token, gets the norm that it has in
+        the cache.
         """
         return self._decode(betas_IV, None)
 
@@ -300,7 +400,11 @@ class Decoder(nn.Module):
         tokens = {name: _in_scale(x_ITW) for name, x_ITW in predicted.items()}
         if self.config.fusion != "gated":
             share = self.config.mix_weight if self.config.fusion == "mix" else 0.0
-            mixed = torch.lerp(tokens["semantic"], tokens["detail"], share) if share else tokens["semantic"]
+            mixed = (
+                torch.lerp(tokens["semantic"], tokens["detail"], share)
+                if share
+                else tokens["semantic"]
+            )
             tokens["fused"] = _in_scale(mixed)
         decoded = Decoded(embedding_ID=F.normalize(tokens["fused"][:, 0], dim=1))
         if text_ITD is not None:

@@ -1,23 +1,27 @@
-"""CLIP-MUSED-style decoder: one model for all subjects, told apart by two tokens, guided by CLIP, decoding categories.
+"""CLIP-MUSED-style decoder: one model for all subjects, told apart by two tokens, guided by CLIP,
+decoding categories.
 
     z_r = projection(map_s(x)_r) + e_r              ROI r of subject s: K components -> E, plus a learned ROI embedding
     [h_s, l_s, z_1 ... z_R] -> blocks of self-attention -> Zh, Zl, (ROI outputs);  logits = head([Zh, Zl])
     L = w_label BCE(logits, labels) + w_orthogonal orth(Zh, Zl) + w_high guide(Fh, Zh) + w_low guide(Fl, Zl)
 
-guide and orth are defined in guidance.py, the maps in input_maps.py, the blocks in mused_networks.py. Fh are features
-of CLIP's last layer (picture and captions), Fl those of its first block. A batch mixes subjects, so the similarity
-matrices hold pairs of images that different brains saw: this ties the subjects together. BCE is the mean over images
-and classes.
+guide and orth are defined in guidance.py, the maps in input_maps.py, the blocks in
+mused_networks.py. Fh are features of CLIP's last layer (picture and captions), Fl those of its
+first block. A batch mixes subjects, so the similarity matrices hold pairs of images that different
+brains saw: this ties the subjects together. BCE is the mean over images and classes.
 
-From the authors' HCP code (commit 99d153d): losses and their weights, clipping of features, tokens from a normal
-distribution of deviation 0.02, head. Ours, as the code for NSD is not public and the paper could not be read: ROI
-tokens, all sizes, AdamW, pre-norm blocks with residual paths for the tokens (`block: paper_like` is theirs), a head
-bias that starts at the log odds of the classes. Baselines of the paper are settings: `identity` none or embedding
-(which read the mean of the ROI outputs), `backbone: mlp`, `shared: false`; only settings with tokens have guidance. A
-new subject (`new_subject`) is ours too: the other subjects train the model, then everything is frozen but the new
-subject's tokens, started at the mean of the others', and, as an option, a projection of its own.
+From the authors' HCP code (commit 99d153d): losses and their weights, clipping of features, tokens
+from a normal distribution of deviation 0.02, head. Ours, as the code for NSD is not public and the
+paper could not be read: ROI tokens, all sizes, AdamW, pre-norm blocks with residual paths for the
+tokens (`block: paper_like` is theirs), a head bias that starts at the log odds of the classes.
+Baselines of the paper are settings: `identity` none or embedding (which read the mean of the ROI
+outputs), `backbone: mlp`, `shared: false`; only settings with tokens have guidance. A new subject
+(`new_subject`) is ours too: the other subjects train the model, then everything is frozen but the
+new subject's tokens, started at the mean of the others', and, as an option, a projection of its
+own.
 
-Axis letters: B images of a batch, I images, V voxels, R ROIs, K components, E token width, T tokens, C categories.
+Axis letters: B images of a batch, I images, V voxels, R ROIs, K components, E token width, T
+tokens, C categories.
 """
 
 from __future__ import annotations
@@ -42,7 +46,8 @@ from fmri2clip.rois import parse_names, select_rois
 __all__ = ["CITATION", "Config", "Decoder"]
 
 CITATION = (
-    "Q. Zhou, C. Du, S. Wang, H. He, 'CLIP-MUSED: CLIP-Guided Multi-Subject Visual Neural Information Semantic "
+    "Q. Zhou, C. Du, S. Wang, H. He, 'CLIP-MUSED: CLIP-Guided Multi-Subject Visual Neural "
+    "Information Semantic "
     "Decoding', ICLR 2024, arXiv:2402.08994."
 )
 POOLED = ("image_embedding_ID", "text_embedding_KD")
@@ -66,7 +71,9 @@ class Decoder(nn.Module):
         n_classes: int,
         n_roi_voxels: Mapping[str, Sequence[int]],
     ) -> None:
-        """n_roi_voxels: subject -> voxels of each ROI; what they are is a buffer, filled by from_data or by loading."""
+        """n_roi_voxels: subject -> voxels of each ROI; what they are is a buffer, filled by
+        from_data or by loading.
+        """
         super().__init__()
         self.config, self.roi_names = config, parse_names(config.areas)
         self.subjects = tuple(sorted(n_roi_voxels))
@@ -78,12 +85,16 @@ class Decoder(nn.Module):
             torch.manual_seed(seed)
             self._build_shared(config, n_classes)
             for subject in self.subjects:
-                torch.manual_seed(seed << 32 | zlib.crc32(subject.encode()))  # the same whoever else is there
+                torch.manual_seed(
+                    seed << 32 | zlib.crc32(subject.encode())
+                )  # the same whoever else is there
                 self._build_own(config, subject)
 
     def _build_own(self, c: Config, subject: str) -> None:
         """Input map, and tokens or embedding, of one subject."""
-        self.maps[subject] = InputMap(self.n_roi_voxels[subject], c.components, c.input_map == "subject_linear")
+        self.maps[subject] = InputMap(
+            self.n_roi_voxels[subject], c.components, c.input_map == "subject_linear"
+        )
         if c.identity not in ("none", "shared_tokens"):
             self.identity[subject] = torch.randn(c.n_tokens or 1, c.width) * 0.02
 
@@ -96,7 +107,10 @@ class Decoder(nn.Module):
             self.identity["all"] = torch.randn(c.n_tokens, c.width) * 0.02
         self.network: nn.Module
         if c.backbone == "mlp":
-            self.network, n_read = FlatMLP(len(self.roi_names), c.width, c.hidden, c.layers, c.dropout), c.hidden
+            self.network, n_read = (
+                FlatMLP(len(self.roi_names), c.width, c.hidden, c.layers, c.dropout),
+                c.hidden,
+            )
         else:
             sizes = (c.width, c.layers, c.heads, c.feedforward * c.width, c.dropout)
             self.network = Transformer(*sizes, c.block, c.n_tokens)
@@ -106,7 +120,9 @@ class Decoder(nn.Module):
             self.new_projection = nn.Linear(c.components, c.width)
 
     def _reads(self, kind: str) -> bool:
-        """Whether the head reads tokens, pooled ROI outputs; without tokens there is nothing but the latter."""
+        """Whether the head reads tokens, pooled ROI outputs; without tokens there is nothing
+        but the latter.
+        """
         c = self.config
         return c.head_input in (kind, "both") if c.n_tokens else kind == "pooled"
 
@@ -117,7 +133,9 @@ class Decoder(nn.Module):
 
     @property
     def knows_subject(self) -> bool:
-        """Whether anything behind the input map differs between subjects, so that decode_as can swap it."""
+        """Whether anything behind the input map differs between subjects, so that decode_as can
+        swap it.
+        """
         return any(subject in self.identity for subject in self.subjects)
 
     @staticmethod
@@ -127,16 +145,22 @@ class Decoder(nn.Module):
     @staticmethod
     def select_targets(config: Config) -> tuple[str, ...]:
         """Low-level features only where they guide."""
-        return (*POOLED, LOW_TARGETS[config.low_pool]) if config.n_tokens and config.w_low else POOLED
+        return (
+            (*POOLED, LOW_TARGETS[config.low_pool]) if config.n_tokens and config.w_low else POOLED
+        )
 
     @classmethod
     def from_data(cls, config: Config, data: Sequence[TrainingData], seed: int) -> Decoder:
-        """Decoder with the maps fitted on training images. Raises ValueError for unknown ROIs or new_subject."""
+        """Decoder with the maps fitted on training images.
+
+        Raises ValueError for unknown ROIs or new_subject.
+        """
         data = sorted(data, key=lambda d: d.subject)
         old = [d for d in data if d.subject != config.new_subject]
         if not old or (config.new_subject and len(old) == len(data)):
             raise ValueError(
-                f"new_subject is {config.new_subject!r}, expected one of several subjects of the run, which are "
+                f"new_subject is {config.new_subject!r}, expected one of several subjects of the "
+                "run, which are "
                 f"{', '.join(d.subject for d in data)}"
             )
         rows = {d.subject: select_rois(d, parse_names(config.areas)) for d in data}
@@ -149,11 +173,15 @@ class Decoder(nn.Module):
             n_classes=labels_IC.shape[1],
             n_roi_voxels={s: [len(r) for r in rois] for s, rois in rows.items()},
         )
-        axes = find_clip_axes(old, config.components) if config.input_map == "clip_aligned" else None
+        axes = (
+            find_clip_axes(old, config.components) if config.input_map == "clip_aligned" else None
+        )
         for s, d in enumerate(data):
             decoder.map_of(d.subject).fit(d, rows[d.subject], axes)
             decoder.cosines_S2[s] = torch.tensor(measure_features(config, d))
-        odds_C = (labels_IC.float().sum(0) + 0.5) / (len(labels_IC) - labels_IC.float().sum(0) + 0.5)
+        odds_C = (labels_IC.float().sum(0) + 0.5) / (
+            len(labels_IC) - labels_IC.float().sum(0) + 0.5
+        )
         decoder.head.bias.data.copy_(odds_C.log())
         return decoder
 
@@ -164,10 +192,16 @@ class Decoder(nn.Module):
         return found
 
     def embed(self, betas_BV: Tensor, subject: str, identity: str) -> Tensor:
-        """Places (B, T + R, E) before the first block: tokens of `identity`, then the ROIs of the subject."""
+        """Places (B, T + R, E) before the first block: tokens of `identity`, then the ROIs of
+        the subject.
+        """
         own = subject == self.config.new_subject and hasattr(self, "new_projection")
-        components_BRK = F.dropout(self.map_of(subject)(betas_BV), self.config.dropout_in, self.training)
-        x_BRE = (self.new_projection if own else self.projection)(components_BRK) + self.roi_embedding_RE
+        components_BRK = F.dropout(
+            self.map_of(subject)(betas_BV), self.config.dropout_in, self.training
+        )
+        x_BRE = (self.new_projection if own else self.projection)(
+            components_BRK
+        ) + self.roi_embedding_RE
         x_BRE = x_BRE.masked_fill(self.map_of(subject).empty_R[:, None], 0.0)
         if self.config.identity == "embedding":
             return x_BRE + self.identity[identity]
@@ -200,11 +234,18 @@ class Decoder(nn.Module):
         """Weighted terms of L over all rows of all subjects, see the head of this file."""
         shares = Shares([len(part.betas_BV) for part in batch.parts])
         xs = [
-            self.embed(shares.take(p, part.betas_BV), part.subject, part.subject) for p, part in enumerate(batch.parts)
+            self.embed(shares.take(p, part.betas_BV), part.subject, part.subject)
+            for p, part in enumerate(batch.parts)
         ]
-        empty_BN = torch.cat([self._empty(part.subject, len(x)) for part, x in zip(batch.parts, xs, strict=True)])
-        logits_BC, token_BTE = (shares.gather(output) for output in self.encode(torch.cat(xs), empty_BN))
-        labels_BC = torch.cat([part.labels_BC for part in batch.parts if part.labels_BC is not None])
+        empty_BN = torch.cat(
+            [self._empty(part.subject, len(x)) for part, x in zip(batch.parts, xs, strict=True)]
+        )
+        logits_BC, token_BTE = (
+            shares.gather(output) for output in self.encode(torch.cat(xs), empty_BN)
+        )
+        labels_BC = torch.cat(
+            [part.labels_BC for part in batch.parts if part.labels_BC is not None]
+        )
         terms = {"label_loss": F.binary_cross_entropy_with_logits(logits_BC.float(), labels_BC)}
         if self.config.n_tokens:
             terms |= guide_tokens(self.config, batch, token_BTE)
@@ -217,12 +258,16 @@ class Decoder(nn.Module):
 
     @torch.no_grad()
     def decode_as(self, betas_IV: Tensor, subject: str, token_subject: str) -> Decoded:
-        """decode with the tokens (or the embedding) of another subject; map and projection stay the subject's own."""
+        """decode with the tokens (or the embedding) of another subject; map and projection stay
+        the subject's own.
+        """
         return Decoded(logits_IC=self._run(betas_IV, subject, token_subject)[0].float())
 
     @torch.no_grad()
     def read_tokens(self, betas_IV: Tensor, subject: str) -> dict[str, Tensor]:
-        """Outputs of the tokens, high and low, (I, E) each; the same twice for one token, nothing without tokens."""
+        """Outputs of the tokens, high and low, (I, E) each; the same twice for one token,
+        nothing without tokens.
+        """
         token_ITE = self._run(betas_IV, subject, subject)[1]
         return {"high": token_ITE[:, 0], "low": token_ITE[:, -1]} if self.config.n_tokens else {}
 
@@ -230,16 +275,20 @@ class Decoder(nn.Module):
     def read_attention(self, betas_IV: Tensor, subject: str, rollout: bool = False) -> Tensor:
         """Attention (I, T, R) of the tokens (high, low) over the ROIs: last layer, mean over heads.
 
-        What a row lacks to 1 goes to the tokens. rollout: through all layers instead, residual paths included.
-        Raises ValueError for settings without tokens.
+        What a row lacks to 1 goes to the tokens. rollout: through all layers instead, residual
+        paths included. Raises ValueError for settings without tokens.
         """
         if not self.config.n_tokens:
-            raise ValueError(f"identity {self.config.identity!r} has no tokens whose attention could be read")
+            raise ValueError(
+                f"identity {self.config.identity!r} has no tokens whose attention could be read"
+            )
         training = self.training
         self.eval()
         x_INE = self.embed(betas_IV, subject, subject)
         assert isinstance(self.network, Transformer)
-        layers = self.network.read_attention(x_INE, self._empty(subject, len(x_INE)) if self._any_empty else None)
+        layers = self.network.read_attention(
+            x_INE, self._empty(subject, len(x_INE)) if self._any_empty else None
+        )
         self.train(training)
         n = self.config.n_tokens
         return (roll_out(layers) if rollout else layers[-1])[:, :n, n:]
@@ -247,10 +296,14 @@ class Decoder(nn.Module):
     def _run(self, betas_IV: Tensor, subject: str, identity: str) -> tuple[Tensor, Tensor]:
         for name in (subject, identity):
             if name not in self.subjects:
-                raise ValueError(f"the model has no subject {name!r}; choose from {', '.join(self.subjects)}")
+                raise ValueError(
+                    f"the model has no subject {name!r}; choose from {', '.join(self.subjects)}"
+                )
         training = self.training
         self.eval()
-        outputs = self.encode(self.embed(betas_IV, subject, identity), self._empty(subject, len(betas_IV)))
+        outputs = self.encode(
+            self.embed(betas_IV, subject, identity), self._empty(subject, len(betas_IV))
+        )
         self.train(training)
         return outputs
 
@@ -270,15 +323,21 @@ class Decoder(nn.Module):
         self._frozen = frozen
 
     def n_parameters(self) -> dict[str, int]:
-        """Trained by gradients; deployed: with the input maps of all subjects, fitted or learned."""
+        """Trained by gradients; deployed: with the input maps of all subjects, fitted or
+        learned.
+        """
         return mused_facts.count_all(self)
 
     def facts(self, subject: str) -> dict[str, float]:
-        """Weights of this subject and of the common part; what its input map holds; mean cosines of the guidance."""
+        """Weights of this subject and of the common part; what its input map holds; mean
+        cosines of the guidance.
+        """
         return mused_facts.describe(self, subject)
 
 
 def _labels(data: TrainingData) -> Tensor:
     if data.labels_IC is None:
-        raise ValueError(f"the data of {data.subject} have no category labels; run cache_clip again")
+        raise ValueError(
+            f"the data of {data.subject} have no category labels; run cache_clip again"
+        )
     return data.labels_IC

@@ -1,14 +1,16 @@
-"""Ridge regression from the input map of CLIP-MUSED straight to category labels: its linear baseline in closed form.
+"""Ridge regression from the input map of CLIP-MUSED straight to category labels: its linear
+baseline in closed form.
 
     z = map(x), all ROIs and components as one vector;   W* = argmin_W ||Z W - Y||^2 + alpha ||W||^2, Y = labels - mean
     logits = slope (z W + mean) + offset
 
-One alpha for all categories, chosen by k-fold cross-validation over training images (kernel_ridge.py). Predictions of a
-ridge are no probabilities. Platt scaling makes log odds of them: slope and offset are one pair for all categories, the
-maximum of the likelihood of the validation images' labels over all pairs of image and category that training has seen.
-One pair, because a rare category has a handful of positives among validation images; ranks within a category, and so
-average precision and AUC, do not depend on it. Beyond this pair validation images take no part.
-Axis letters: I images, V voxels, X inputs (ROIs times components), C categories.
+One alpha for all categories, chosen by k-fold cross-validation over training images
+(kernel_ridge.py). Predictions of a ridge are no probabilities. Platt scaling makes log odds of
+them: slope and offset are one pair for all categories, the maximum of the likelihood of the
+validation images' labels over all pairs of image and category that training has seen. One pair,
+because a rare category has a handful of positives among validation images; ranks within a category,
+and so average precision and AUC, do not depend on it. Beyond this pair validation images take no
+part. Axis letters: I images, V voxels, X inputs (ROIs times components), C categories.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ from fmri2clip.rois import parse_names, select_rois
 from fmri2clip.strict import at_least
 
 CITATION = (
-    "J. Platt, 'Probabilistic outputs for support vector machines and comparisons to regularized likelihood methods', "
+    "J. Platt, 'Probabilistic outputs for support vector machines and comparisons to regularized "
+    "likelihood methods', "
     "Advances in Large Margin Classifiers, 61-74, 1999 (scaling); ridge as in decoders/ridge.py."
 )
 
@@ -47,12 +50,15 @@ class Config:
     def __post_init__(self) -> None:
         if self.input_map not in ("pca", "clip_aligned"):
             raise ValueError(
-                f"input_map is {self.input_map!r}, expected pca or clip_aligned: a closed form learns none"
+                f"input_map is {self.input_map!r}, expected pca or clip_aligned: a closed form "
+                "learns none"
             )
         at_least(self, 1, "components", "n_alphas")
         at_least(self, 2, "n_folds")
         if self.log10_alpha_min > self.log10_alpha_max:
-            raise ValueError(f"log10_alpha_min is {self.log10_alpha_min}, expected at most log10_alpha_max")
+            raise ValueError(
+                f"log10_alpha_min is {self.log10_alpha_min}, expected at most log10_alpha_max"
+            )
         parse_names(self.areas)
 
 
@@ -67,32 +73,51 @@ class Decoder(nn.Module):
     per_subject = True
 
     def __init__(
-        self, config: Config, n_voxels: int, width_D: int, seed: int, *, n_classes: int, n_roi_voxels: Sequence[int]
+        self,
+        config: Config,
+        n_voxels: int,
+        width_D: int,
+        seed: int,
+        *,
+        n_classes: int,
+        n_roi_voxels: Sequence[int],
     ) -> None:
         super().__init__()
         self.config, self.seed = config, seed
         self.sizes = {"n_classes": n_classes, "n_roi_voxels": list(n_roi_voxels)}
         self.map = InputMap(n_roi_voxels, config.components, learned=False)
-        self.register_buffer("weight_XC", torch.zeros(len(n_roi_voxels) * config.components, n_classes))
+        self.register_buffer(
+            "weight_XC", torch.zeros(len(n_roi_voxels) * config.components, n_classes)
+        )
         self.register_buffer("bias_C", torch.zeros(n_classes))
         self.register_buffer("scaling_2", torch.tensor([1.0, 0.0]))
 
     @classmethod
     def from_data(cls, config: Config, data: Sequence[TrainingData], seed: int) -> Decoder:
-        """Decoder with its input map fitted; clip_aligned takes the axes of this subject's images alone."""
+        """Decoder with its input map fitted; clip_aligned takes the axes of this subject's
+        images alone.
+        """
         (single,) = data
         rows, labels_IC = select_rois(single, parse_names(config.areas)), single.labels_IC
         if labels_IC is None:
-            raise ValueError(f"the data of {single.subject} have no category labels; run cache_clip again")
+            raise ValueError(
+                f"the data of {single.subject} have no category labels; run cache_clip again"
+            )
         sizes = {"n_classes": labels_IC.shape[1], "n_roi_voxels": [len(r) for r in rows]}
         width_D = single.image_embedding_ID.shape[1]
         decoder = cls(config, single.betas_NV.shape[1], width_D, seed, **sizes)  # type: ignore[arg-type]
-        axes = find_clip_axes([single], config.components) if config.input_map == "clip_aligned" else None
+        axes = (
+            find_clip_axes([single], config.components)
+            if config.input_map == "clip_aligned"
+            else None
+        )
         decoder.map.fit(single, rows, axes)
         return decoder
 
     def fit(self, data: TrainingData) -> dict[str, float]:
-        """Weights from training images, scaling from validation images; returns alpha, its error and the slope."""
+        """Weights from training images, scaling from validation images; returns alpha, its
+        error and the slope.
+        """
         assert data.labels_IC is not None
         train_I, labels_IC = ~data.is_validation_I, data.labels_IC.float()
         x_IX = self.map(data.mean_betas_IV).flatten(1)
@@ -101,7 +126,9 @@ class Decoder(nn.Module):
         self.weight_XC.copy_(fitted.weight_VD)
         self.bias_C.copy_(mean_C - mean_X @ self.weight_XC)
         score_IC = x_IX[data.is_validation_I] @ self.weight_XC + self.bias_C
-        self.scaling_2.copy_(scale(score_IC[:, mean_C > 0], labels_IC[data.is_validation_I][:, mean_C > 0]))
+        self.scaling_2.copy_(
+            scale(score_IC[:, mean_C > 0], labels_IC[data.is_validation_I][:, mean_C > 0])
+        )
         return {"alpha": fitted.alpha, "cv_error": fitted.error, "slope": float(self.scaling_2[0])}
 
     @torch.no_grad()
@@ -117,12 +144,17 @@ class Decoder(nn.Module):
 
     def facts(self, subject: str) -> Mapping[str, float]:
         """All weights are the subject's own."""
-        counts = {"input_map": self.map.n_parameters(), "shared": 0, "per_subject": self.n_parameters()["deployed"]}
+        counts = {
+            "input_map": self.map.n_parameters(),
+            "shared": 0,
+            "per_subject": self.n_parameters()["deployed"],
+        }
         return {f"parameters.{name}": float(n) for name, n in counts.items()}
 
 
 def scale(score_IC: Tensor, labels_IC: Tensor) -> Tensor:
-    """Slope and offset (2,) of the logistic regression of all labels on all scores, without a penalty.
+    """Slope and offset (2,) of the logistic regression of all labels on all scores, without a
+    penalty.
 
     (1, 0) where all labels are the same, so that nothing can be fitted.
     """

@@ -1,17 +1,20 @@
 """Ridge regression from voxels to CLIP space: the baseline that every method here has to beat.
 
-For each target (pooled image embedding; mean of the caption embeddings, on the unit sphere; with `tokens` all semantic
-tokens of the image as one long vector, as in Brain-Diffuser, arXiv 2303.05334), with y centred:
+For each target (pooled image embedding; mean of the caption embeddings, on the unit sphere; with
+`tokens` all semantic tokens of the image as one long vector, as in Brain-Diffuser, arXiv
+2303.05334), with y centred:
 
     W* = argmin_W ||X W - Y||^2 + alpha ||W||^2
 
-X holds one row an image, the mean of its repeats. alpha is one number per target, common to all D columns (an embedding
-is one geometric object), chosen by k-fold cross-validation inside the training images. A row is an image, so folds over
-rows are folds over images: no image is in both parts. Validation images take no part, neither in the weights nor in the
-choice of alpha, so that all decoders learn from the same images.
+X holds one row an image, the mean of its repeats. alpha is one number per target, common to all D
+columns (an embedding is one geometric object), chosen by k-fold cross-validation inside the
+training images. A row is an image, so folds over rows are folds over images: no image is in both
+parts. Validation images take no part, neither in the weights nor in the choice of alpha, so that
+all decoders learn from the same images.
 
-The kernel is decomposed, not X: images are fewer than voxels in NSD (about 9,000 x 15,724), and even at 2,250 x 1,700
-its eigendecomposition was 2 to 4 times as fast as the SVD of X. All targets share it (kernel_ridge.py).
+The kernel is decomposed, not X: images are fewer than voxels in NSD (about 9,000 x 15,724), and
+even at 2,250 x 1,700 its eigendecomposition was 2 to 4 times as fast as the SVD of X. All targets
+share it (kernel_ridge.py).
 """
 
 from __future__ import annotations
@@ -26,7 +29,8 @@ from fmri2clip.decoders import TOKEN_TARGETS, Decoded, TrainingData
 from fmri2clip.kernel_ridge import solve_all
 
 CITATION = (
-    "A. E. Hoerl, R. W. Kennard, 'Ridge regression: biased estimation for nonorthogonal problems', Technometrics 12, "
+    "A. E. Hoerl, R. W. Kennard, 'Ridge regression: biased estimation for nonorthogonal problems', "
+    "Technometrics 12, "
     "55, 1970."
 )
 
@@ -49,11 +53,15 @@ class Config:
         if self.n_folds < 2:
             raise ValueError(f"n_folds is {self.n_folds}, expected at least 2")
         if self.log10_alpha_min > self.log10_alpha_max:
-            raise ValueError(f"log10_alpha_min is {self.log10_alpha_min}, expected at most log10_alpha_max")
+            raise ValueError(
+                f"log10_alpha_min is {self.log10_alpha_min}, expected at most log10_alpha_max"
+            )
 
 
 class Decoder(nn.Module):
-    """Linear maps to the image and to the text embedding, and to tokens if asked; all predict uncentred CLIP space."""
+    """Linear maps to the image and to the text embedding, and to tokens if asked; all predict
+    uncentred CLIP space.
+    """
 
     image_weight_VD: Tensor
     image_bias_D: Tensor
@@ -75,10 +83,16 @@ class Decoder(nn.Module):
     def from_data(cls, config: Config, data: Sequence[TrainingData], seed: int) -> Decoder:
         """A decoder for this subject and for the tokens that the CLIP cache has."""
         subject = data[0]
-        sizes = {"n_tokens": subject.features[TOKEN_TARGETS[STREAM]].shape[1]} if config.tokens else {}
-        return cls(config, subject.betas_NV.shape[1], subject.image_embedding_ID.shape[1], seed, **sizes)
+        sizes = (
+            {"n_tokens": subject.features[TOKEN_TARGETS[STREAM]].shape[1]} if config.tokens else {}
+        )
+        return cls(
+            config, subject.betas_NV.shape[1], subject.image_embedding_ID.shape[1], seed, **sizes
+        )
 
-    def __init__(self, config: Config, n_voxels: int, width_D: int, seed: int, n_tokens: int = 0) -> None:
+    def __init__(
+        self, config: Config, n_voxels: int, width_D: int, seed: int, n_tokens: int = 0
+    ) -> None:
         super().__init__()
         self.config, self.seed, self.width_D = config, seed, width_D
         self.sizes = {"n_tokens": n_tokens} if n_tokens else {}
@@ -90,7 +104,9 @@ class Decoder(nn.Module):
             self.register_buffer(f"{kind}_bias_D", torch.zeros(width_D))
 
     def fit(self, data: TrainingData) -> dict[str, float]:
-        """Fit all maps on the training images; returns alpha and cross-validated squared error of each target."""
+        """Fit all maps on the training images; returns alpha and cross-validated squared error
+        of each target.
+        """
         train_I = ~data.is_validation_I
         x_IV = data.mean_betas_IV[train_I]
         mean_V = x_IV.mean(0)
@@ -118,7 +134,9 @@ class Decoder(nn.Module):
 
     @torch.no_grad()
     def decode_tokens(self, betas_IV: Tensor, subject: str) -> Decoded:
-        """The same, with the semantic tokens (I, T, D) where the settings have them; not normalised."""
+        """The same, with the semantic tokens (I, T, D) where the settings have them; not
+        normalised.
+        """
         decoded = self.decode(betas_IV, subject)
         if self.sizes:
             tokens_IX = betas_IV @ self.token_weight_VX + self.token_bias_X

@@ -1,6 +1,7 @@
 """Generators, one file a family of diffusers pipelines. The file's name is the generator's name.
 
-A generator file defines `CITATION`, `Config` (frozen dataclass) and `Generator`, which paints what CLIP features say:
+A generator file defines `CITATION`, `Config` (frozen dataclass) and `Generator`, which paints what
+CLIP features say:
 
     Generator(config, device)       loads the pipeline from a hub name or a folder
     needs: tuple[str, ...]          arrays of Conditioning that it reads; 'a|b' is the first of them that is given
@@ -8,9 +9,9 @@ A generator file defines `CITATION`, `Config` (frozen dataclass) and `Generator`
     generate(conditioning, seeds_I) pictures (I, H, W, C) uint8; that of an image depends on its own features and seed
     image_shape: (H, W, C)          of a picture, in pixels
 
-Files whose names start with '_' hold what the families share.
-Axis letters: I images, T image tokens (class token first), U text tokens, W token width, D embedding width, H W C
-height, width and channels of a picture.
+Files whose names start with '_' hold what the families share. Axis letters: I images, T image
+tokens (class token first), U text tokens, W token width, D embedding width, H W C height, width and
+channels of a picture.
 """
 
 from __future__ import annotations
@@ -31,10 +32,11 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Conditioning:
-    """What pictures are generated from: CLIP features of one model, a row an image, None where there is nothing.
+    """What pictures are generated from: CLIP features of one model, a row an image, None where
+    there is nothing.
 
-    clip_model: open_clip's name of the model. Features are in the scale of the CLIP cache: embeddings and class tokens
-    have norm 1; generators bring them to it if they have not.
+    clip_model: open_clip's name of the model. Features are in the scale of the CLIP cache:
+    embeddings and class tokens have norm 1; generators bring them to it if they have not.
     """
 
     clip_model: str
@@ -45,7 +47,10 @@ class Conditioning:
     def __post_init__(self) -> None:
         shapes = {name: array.shape for name, array in self.arrays().items()}
         if not shapes:
-            raise ValueError("there is nothing to generate from; pass embedding_ID, tokens_ITW or text_tokens_IUW")
+            raise ValueError(
+                "there is nothing to generate from; pass embedding_ID, tokens_ITW or "
+                "text_tokens_IUW"
+            )
         for name, shape in shapes.items():
             axes = name.rsplit("_", 1)[1]
             if len(shape) != len(axes):
@@ -61,7 +66,9 @@ class Conditioning:
 
     def take(self, rows: slice | Array) -> Conditioning:
         """The same features of some of the images."""
-        return Conditioning(clip_model=self.clip_model, **{name: a[rows] for name, a in self.arrays().items()})
+        return Conditioning(
+            clip_model=self.clip_model, **{name: a[rows] for name, a in self.arrays().items()}
+        )
 
     def __len__(self) -> int:
         return len(next(iter(self.arrays().values())))
@@ -80,38 +87,51 @@ class Generator(Protocol):
 
     def check(self, conditioning: Conditioning) -> None: ...
 
-    def generate(self, conditioning: Conditioning, seeds_I: Sequence[int] | Array) -> NDArray[np.uint8]: ...
+    def generate(
+        self, conditioning: Conditioning, seeds_I: Sequence[int] | Array
+    ) -> NDArray[np.uint8]: ...
 
 
 def names() -> list[str]:
     """Names of all generators: the files of this folder."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
+    return sorted(
+        module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")
+    )
 
 
 def load_family(name: str) -> ModuleType:
-    """Module of a family; only its own file is imported, and diffusers not before a pipeline is loaded.
+    """Module of a family; only its own file is imported, and diffusers not before a pipeline is
+    loaded.
 
     Raises ValueError if no such family exists.
     """
     if name not in names():
         hint = get_close_matches(name, names(), 1)
         guess = f" (did you mean {hint[0]}?)" if hint else ""
-        raise ValueError(f"generator {name!r} does not exist{guess}; choose from {', '.join(names())}")
+        raise ValueError(
+            f"generator {name!r} does not exist{guess}; choose from {', '.join(names())}"
+        )
     return importlib.import_module(f"{__name__}.{name}")
 
 
 def load(name: str, config: Any, device: str = "cpu") -> Generator:
-    """The generator of a family, ready to paint. config: of the family's class Config; device: cpu or cuda.
+    """The generator of a family, ready to paint. config: of the family's class Config; device: cpu
+    or cuda.
 
     Raises ValueError for an unknown family and for a pipeline that cannot be loaded.
     """
     module = load_family(name)
-    assert isinstance(config, module.Config), f"a {type(config).__module__}.{type(config).__name__} for {name}"
+    assert isinstance(config, module.Config), (
+        f"a {type(config).__module__}.{type(config).__name__} for {name}"
+    )
     generator: Generator = module.Generator(config, device)
     return generator
 
 
 def draw_seeds(seed: int, ids_I: Sequence[int] | Array, n_candidates: int = 1) -> NDArray[np.int64]:
     """Seeds (I, N): that of candidate n of image i is a function of seed, ids_I[i] and n alone."""
-    words = [[np.random.SeedSequence((seed, int(i), n)).generate_state(1) for n in range(n_candidates)] for i in ids_I]
+    words = [
+        [np.random.SeedSequence((seed, int(i), n)).generate_state(1) for n in range(n_candidates)]
+        for i in ids_I
+    ]
     return np.array(words, dtype=np.int64).reshape(len(ids_I), n_candidates)

@@ -1,4 +1,5 @@
-"""What all families share: settings, loading of a diffusers pipeline, checks of the features, batches, seeds.
+"""What all families share: settings, loading of a diffusers pipeline, checks of the features,
+batches, seeds.
 
 Letters: I images, B images of a batch, H W C height, width and channels of a picture.
 """
@@ -20,7 +21,11 @@ from fmri2clip.strict import at_least
 if TYPE_CHECKING:
     import torch
 
-SCHEDULERS = {"ddim": "DDIMScheduler", "unipc": "UniPCMultistepScheduler", "dpm": "DPMSolverMultistepScheduler"}
+SCHEDULERS = {
+    "ddim": "DDIMScheduler",
+    "unipc": "UniPCMultistepScheduler",
+    "dpm": "DPMSolverMultistepScheduler",
+}
 DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 
@@ -33,7 +38,9 @@ class Settings:
     guidance_scale: float = 1.0  # of classifier-free guidance, 1 is none
     scheduler: Literal["as_saved", "ddim", "unipc", "dpm"] = "as_saved"
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"  # of weights and arithmetic
-    offload: Literal["none", "model", "sequential"] = "none"  # parts that wait in the CPU's memory; GPU only
+    offload: Literal["none", "model", "sequential"] = (
+        "none"  # parts that wait in the CPU's memory; GPU only
+    )
     batch_size: int = 8  # pictures at once
     variant: str = ""  # of the weight files, such as 'fp16' for model.fp16.safetensors
     pickled: bool = False  # true also reads weights that are not safetensors
@@ -43,7 +50,9 @@ class Settings:
 
 
 class PipelineGenerator(ABC):
-    """Base of all families: a family says how its pipeline is loaded, what it reads, and how it paints a batch."""
+    """Base of all families: a family says how its pipeline is loaded, what it reads, and how it
+    paints a batch.
+    """
 
     needs: tuple[str, ...]
 
@@ -66,24 +75,34 @@ class PipelineGenerator(ABC):
         """Pictures (B, H, W, 3) from 0 to 1; `noise` holds a generator an image."""
 
     def check(self, conditioning: Conditioning) -> None:
-        """Raise ValueError for features that the pipeline was not made for, and for those that are no numbers."""
+        """Raise ValueError for features that the pipeline was not made for, and for those that
+        are no numbers.
+        """
         name, own, given = self.config.path, self.config.clip_model, conditioning.clip_model
         if given != own:
             raise ValueError(
-                f"generator {name} reads features of {own}, these are of {given}; decode to {own}, or choose a "
+                f"generator {name} reads features of {own}, these are of {given}; decode to {own}, "
+                "or choose a "
                 f"generator whose clip_model is {given}"
             )
         for array_name in self._read(conditioning):
             array = conditioning.arrays()[array_name]
             if array.shape[1:] != self.shapes[array_name]:
-                has, wants = (_describe(array_name, shape) for shape in (array.shape[1:], self.shapes[array_name]))
+                has, wants = (
+                    _describe(array_name, shape)
+                    for shape in (array.shape[1:], self.shapes[array_name])
+                )
                 raise ValueError(
-                    f"generator {name} reads {wants}, {array_name} has {has}; choose a generator for these features, "
+                    f"generator {name} reads {wants}, {array_name} has {has}; choose a generator "
+                    "for these features, "
                     f"or check that clip_model is what they come from"
                 )
             if not np.isfinite(array).all():
                 row = int(np.argwhere(~np.isfinite(array))[0][0])
-                raise ValueError(f"{array_name} holds NaN or infinity, first in row {row}; check the decoder's output")
+                raise ValueError(
+                    f"{array_name} holds NaN or infinity, first in row {row}; check the decoder's "
+                    "output"
+                )
 
     def _read(self, conditioning: Conditioning) -> list[str]:
         """Names of the arrays that are read; ValueError where one is missing."""
@@ -93,25 +112,37 @@ class PipelineGenerator(ABC):
             if name is None:
                 wanted = need.replace("|", " or ")
                 raise ValueError(
-                    f"generator {self.config.path} needs {wanted}, there is only {', '.join(there)}; choose a decoder "
+                    f"generator {self.config.path} needs {wanted}, there is only "
+                    f"{', '.join(there)}; choose a decoder "
                     f"that predicts it, or a generator that does without"
                 )
             found.append(name)
         return found
 
-    def generate(self, conditioning: Conditioning, seeds_I: Sequence[int] | Array) -> NDArray[np.uint8]:
-        """Pictures (I, H, W, 3), a seed each. Raises ValueError as `check` does, and for a wrong number of seeds.
+    def generate(
+        self, conditioning: Conditioning, seeds_I: Sequence[int] | Array
+    ) -> NDArray[np.uint8]:
+        """Pictures (I, H, W, 3), a seed each. Raises ValueError as `check` does, and for a wrong
+        number of seeds.
 
-        A picture is a function of its own features and seed; its neighbours and the size of the batch change nothing
-        but the rounding of floating-point sums, which is at most a grey level or two in 255.
+        A picture is a function of its own features and seed; its neighbours and the size of the
+        batch change nothing but the rounding of floating-point sums, which is at most a grey level
+        or two in 255.
         """
         self.check(conditioning)
         if len(seeds_I) != len(conditioning) or not len(conditioning):
-            raise ValueError(f"{len(seeds_I)} seeds for {len(conditioning)} images; pass one seed for each image")
+            raise ValueError(
+                f"{len(seeds_I)} seeds for {len(conditioning)} images; pass one seed for each image"
+            )
         kept = {name: conditioning.arrays()[name] for name in self._read(conditioning)}
-        conditioning, step = Conditioning(clip_model=conditioning.clip_model, **kept), self.config.batch_size
+        conditioning, step = (
+            Conditioning(clip_model=conditioning.clip_model, **kept),
+            self.config.batch_size,
+        )
         batches = [slice(start, start + step) for start in range(0, len(conditioning), step)]
-        return np.concatenate([to_uint8(self._paint(conditioning.take(b), make_noise(seeds_I[b]))) for b in batches])
+        return np.concatenate(
+            [to_uint8(self._paint(conditioning.take(b), make_noise(seeds_I[b]))) for b in batches]
+        )
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -133,7 +164,8 @@ class PipelineGenerator(ABC):
 def load_pipeline(class_name: str, settings: Settings, **parts: Any) -> Any:
     """A pipeline of a diffusers class from a hub name or a folder, without its progress bar.
 
-    parts: components to replace, such as safety_checker=None. Raises ValueError if it cannot be loaded.
+    parts: components to replace, such as safety_checker=None. Raises ValueError if it cannot be
+    loaded.
     """
     import diffusers
 
@@ -144,7 +176,10 @@ def load_pipeline(class_name: str, settings: Settings, **parts: Any) -> Any:
 def check_path(path: str) -> None:
     """Raise ValueError for what is neither a folder nor looks like a hub name."""
     if not Path(path).is_dir() and (path.count("/") != 1 or path.startswith((".", "/"))):
-        raise ValueError(f"{path!r} is neither a folder nor a hub name; give owner/name, or a folder with a pipeline")
+        raise ValueError(
+            f"{path!r} is neither a folder nor a hub name; give owner/name, or a folder with a "
+            "pipeline"
+        )
 
 
 def load_index(cls: Any, settings: Settings) -> dict[str, Any]:
@@ -152,7 +187,9 @@ def load_index(cls: Any, settings: Settings) -> dict[str, Any]:
     try:
         index: dict[str, Any] = cls.load_config(settings.path, revision=settings.revision or None)
     except (OSError, ValueError) as error:
-        raise ValueError(f"{settings.path} cannot be loaded as a {cls.__name__}: {error}") from error
+        raise ValueError(
+            f"{settings.path} cannot be loaded as a {cls.__name__}: {error}"
+        ) from error
     return index
 
 
@@ -161,13 +198,16 @@ def finish(pipe: Any, settings: Settings) -> Any:
     import diffusers
 
     if settings.scheduler != "as_saved":
-        pipe.scheduler = getattr(diffusers, SCHEDULERS[settings.scheduler]).from_config(pipe.scheduler.config)
+        pipe.scheduler = getattr(diffusers, SCHEDULERS[settings.scheduler]).from_config(
+            pipe.scheduler.config
+        )
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
 
 def load_part(cls: Any, settings: Settings, subfolder: str = "", **parts: Any) -> Any:
-    """A diffusers class by its `from_pretrained`, in the precision and from the kind of files that the settings name.
+    """A diffusers class by its `from_pretrained`, in the precision and from the kind of files that
+    the settings name.
 
     Raises ValueError if it cannot be loaded.
     """
@@ -181,11 +221,16 @@ def load_part(cls: Any, settings: Settings, subfolder: str = "", **parts: Any) -
     }
     try:
         return cls.from_pretrained(
-            settings.path, dtype=getattr(torch, DTYPES[settings.precision]), **where, **files, **parts
+            settings.path,
+            dtype=getattr(torch, DTYPES[settings.precision]),
+            **where,
+            **files,
+            **parts,
         )
     except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
         raise ValueError(
-            f"{settings.path} cannot be loaded as a {cls.__name__}: {error} (is it a pipeline of another family? A hub "
+            f"{settings.path} cannot be loaded as a {cls.__name__}: {error} (is it a pipeline of "
+            "another family? A hub "
             f"name needs the internet once; weights that are not safetensors need pickled: true)"
         ) from error
 
@@ -202,7 +247,9 @@ def place(pipe: Any, settings: Settings, device: str) -> Any:
 
 
 def make_noise(seeds: Sequence[int] | Array) -> list[torch.Generator]:
-    """A source of noise for each image; on the CPU, so that a seed means the same on every device."""
+    """A source of noise for each image; on the CPU, so that a seed means the same on every
+    device.
+    """
     import torch
 
     return [torch.Generator("cpu").manual_seed(int(seed)) for seed in seeds]
@@ -211,22 +258,32 @@ def make_noise(seeds: Sequence[int] | Array) -> list[torch.Generator]:
 def to_uint8(images_BHWC: Array) -> NDArray[np.uint8]:
     """From 0 to 1 to 0 to 255, rounded. Raises ValueError for pictures that are no numbers."""
     if not np.isfinite(images_BHWC).all():
-        raise ValueError("the pipeline painted NaN: its numbers overflow; set precision to bf16 or fp32")
+        raise ValueError(
+            "the pipeline painted NaN: its numbers overflow; set precision to bf16 or fp32"
+        )
     return (images_BHWC * 255).round().astype(np.uint8)
 
 
 def unit(array: Array) -> Array:
     """Embeddings (B, D) with norm 1, or tokens (B, T, W) whose class token has norm 1."""
     pooled = array if array.ndim == 2 else array[:, :1]
-    return array.astype(np.float32) / np.linalg.norm(pooled.astype(np.float32), axis=-1, keepdims=True)
+    return array.astype(np.float32) / np.linalg.norm(
+        pooled.astype(np.float32), axis=-1, keepdims=True
+    )
 
 
 def _check_hardware(settings: Settings, device: str) -> None:
     if not device.startswith("cuda") and settings.offload != "none":
-        raise ValueError(f"offload is {settings.offload!r} on {device}; it needs a GPU, set it to 'none'")
+        raise ValueError(
+            f"offload is {settings.offload!r} on {device}; it needs a GPU, set it to 'none'"
+        )
     if not device.startswith("cuda") and settings.precision == "fp16":
         raise ValueError(f"precision is fp16 on {device}; it needs a GPU, set it to bf16 or fp32")
 
 
 def _describe(name: str, shape: tuple[int, ...]) -> str:
-    return f"width {shape[0]} in {name}" if len(shape) == 1 else f"{shape[0]} tokens of width {shape[1]} in {name}"
+    return (
+        f"width {shape[0]} in {name}"
+        if len(shape) == 1
+        else f"{shape[0]} tokens of width {shape[1]} in {name}"
+    )

@@ -1,9 +1,10 @@
 """Stable Diffusion or SDXL with an IP-Adapter that reads the pooled CLIP image embedding.
 
-Only adapters of the pooled embedding are served, not the 'plus' ones, which read hidden states of another block.
-Embeddings in the CLIP cache have norm 1, the adapter was trained on embeddings as they leave the projection: they are
-multiplied by `embedding_norm`, the mean norm there. It is a property of the CLIP model (measure it on a few pictures
-by `encode_image` without normalisation); there is no default that would be wrong in silence.
+Only adapters of the pooled embedding are served, not the 'plus' ones, which read hidden states of
+another block. Embeddings in the CLIP cache have norm 1, the adapter was trained on embeddings as
+they leave the projection: they are multiplied by `embedding_norm`, the mean norm there. It is a
+property of the CLIP model (measure it on a few pictures by `encode_image` without normalisation);
+there is no default that would be wrong in silence.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ class Config(Settings):
     adapter: str  # hub name or folder of the adapter
     weights: str  # its file, such as ip-adapter_sd15.safetensors
     subfolder: str = ""  # of that file
-    embedding_norm: float  # mean norm of the CLIP model's image embeddings before they are normalised
+    embedding_norm: (
+        float  # mean norm of the CLIP model's image embeddings before they are normalised
+    )
     scale: float = 1.0  # of the adapter beside the prompt
     prompt: str = ""
     negative_prompt: str = ""
@@ -41,7 +44,9 @@ class Config(Settings):
         super().__post_init__()
         at_least(self, 0, "scale")
         if self.embedding_norm <= 0:
-            raise ValueError(f"embedding_norm is {self.embedding_norm}, expected the norm of embeddings, above 0")
+            raise ValueError(
+                f"embedding_norm is {self.embedding_norm}, expected the norm of embeddings, above 0"
+            )
 
 
 class Generator(PipelineGenerator):
@@ -51,20 +56,30 @@ class Generator(PipelineGenerator):
 
     def _load(self) -> Any:
         config = self.config
-        unchecked = {"safety_checker": None, "requires_safety_checker": False} if config.base == "sd" else {}
+        unchecked = (
+            {"safety_checker": None, "requires_safety_checker": False}
+            if config.base == "sd"
+            else {}
+        )
         pipe = load_pipeline(CLASSES[config.base], config, **unchecked)
         where = f"{config.adapter}, {config.subfolder or '.'}/{config.weights}"
         try:
             pipe.load_ip_adapter(
-                config.adapter, subfolder=config.subfolder, weight_name=config.weights, image_encoder_folder=None
+                config.adapter,
+                subfolder=config.subfolder,
+                weight_name=config.weights,
+                image_encoder_folder=None,
             )
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             fit = f"is it an adapter for {config.base}?"
-            raise ValueError(f"the adapter {where} cannot be loaded onto {config.path}: {error} ({fit})") from error
+            raise ValueError(
+                f"the adapter {where} cannot be loaded onto {config.path}: {error} ({fit})"
+            ) from error
         projection = type(pipe.unet.encoder_hid_proj.image_projection_layers[0]).__name__
         if projection != "ImageProjection":
             raise ValueError(
-                f"the adapter {where} reads hidden states ({projection}); choose one of the pooled embedding, such as "
+                f"the adapter {where} reads hidden states ({projection}); choose one of the pooled "
+                "embedding, such as "
                 f"ip-adapter_sd15.safetensors"
             )
         pipe.set_ip_adapter_scale(config.scale)
@@ -78,7 +93,9 @@ class Generator(PipelineGenerator):
     def _paint(self, batch: Conditioning, noise: list[torch.Generator]) -> Array:
         import torch
 
-        read = self.tensor(unit(batch.arrays()["embedding_ID"]) * self.config.embedding_norm)[:, None]
+        read = self.tensor(unit(batch.arrays()["embedding_ID"]) * self.config.embedding_norm)[
+            :, None
+        ]
         guided = self.config.guidance_scale > 1
         images: Array = self.pipe(
             prompt=[self.config.prompt] * len(batch),
@@ -95,8 +112,10 @@ class Generator(PipelineGenerator):
 def _take_as_given(
     ip_adapter_image: Any, ip_adapter_image_embeds: list[torch.Tensor], *rest: Any
 ) -> list[torch.Tensor]:
-    """In the place of the pipeline's method, which repeats the embeddings of a batch once more for each of its prompts.
+    """In the place of the pipeline's method, which repeats the embeddings of a batch once more for
+    each of its prompts.
 
-    The attention then reads the surplus rows as further tokens and mixes the images of the batch, without an error.
+    The attention then reads the surplus rows as further tokens and mixes the images of the batch,
+    without an error.
     """
     return ip_adapter_image_embeds

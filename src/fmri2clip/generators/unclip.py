@@ -1,7 +1,8 @@
 """Stable unCLIP image variation: a picture from the pooled CLIP image embedding.
 
-Embeddings in the CLIP cache have norm 1, the pipeline was trained on embeddings as they leave the projection. They get
-back the root mean square norm that the pipeline's own statistics (image_normalizer) stand for:
+Embeddings in the CLIP cache have norm 1, the pipeline was trained on embeddings as they leave the
+projection. They get back the root mean square norm that the pipeline's own statistics
+(image_normalizer) stand for:
 
     |e|^2 = sum over D of mean_D^2 + std_D^2
 
@@ -54,7 +55,9 @@ class Generator(PipelineGenerator):
     def embedding_norm(self) -> float:
         """Norm of the embeddings that the pipeline is given."""
         statistics = self.pipe.image_normalizer
-        squares = sum(part.detach().float().square().sum() for part in (statistics.mean, statistics.std))
+        squares = sum(
+            part.detach().float().square().sum() for part in (statistics.mean, statistics.std)
+        )
         return self.config.embedding_norm or float(squares) ** 0.5
 
     def _paint(self, batch: Conditioning, noise: list[torch.Generator]) -> Array:

@@ -1,13 +1,16 @@
-"""Versatile Diffusion, dual guided: a picture from the image tokens and the caption tokens of CLIP ViT-L/14.
+"""Versatile Diffusion, dual guided: a picture from the image tokens and the caption tokens of CLIP
+ViT-L/14.
 
-The pipeline's own call encodes a picture and a text; here the context is predicted features, so its parts are driven:
+The pipeline's own call encodes a picture and a text; here the context is predicted features, so its
+parts are driven:
 
     context   [text tokens (77), image tokens (257)] on the token axis; zeros where it is unconditional
     dual      m * attention to text + (1 - m) * attention to the image, m = mix_ratio
     guided    e = e_0 + g (e_c - e_0), g = guidance_scale
 
-Zeros as unconditional context, UniPC with 20 steps, and a mixing ratio of 0.5 with text and 0 without are what released
-code of other decoders uses with this generator; guidance lies between 3.5 and 5 there.
+Zeros as unconditional context, UniPC with 20 steps, and a mixing ratio of 0.5 with text and 0
+without are what released code of other decoders uses with this generator; guidance lies between 3.5
+and 5 there.
 """
 
 from __future__ import annotations
@@ -19,7 +22,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from fmri2clip.generators import Array, Conditioning
-from fmri2clip.generators._pipeline import PipelineGenerator, Settings, check_path, finish, load_index, load_part, unit
+from fmri2clip.generators._pipeline import (
+    PipelineGenerator,
+    Settings,
+    check_path,
+    finish,
+    load_index,
+    load_part,
+    unit,
+)
 from fmri2clip.strict import fraction
 
 if TYPE_CHECKING:
@@ -28,7 +39,12 @@ if TYPE_CHECKING:
 CITATION = "Xu et al. 2023, arXiv 2211.08332"
 CLASS = "VersatileDiffusionDualGuidedPipeline"
 IMAGE_TOKENS, TEXT_TOKENS = 257, 77  # as in the pipeline's set_transformer_params
-UNUSED = ("tokenizer", "image_feature_extractor", "text_encoder", "image_encoder")  # predicted features need none
+UNUSED = (
+    "tokenizer",
+    "image_feature_extractor",
+    "text_encoder",
+    "image_encoder",
+)  # predicted features need none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,31 +80,43 @@ class Generator(PipelineGenerator):
 
         with torch.no_grad():
             latents = self._denoise(self._context(batch), noise)
-            images = self.pipe.vae.decode(latents / self.pipe.vae.config.scaling_factor, return_dict=False)[0]
+            images = self.pipe.vae.decode(
+                latents / self.pipe.vae.config.scaling_factor, return_dict=False
+            )[0]
         painted = self.pipe.image_processor.postprocess(images, output_type="np")
         self.pipe.maybe_free_model_hooks()
         return np.asarray(painted)
 
     def _context(self, batch: Conditioning) -> torch.Tensor:
-        """Tokens (B, 77 + 257, W), text first; zeros for a text that has no weight. Doubled, zeros first, if guided."""
+        """Tokens (B, 77 + 257, W), text first; zeros for a text that has no weight. Doubled,
+        zeros first, if guided.
+        """
         import torch
 
         image = self.tensor(unit(batch.arrays()["tokens_ITW"]))
         text = batch.text_tokens_IUW
         blank = image.new_zeros(len(image), TEXT_TOKENS, image.shape[-1])
         context = torch.cat([blank if text is None else self.tensor(text), image], dim=1)
-        return torch.cat([torch.zeros_like(context), context]) if self.config.guidance_scale > 1 else context
+        return (
+            torch.cat([torch.zeros_like(context), context])
+            if self.config.guidance_scale > 1
+            else context
+        )
 
     def _denoise(self, context: torch.Tensor, noise: list[torch.Generator]) -> torch.Tensor:
         pipe, guidance = self.pipe, self.config.guidance_scale
         side = pipe.image_unet.config.sample_size * pipe.vae_scale_factor
         pipe.scheduler.set_timesteps(self.config.steps, device=context.device)
         channels = pipe.image_unet.config.in_channels
-        latents = pipe.prepare_latents(len(noise), channels, side, side, context.dtype, context.device, noise)
+        latents = pipe.prepare_latents(
+            len(noise), channels, side, side, context.dtype, context.device, noise
+        )
         takes_noise = "generator" in inspect.signature(pipe.scheduler.step).parameters
         for t in pipe.scheduler.timesteps:
             repeated = latents.repeat(len(context) // len(latents), 1, 1, 1)
-            predicted = pipe.image_unet(pipe.scheduler.scale_model_input(repeated, t), t, context, return_dict=False)[0]
+            predicted = pipe.image_unet(
+                pipe.scheduler.scale_model_input(repeated, t), t, context, return_dict=False
+            )[0]
             if guidance > 1:
                 without, conditioned = predicted.chunk(2)
                 predicted = without + guidance * (conditioned - without)
@@ -98,21 +126,36 @@ class Generator(PipelineGenerator):
 
 
 def _mix(unet: Any, mix_ratio: float) -> None:
-    """Replace the library's dual attention, which its own blocks cannot call any more (an argument has been added)."""
+    """Replace the library's dual attention, which its own blocks cannot call any more (an
+    argument has been added).
+    """
     from diffusers.models import DualTransformer2DModel
     from torch import nn
 
     class Mixed(nn.Module):
-        """m T(x, text tokens) + (1 - m) I(x, image tokens); a side without weight is not computed."""
+        """m T(x, text tokens) + (1 - m) I(x, image tokens); a side without weight is not
+        computed.
+        """
 
         def __init__(self, image: nn.Module, text: nn.Module) -> None:
             super().__init__()
             self.image, self.text = image, text
 
-        def forward(self, x: Any, encoder_hidden_states: Any, return_dict: bool = False, **more: Any) -> tuple[Any]:
-            text, image = encoder_hidden_states[:, :TEXT_TOKENS], encoder_hidden_states[:, TEXT_TOKENS:]
+        def forward(
+            self, x: Any, encoder_hidden_states: Any, return_dict: bool = False, **more: Any
+        ) -> tuple[Any]:
+            text, image = (
+                encoder_hidden_states[:, :TEXT_TOKENS],
+                encoder_hidden_states[:, TEXT_TOKENS:],
+            )
             sides = ((self.text, text, mix_ratio), (self.image, image, 1 - mix_ratio))
-            return (sum(w * part(x, context, return_dict=False, **more)[0] for part, context, w in sides if w > 0),)
+            return (
+                sum(
+                    w * part(x, context, return_dict=False, **more)[0]
+                    for part, context, w in sides
+                    if w > 0
+                ),
+            )
 
     for name, module in list(unet.named_modules()):
         if isinstance(module, DualTransformer2DModel):
@@ -120,21 +163,27 @@ def _mix(unet: Any, mix_ratio: float) -> None:
 
 
 def _join(config: Config) -> Any:
-    """The dual-guided pipeline from its parts, without the encoders, which predicted features do not need.
+    """The dual-guided pipeline from its parts, without the encoders, which predicted features do
+    not need.
 
-    Read part by part because the class of the text U-Net has moved inside diffusers: neither the library's name in
-    published files nor the one that is saved now leads to it any more. A folder that was saved by the dual-guided class
-    itself has no text U-Net; its image U-Net holds the attention of both.
+    Read part by part because the class of the text U-Net has moved inside diffusers: neither the
+    library's name in published files nor the one that is saved now leads to it any more. A folder
+    that was saved by the dual-guided class itself has no text U-Net; its image U-Net holds the
+    attention of both.
     """
     import diffusers
-    from diffusers.pipelines.deprecated.versatile_diffusion.modeling_text_unet import UNetFlatConditionModel
+    from diffusers.pipelines.deprecated.versatile_diffusion.modeling_text_unet import (
+        UNetFlatConditionModel,
+    )
 
     check_path(config.path)
     kind = getattr(diffusers, CLASS)
     index = load_index(kind, config)
     lacking = [name for name in ("image_unet", "vae", "scheduler") if name not in index]
     if lacking:
-        raise ValueError(f"{config.path} is no Versatile Diffusion pipeline: it has no {', '.join(lacking)}")
+        raise ValueError(
+            f"{config.path} is no Versatile Diffusion pipeline: it has no {', '.join(lacking)}"
+        )
     joined = index.get("text_unet", (None, None))[1] is None
     pipe = kind(
         image_unet=load_part(diffusers.UNet2DConditionModel, config, "image_unet"),
@@ -145,5 +194,6 @@ def _join(config: Config) -> Any:
         ),
         **dict.fromkeys(UNUSED),
     )
-    pipe.remove_unused_weights()  # of the text U-Net, whose attention is part of the image U-Net now
+    # of the text U-Net, whose attention is part of the image U-Net now
+    pipe.remove_unused_weights()
     return finish(pipe, config)

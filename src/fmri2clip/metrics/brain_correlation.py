@@ -1,16 +1,19 @@
 """Brain correlation: does a reconstruction predict the brain pattern that its stimulus evoked?
 
-An encoding model of our own predicts voxels from a picture's classifier features (MindEye2 uses GNet); the score of an
-image is Pearson r across the voxels of a region between the measured pattern, the mean of the image's z-scored
-repeats, and the pattern predicted from its reconstruction. With y the mean of an image's training trials:
+An encoding model of our own predicts voxels from a picture's classifier features (MindEye2 uses
+GNet); the score of an image is Pearson r across the voxels of a region between the measured
+pattern, the mean of the image's z-scored repeats, and the pattern predicted from its
+reconstruction. With y the mean of an image's training trials:
 
     W* = argmin_W ||Z W - (Y - mean Y)||^2 + alpha ||W||^2
 
-Z: features of some layers, maps averaged onto a grid, z-scored over the training images, each layer scaled to a mean
-squared norm of 1 so that wide layers do not drown narrow ones. One alpha for all voxels, by folds over images.
+Z: features of some layers, maps averaged onto a grid, z-scored over the training images, each layer
+scaled to a mean squared norm of 1 so that wide layers do not drown narrow ones. One alpha for all
+voxels, by folds over images.
 
-It is fitted on training images only, which is checked by id, and never on features of CLIP: target and generator live
-there, so that agreement would be circular. It must not select among candidates either, or it would score itself.
+It is fitted on training images only, which is checked by id, and never on features of CLIP: target
+and generator live there, so that agreement would be circular. It must not select among candidates
+either, or it would score itself.
 
 Letters: I images, V voxels, F features.
 """
@@ -47,7 +50,9 @@ class Config:
     size: int = 224  # pixels of the pictures that it sees, unless it has a size of its own
     grid: int = 6  # larger maps are averaged onto grid x grid positions
     n_alphas: int = 6  # number of candidates for alpha, spaced evenly in log10
-    log10_alpha_min: float = -1.0  # smallest candidate; each layer gives an image a squared norm of about 1
+    log10_alpha_min: float = (
+        -1.0
+    )  # smallest candidate; each layer gives an image a squared norm of about 1
     log10_alpha_max: float = 4.0  # largest candidate
     n_folds: int = 3  # folds of the cross-validation, over images
 
@@ -58,12 +63,16 @@ class Config:
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected at least {least}")
         if self.log10_alpha_min > self.log10_alpha_max:
-            raise ValueError(f"log10_alpha_min is {self.log10_alpha_min}, expected at most log10_alpha_max")
+            raise ValueError(
+                f"log10_alpha_min is {self.log10_alpha_min}, expected at most log10_alpha_max"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
 class EncodingModel:
-    """Pictures to voxels. cv_error: mean squared error of z-scored betas over folds; trained_id_I: NSD ids it saw."""
+    """Pictures to voxels. cv_error: mean squared error of z-scored betas over folds;
+    trained_id_I: NSD ids it saw.
+    """
 
     network: Network
     config: Config
@@ -78,26 +87,39 @@ class EncodingModel:
     def predict(self, images_IHWC: Images) -> Floats:
         """Predicted betas (I, V), float32."""
         feature_IF, _ = describe(self.network, self.config, images_IHWC)
-        predicted_IV: Floats = (feature_IF - self.mean_F) * self.scale_F @ self.weight_FV + self.mean_V
+        predicted_IV: Floats = (
+            feature_IF - self.mean_F
+        ) * self.scale_F @ self.weight_FV + self.mean_V
         return predicted_IV
 
 
 def fit_encoding(
-    network: Network, training: Pictures, betas_IV: Floats, config: Config | None = None, seed: int = 0
+    network: Network,
+    training: Pictures,
+    betas_IV: Floats,
+    config: Config | None = None,
+    seed: int = 0,
 ) -> EncodingModel:
-    """Fit on the training images; betas_IV: z-scored, mean of an image's training trials, rows as `training`.
+    """Fit on the training images; betas_IV: z-scored, mean of an image's training trials, rows as
+    `training`.
 
     Raises ValueError for features of CLIP and for betas of other images.
     """
     config = config or Config()
     if network.facts.kind == "clip":
         raise ValueError(
-            f"brain correlation on features of {network.facts.name} is circular, as decoders and generators live in "
+            f"brain correlation on features of {network.facts.name} is circular, as decoders and "
+            "generators live in "
             "CLIP space; take a classifier"
         )
-    if betas_IV.ndim != 2 or len(betas_IV) != len(training.nsd_id_I) or not np.isfinite(betas_IV).all():
+    if (
+        betas_IV.ndim != 2
+        or len(betas_IV) != len(training.nsd_id_I)
+        or not np.isfinite(betas_IV).all()
+    ):
         raise ValueError(
-            f"training betas must be finite (I, V) of the {len(training.nsd_id_I)} pictures, got {betas_IV.shape}"
+            f"training betas must be finite (I, V) of the {len(training.nsd_id_I)} pictures, got "
+            f"{betas_IV.shape}"
         )
     feature_IF, widths = describe(network, config, training.images_IHWC)
     mean_F, scale_F = feature_IF.mean(axis=0), scale_layers(feature_IF, widths)
@@ -117,37 +139,53 @@ def fit_encoding(
     )
 
 
-def describe(network: Network, config: Config, images_IHWC: Images) -> tuple[NDArray[np.float32], list[int]]:
-    """Features (I, F) of all layers side by side, and the width of each layer; pictures are clamped to [0, 1]."""
+def describe(
+    network: Network, config: Config, images_IHWC: Images
+) -> tuple[NDArray[np.float32], list[int]]:
+    """Features (I, F) of all layers side by side, and the width of each layer; pictures are
+    clamped to [0, 1].
+    """
     step = Resize(size=network.size or config.size)
 
     def ready(images: Images) -> NDArray[np.float32]:
         return to_float(resize(np.clip(to_float(images), 0.0, 1.0), step))
 
     found = extract(network, images_IHWC, config.layers, ready, partial(pool, grid=config.grid))
-    return np.concatenate(list(found.values()), axis=1), [feature_IF.shape[1] for feature_IF in found.values()]
+    return np.concatenate(list(found.values()), axis=1), [
+        feature_IF.shape[1] for feature_IF in found.values()
+    ]
 
 
 def pool(maps_Ixx: Floats, grid: int) -> Floats:
-    """(I, F): maps (I, C, H, W) averaged onto grid x grid positions where they are larger; others as they are."""
+    """(I, F): maps (I, C, H, W) averaged onto grid x grid positions where they are larger;
+    others as they are.
+    """
     if maps_Ixx.ndim == 4 and max(maps_Ixx.shape[2:]) > grid:
         height, width = maps_Ixx.shape[2:]
-        maps_Ixx = adaptive_avg_pool2d(torch.from_numpy(maps_Ixx), (min(grid, height), min(grid, width))).numpy()
+        maps_Ixx = adaptive_avg_pool2d(
+            torch.from_numpy(maps_Ixx), (min(grid, height), min(grid, width))
+        ).numpy()
     return flatten(maps_Ixx)
 
 
 def scale_layers(feature_IF: Floats, widths: list[int]) -> Floats:
-    """scale_F = 1 / (deviation sqrt(varying features of the layer)); 0 for features that do not vary."""
+    """scale_F = 1 / (deviation sqrt(varying features of the layer)); 0 for features that do not
+    vary.
+    """
     deviation_F = feature_IF.std(axis=0)
     varies_F = deviation_F > 1e-6 * max(float(deviation_F.max(initial=0.0)), 1e-12)
-    n_F = np.concatenate([np.full(len(part), part.sum()) for part in np.split(varies_F, np.cumsum(widths)[:-1])])
+    n_F = np.concatenate(
+        [np.full(len(part), part.sum()) for part in np.split(varies_F, np.cumsum(widths)[:-1])]
+    )
     scale_F = np.divide(1.0, deviation_F * np.sqrt(n_F), out=np.zeros(len(n_F)), where=varies_F)
     return scale_F.astype(np.float32)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """Test patterns: betas_IV, z-scored, mean of the repeats of the images nsd_id_I; regions: name -> members V."""
+    """Test patterns: betas_IV, z-scored, mean of the repeats of the images nsd_id_I; regions:
+    name -> members V.
+    """
 
     nsd_id_I: NDArray[np.int64]
     betas_IV: Floats
@@ -156,7 +194,10 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True)
 class BrainCorrelation:
-    """The metric: an encoding model and the patterns of one subject. Raises ValueError if it was fitted on any."""
+    """The metric: an encoding model and the patterns of one subject.
+
+    Raises ValueError if it was fitted on any.
+    """
 
     model: EncodingModel
     measured: Measured
@@ -165,13 +206,16 @@ class BrainCorrelation:
         seen = np.intersect1d(self.model.trained_id_I, self.measured.nsd_id_I)
         if seen.size:
             raise ValueError(
-                f"the encoding model was fitted on {seen.size} of the images to be scored (first NSD id {seen[0]}); "
+                f"the encoding model was fitted on {seen.size} of the images to be scored (first "
+                f"NSD id {seen[0]}); "
                 "fit it on training images only"
             )
 
     def score(self, reconstructions: Pictures) -> dict[str, Floats]:
         """brain_correlation.<region> -> r_I, rows as the reconstructions."""
-        rows = find_rows(self.measured.nsd_id_I, reconstructions.nsd_id_I, "the set of measured patterns")
+        rows = find_rows(
+            self.measured.nsd_id_I, reconstructions.nsd_id_I, "the set of measured patterns"
+        )
         predicted_IV = self.model.predict(reconstructions.images_IHWC)
         return correlate_patterns(self.measured.betas_IV[rows], predicted_IV, self.measured.regions)
 
@@ -186,16 +230,21 @@ class BrainCorrelation:
         }
 
 
-def correlate_patterns(measured_IV: Floats, predicted_IV: Floats, regions: Mapping[str, Bools]) -> dict[str, Floats]:
+def correlate_patterns(
+    measured_IV: Floats, predicted_IV: Floats, regions: Mapping[str, Bools]
+) -> dict[str, Floats]:
     """brain_correlation.<region> -> Pearson r_I across its voxels, NaN for constant patterns.
 
-    Takes any prediction: an encoding model's, or the true responses of the simulated cortex to a reconstruction.
-    Raises ValueError for a region of fewer than 2 voxels.
+    Takes any prediction: an encoding model's, or the true responses of the simulated cortex to a
+    reconstruction. Raises ValueError for a region of fewer than 2 voxels.
     """
     regions = regions or {"all": np.ones(measured_IV.shape[1], dtype=bool)}
     for name, member_V in regions.items():
         if member_V.sum() < 2:
-            raise ValueError(f"region {name} has {member_V.sum()} voxels, a correlation needs at least 2; leave it out")
+            raise ValueError(
+                f"region {name} has {member_V.sum()} voxels, a correlation needs at least 2; leave "
+                "it out"
+            )
     return {
         f"{PREFIX}.{name}": correlate_rows(measured_IV[:, member_V], predicted_IV[:, member_V])
         for name, member_V in regions.items()

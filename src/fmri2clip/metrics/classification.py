@@ -1,10 +1,12 @@
 """Category decoding: zero-shot choice of the dominant category, and multi-label scores.
 
-Letters: I images, C categories, P positive images of one category, R weightings (a bootstrap has many).
+Letters: I images, C categories, P positive images of one category, R weightings (a bootstrap has
+many).
 
-Average precision and area under the ROC curve equal scikit-learn's `average_precision_score` and `roc_auc_score` with
-`sample_weight`, ties included; they are written for many weightings at once because a bootstrap needs a thousand.
-Classes without a positive or without a negative test image are undefined: they are left out and counted, not set to 1.
+Average precision and area under the ROC curve equal scikit-learn's `average_precision_score` and
+`roc_auc_score` with `sample_weight`, ties included; they are written for many weightings at once
+because a bootstrap needs a thousand. Classes without a positive or without a negative test image
+are undefined: they are left out and counted, not set to 1.
 """
 
 from __future__ import annotations
@@ -19,13 +21,18 @@ Bools = NDArray[np.bool_]
 Ints = NDArray[np.integer]
 
 
-def dominant_category(labels_IC: Bools, area_IC: Floats, n_objects_I: Ints, min_share: float) -> Ints:
-    """category_I: the category of the only object, or of at least min_share of the object area; -1 where none is.
+def dominant_category(
+    labels_IC: Bools, area_IC: Floats, n_objects_I: Ints, min_share: float
+) -> Ints:
+    """category_I: the category of the only object, or of at least min_share of the object area; -1
+    where none is.
 
     area_IC is the visible fraction of the picture, summed over the instances of a category.
     """
     if not 0.5 < min_share <= 1.0:
-        raise ValueError(f"evaluation.dominant_area is {min_share}; choose a fraction above 0.5 and up to 1")
+        raise ValueError(
+            f"evaluation.dominant_area is {min_share}; choose a fraction above 0.5 and up to 1"
+        )
     area_IC = np.where(labels_IC, area_IC, 0.0)
     total_I = area_IC.sum(axis=1)
     largest_I = area_IC.argmax(axis=1)
@@ -35,9 +42,11 @@ def dominant_category(labels_IC: Bools, area_IC: Floats, n_objects_I: Ints, min_
 
 
 def score_zero_shot(score_IC: Floats, candidate_C: Bools, category_I: Ints, k: int) -> Floats:
-    """success_I: the right category is among the k best candidates (ties share); NaN where the image has no candidate.
+    """success_I: the right category is among the k best candidates (ties share); NaN where the
+    image has no candidate.
 
-    score_IC: any score, higher is likelier. category_I: right category of each image, -1 = image is not asked.
+    score_IC: any score, higher is likelier. category_I: right category of each image, -1 = image is
+    not asked.
     """
     asked_I = (category_I >= 0) & np.asarray(candidate_C)[category_I]
     own_I1 = score_IC[np.arange(len(score_IC)), category_I][:, None]
@@ -47,7 +56,9 @@ def score_zero_shot(score_IC: Floats, candidate_C: Bools, category_I: Ints, k: i
 
 
 def find_defined_classes(labels_IC: Bools, present_C: Bools) -> Bools:
-    """defined_C: classes of the world that have at least one positive and one negative among these images."""
+    """defined_C: classes of the world that have at least one positive and one negative among
+    these images.
+    """
     n_positive_C = np.asarray(labels_IC).sum(axis=0)
     return np.asarray(present_C) & (n_positive_C > 0) & (n_positive_C < len(labels_IC))
 
@@ -55,9 +66,9 @@ def find_defined_classes(labels_IC: Bools, present_C: Bools) -> Bools:
 def score_class(label_I: Bools, score_I: Floats, weight_RI: Floats) -> tuple[Floats, Floats]:
     """Average precision and ROC area of one class, once per row of weights.
 
-    AP = sum_p w_p precision(s_p) / sum_p w_p, the precision at the threshold that is the score of positive p;
-    AUC = sum_p w_p [N(s < s_p) + N(s = s_p) / 2] / (P N).
-    NaN where the weights leave no positive or, for AUC, no negative.
+    AP = sum_p w_p precision(s_p) / sum_p w_p, the precision at the threshold that is the score of
+    positive p; AUC = sum_p w_p [N(s < s_p) + N(s = s_p) / 2] / (P N). NaN where the weights leave
+    no positive or, for AUC, no negative.
     """
     weight_RI = np.asarray(weight_RI, dtype=np.float32)
     weight_RP, positive_P = np.take(weight_RI, np.flatnonzero(label_I), axis=1), score_I[label_I]
@@ -66,7 +77,11 @@ def score_class(label_I: Bools, score_I: Floats, weight_RI: Floats) -> tuple[Flo
     reached_RP = (weight_RI @ reached_IP.astype(np.float32)).astype(np.float64)
     true_RP = (weight_RP @ reached_IP[label_I].astype(np.float32)).astype(np.float64)
     tied_IP = (score_I[:, None] == positive_P) & ~np.asarray(label_I)[:, None]
-    tied_RP = (weight_RI @ tied_IP.astype(np.float32)).astype(np.float64) if tied_IP.any() else np.zeros_like(true_RP)
+    tied_RP = (
+        (weight_RI @ tied_IP.astype(np.float32)).astype(np.float64)
+        if tied_IP.any()
+        else np.zeros_like(true_RP)
+    )
     n_positive_R = weight_RP.sum(1, dtype=np.float64)
     n_negative_R = weight_RI.sum(1, dtype=np.float64) - n_positive_R
     below_RP = n_negative_R[:, None] - (reached_RP - true_RP) + 0.5 * tied_RP
@@ -77,10 +92,18 @@ def score_class(label_I: Bools, score_I: Floats, weight_RI: Floats) -> tuple[Flo
     return ap_R, auc_R
 
 
-def score_classes(labels_IC: Bools, score_IC: Floats, class_C: Bools, weight_RI: Floats) -> tuple[Floats, Floats]:
-    """map_R, auc_R: means over the marked classes, in each row over those that its weights leave defined."""
-    per_class = [score_class(labels_IC[:, c], score_IC[:, c], weight_RI) for c in np.flatnonzero(class_C)]
-    return _mean_defined([ap_R for ap_R, _ in per_class]), _mean_defined([auc_R for _, auc_R in per_class])
+def score_classes(
+    labels_IC: Bools, score_IC: Floats, class_C: Bools, weight_RI: Floats
+) -> tuple[Floats, Floats]:
+    """map_R, auc_R: means over the marked classes, in each row over those that its weights
+    leave defined.
+    """
+    per_class = [
+        score_class(labels_IC[:, c], score_IC[:, c], weight_RI) for c in np.flatnonzero(class_C)
+    ]
+    return _mean_defined([ap_R for ap_R, _ in per_class]), _mean_defined(
+        [auc_R for _, auc_R in per_class]
+    )
 
 
 def _mean_defined(values: list[Floats]) -> Floats:
@@ -92,6 +115,8 @@ def _mean_defined(values: list[Floats]) -> Floats:
 
 
 def score_hamming(labels_IC: Bools, logits_IC: Floats, class_C: Bools) -> Floats:
-    """loss_I: fraction of the marked classes that are wrong at probability 0.5 (logit 0); lower is better."""
+    """loss_I: fraction of the marked classes that are wrong at probability 0.5 (logit 0); lower
+    is better.
+    """
     wrong_IC = (logits_IC > 0) != labels_IC
     return wrong_IC[:, class_C].mean(axis=1)

@@ -1,15 +1,18 @@
-"""The scores behind the protocols: Pearson correlation, two-way identification, SSIM. Nothing here knows a network.
+"""The scores behind the protocols: Pearson correlation, two-way identification, SSIM. Nothing here
+knows a network.
 
 Letters: I images, F values a picture or a feature vector, H W C height, width and colours.
 
-Two-way identification: r_II[i, j] = corr(features of image i, features of reconstruction j), and the right pair stands
-on the diagonal. A query wins against a distractor whose correlation is below that of the right pair:
+Two-way identification: r_II[i, j] = corr(features of image i, features of reconstruction j), and
+the right pair stands on the diagonal. A query wins against a distractor whose correlation is below
+that of the right pair:
 
     image_given_reconstruction   won_j = #{i : r[i, j] < r[j, j]}   the reconstruction is fixed, distractors are images
     reconstruction_given_image   won_i = #{j : r[i, j] < r[i, i]}   the image is fixed, distractors are reconstructions
 
-The diagonal is never below itself, so that the score is won / (I - 1) with nothing subtracted; chance is 0.5. NaN wins
-and ties nothing. The first is what MindEye and Brain-Diffuser publish, the second what Takagi and Nishimoto do.
+The diagonal is never below itself, so that the score is won / (I - 1) with nothing subtracted;
+chance is 0.5. NaN wins and ties nothing. The first is what MindEye and Brain-Diffuser publish, the
+second what Takagi and Nishimoto do.
 """
 
 from __future__ import annotations
@@ -24,13 +27,16 @@ from fmri2clip.metrics.protocols import DIRECTIONS
 
 Floats = NDArray[np.floating]
 Counts = NDArray[np.int64]
-FLAT = 1e-6  # a vector varies by more than this share of its length, or it is constant to float32 precision
+# a vector varies by more than this share of its length, or it is constant to float32 precision
+FLAT = 1e-6
 BLOCK = 1 << 14  # features at once, which bounds the float64 copies
 
 
 @dataclass(frozen=True, kw_only=True)
 class TwoWay:
-    """How many of the I - 1 distractors of each query were less similar than the right one, and how many as similar."""
+    """How many of the I - 1 distractors of each query were less similar than the right one, and
+    how many as similar.
+    """
 
     won_I: Counts
     tied_I: Counts
@@ -56,7 +62,9 @@ def _centre(x_F: Floats) -> tuple[Floats, float, float]:
 
 
 def correlate_rows(a_IF: Floats, b_IF: Floats, threads: int = 1) -> Floats:
-    """Pearson r of each row of a with the same row of b, in float64; NaN where one of them is constant."""
+    """Pearson r of each row of a with the same row of b, in float64; NaN where one of them is
+    constant.
+    """
     _check_pairs(a_IF, b_IF)
     with ThreadPoolExecutor(threads) as pool:
         return np.array(list(pool.map(_correlate, a_IF, b_IF)), dtype=np.float64)
@@ -68,7 +76,9 @@ def _correlate(a_F: Floats, b_F: Floats) -> float:
 
 
 def correlate_all(image_IF: Floats, reconstruction_IF: Floats) -> Floats:
-    """r_II: Pearson r of each image (rows) with each reconstruction (columns), in float64; NaN for constant ones."""
+    """r_II: Pearson r of each image (rows) with each reconstruction (columns), in float64; NaN
+    for constant ones.
+    """
     _check_pairs(image_IF, reconstruction_IF)
     r_II = np.zeros((len(image_IF), len(image_IF)))
     moments_image, moments_reconstruction = (
@@ -76,7 +86,10 @@ def correlate_all(image_IF: Floats, reconstruction_IF: Floats) -> Floats:
     )
     for start in range(0, image_IF.shape[1], BLOCK):
         block = slice(start, start + BLOCK)
-        r_II += _unit(image_IF[:, block], moments_image) @ _unit(reconstruction_IF[:, block], moments_reconstruction).T
+        r_II += (
+            _unit(image_IF[:, block], moments_image)
+            @ _unit(reconstruction_IF[:, block], moments_reconstruction).T
+        )
     return r_II
 
 
@@ -86,15 +99,23 @@ def _unit(x_IF: Floats, moments_I2: Floats) -> Floats:
 
 def _check_pairs(a_IF: Floats, b_IF: Floats) -> None:
     if a_IF.shape != b_IF.shape or a_IF.ndim != 2:
-        raise ValueError(f"features to be paired must be (I, F) twice, got {a_IF.shape} and {b_IF.shape}")
+        raise ValueError(
+            f"features to be paired must be (I, F) twice, got {a_IF.shape} and {b_IF.shape}"
+        )
 
 
 def count_two_way(r_II: Floats, direction: str, decimals: int) -> TwoWay:
-    """Exact counts; r_II: rows images, columns reconstructions, of which differences below the decimals are ties."""
+    """Exact counts; r_II: rows images, columns reconstructions, of which differences below the
+    decimals are ties.
+    """
     if direction not in DIRECTIONS:
-        raise ValueError(f"direction {direction!r} is not known; choose from {', '.join(DIRECTIONS)}")
+        raise ValueError(
+            f"direction {direction!r} is not known; choose from {', '.join(DIRECTIONS)}"
+        )
     if r_II.ndim != 2 or r_II.shape[0] != r_II.shape[1] or len(r_II) < 2:
-        raise ValueError(f"two-way identification needs at least 2 images, as rows and columns, got {r_II.shape}")
+        raise ValueError(
+            f"two-way identification needs at least 2 images, as rows and columns, got {r_II.shape}"
+        )
     r_II = np.round(r_II if direction == DIRECTIONS[1] else r_II.T, decimals)
     own_I1 = np.diagonal(r_II)[:, None]
     tied_II = r_II == own_I1
@@ -102,20 +123,30 @@ def count_two_way(r_II: Floats, direction: str, decimals: int) -> TwoWay:
     return TwoWay(won_I=(r_II < own_I1).sum(axis=1), tied_I=tied_II.sum(axis=1))
 
 
-def score_ssim(reconstruction_IHWC: Floats, image_IHWC: Floats, columns: bool, threads: int = 1) -> Floats:
+def score_ssim(
+    reconstruction_IHWC: Floats, image_IHWC: Floats, columns: bool, threads: int = 1
+) -> Floats:
     """SSIM (Wang et al. 2004) of grey pictures, float64 mean of each map.
 
-    Gaussian window of 11 taps (sigma 1.5), population covariance, K1 .01, K2 .03, range 1, border of 5 pixels left
-    out. columns: each pixel column as a 1-D signal. Grey is scikit-image's: 0.2125 R + 0.7154 G + 0.0721 B.
+    Gaussian window of 11 taps (sigma 1.5), population covariance, K1 .01, K2 .03, range 1, border
+    of 5 pixels left out. columns: each pixel column as a 1-D signal. Grey is scikit-image's: 0.2125
+    R + 0.7154 G + 0.0721 B.
     """
     from skimage.color import rgb2gray
     from skimage.metrics import structural_similarity
 
-    options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1.0}
+    options = {
+        "gaussian_weights": True,
+        "sigma": 1.5,
+        "use_sample_covariance": False,
+        "data_range": 1.0,
+    }
 
     def compare(a_HWC: Floats, b_HWC: Floats) -> float:
         axis = -1 if columns else None
-        return float(structural_similarity(rgb2gray(a_HWC), rgb2gray(b_HWC), channel_axis=axis, **options))
+        return float(
+            structural_similarity(rgb2gray(a_HWC), rgb2gray(b_HWC), channel_axis=axis, **options)
+        )
 
     assert len(reconstruction_IHWC) == len(image_IHWC), "pictures to be paired"
     with ThreadPoolExecutor(threads) as pool:

@@ -1,9 +1,11 @@
-"""Ridge regression with the penalty of least leave-one-out error, as scikit-learn's RidgeCV, decomposed only once.
+"""Ridge regression with the penalty of least leave-one-out error, as scikit-learn's RidgeCV,
+decomposed only once.
 
 With centred features x and targets y, the error on image i of a ridge that was fitted without it is
     e_i = (y_i - yhat_i) / (1 - 1/I - h_i),  yhat = H y,  h = diag H,  H = x (x'x + alpha)^-1 x',
-so all penalties and all targets need one eigendecomposition, of x x' or x'x, whichever is smaller. RidgeCV makes one
-for each call and, where images are more than features, a product of the size of x x'x for each penalty.
+so all penalties and all targets need one eigendecomposition, of x x' or x'x, whichever is smaller.
+RidgeCV makes one for each call and, where images are more than features, a product of the size of x
+x'x for each penalty.
 
 Letters: I images, J other images, F features, M targets, A penalties.
 """
@@ -25,7 +27,9 @@ class LeaveOneOutRidge:
         self.mean_F = feature_IF.mean(axis=0)
         self.x_IF = feature_IF - self.mean_F
         self.is_wide = n_images <= n_features
-        value, self.vector = np.linalg.eigh(self.x_IF @ self.x_IF.T if self.is_wide else self.x_IF.T @ self.x_IF)
+        value, self.vector = np.linalg.eigh(
+            self.x_IF @ self.x_IF.T if self.is_wide else self.x_IF.T @ self.x_IF
+        )
         self.inverse_A = [1.0 / (value + alpha) for alpha in alpha_A]  # of the eigenvalues
         if self.is_wide:
             # Both sides of e_i are divided by alpha: (y - yhat) / alpha = (x x' + alpha)^-1 y.
@@ -37,10 +41,14 @@ class LeaveOneOutRidge:
         else:
             self.axis_IF = self.x_IF @ self.vector
             square_IF = self.axis_IF**2
-            self.left_AI = [1.0 - square_IF @ inverse - 1.0 / n_images for inverse in self.inverse_A]
+            self.left_AI = [
+                1.0 - square_IF @ inverse - 1.0 / n_images for inverse in self.inverse_A
+            ]
 
     def predict(self, target_IM: Floats, feature_JF: Floats) -> Floats:
-        """Prediction (J, M) of the targets for other images; one penalty for all M, by their mean squared error."""
+        """Prediction (J, M) of the targets for other images; one penalty for all M, by their
+        mean squared error.
+        """
         mean_M = np.mean(target_IM, axis=0, dtype=np.float64)
         y_IM = target_IM - mean_M
         weight_FM = self._fit_wide(y_IM) if self.is_wide else self._fit_narrow(y_IM)
@@ -50,7 +58,10 @@ class LeaveOneOutRidge:
     def _fit_wide(self, y_IM: Floats) -> Floats:
         y_on_axes = self.vector.T @ y_IM
         duals = [self.vector @ (inverse[:, None] * y_on_axes) for inverse in self.inverse_A]
-        errors = [((dual / left[:, None]) ** 2).mean() for dual, left in zip(duals, self.left_AI, strict=True)]
+        errors = [
+            ((dual / left[:, None]) ** 2).mean()
+            for dual, left in zip(duals, self.left_AI, strict=True)
+        ]
         weight_FM: Floats = self.x_IF.T @ duals[int(np.argmin(errors))]
         return weight_FM
 
@@ -60,5 +71,7 @@ class LeaveOneOutRidge:
             (((y_IM - self.axis_IF @ (inverse[:, None] * product_FM)) / left[:, None]) ** 2).mean()
             for inverse, left in zip(self.inverse_A, self.left_AI, strict=True)
         ]
-        weight_FM: Floats = self.vector @ (self.inverse_A[int(np.argmin(errors))][:, None] * product_FM)
+        weight_FM: Floats = self.vector @ (
+            self.inverse_A[int(np.argmin(errors))][:, None] * product_FM
+        )
         return weight_FM

@@ -1,7 +1,8 @@
-"""Networks whose features the protocols compare: any module with named layers, any function, or the CLIP encoder.
+"""Networks whose features the protocols compare: any module with named layers, any function, or the
+CLIP encoder.
 
-A network says what it is (`Facts`), so that a stand-in of the simulated world is never taken for the published one.
-Letters: I images, H W C height, width and colours of a picture, F features.
+A network says what it is (`Facts`), so that a stand-in of the simulated world is never taken for
+the published one. Letters: I images, H W C height, width and colours of a picture, F features.
 """
 
 from __future__ import annotations
@@ -37,15 +38,18 @@ class Facts:
     sha256: str  # of the weights file
     stand_in: bool  # takes the place of the network that the protocol names
     precision: str = "fp32"  # of the computation
-    verified: bool = False  # the published file's name holds the first digits of its sha256, and they agree
+    verified: bool = (
+        False  # the published file's name holds the first digits of its sha256, and they agree
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """maps(images_IHWC, layers): float32 pictures in [0, 1] of one size -> layer -> its output (I, ...), float32.
+    """maps(images_IHWC, layers): float32 pictures in [0, 1] of one size -> layer -> its output (I,
+    ...), float32.
 
-    size: side of the pictures that it needs, None where it takes those of the protocol; only a stand-in or a CLIP
-    model may name one. batch_size: pictures at once.
+    size: side of the pictures that it needs, None where it takes those of the protocol; only a
+    stand-in or a CLIP model may name one. batch_size: pictures at once.
     """
 
     maps: Maps
@@ -70,21 +74,26 @@ def extract(
     prepare: Callable[[Images], NDArray[np.float32]],
     reduce: Callable[[Floats], Floats] = flatten,
 ) -> dict[str, Floats]:
-    """Features (I, F) of each layer; prepare: resizes one batch of pictures; reduce: one batch of maps to (I, F)."""
+    """Features (I, F) of each layer; prepare: resizes one batch of pictures; reduce: one batch
+    of maps to (I, F).
+    """
     parts: dict[str, list[Floats]] = {layer: [] for layer in layers}
     for start in range(0, len(images_IHWC), network.batch_size):
         batch = prepare(images_IHWC[start : start + network.batch_size])
         for layer, maps_Ixx in network.maps(batch, layers).items():
             if len(maps_Ixx) != len(batch):
                 raise ValueError(
-                    f"{network.facts.name} gave {len(maps_Ixx)} rows for {len(batch)} pictures at {layer}; "
+                    f"{network.facts.name} gave {len(maps_Ixx)} rows for {len(batch)} pictures at "
+                    f"{layer}; "
                     "its first axis must be pictures"
                 )
             parts[layer].append(reduce(maps_Ixx))
     return {layer: np.concatenate(found) for layer, found in parts.items()}
 
 
-def from_function(function: Callable[[NDArray[np.float32]], Floats], facts: Facts, size: int | None = None) -> Network:
+def from_function(
+    function: Callable[[NDArray[np.float32]], Floats], facts: Facts, size: int | None = None
+) -> Network:
     """A network of one layer: function(images_IHWC in [0, 1]) -> features (I, F)."""
 
     def maps(images_IHWC: NDArray[np.float32], layers: Sequence[str]) -> dict[str, Floats]:
@@ -107,14 +116,16 @@ def from_module(
 ) -> Network:
     """A network of PyTorch, in evaluation mode on the device; mean, std: of each colour, in [0, 1].
 
-    layers: the protocol's layer -> this module's name for it, where they differ. size: as in Network.
-    Raises ValueError for a layer that the module does not have.
+    layers: the protocol's layer -> this module's name for it, where they differ. size: as in
+    Network. Raises ValueError for a layer that the module does not have.
     """
     known, names = dict(module.named_modules()), dict(layers or {})
     for layer in names.values():
         _check_layer(layer, known, facts.name)
     module = module.eval().requires_grad_(False).to(device)
-    shift, scale = (torch.tensor(x, dtype=torch.float32, device=device).view(1, 3, 1, 1) for x in (mean, std))
+    shift, scale = (
+        torch.tensor(x, dtype=torch.float32, device=device).view(1, 3, 1, 1) for x in (mean, std)
+    )
 
     def maps(images_IHWC: NDArray[np.float32], wanted: Sequence[str]) -> dict[str, Floats]:
         own = {layer: _check_layer(names.get(layer, layer), known, facts.name) for layer in wanted}
@@ -129,16 +140,21 @@ def _check_layer(layer: str, known: Mapping[str, nn.Module], name: str) -> str:
     if layer != OUTPUT and layer not in known:
         near = get_close_matches(layer, known, 3, 0.0)
         raise ValueError(
-            f"{name} has no layer {layer!r}; map it to {OUTPUT!r} or to a module such as {', '.join(near)}"
+            f"{name} has no layer {layer!r}; map it to {OUTPUT!r} or to a module such as "
+            f"{', '.join(near)}"
         )
     return layer
 
 
 @torch.no_grad()
-def _run(module: nn.Module, known: Mapping[str, nn.Module], images: Tensor, names: set[str]) -> dict[str, Floats]:
+def _run(
+    module: nn.Module, known: Mapping[str, nn.Module], images: Tensor, names: set[str]
+) -> dict[str, Floats]:
     """Outputs of the named layers; TF32 is off, as it would cost half of float32's digits."""
     found: dict[str, Tensor] = {}
-    exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+    exact = torch.backends.cudnn.flags(
+        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+    )
     with exact, _tap({name: known[name] for name in names - {OUTPUT}}, found):
         output = module(images)
     if OUTPUT in names:
@@ -148,7 +164,9 @@ def _run(module: nn.Module, known: Mapping[str, nn.Module], images: Tensor, name
 
 @contextmanager
 def _tap(layers: Mapping[str, nn.Module], found: dict[str, Tensor]) -> Iterator[None]:
-    """Copy the outputs of layers while a module runs; a copy, since the next layer may overwrite them in place."""
+    """Copy the outputs of layers while a module runs; a copy, since the next layer may
+    overwrite them in place.
+    """
 
     def keep(name: str) -> Any:
         def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
@@ -165,7 +183,9 @@ def _tap(layers: Mapping[str, nn.Module], found: dict[str, Tensor]) -> Iterator[
 
 
 class _ImageTower(nn.Module):
-    """encode_image of an open_clip model as forward; not normalised, which a correlation does not see."""
+    """encode_image of an open_clip model as forward; not normalised, which a correlation does
+    not see.
+    """
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()

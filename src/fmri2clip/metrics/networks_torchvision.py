@@ -1,7 +1,9 @@
-"""The published networks of the protocols, by weights tag: from a local file, or by torchvision's download.
+"""The published networks of the protocols, by weights tag: from a local file, or by torchvision's
+download.
 
-Which weights a protocol needs stands in its table; here stands how a tag becomes a network. The tags are torchvision's
-enums, and `swav_800ep_pretrain` for the file that facebookresearch/swav loads into torchvision's ResNet-50.
+Which weights a protocol needs stands in its table; here stands how a tag becomes a network. The
+tags are torchvision's enums, and `swav_800ep_pretrain` for the file that facebookresearch/swav
+loads into torchvision's ResNet-50.
 """
 
 from __future__ import annotations
@@ -19,7 +21,10 @@ from torch import Tensor, nn
 from fmri2clip.metrics.networks import Facts, Network, from_module
 from fmri2clip.metrics.protocols import Protocol
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of all torchvision classifiers, and SwAV
+IMAGENET_MEAN, IMAGENET_STD = (
+    (0.485, 0.456, 0.406),
+    (0.229, 0.224, 0.225),
+)  # of all torchvision classifiers, and SwAV
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +43,8 @@ SOURCES: Mapping[str, Source] = {
     "AlexNet_Weights.IMAGENET1K_V1": Source(model="alexnet"),
     # transform_input is what torchvision sets with its own weights: they expect inputs in [-1, 1].
     "Inception_V3_Weights.IMAGENET1K_V1": Source(
-        model="inception_v3", options={"transform_input": True, "aux_logits": True, "init_weights": False}
+        model="inception_v3",
+        options={"transform_input": True, "aux_logits": True, "init_weights": False},
     ),
     "EfficientNet_B1_Weights.IMAGENET1K_V1": Source(model="efficientnet_b1"),
     "EfficientNet_B1_Weights.IMAGENET1K_V2": Source(model="efficientnet_b1"),
@@ -55,14 +61,18 @@ SOURCES: Mapping[str, Source] = {
 def load_networks(
     protocol: Protocol, local: Mapping[str, str], *, download: bool, device: str = "cpu"
 ) -> tuple[dict[str, Network], dict[str, str]]:
-    """Networks of the protocol by slot, and by slot why one cannot be had; CLIP is not torchvision's, hence not here.
+    """Networks of the protocol by slot, and by slot why one cannot be had; CLIP is not
+    torchvision's, hence not here.
 
-    local: weights tag -> path of its state dict. download: fetch the others into torch's hub cache; they are taken
-    from there without it. Raises ValueError for an unknown tag, a missing file and one of another network.
+    local: weights tag -> path of its state dict. download: fetch the others into torch's hub cache;
+    they are taken from there without it. Raises ValueError for an unknown tag, a missing file and
+    one of another network.
     """
     unknown = [tag for tag in local if tag not in SOURCES]
     if unknown:
-        raise ValueError(f"weights {unknown[0]!r} are of no protocol; choose from {', '.join(SOURCES)}")
+        raise ValueError(
+            f"weights {unknown[0]!r} are of no protocol; choose from {', '.join(SOURCES)}"
+        )
     networks: dict[str, Network] = {}
     missing: dict[str, str] = {}
     for metric in protocol.networks:
@@ -84,7 +94,10 @@ def find_url(tag: str) -> str:
 
 
 def fetch(tag: str, download: bool) -> str:
-    """Path of the published file in torch's hub cache. Raises OSError with the reason where it cannot be had."""
+    """Path of the published file in torch's hub cache.
+
+    Raises OSError with the reason where it cannot be had.
+    """
     url = find_url(tag)
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
     advice = f"give the path of a local copy of {url}"
@@ -114,7 +127,9 @@ def load(tag: str, path: str | Path, device: str = "cpu") -> Network:
 
     source, path = SOURCES[tag], Path(path)
     if not path.is_file():
-        raise ValueError(f"weights of {tag}: {path} does not exist; give a local copy of {find_url(tag)}")
+        raise ValueError(
+            f"weights of {tag}: {path} does not exist; give a local copy of {find_url(tag)}"
+        )
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     module = get_model(source.model, weights=None, **source.options)
@@ -145,11 +160,16 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], source: Source, path: P
     """Copy a state dict into the module; names and shapes must agree outside the unused parts."""
     state = {name.removeprefix(source.prefix): value for name, value in state.items()}
     own = module.state_dict()
-    odd = sorted(name for name in set(state) ^ set(own) if not name.startswith(source.unused or ("\0",)))
+    odd = sorted(
+        name for name in set(state) ^ set(own) if not name.startswith(source.unused or ("\0",))
+    )
     odd += [name for name in own if name in state and state[name].shape != own[name].shape]
     if odd:
         raise ValueError(
-            f"{path} holds no weights of {source.model}: {len(odd)} names or shapes differ (first {odd[0]}); "
+            f"{path} holds no weights of {source.model}: {len(odd)} names or shapes differ (first "
+            f"{odd[0]}); "
             "give its state dict"
         )
-    module.load_state_dict({name: value for name, value in state.items() if name in own}, strict=False)
+    module.load_state_dict(
+        {name: value for name, value in state.items() if name in own}, strict=False
+    )

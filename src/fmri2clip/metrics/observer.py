@@ -1,6 +1,8 @@
-"""The ideal observer: how well the responses could be told apart if the noise-free patterns were known.
+"""The ideal observer: how well the responses could be told apart if the noise-free patterns were
+known.
 
-Letters: N trials, I images (queries), J images (gallery), V voxels. Only simulated data have noise-free patterns.
+Letters: N trials, I images (queries), J images (gallery), V voxels. Only simulated data have
+noise-free patterns.
 """
 
 from __future__ import annotations
@@ -16,7 +18,9 @@ Floats = NDArray[np.floating]
 
 @dataclass(frozen=True, kw_only=True)
 class Noise:
-    """Noise of single trials: sd_V, and lower_VV with lower lower' = the shrunk correlation of the voxels that vary."""
+    """Noise of single trials: sd_V, and lower_VV with lower lower' = the shrunk correlation of
+    the voxels that vary.
+    """
 
     sd_V: Floats
     varies_V: NDArray[np.bool_]
@@ -24,28 +28,37 @@ class Noise:
 
 
 def estimate_noise(betas_NV: Floats, mean_NV: Floats, n_images: int) -> Noise:
-    """Noise of trials around the means of their images (mean_NV, one row a trial; n_images of them, each with repeats).
+    """Noise of trials around the means of their images (mean_NV, one row a trial; n_images of them,
+    each with repeats).
 
     Raises ValueError if no image has repeats.
     """
     n_trials = len(betas_NV)
     if n_trials <= n_images:
-        raise ValueError("no training image was shown twice, so the noise of a trial is unknown; extract more sessions")
+        raise ValueError(
+            "no training image was shown twice, so the noise of a trial is unknown; extract more "
+            "sessions"
+        )
     residual_NV = np.subtract(betas_NV, mean_NV, dtype=np.float32)
-    sd_V = np.sqrt(np.einsum("nv,nv->v", residual_NV, residual_NV) / np.float32(n_trials - n_images))
+    sd_V = np.sqrt(
+        np.einsum("nv,nv->v", residual_NV, residual_NV) / np.float32(n_trials - n_images)
+    )
     varies_V = sd_V > 1e-6
     assert varies_V.any(), "no voxel has noise"
     if not varies_V.all():
         residual_NV = residual_NV[:, varies_V]
     residual_NV *= np.sqrt(np.float32(n_trials / (n_trials - n_images))) / sd_V[varies_V]
-    return Noise(sd_V=sd_V, varies_V=varies_V, lower_VV=cholesky(shrink_covariance(residual_NV), lower=True))
+    return Noise(
+        sd_V=sd_V, varies_V=varies_V, lower_VV=cholesky(shrink_covariance(residual_NV), lower=True)
+    )
 
 
 def compare_likelihoods(query_IV: Floats, gallery_JV: Floats, noise: Noise, full: bool) -> Floats:
     """log p(y_i | image j) = -(y_i - m_j)' S^-1 (y_i - m_j) / 2, up to a constant of each query i.
 
-    query_IV: noisy patterns y; gallery_JV: noise-free patterns m; S: the shrunk covariance if full, else the variances.
-    Voxels without noise are left out. The number of repeats behind y_i scales its whole row, so ranks do not need it.
+    query_IV: noisy patterns y; gallery_JV: noise-free patterns m; S: the shrunk covariance if full,
+    else the variances. Voxels without noise are left out. The number of repeats behind y_i scales
+    its whole row, so ranks do not need it.
     """
     v = noise.varies_V
     query_IV, gallery_JV = (x_xV[:, v] / noise.sd_V[v] for x_xV in (query_IV, gallery_JV))
@@ -59,13 +72,21 @@ def compare_likelihoods(query_IV: Floats, gallery_JV: Floats, noise: Noise, full
 
 
 def shrink_covariance(sample_NV: Floats) -> Floats:
-    """(1 - a) S + a m I of samples with mean zero, S their covariance, m its mean variance; a after Ledoit and Wolf,
-    'A well-conditioned estimator for large-dimensional covariance matrices', J. Multivariate Analysis 88 (2004)."""
+    """(1 - a) S + a m I of samples with mean zero, S their covariance, m its mean variance; a after
+    Ledoit and Wolf, 'A well-conditioned estimator for large-dimensional covariance matrices', J.
+    Multivariate Analysis 88 (2004).
+    """
     n_samples, n_voxels = sample_NV.shape
     covariance_VV = sample_NV.T @ sample_NV / n_samples
     square = float((covariance_VV**2).sum(dtype=np.float64))
     mean_variance = float(np.trace(covariance_VV)) / n_voxels
     fourth = float(((sample_NV**2).sum(axis=1, dtype=np.float64) ** 2).sum())
     distance = square - n_voxels * mean_variance**2
-    weight = min(1.0, max(0.0, (fourth / n_samples - square) / n_samples) / distance) if distance > 0 else 1.0
-    return (1 - weight) * covariance_VV + weight * mean_variance * np.eye(n_voxels, dtype=covariance_VV.dtype)
+    weight = (
+        min(1.0, max(0.0, (fourth / n_samples - square) / n_samples) / distance)
+        if distance > 0
+        else 1.0
+    )
+    return (1 - weight) * covariance_VV + weight * mean_variance * np.eye(
+        n_voxels, dtype=covariance_VV.dtype
+    )

@@ -23,7 +23,9 @@ Images = NDArray[np.uint8] | NDArray[np.floating]
 
 @dataclass(frozen=True, kw_only=True)
 class Pictures:
-    """images_IHWC: uint8 or float in [0, 1] (a generator may overshoot), (I, H, W, 3), of the images nsd_id_I."""
+    """images_IHWC: uint8 or float in [0, 1] (a generator may overshoot), (I, H, W, 3), of the
+    images nsd_id_I.
+    """
 
     nsd_id_I: NDArray[np.int64]
     images_IHWC: Images
@@ -33,13 +35,17 @@ class Pictures:
         n_ids = len(np.unique(self.nsd_id_I))
         if len(self.nsd_id_I) != len(self.images_IHWC) or n_ids != len(self.nsd_id_I):
             raise ValueError(
-                f"{len(self.images_IHWC)} pictures came with {len(self.nsd_id_I)} NSD ids, {n_ids} of them different; "
+                f"{len(self.images_IHWC)} pictures came with {len(self.nsd_id_I)} NSD ids, {n_ids} "
+                "of them different; "
                 "give each picture its own"
             )
 
     def select(self, nsd_id_I: NDArray[np.int64], what: str) -> Pictures:
         """The pictures of these ids, in this order. Raises ValueError naming what lacks one."""
-        return Pictures(nsd_id_I=nsd_id_I, images_IHWC=self.images_IHWC[find_rows(self.nsd_id_I, nsd_id_I, what)])
+        return Pictures(
+            nsd_id_I=nsd_id_I,
+            images_IHWC=self.images_IHWC[find_rows(self.nsd_id_I, nsd_id_I, what)],
+        )
 
 
 def check_images(images_IHWC: Images) -> None:
@@ -47,15 +53,20 @@ def check_images(images_IHWC: Images) -> None:
     known = images_IHWC.dtype == np.uint8 or np.issubdtype(images_IHWC.dtype, np.floating)
     if not known or images_IHWC.ndim != 4 or images_IHWC.shape[-1] != 3 or images_IHWC.size == 0:
         raise ValueError(
-            f"pictures must be uint8, or float in [0, 1], of shape (I, H, W, 3), got {images_IHWC.dtype} "
+            "pictures must be uint8, or float in [0, 1], of shape (I, H, W, 3), got "
+            f"{images_IHWC.dtype} "
             f"{images_IHWC.shape}"
         )
     if images_IHWC.dtype != np.uint8:
         if not np.isfinite(images_IHWC).all():
             rows = np.flatnonzero(~np.isfinite(images_IHWC).all(axis=(1, 2, 3)))
-            raise ValueError(f"{rows.size} pictures are not finite (first row {rows[0]}); look at the generator")
+            raise ValueError(
+                f"{rows.size} pictures are not finite (first row {rows[0]}); look at the generator"
+            )
         if images_IHWC.max() > 2.0:
-            raise ValueError(f"float pictures reach {images_IHWC.max():g}; divide by 255, or pass uint8")
+            raise ValueError(
+                f"float pictures reach {images_IHWC.max():g}; divide by 255, or pass uint8"
+            )
 
 
 def to_float(images_IHWC: Images) -> NDArray[np.float32]:
@@ -74,17 +85,24 @@ def to_uint8(images_IHWC: Images) -> NDArray[np.uint8]:
 def _resize_tensor(images_IHWC: Images, step: Resize) -> NDArray[np.float32]:
     images = torch.from_numpy(to_float(images_IHWC)).permute(0, 3, 1, 2).contiguous()
     mode = InterpolationMode(step.filter)
-    resized: NDArray[np.float32] = resize_tensor(images, [step.size] * 2, mode, antialias=step.antialias).numpy()
+    resized: NDArray[np.float32] = resize_tensor(
+        images, [step.size] * 2, mode, antialias=step.antialias
+    ).numpy()
     return np.ascontiguousarray(resized.transpose(0, 2, 3, 1))
 
 
 def _resize_pillow(images_IHWC: Images, step: Resize) -> NDArray[np.uint8]:
     assert images_IHWC.dtype == np.uint8, "Protocol lets Pillow resize 8-bit pictures only"
     mode = Image.Resampling[step.filter.upper()]
-    return np.stack([np.asarray(Image.fromarray(x).resize((step.size, step.size), mode)) for x in images_IHWC])
+    return np.stack(
+        [np.asarray(Image.fromarray(x).resize((step.size, step.size), mode)) for x in images_IHWC]
+    )
 
 
-RESIZERS: Mapping[str, Callable[[Images, Resize], Images]] = {"tensor": _resize_tensor, "pillow": _resize_pillow}
+RESIZERS: Mapping[str, Callable[[Images, Resize], Images]] = {
+    "tensor": _resize_tensor,
+    "pillow": _resize_pillow,
+}
 
 
 def resize(images_IHWC: Images, step: Resize) -> Images:
@@ -92,7 +110,9 @@ def resize(images_IHWC: Images, step: Resize) -> Images:
     return RESIZERS[step.library](images_IHWC, step)
 
 
-def prepare(images_IHWC: Images, protocol: Protocol, steps: Sequence[Resize]) -> NDArray[np.float32]:
+def prepare(
+    images_IHWC: Images, protocol: Protocol, steps: Sequence[Resize]
+) -> NDArray[np.float32]:
     """Pictures after the protocol's common steps and these: float32 (I, size, size, 3)."""
     return finish(begin(images_IHWC, protocol), steps)
 
@@ -100,7 +120,8 @@ def prepare(images_IHWC: Images, protocol: Protocol, steps: Sequence[Resize]) ->
 def begin(images_IHWC: Images, protocol: Protocol) -> Images:
     """Pictures after the protocol's common steps.
 
-    In 8-bit protocols they stay 8-bit up to the first step on tensors, as pictures read from PNG files do.
+    In 8-bit protocols they stay 8-bit up to the first step on tensors, as pictures read from PNG
+    files do.
     """
     images: Images = to_uint8(images_IHWC) if protocol.eight_bit else to_float(images_IHWC)
     if protocol.clamp and not protocol.eight_bit:

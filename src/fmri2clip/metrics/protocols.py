@@ -1,18 +1,23 @@
-"""Named protocols for reconstructed pictures: every resize, filter, layer, weights tag and distance, as one table.
+"""Named protocols for reconstructed pictures: every resize, filter, layer, weights tag and
+distance, as one table.
 
 mindeye-2023         Scotti et al. 2023 (MedARC-AI/fMRI-reconstruction-NSD, src/Reconstruction_Metrics.py). MindEye2
-                     measures the same way, save that it does not clamp and blends "enhanced" pictures beforehand.
+                     measures the same way, save that it does not clamp and blends "enhanced"
+                     pictures beforehand.
 braindiffuser-2023   Ozcelik and VanRullen 2023 (ozcelikfu/brain-diffuser, scripts/eval_extract_features.py and
-                     evaluate_reconstruction.py). Its `weights=True` gave EfficientNet-B1 its first weights.
+                     evaluate_reconstruction.py). Its `weights=True` gave EfficientNet-B1 its first
+                     weights.
 strict-v1            ours: mindeye-2023 with antialiased resizing, both directions of two-way identification, half a
-                     credit for ties and 0 for undefined correlations (a constant picture is neither dropped nor does
-                     it undo the mean), float32 networks, and brain correlation as the last metric.
+                     credit for ties and 0 for undefined correlations (a constant picture is neither
+                     dropped nor does it undo the mean), float32 networks, and brain correlation as
+                     the last metric.
 
-Reconstructions are stored at 8 bits before any protocol sees them, where MindEye measures float tensors.
+Reconstructions are stored at 8 bits before any protocol sees them, where MindEye measures float
+tensors.
 
-Resizing, and what else differs under the same names: the two published protocols pin the behaviour of the versions
-that they were run with. torchvision < 0.17 did not antialias tensors; scikit-image < 0.20 took `multichannel=True` on
-a grey picture as one 1-D signal a pixel column.
+Resizing, and what else differs under the same names: the two published protocols pin the behaviour
+of the versions that they were run with. torchvision < 0.17 did not antialias tensors; scikit-image
+< 0.20 took `multichannel=True` on a grey picture as one 1-D signal a pixel column.
 
 Letters: I images.
 """
@@ -34,14 +39,21 @@ class Resize:
 
     size: int  # pixels
     filter: Literal["bilinear", "bicubic", "lanczos"] = "bilinear"
-    library: Literal["tensor", "pillow"] = "tensor"  # torchvision on float tensors, Pillow on 8-bit pictures
+    library: Literal["tensor", "pillow"] = (
+        "tensor"  # torchvision on float tensors, Pillow on 8-bit pictures
+    )
     antialias: bool = True
 
     def __post_init__(self) -> None:
         if self.library == "pillow" and not self.antialias:
-            raise ValueError("Pillow always antialiases; set antialias to true, or library to tensor")
+            raise ValueError(
+                "Pillow always antialiases; set antialias to true, or library to tensor"
+            )
         if self.library == "tensor" and self.filter == "lanczos":
-            raise ValueError("torchvision resizes no tensor by lanczos; choose bilinear or bicubic, or library pillow")
+            raise ValueError(
+                "torchvision resizes no tensor by lanczos; choose bilinear or bicubic, or library "
+                "pillow"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,9 +61,12 @@ class NetworkMetric:
     """What is compared inside one network."""
 
     slot: str  # which network is asked for, one of SLOTS
-    weights: str  # tag: torchvision's enum, open_clip's model/pretrained, or the name of the published file
+    # tag: torchvision's enum, open_clip's model/pretrained, or the name of the published file
+    weights: str
     layers: Mapping[str, str]  # metric -> layer; 'output': what the network returns
-    resize: tuple[Resize, ...]  # after the common steps; the last gives the size that the network sees
+    resize: tuple[
+        Resize, ...
+    ]  # after the common steps; the last gives the size that the network sees
     comparison: Literal["two_way", "distance"]
 
 
@@ -69,17 +84,25 @@ class Protocol:
     directions: tuple[str, ...]  # of two-way identification, named after what is searched
     tie_credit: float  # of an exactly as similar distractor
     decimals: int  # correlations that agree to here are ties
-    undefined: float  # in place of the correlation with a constant; NaN makes the mean of the metric undefined
+    # in place of the correlation with a constant; NaN makes the mean of the metric undefined
+    undefined: float
     fp32: bool  # networks of another precision are refused
     brain: bool  # with brain correlation
 
     def __post_init__(self) -> None:
-        steps = [*self.common, *self.pixels, *(step for metric in self.networks for step in metric.resize)]
+        steps = [
+            *self.common,
+            *self.pixels,
+            *(step for metric in self.networks for step in metric.resize),
+        ]
         if any(step.library == "pillow" for step in steps) and not self.eight_bit:
             raise ValueError(f"protocol {self.name} resizes with Pillow, which needs eight_bit")
         unknown = [direction for direction in self.directions if direction not in DIRECTIONS]
         if unknown or not self.directions:
-            raise ValueError(f"protocol {self.name} has directions {list(self.directions)}; choose from {DIRECTIONS}")
+            raise ValueError(
+                f"protocol {self.name} has directions {list(self.directions)}; choose from "
+                f"{DIRECTIONS}"
+            )
 
     def metrics(self) -> list[str]:
         """Names of all metrics, in the order of a report."""
@@ -99,17 +122,30 @@ def _pillow(size: int) -> Resize:
     return Resize(size=size, library="pillow")
 
 
-def _networks(step: Callable[[int], Resize], sizes: Mapping[str, int], efficientnet: str) -> tuple[NetworkMetric, ...]:
+def _networks(
+    step: Callable[[int], Resize], sizes: Mapping[str, int], efficientnet: str
+) -> tuple[NetworkMetric, ...]:
     """features.4 and features.11 are AlexNet's second and fifth convolution after their ReLU."""
     rows: tuple[tuple[str, str, dict[str, str], Literal["two_way", "distance"]], ...] = (
-        ("alexnet", "AlexNet_Weights.IMAGENET1K_V1", {"alexnet2": "features.4", "alexnet5": "features.11"}, "two_way"),
+        (
+            "alexnet",
+            "AlexNet_Weights.IMAGENET1K_V1",
+            {"alexnet2": "features.4", "alexnet5": "features.11"},
+            "two_way",
+        ),
         ("inception", "Inception_V3_Weights.IMAGENET1K_V1", {"inception": "avgpool"}, "two_way"),
         ("clip", "ViT-L-14-quickgelu/openai", {"clip": "output"}, "two_way"),
         ("efficientnet", efficientnet, {"effnet": "avgpool"}, "distance"),
         ("swav", "swav_800ep_pretrain", {"swav": "avgpool"}, "distance"),
     )
     return tuple(
-        NetworkMetric(slot=slot, weights=tag, layers=layers, resize=(step(sizes[slot]),), comparison=comparison)
+        NetworkMetric(
+            slot=slot,
+            weights=tag,
+            layers=layers,
+            resize=(step(sizes[slot]),),
+            comparison=comparison,
+        )
         for slot, tag, layers, comparison in rows
     )
 
@@ -152,7 +188,9 @@ _STRICT = replace(
     fp32=True,
     brain=True,
 )
-PROTOCOLS: Mapping[str, Protocol] = {protocol.name: protocol for protocol in (_MINDEYE, _BRAINDIFFUSER, _STRICT)}
+PROTOCOLS: Mapping[str, Protocol] = {
+    protocol.name: protocol for protocol in (_MINDEYE, _BRAINDIFFUSER, _STRICT)
+}
 
 
 def find_protocol(name: str) -> Protocol:
@@ -160,5 +198,7 @@ def find_protocol(name: str) -> Protocol:
     if name not in PROTOCOLS:
         near = get_close_matches(name, PROTOCOLS, 1)
         guess = f" (did you mean {near[0]}?)" if near else ""
-        raise ValueError(f"protocol {name!r} is not known{guess}; choose from {', '.join(PROTOCOLS)}")
+        raise ValueError(
+            f"protocol {name!r} is not known{guess}; choose from {', '.join(PROTOCOLS)}"
+        )
     return PROTOCOLS[name]

@@ -1,15 +1,20 @@
-"""How much of a picture's look can be read out linearly from decoded features: colour, luminance, edges, object.
+"""How much of a picture's look can be read out linearly from decoded features: colour, luminance,
+edges, object.
 
-Neither the decoder nor CLIP was trained on these maps (picture_maps.py). Ridge regression from the features to each
-map, cross-fitted: folds over test images, every image predicted by a model that never saw it, penalty chosen inside the
-training folds by leave-one-out error (leave_one_out.py). Score of image i, a metric is their mean:
-    s_i = 1 - |z_i - zhat_i|^2 / mean over images of |z|^2,  z: the map z-scored by the training folds,
-so a metric is 1 - SSE / SST against predicting the training mean: 1 is perfect, features without information score 0 or
-a little less, never more on average. Scores of single images may be far below 0. All of it is ours.
+Neither the decoder nor CLIP was trained on these maps (picture_maps.py). Ridge regression from the
+features to each map, cross-fitted: folds over test images, every image predicted by a model that
+never saw it, penalty chosen inside the training folds by leave-one-out error (leave_one_out.py).
+Score of image i, a metric is their mean:
+    s_i = 1 - |z_i - zhat_i|^2 / mean over images of |z|^2,  z: the map z-scored by the training
+    folds,
+so a metric is 1 - SSE / SST against predicting the training mean: 1 is perfect, features without
+information score 0 or a little less, never more on average. Scores of single images may be far
+below 0. All of it is ours.
 
-Features are z-scored over the test images (no map enters), so that no unit counts more for its scale, and where there
-are more features than images they are rotated to their principal axes: ridge does not depend on the basis, so nothing
-is lost. Folds depend on the number of images and the seed only, so two decoders are compared on the same folds.
+Features are z-scored over the test images (no map enters), so that no unit counts more for its
+scale, and where there are more features than images they are rotated to their principal axes: ridge
+does not depend on the basis, so nothing is lost. Folds depend on the number of images and the seed
+only, so two decoders are compared on the same folds.
 
 Letters: I images, F features, K principal axes, M entries of a map.
 """
@@ -33,8 +38,9 @@ def score_readout(
 ) -> dict[str, tuple[Floats, Floats]]:
     """Score and weight of each image for every map: `readout.<map>` -> (score_I, weight_I).
 
-    maps: name -> (I, M); a NaN leaves the image out of that map (score NaN, weight 0). A map of fewer than 2 n_folds
-    images has no score. Raises ValueError for features that are not finite or of another number of images.
+    maps: name -> (I, M); a NaN leaves the image out of that map (score NaN, weight 0). A map of
+    fewer than 2 n_folds images has no score. Raises ValueError for features that are not finite or
+    of another number of images.
     """
     feature_IF = np.asarray(feature_IF, dtype=np.float64)
     if not np.isfinite(feature_IF).all():
@@ -45,7 +51,8 @@ def score_readout(
     for name, map_IM in maps.items():
         if len(map_IM) != len(feature_IF):
             raise ValueError(
-                f"map {name!r} is of {len(map_IM)} images, the features of {len(feature_IF)}; take the same"
+                f"map {name!r} is of {len(map_IM)} images, the features of {len(feature_IF)}; take "
+                "the same"
             )
         scores[f"readout.{name}"] = np.full(len(map_IM), np.nan), np.zeros(len(map_IM))
         same_images.setdefault(np.isfinite(map_IM).all(axis=1).tobytes(), []).append(name)
@@ -54,7 +61,9 @@ def score_readout(
         if asked_I.sum() < 2 * n_folds:
             continue
         targets = [np.asarray(maps[name][asked_I], np.float64) for name in names]
-        for name, (error_I, spread_I) in zip(names, cross_fit(axes_IK[asked_I], targets, n_folds, seed), strict=True):
+        for name, (error_I, spread_I) in zip(
+            names, cross_fit(axes_IK[asked_I], targets, n_folds, seed), strict=True
+        ):
             if spread_I.any():
                 score_I, weight_I = scores[f"readout.{name}"]
                 score_I[asked_I], weight_I[asked_I] = 1 - error_I / spread_I.mean(), 1.0
@@ -62,7 +71,9 @@ def score_readout(
 
 
 def rotate(feature_IF: Floats) -> Floats:
-    """Z-scored features, constant ones left out; on principal axes (I, K <= I) where they are more than images."""
+    """Z-scored features, constant ones left out; on principal axes (I, K <= I) where they are
+    more than images.
+    """
     deviation_F = feature_IF.std(axis=0)
     varies_F = deviation_F > 1e-9 * max(1e-9, float(deviation_F.max(initial=0.0)))
     z_IF = (feature_IF[:, varies_F] - feature_IF[:, varies_F].mean(axis=0)) / deviation_F[varies_F]
@@ -73,21 +84,29 @@ def rotate(feature_IF: Floats) -> Floats:
     return vector_IK[:, keep_K] * np.sqrt(value_K[keep_K])
 
 
-def cross_fit(axes_IK: Floats, maps: Sequence[Floats], n_folds: int, seed: int) -> list[tuple[Floats, Floats]]:
-    """Squared error of the prediction of each image, and its squared distance from the training mean; per entry.
+def cross_fit(
+    axes_IK: Floats, maps: Sequence[Floats], n_folds: int, seed: int
+) -> list[tuple[Floats, Floats]]:
+    """Squared error of the prediction of each image, and its squared distance from the training
+    mean; per entry.
 
-    maps: (I, M) each, all of the images of axes_IK, so that the folds and their decompositions serve all of them.
+    maps: (I, M) each, all of the images of axes_IK, so that the folds and their decompositions
+    serve all of them.
     """
     from sklearn.model_selection import KFold
 
-    found: list[tuple[Floats, Floats]] = [(np.zeros(len(axes_IK)), np.zeros(len(axes_IK))) for _ in maps]
+    found: list[tuple[Floats, Floats]] = [
+        (np.zeros(len(axes_IK)), np.zeros(len(axes_IK))) for _ in maps
+    ]
     for train, test in KFold(n_folds, shuffle=True, random_state=seed).split(axes_IK):
         centred_IK = axes_IK[train] - axes_IK[train].mean(axis=0)
         scale = max(float((centred_IK**2).sum(axis=1).mean()), 1e-12)
         ridge = LeaveOneOutRidge(axes_IK[train], scale * PENALTIES)
         for map_IM, (error_I, spread_I) in zip(maps, found, strict=True):
             mean_M, deviation_M = map_IM[train].mean(axis=0), map_IM[train].std(axis=0)
-            z_IM = np.divide(map_IM - mean_M, deviation_M, out=np.zeros_like(map_IM), where=deviation_M > 1e-9)
+            z_IM = np.divide(
+                map_IM - mean_M, deviation_M, out=np.zeros_like(map_IM), where=deviation_M > 1e-9
+            )
             predicted_IM = ridge.predict(z_IM[train], axes_IK[test])
             error_I[test] = ((z_IM[test] - predicted_IM) ** 2).mean(axis=1)
             spread_I[test] = (z_IM[test] ** 2).mean(axis=1)

@@ -2,10 +2,11 @@
 
 Letters: I images (ascending NSD id), F features, H W C height, width and colours.
 
-Metrics: pixcorr, ssim; alexnet2, alexnet5, inception, clip (two-way identification, one score a direction:
-`alexnet2.image_given_reconstruction`); effnet, swav (1 - Pearson r of features, lower is better); where the protocol
-has it brain_correlation, one score a region. Each gives a value an image, the metric is their mean, and the bootstrap
-of statistics.py gives its interval. What cannot be measured is named in `missing` with its reason.
+Metrics: pixcorr, ssim; alexnet2, alexnet5, inception, clip (two-way identification, one score a
+direction: `alexnet2.image_given_reconstruction`); effnet, swav (1 - Pearson r of features, lower is
+better); where the protocol has it brain_correlation, one score a region. Each gives a value an
+image, the metric is their mean, and the bootstrap of statistics.py gives its interval. What cannot
+be measured is named in `missing` with its reason.
 """
 
 from __future__ import annotations
@@ -20,7 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmri2clip.metrics.brain_correlation import BrainCorrelation
-from fmri2clip.metrics.image_scores import TwoWay, correlate_all, correlate_rows, count_two_way, score_ssim
+from fmri2clip.metrics.image_scores import (
+    TwoWay,
+    correlate_all,
+    correlate_rows,
+    count_two_way,
+    score_ssim,
+)
 from fmri2clip.metrics.networks import Network, extract, flatten
 from fmri2clip.metrics.pictures import Images, Pictures, begin, finish, prepare
 from fmri2clip.metrics.protocols import SLOTS, NetworkMetric, Protocol, Resize, find_protocol
@@ -28,7 +35,9 @@ from fmri2clip.metrics.statistics import Scores
 
 Floats = NDArray[np.floating]
 BATCH = 16  # pictures of 425 pixels at once
-KEPT_BYTES = 2**29  # of a set after the common steps, and of stimuli at the size of PixCorr and SSIM
+KEPT_BYTES = (
+    2**29
+)  # of a set after the common steps, and of stimuli at the size of PixCorr and SSIM
 PACKAGES = ("torch", "torchvision", "scikit-image", "scipy", "numpy", "Pillow")
 
 
@@ -36,8 +45,9 @@ PACKAGES = ("torch", "torchvision", "scikit-image", "scipy", "numpy", "Pillow")
 class Evaluation:
     """Reconstructions of one subject under one protocol.
 
-    score: metric (two-way with its direction, brain correlation with its region) -> score_I, NaN where undefined.
-    two_way: the counts behind a two-way score. missing: metric -> why it has no value. networks: slot -> its facts.
+    score: metric (two-way with its direction, brain correlation with its region) -> score_I, NaN
+    where undefined. two_way: the counts behind a two-way score. missing: metric -> why it has no
+    value. networks: slot -> its facts.
     """
 
     protocol: str
@@ -48,17 +58,29 @@ class Evaluation:
     networks: Mapping[str, Mapping[str, Any]]
 
     def values(self) -> dict[str, float]:
-        """Plain mean over images of every metric; metrics that are undefined for an image are in `missing` only."""
-        return {name: float(score_I.mean()) for name, score_I in self.score.items() if name not in self.missing}
+        """Plain mean over images of every metric; metrics that are undefined for an image are
+        in `missing` only.
+        """
+        return {
+            name: float(score_I.mean())
+            for name, score_I in self.score.items()
+            if name not in self.missing
+        }
 
     def scores(self) -> Scores:
         """The same for the bootstrap, every image with weight 1."""
         weight_I = np.ones(len(self.nsd_id_I))
-        per_image = {name: (score_I, weight_I) for name, score_I in self.score.items() if name not in self.missing}
+        per_image = {
+            name: (score_I, weight_I)
+            for name, score_I in self.score.items()
+            if name not in self.missing
+        }
         return Scores(nsd_id_I=self.nsd_id_I, per_image=per_image)
 
     def record(self) -> dict[str, Any]:
-        """What must stand beside the numbers: protocol, networks with hashes, stand-ins, what is missing, versions."""
+        """What must stand beside the numbers: protocol, networks with hashes, stand-ins, what
+        is missing, versions.
+        """
         return {
             "protocol": self.protocol,
             "n_images": len(self.nsd_id_I),
@@ -78,11 +100,13 @@ class Begun:
 
 
 class Evaluator:
-    """The stimuli of one subject under one protocol, encoded once for any number of reconstructions.
+    """The stimuli of one subject under one protocol, encoded once for any number of
+    reconstructions.
 
-    networks: slot -> network. missing: slot -> why it has none, as load_networks says. brain: used by protocols that
-    have brain correlation; no_brain: why there is none. threads: of PixCorr and SSIM. Raises ValueError for fewer than
-    2 stimuli, an unknown slot, and a network that is neither what the protocol names nor declared a stand-in.
+    networks: slot -> network. missing: slot -> why it has none, as load_networks says. brain: used
+    by protocols that have brain correlation; no_brain: why there is none. threads: of PixCorr and
+    SSIM. Raises ValueError for fewer than 2 stimuli, an unknown slot, and a network that is neither
+    what the protocol names nor declared a stand-in.
     """
 
     def __init__(
@@ -97,22 +121,30 @@ class Evaluator:
     ) -> None:
         self.protocol = find_protocol(protocol) if isinstance(protocol, str) else protocol
         if len(stimuli.nsd_id_I) < 2:
-            raise ValueError("two-way identification needs at least 2 images, got 1; reconstruct more")
+            raise ValueError(
+                "two-way identification needs at least 2 images, got 1; reconstruct more"
+            )
         self.stimuli = stimuli.select(np.sort(stimuli.nsd_id_I), "the set of stimuli")
         self.networks, self.reasons = dict(networks), dict(missing or {})
         self.brain, self.no_brain, self.threads = brain, no_brain, threads
         unknown = [slot for slot in (*self.networks, *self.reasons) if slot not in SLOTS]
         if unknown:
-            raise ValueError(f"no protocol asks for a network {unknown[0]!r}; the slots are {', '.join(SLOTS)}")
+            raise ValueError(
+                f"no protocol asks for a network {unknown[0]!r}; the slots are {', '.join(SLOTS)}"
+            )
         for metric in self.protocol.networks:
             if metric.slot in self.networks:
                 check_network(self.networks[metric.slot], metric, self.protocol)
         self._features: dict[str, dict[str, Floats]] = {}
         self._begun = self._begin(self.stimuli)
-        self._pixels: dict[int, Floats] = {}  # first row of a batch -> stimuli as PixCorr and SSIM see them
+        self._pixels: dict[
+            int, Floats
+        ] = {}  # first row of a batch -> stimuli as PixCorr and SSIM see them
 
     def score(self, reconstructions: Pictures) -> Evaluation:
-        """Measure reconstructions, paired with the stimuli by NSD id; ValueError if one is missing."""
+        """Measure reconstructions, paired with the stimuli by NSD id; ValueError if one is
+        missing.
+        """
         given = reconstructions.select(self.stimuli.nsd_id_I, "the set of reconstructions")
         begun = self._begin(given)
         score = self._score_pixels(begun)
@@ -120,14 +152,18 @@ class Evaluator:
         missing: dict[str, str] = {}
         for metric in self.protocol.networks:
             if metric.slot not in self.networks:
-                reason = self.reasons.get(metric.slot, f"no network was given for {metric.slot} ({metric.weights})")
+                reason = self.reasons.get(
+                    metric.slot, f"no network was given for {metric.slot} ({metric.weights})"
+                )
                 missing |= dict.fromkeys(metric.layers, reason)
             elif metric.comparison == "distance":
                 score |= self._score_distances(metric, begun)
             else:
                 counts = self._count(metric, begun)
                 two_way |= counts
-                score |= {name: count.score(self.protocol.tie_credit) for name, count in counts.items()}
+                score |= {
+                    name: count.score(self.protocol.tie_credit) for name, count in counts.items()
+                }
         if self.protocol.brain and self.brain:
             score |= {name: self._fill(r_I) for name, r_I in self.brain.score(given).items()}
         elif self.protocol.brain:
@@ -148,7 +184,9 @@ class Evaluator:
         if len(images_IHWC) * side**2 * 3 * 4 > KEPT_BYTES:
             return Begun(images_IHWC=images_IHWC, resize=partial(prepare, protocol=self.protocol))
         starts = range(0, len(images_IHWC), BATCH)
-        common: list[NDArray[Any]] = [begin(images_IHWC[start : start + BATCH], self.protocol) for start in starts]
+        common: list[NDArray[Any]] = [
+            begin(images_IHWC[start : start + BATCH], self.protocol) for start in starts
+        ]
         return Begun(images_IHWC=np.concatenate(common), resize=finish)
 
     def _score_pixels(self, given: Begun) -> dict[str, Floats]:
@@ -175,7 +213,8 @@ class Evaluator:
     def _score_distances(self, metric: NetworkMetric, given: Begun) -> dict[str, Floats]:
         seen, made = self._pair(metric, given)
         return {
-            name: 1.0 - self._fill(correlate_rows(seen[layer], made[layer])) for name, layer in metric.layers.items()
+            name: 1.0 - self._fill(correlate_rows(seen[layer], made[layer]))
+            for name, layer in metric.layers.items()
         }
 
     def _count(self, metric: NetworkMetric, given: Begun) -> dict[str, TwoWay]:
@@ -183,10 +222,14 @@ class Evaluator:
         for name, layer in metric.layers.items():
             r_II = self._fill(correlate_all(seen[layer], made[layer]))
             for direction in self.protocol.directions:
-                found[f"{name}.{direction}"] = count_two_way(r_II, direction, self.protocol.decimals)
+                found[f"{name}.{direction}"] = count_two_way(
+                    r_II, direction, self.protocol.decimals
+                )
         return found
 
-    def _pair(self, metric: NetworkMetric, given: Begun) -> tuple[dict[str, Floats], dict[str, Floats]]:
+    def _pair(
+        self, metric: NetworkMetric, given: Begun
+    ) -> tuple[dict[str, Floats], dict[str, Floats]]:
         """Features of stimuli (kept) and reconstructions, by layer."""
         if metric.slot not in self._features:
             self._features[metric.slot] = self._encode(metric, self._begun)
@@ -195,7 +238,9 @@ class Evaluator:
     def _encode(self, metric: NetworkMetric, begun: Begun) -> dict[str, Floats]:
         network = self.networks[metric.slot]
         ready = partial(begun.resize, steps=resize_for(network, metric))
-        return extract(network, begun.images_IHWC, list(dict.fromkeys(metric.layers.values())), ready)
+        return extract(
+            network, begun.images_IHWC, list(dict.fromkeys(metric.layers.values())), ready
+        )
 
     def _fill(self, r: Floats) -> Floats:
         return np.where(np.isnan(r), self.protocol.undefined, r)
@@ -203,7 +248,9 @@ class Evaluator:
     def _facts(self) -> dict[str, Mapping[str, Any]]:
         slots = [metric.slot for metric in self.protocol.networks if metric.slot in self.networks]
         facts: dict[str, Mapping[str, Any]] = {slot: self.networks[slot].record() for slot in slots}
-        return facts | ({"brain": self.brain.record()} if self.protocol.brain and self.brain else {})
+        return facts | (
+            {"brain": self.brain.record()} if self.protocol.brain and self.brain else {}
+        )
 
 
 def resize_for(network: Network, metric: NetworkMetric) -> tuple[Resize, ...]:
@@ -217,25 +264,33 @@ def check_network(network: Network, metric: NetworkMetric, protocol: Protocol) -
     """Raise ValueError for a network that would give the metric's name to another number."""
     facts, advice = network.facts, "or declare it a stand-in"
     if protocol.fp32 and facts.precision != "fp32":
-        raise ValueError(f"{protocol.name} computes in fp32, but {facts.name} is {facts.precision}; load it in fp32")
+        raise ValueError(
+            f"{protocol.name} computes in fp32, but {facts.name} is {facts.precision}; load it in "
+            "fp32"
+        )
     if facts.stand_in:
         return
     if facts.weights != metric.weights:
         raise ValueError(
-            f"{protocol.name} wants {metric.weights} as {metric.slot}, got {facts.weights}; load those, {advice}"
+            f"{protocol.name} wants {metric.weights} as {metric.slot}, got {facts.weights}; load "
+            f"those, {advice}"
         )
     size = metric.resize[-1].size
     if network.size not in (None, size):
         raise ValueError(
-            f"{protocol.name} gives {metric.slot} {size} pixels, but {facts.name} takes {network.size}; "
+            f"{protocol.name} gives {metric.slot} {size} pixels, but {facts.name} takes "
+            f"{network.size}; "
             f"take the published size, {advice}"
         )
 
 
 def find_undefined(score: Mapping[str, Floats], nsd_id_I: NDArray[np.int64]) -> dict[str, str]:
-    """Metric -> reason, for metrics that are undefined for an image and hence, under the protocol, as a whole."""
+    """Metric -> reason, for metrics that are undefined for an image and hence, under the
+    protocol, as a whole.
+    """
     return {
-        name: f"undefined for {np.isnan(score_I).sum()} images (first NSD id {nsd_id_I[np.isnan(score_I)][0]}): "
+        name: f"undefined for {np.isnan(score_I).sum()} images (first NSD id "
+        f"{nsd_id_I[np.isnan(score_I)][0]}): "
         "stimulus or reconstruction is constant, and this protocol's mean passes that on"
         for name, score_I in score.items()
         if np.isnan(score_I).any()

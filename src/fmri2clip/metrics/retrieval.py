@@ -2,15 +2,18 @@
 
 Letters: I images (in ascending NSD id, queries and gallery alike), D embedding width, R draws.
 
-A query succeeds when its own item is among the k most similar of its gallery. Items that are exactly as similar share
-the credit: the score is the expected success when ties are broken at random, so a constant prediction scores chance.
-Similarity is the centred cosine: the mean training embedding is taken from both sides before the cosine.
+A query succeeds when its own item is among the k most similar of its gallery. Items that are
+exactly as similar share the credit: the score is the expected success when ties are broken at
+random, so a constant prediction scores chance. Similarity is the centred cosine: the mean training
+embedding is taken from both sides before the cosine.
 
-Three galleries: `retrieval`, fixed random draws of n_way test images (300-way x 30 draws as in MindEye, Scotti et al.
-2023), where each image of a draw is a query once; `retrieval_hard`, the query's own image and its nearest test images
-by true image embedding; `retrieval_all`, the whole test set.
+Three galleries: `retrieval`, fixed random draws of n_way test images (300-way x 30 draws as in
+MindEye, Scotti et al. 2023), where each image of a draw is a query once; `retrieval_hard`, the
+query's own image and its nearest test images by true image embedding; `retrieval_all`, the whole
+test set.
 
-Directions are named after what is searched: `image_given_brain` has a brain pattern as query and images as gallery.
+Directions are named after what is searched: `image_given_brain` has a brain pattern as query and
+images as gallery.
 """
 
 from __future__ import annotations
@@ -23,23 +26,31 @@ from numpy.typing import NDArray
 Floats = NDArray[np.floating]
 Bools = NDArray[np.bool_]
 TOP_K = (1, 5)
-DECIMALS = 9  # similarities that agree to here are ties: the order of a matrix product's sums must not decide
+# similarities that agree to here are ties: the order of a matrix product's sums must not decide
+DECIMALS = 9
 
 
 @dataclass(frozen=True, kw_only=True)
 class Galleries:
-    """draws_IR: image i is in draw r; hard_II: row i marks the gallery of query i (itself and its neighbours)."""
+    """draws_IR: image i is in draw r; hard_II: row i marks the gallery of query i (itself and
+    its neighbours).
+    """
 
     draws_IR: Bools
     hard_II: Bools
 
 
 def centre(embedding_ID: Floats, mean_D: Floats) -> Floats:
-    """(x - mean) / |x - mean| per row, in float64; a row equal to the mean stays zero, hence ties with everything."""
+    """(x - mean) / |x - mean| per row, in float64; a row equal to the mean stays zero, hence
+    ties with everything.
+    """
     centred_ID = np.asarray(embedding_ID, dtype=np.float64) - np.asarray(mean_D, dtype=np.float64)
     if not np.isfinite(centred_ID).all():
         rows = np.flatnonzero(~np.isfinite(centred_ID).all(axis=1))
-        raise ValueError(f"{rows.size} embeddings are not finite (first row {rows[0]}); look at the model or the cache")
+        raise ValueError(
+            f"{rows.size} embeddings are not finite (first row {rows[0]}); look at the model or "
+            "the cache"
+        )
     norm_I1 = np.linalg.norm(centred_ID, axis=1, keepdims=True)
     return np.divide(centred_ID, norm_I1, out=np.zeros_like(centred_ID), where=norm_I1 > 1e-12)
 
@@ -52,7 +63,10 @@ def similarity(query_ID: Floats, gallery_JD: Floats) -> Floats:
 def draw_galleries(n_images: int, n_way: int, n_draws: int, seed: int) -> Bools:
     """member_IR: n_draws subsets of n_way images without replacement, fixed by the seed."""
     if not 2 <= n_way <= n_images:
-        raise ValueError(f"evaluation.n_way is {n_way}, but there are {n_images} test images; choose 2 to {n_images}")
+        raise ValueError(
+            f"evaluation.n_way is {n_way}, but there are {n_images} test images; choose 2 to "
+            f"{n_images}"
+        )
     rng = np.random.default_rng(seed)
     member_IR = np.zeros((n_images, n_draws), dtype=bool)
     for draw in range(n_draws):
@@ -61,11 +75,14 @@ def draw_galleries(n_images: int, n_way: int, n_draws: int, seed: int) -> Bools:
 
 
 def nearest_images(image_ID: Floats, n_hard: int) -> Bools:
-    """member_II: row i marks i and the n_hard other images of highest cosine (equal ones: lower row first)."""
+    """member_II: row i marks i and the n_hard other images of highest cosine (equal ones: lower
+    row first).
+    """
     n_images = len(image_ID)
     if not 1 <= n_hard < n_images:
         raise ValueError(
-            f"evaluation.n_hard is {n_hard}, but there are {n_images} test images; choose fewer than those"
+            f"evaluation.n_hard is {n_hard}, but there are {n_images} test images; choose fewer "
+            "than those"
         )
     distance_II = -similarity(image_ID, image_ID)
     np.fill_diagonal(distance_II, -np.inf)
@@ -78,21 +95,27 @@ def nearest_images(image_ID: Floats, n_hard: int) -> Bools:
 def make_galleries(image_ID: Floats, n_way: int, n_draws: int, n_hard: int, seed: int) -> Galleries:
     """image_ID: centred true image embeddings of the test images."""
     return Galleries(
-        draws_IR=draw_galleries(len(image_ID), n_way, n_draws, seed), hard_II=nearest_images(image_ID, n_hard)
+        draws_IR=draw_galleries(len(image_ID), n_way, n_draws, seed),
+        hard_II=nearest_images(image_ID, n_hard),
     )
 
 
 def share_credit(greater: Floats, tied: Floats, k: int) -> Floats:
-    """Expected top-k success: greater other items are more similar than the right one, tied ones exactly as similar."""
+    """Expected top-k success: greater other items are more similar than the right one, tied
+    ones exactly as similar.
+    """
     return np.clip((k - greater) / (tied + 1.0), 0.0, 1.0)
 
 
-def score_retrieval(similarity_II: Floats, galleries: Galleries, direction: str) -> dict[str, tuple[Floats, Floats]]:
+def score_retrieval(
+    similarity_II: Floats, galleries: Galleries, direction: str
+) -> dict[str, tuple[Floats, Floats]]:
     """Score and weight of each query under every gallery and k.
 
-    similarity_II: rows queries, columns gallery, the right answer on the diagonal.
-    Returns dotted metric name -> (score_I, weight_I). The score of an image is its mean success over the draws that
-    hold it, its weight their number; an image in no draw has NaN and weight 0. The metric is the weighted mean.
+    similarity_II: rows queries, columns gallery, the right answer on the diagonal. Returns dotted
+    metric name -> (score_I, weight_I). The score of an image is its mean success over the draws
+    that hold it, its weight their number; an image in no draw has NaN and weight 0. The metric is
+    the weighted mean.
     """
     own_I1 = np.diagonal(similarity_II)[:, None]
     greater_II = (similarity_II > own_I1).astype(np.float32)
@@ -100,15 +123,21 @@ def score_retrieval(similarity_II: Floats, galleries: Galleries, direction: str)
     np.fill_diagonal(tied_II, 0.0)
     draws_IR, ones_I = galleries.draws_IR.astype(np.float32), np.ones(len(own_I1))
     weight_I = galleries.draws_IR.sum(axis=1).astype(np.float64)
-    # Products of 0/1 matrices count within every draw at once; float32 is exact for counts below 2**24.
+    # Products of 0/1 matrices count within every draw at once; float32 is exact for counts below
+    # 2**24.
     greater_IR, tied_IR = greater_II @ draws_IR, tied_II @ draws_IR
     in_hard_I = [(count_II * galleries.hard_II).sum(axis=1) for count_II in (greater_II, tied_II)]
     scores: dict[str, tuple[Floats, Floats]] = {}
     for k in TOP_K:
-        total_I = (share_credit(greater_IR, tied_IR, k) * galleries.draws_IR).sum(axis=1, dtype=np.float64)
+        total_I = (share_credit(greater_IR, tied_IR, k) * galleries.draws_IR).sum(
+            axis=1, dtype=np.float64
+        )
         score_I = np.divide(total_I, weight_I, out=np.full(len(ones_I), np.nan), where=weight_I > 0)
         scores[f"retrieval.{direction}.top{k}"] = score_I, weight_I
-        scores[f"retrieval_hard.{direction}.top{k}"] = share_credit(in_hard_I[0], in_hard_I[1], k), ones_I
+        scores[f"retrieval_hard.{direction}.top{k}"] = (
+            share_credit(in_hard_I[0], in_hard_I[1], k),
+            ones_I,
+        )
         scores[f"retrieval_all.{direction}.top{k}"] = (
             share_credit(greater_II.sum(axis=1), tied_II.sum(axis=1), k),
             ones_I,

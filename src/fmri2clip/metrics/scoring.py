@@ -1,4 +1,5 @@
-"""Score whatever a decoder offers for the test images of one subject; knows no decoder and reads no file.
+"""Score whatever a decoder offers for the test images of one subject; knows no decoder and reads no
+file.
 
 Letters: I test images (ascending NSD id), D embedding width, C categories.
 
@@ -7,12 +8,13 @@ embedding        retrieval of images (both directions), zero_shot, and classific
 text_embedding   text_given_brain and zero_shot_text; a decoder without it is searched with its embedding
 logits           classification in place of the prompts, and hamming (logits are log odds, so 0 is probability 0.5)
 tokens           retrieval with all tokens of a picture as one vector: retrieval_tokens.<stream>.image_given_brain,
-                 retrieval_detail.image_given_brain and retrieval_text_tokens.text_given_brain; the other galleries
-                 as retrieval_tokens_hard..., retrieval_tokens_all...
+                 retrieval_detail.image_given_brain and retrieval_text_tokens.text_given_brain; the
+                 other galleries as retrieval_tokens_hard..., retrieval_tokens_all...
 
-The text of an image is the mean of its caption embeddings (`text_given_brain`) or one fixed caption of it
-(`text_given_brain_fixed`). Prompts are centred by the mean prompt of the categories that occur in the world.
-"Zero-shot" means that no decoder saw category names; CLIP itself was trained on pictures and words of them.
+The text of an image is the mean of its caption embeddings (`text_given_brain`) or one fixed caption
+of it (`text_given_brain_fixed`). Prompts are centred by the mean prompt of the categories that
+occur in the world. "Zero-shot" means that no decoder saw category names; CLIP itself was trained on
+pictures and words of them.
 """
 
 from __future__ import annotations
@@ -28,8 +30,12 @@ from fmri2clip.metrics.statistics import Scores
 
 Floats = NDArray[np.floating]
 Bools = NDArray[np.bool_]
-# Where the scores of a stream of tokens stand, and what is searched; streams that are not named: tokens.<stream>.
-TOKEN_BRANCHES = {"detail": ("detail", "image_given_brain"), "text": ("text_tokens", "text_given_brain")}
+# Where the scores of a stream of tokens stand, and what is searched; streams that are not named:
+# tokens.<stream>.
+TOKEN_BRANCHES = {
+    "detail": ("detail", "image_given_brain"),
+    "text": ("text_tokens", "text_given_brain"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,10 +55,11 @@ class Truth:
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """Decoded patterns of the same images. image_ID and text_ID: centred, unit norm; None = not offered.
+    """Decoded patterns of the same images. image_ID and text_ID: centred, unit norm; None = not
+    offered.
 
-    own_text: text_ID is a second embedding, not a copy of image_ID's source. search_images: False where image retrieval
-    would be true by definition.
+    own_text: text_ID is a second embedding, not a copy of image_ID's source. search_images: False
+    where image retrieval would be true by definition.
     """
 
     image_ID: Floats | None = None
@@ -64,7 +71,9 @@ class Prediction:
 
 @dataclass(frozen=True, kw_only=True)
 class Unseen:
-    """What a run's training left out: categories (candidates_C) or, for each test image, its cluster (held_out_I)."""
+    """What a run's training left out: categories (candidates_C) or, for each test image, its
+    cluster (held_out_I).
+    """
 
     candidates_C: Bools | None = None
     held_out_I: Bools | None = None
@@ -79,20 +88,39 @@ def score(prediction: Prediction, truth: Truth) -> Scores:
         per_image |= score_retrieval(similarity_II, truth.galleries, "image_given_brain")
         per_image |= score_retrieval(similarity_II.T, truth.galleries, "brain_given_image")
     if prediction.text_ID is not None:
-        for name, target_ID in (("text_given_brain", truth.text_ID), ("text_given_brain_fixed", truth.caption_ID)):
-            per_image |= score_retrieval(similarity(prediction.text_ID, target_ID), truth.galleries, name)
-    for name, candidate_ID in (("zero_shot", prediction.image_ID), ("zero_shot_text", prediction.text_ID)):
+        for name, target_ID in (
+            ("text_given_brain", truth.text_ID),
+            ("text_given_brain_fixed", truth.caption_ID),
+        ):
+            per_image |= score_retrieval(
+                similarity(prediction.text_ID, target_ID), truth.galleries, name
+            )
+    for name, candidate_ID in (
+        ("zero_shot", prediction.image_ID),
+        ("zero_shot_text", prediction.text_ID),
+    ):
         if candidate_ID is not None and (name == "zero_shot" or prediction.own_text):
-            scored = score_categories(similarity(candidate_ID, truth.prompt_CD), truth, name, truth.present_C)
-            per_image, constants = per_image | dict(scored.per_image), constants | dict(scored.constants)
+            scored = score_categories(
+                similarity(candidate_ID, truth.prompt_CD), truth, name, truth.present_C
+            )
+            per_image, constants = (
+                per_image | dict(scored.per_image),
+                constants | dict(scored.constants),
+            )
     classes = score_labels(prediction, truth)
     return replace(
-        classes, per_image=per_image | dict(classes.per_image), constants=constants | dict(classes.constants)
+        classes,
+        per_image=per_image | dict(classes.per_image),
+        constants=constants | dict(classes.constants),
     )
 
 
-def score_tokens(similarity_II: Floats, galleries: Galleries, stream: str) -> dict[str, tuple[Floats, Floats]]:
-    """Retrieval by flattened tokens; similarity_II: rows predicted tokens of a stream, columns true ones."""
+def score_tokens(
+    similarity_II: Floats, galleries: Galleries, stream: str
+) -> dict[str, tuple[Floats, Floats]]:
+    """Retrieval by flattened tokens; similarity_II: rows predicted tokens of a stream, columns
+    true ones.
+    """
     branch, direction = TOKEN_BRANCHES.get(stream, (f"tokens.{stream}", "image_given_brain"))
     part, _, stream = branch.partition(".")
     scores: dict[str, tuple[Floats, Floats]] = {}
@@ -104,7 +132,9 @@ def score_tokens(similarity_II: Floats, galleries: Galleries, stream: str) -> di
 
 
 def score_categories(score_IC: Floats, truth: Truth, name: str, candidate_C: Bools) -> Scores:
-    """Choice of the dominant category among the candidates; images whose category is no candidate are not asked."""
+    """Choice of the dominant category among the candidates; images whose category is no
+    candidate are not asked.
+    """
     asked_I = (truth.category_I >= 0) & candidate_C[truth.category_I]
     n_candidates = int(candidate_C.sum())
     per_image = {
@@ -115,12 +145,17 @@ def score_categories(score_IC: Floats, truth: Truth, name: str, candidate_C: Boo
         for k in TOP_K
         if k == 1 or k < n_candidates
     }
-    constants = {f"{name}.chance": 1.0 / max(n_candidates, 1), f"{name}.n_images": float(asked_I.sum())}
+    constants = {
+        f"{name}.chance": 1.0 / max(n_candidates, 1),
+        f"{name}.n_images": float(asked_I.sum()),
+    }
     return Scores(nsd_id_I=truth.nsd_id_I, per_image=per_image, constants=constants)
 
 
 def score_labels(prediction: Prediction, truth: Truth) -> Scores:
-    """Multi-label scores from the logits, or from the similarity to the prompts where a decoder has none."""
+    """Multi-label scores from the logits, or from the similarity to the prompts where a decoder
+    has none.
+    """
     class_C = classification.find_defined_classes(truth.label_IC, truth.present_C)
     per_image: dict[str, tuple[Floats, Floats]] = {}
     if prediction.logits_IC is not None:
@@ -146,7 +181,8 @@ def score_labels(prediction: Prediction, truth: Truth) -> Scores:
 
 
 def score_unseen(prediction: Prediction, truth: Truth, unseen: Unseen) -> Scores:
-    """The `unseen` branch: zero_shot.only and .all for images of unseen categories; retrieval of held-out clusters.
+    """The `unseen` branch: zero_shot.only and .all for images of unseen categories; retrieval of
+    held-out clusters.
 
     Galleries stay those of the whole test set; only the queries are restricted.
     """
@@ -155,9 +191,15 @@ def score_unseen(prediction: Prediction, truth: Truth, unseen: Unseen) -> Scores
     if unseen.candidates_C is not None and prediction.image_ID is not None:
         score_IC = similarity(prediction.image_ID, truth.prompt_CD)
         asked = replace(truth, category_I=mask_categories(truth.category_I, unseen.candidates_C))
-        for name, candidate_C in (("only", unseen.candidates_C & truth.present_C), ("all", truth.present_C)):
+        for name, candidate_C in (
+            ("only", unseen.candidates_C & truth.present_C),
+            ("all", truth.present_C),
+        ):
             scored = score_categories(score_IC, asked, f"zero_shot.{name}", candidate_C)
-            per_image, constants = per_image | dict(scored.per_image), constants | dict(scored.constants)
+            per_image, constants = (
+                per_image | dict(scored.per_image),
+                constants | dict(scored.constants),
+            )
     if unseen.held_out_I is not None:
         constants["n_held_out_images"] = float(unseen.held_out_I.sum())
         for metric, (score_I, weight_I) in score(prediction, truth).per_image.items():
@@ -166,7 +208,9 @@ def score_unseen(prediction: Prediction, truth: Truth, unseen: Unseen) -> Scores
     return Scores(nsd_id_I=truth.nsd_id_I, per_image=per_image, constants=constants)
 
 
-def find_rows(have_I: NDArray[np.int64], want_I: NDArray[np.int64], source: str) -> NDArray[np.intp]:
+def find_rows(
+    have_I: NDArray[np.int64], want_I: NDArray[np.int64], source: str
+) -> NDArray[np.intp]:
     """Rows of the wanted NSD ids. Raises ValueError naming the first that is not there."""
     order = np.argsort(have_I, kind="stable")
     position_I = np.minimum(np.searchsorted(have_I, want_I, sorter=order), len(have_I) - 1)
@@ -174,7 +218,8 @@ def find_rows(have_I: NDArray[np.int64], want_I: NDArray[np.int64], source: str)
     missing = want_I[have_I[row_I] != want_I]
     if missing.size:
         raise ValueError(
-            f"{source} lacks {missing.size} of {want_I.size} images (first NSD id {missing[0]}); rebuild it"
+            f"{source} lacks {missing.size} of {want_I.size} images (first NSD id {missing[0]}); "
+            "rebuild it"
         )
     return row_I
 

@@ -1,23 +1,27 @@
-"""Which pictures look alike to two systems: distance matrices (RDMs), their rank correlation (RSA), and linear CKA.
+"""Which pictures look alike to two systems: distance matrices (RDMs), their rank correlation (RSA),
+and linear CKA.
 
-Letters: I images, P pairs i < j of images, N trials, V voxels, F features, H the two halves of the trials, R resamples
-of the images (row 0 is the sample itself), L blocks.
+Letters: I images, P pairs i < j of images, N trials, V voxels, F features, H the two halves of the
+trials, R resamples of the images (row 0 is the sample itself), L blocks.
 
 A model's distance is 1 - Pearson (Kriegeskorte et al. 2008). A brain's distance, ours:
-    d_ij = 1 - c_ij / v,  c_ij = cov over voxels of the mean patterns of i and j, v = mean over i of cov(x_iA, x_iB),
-where A and B are two halves of each image's trials. No product joins a trial with itself, so noise neither shortens nor
-lengthens a distance on average: E d_ij is the distance of the noise-free patterns. One v stands for all images because
-a variance of one image from two or three trials is too noisy to divide by; without noise such distances ranked the
-pairs of the simulated world as 1 - Pearson does (Spearman .99; crossnobis distances .7 to .87).
+    d_ij = 1 - c_ij / v,  c_ij = cov over voxels of the mean patterns of i and j, v = mean over i of
+    cov(x_iA, x_iB),
+where A and B are two halves of each image's trials. No product joins a trial with itself, so noise
+neither shortens nor lengthens a distance on average: E d_ij is the distance of the noise-free
+patterns. One v stands for all images because a variance of one image from two or three trials is
+too noisy to divide by; without noise such distances ranked the pairs of the simulated world as 1 -
+Pearson does (Spearman .99; crossnobis distances .7 to .87).
 
-RSA is the Spearman correlation over pairs, divided by the square root of the correlation of the RDMs of the two halves:
-that root is how well a half's RDM correlates with its noise-free self (the correction for attenuation of Spearman
-1904), so the quotient estimates the RSA of the noise-free RDM of the same voxels. The model has no noise.
+RSA is the Spearman correlation over pairs, divided by the square root of the correlation of the
+RDMs of the two halves: that root is how well a half's RDM correlates with its noise-free self (the
+correction for attenuation of Spearman 1904), so the quotient estimates the RSA of the noise-free
+RDM of the same voxels. The model has no noise.
 
-The bootstrap over images weighs the pair i, j by w_i w_j and leaves pairs of an image with its own copy out: their
-distance of 0 would be of no brain. It is conservative where noise decides, as copies repeat the noise of a pair too: on
-eight disjoint samples of 300 images of one simulated subject, its deviations were 0.9 to 2.3 (median 1.4) times those
-between the samples.
+The bootstrap over images weighs the pair i, j by w_i w_j and leaves pairs of an image with its own
+copy out: their distance of 0 would be of no brain. It is conservative where noise decides, as
+copies repeat the noise of a pair too: on eight disjoint samples of 300 images of one simulated
+subject, its deviations were 0.9 to 2.3 (median 1.4) times those between the samples.
 """
 
 from __future__ import annotations
@@ -29,7 +33,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.integer]
-LEVELS = 16_383  # distances are rounded to this many steps of their range before they are ranked: a counting sort
+# distances are rounded to this many steps of their range before they are ranked: a counting sort
+LEVELS = 16_383
 MIN_RELIABILITY = 0.01  # of halves: below, noise decides, and a division by it would blow up
 
 
@@ -46,7 +51,9 @@ def take_pairs(matrix_II: Floats) -> Floats:
 
 
 def put_pairs(value_P: Floats, n_images: int) -> NDArray[np.float32]:
-    """Matrix (I, I) with the values above the diagonal and 0 elsewhere; so an image's distance to itself has no say."""
+    """Matrix (I, I) with the values above the diagonal and 0 elsewhere; so an image's distance
+    to itself has no say.
+    """
     matrix_II = np.zeros((n_images, n_images), dtype=np.float32)
     np.put(matrix_II, pair_positions(n_images), value_P)
     return matrix_II
@@ -54,21 +61,28 @@ def put_pairs(value_P: Floats, n_images: int) -> NDArray[np.float32]:
 
 def correlation_distances(feature_IF: Floats) -> Floats:
     """1 - Pearson correlation of the rows, (P); a row without variance raises ValueError."""
-    centred_IF = np.asarray(feature_IF, dtype=np.float64) - np.mean(feature_IF, axis=1, keepdims=True, dtype=np.float64)
+    centred_IF = np.asarray(feature_IF, dtype=np.float64) - np.mean(
+        feature_IF, axis=1, keepdims=True, dtype=np.float64
+    )
     norm_I1 = np.linalg.norm(centred_IF, axis=1, keepdims=True)
     if not (norm_I1 > 0).all():
-        raise ValueError("an image has equal values in all its features, so it correlates with nothing; drop it")
+        raise ValueError(
+            "an image has equal values in all its features, so it correlates with nothing; drop it"
+        )
     unit_IF = centred_IF / norm_I1
     return 1.0 - take_pairs(unit_IF @ unit_IF.T)
 
 
 def split_trials(image_N: Ints, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """in_b_N: a random half of the trials of each image; of an odd number the odd one falls to either half.
+    """in_b_N: a random half of the trials of each image; of an odd number the odd one falls to
+    either half.
 
     image_N: ascending row of each trial's image. Every image needs two trials.
     """
     n_I = np.bincount(image_N)
-    assert (np.diff(image_N) >= 0).all() and (n_I >= 2).all(), "images in order, each with two trials"
+    assert (np.diff(image_N) >= 0).all() and (n_I >= 2).all(), (
+        "images in order, each with two trials"
+    )
     order = np.lexsort((rng.random(len(image_N)), image_N))
     rank_N = np.empty(len(image_N), dtype=np.int64)
     rank_N[order] = np.arange(len(image_N)) - np.repeat(np.cumsum(n_I) - n_I, n_I)
@@ -76,7 +90,9 @@ def split_trials(image_N: Ints, rng: np.random.Generator) -> NDArray[np.bool_]:
     return rank_N < n_b_I[image_N]
 
 
-def half_patterns(betas_NV: Floats, image_N: Ints, in_b_N: NDArray[np.bool_]) -> NDArray[np.float32]:
+def half_patterns(
+    betas_NV: Floats, image_N: Ints, in_b_N: NDArray[np.bool_]
+) -> NDArray[np.float32]:
     """pattern_HIV: mean pattern of each image in either half."""
     halves = []
     for rows_N in (~in_b_N, in_b_N):
@@ -90,20 +106,27 @@ def half_patterns(betas_NV: Floats, image_N: Ints, in_b_N: NDArray[np.bool_]) ->
 def cross_validated_distances(pattern_HIV: NDArray[np.float32]) -> tuple[Floats, Floats]:
     """d_P of either half, as the head of this file defines it; both divide by the same v."""
     centred_HIV = pattern_HIV - pattern_HIV.mean(axis=2, keepdims=True)
-    v = float(np.einsum("iv,iv->", centred_HIV[0], centred_HIV[1], dtype=np.float64)) / len(centred_HIV[0])
+    v = float(np.einsum("iv,iv->", centred_HIV[0], centred_HIV[1], dtype=np.float64)) / len(
+        centred_HIV[0]
+    )
     if v <= 0:
         raise ValueError(
-            "repeats of an image resemble each other no more than chance; take voxels or images with signal"
+            "repeats of an image resemble each other no more than chance; take voxels or images "
+            "with signal"
         )
     a_P, b_P = (1.0 - take_pairs(x_IV @ x_IV.T) / np.float32(v) for x_IV in centred_HIV)
     return a_P, b_P
 
 
 def rank_pairs(distance_P: Floats) -> NDArray[np.float32]:
-    """Midranks of the distances with mean 0 and variance 1, so that products average to Spearman's correlation."""
+    """Midranks of the distances with mean 0 and variance 1, so that products average to
+    Spearman's correlation.
+    """
     low, high = float(distance_P.min()), float(distance_P.max())
     if not low < high:
-        raise ValueError("all distances are equal, so they have no order; are the features constant?")
+        raise ValueError(
+            "all distances are equal, so they have no order; are the features constant?"
+        )
     level_P = ((distance_P - low) * (LEVELS / (high - low))).astype(np.int64)
     count = np.bincount(level_P, minlength=LEVELS + 1)
     rank = np.cumsum(count) - count / 2.0
@@ -112,19 +135,27 @@ def rank_pairs(distance_P: Floats) -> NDArray[np.float32]:
     return ((rank - mean) / deviation).astype(np.float32)[level_P]
 
 
-def correct_attenuation(covariance: Floats, reliability: Floats, variance: Floats | float = 1.0) -> Floats:
-    """cov(brain, model) / sqrt(cov(half A, half B) var(model)); the reliability is at least MIN_RELIABILITY."""
+def correct_attenuation(
+    covariance: Floats, reliability: Floats, variance: Floats | float = 1.0
+) -> Floats:
+    """cov(brain, model) / sqrt(cov(half A, half B) var(model)); the reliability is at least
+    MIN_RELIABILITY.
+    """
     return covariance / np.sqrt(np.maximum(reliability, MIN_RELIABILITY) * variance)
 
 
 def correlate_ranks(a_P: Floats, b_P: Floats, model_LP: Floats) -> Floats:
-    """RSA (L) of one brain with L models, corrected; all are ranks of `rank_pairs`, a and b of the two halves."""
+    """RSA (L) of one brain with L models, corrected; all are ranks of `rank_pairs`, a and b of
+    the two halves.
+    """
     n = a_P.size
     return correct_attenuation(model_LP @ ((a_P + b_P) / (2 * n)), np.asarray(a_P @ b_P / n))
 
 
 def pair_means(weight_RI: Floats, upper_II: Floats) -> Floats:
-    """Mean (R) of an upper triangle over pairs that weigh w_i w_j: pairs of an image with its own copy are left out."""
+    """Mean (R) of an upper triangle over pairs that weigh w_i w_j: pairs of an image with its
+    own copy are left out.
+    """
     weight_RI = weight_RI.astype(np.float32, copy=False)
     total_R = np.einsum("ri,ri->r", weight_RI @ upper_II, weight_RI, dtype=np.float64)
     return total_R / pair_mass(weight_RI)
@@ -137,7 +168,9 @@ def pair_mass(weight_RI: Floats) -> Floats:
 
 
 class BrainRanks:
-    """RDM ranks of one ROI group, gathered over draws of voxels and of halves, ready to be resampled over images."""
+    """RDM ranks of one ROI group, gathered over draws of voxels and of halves, ready to be
+    resampled over images.
+    """
 
     def __init__(self, n_images: int) -> None:
         zero_II = np.zeros((n_images, n_images), dtype=np.float32)
@@ -147,20 +180,33 @@ class BrainRanks:
     def add(self, pattern_HIV: NDArray[np.float32]) -> None:
         """One draw: patterns (2, I, V) of the two halves in the voxels drawn."""
         n = pattern_HIV.shape[1]
-        a_II, b_II = (put_pairs(rank_pairs(d_P), n) for d_P in cross_validated_distances(pattern_HIV))
+        a_II, b_II = (
+            put_pairs(rank_pairs(d_P), n) for d_P in cross_validated_distances(pattern_HIV)
+        )
         self.halves.append((a_II, b_II))
         self.n_draws += 1
         self.mean_II += ((a_II + b_II) / 2 - self.mean_II) / self.n_draws
         self.product_II += (a_II * b_II - self.product_II) / self.n_draws
 
     def reliability(self, weight_RI: Floats) -> Floats:
-        """Covariance (R) of the ranks of the two halves, mean over draws; on the sample itself their correlation."""
-        means = [(pair_means(weight_RI, a_II), pair_means(weight_RI, b_II)) for a_II, b_II in self.halves]
-        return pair_means(weight_RI, self.product_II) - np.mean([a_R * b_R for a_R, b_R in means], axis=0)
+        """Covariance (R) of the ranks of the two halves, mean over draws; on the sample itself
+        their correlation.
+        """
+        means = [
+            (pair_means(weight_RI, a_II), pair_means(weight_RI, b_II)) for a_II, b_II in self.halves
+        ]
+        return pair_means(weight_RI, self.product_II) - np.mean(
+            [a_R * b_R for a_R, b_R in means], axis=0
+        )
 
     def covariances(self, model_LP: Floats, mean_RL: Floats, weight_RI: Floats) -> Floats:
-        """Covariance (R, L) of the ranks, mean over draws and halves, with those of L models of means mean_RL."""
-        product_RL = [pair_means(weight_RI, self.mean_II * put_pairs(m_P, weight_RI.shape[1])) for m_P in model_LP]
+        """Covariance (R, L) of the ranks, mean over draws and halves, with those of L models of
+        means mean_RL.
+        """
+        product_RL = [
+            pair_means(weight_RI, self.mean_II * put_pairs(m_P, weight_RI.shape[1]))
+            for m_P in model_LP
+        ]
         return np.stack(product_RL, axis=1) - pair_means(weight_RI, self.mean_II)[:, None] * mean_RL
 
 
@@ -172,7 +218,9 @@ def rank_moments(model_LP: Floats, weight_RI: Floats) -> tuple[Floats, Floats]:
     return mean_RL, square_RL - mean_RL**2
 
 
-def resample_images(n_images: int, n_bootstrap: int, rng: np.random.Generator) -> NDArray[np.float32]:
+def resample_images(
+    n_images: int, n_bootstrap: int, rng: np.random.Generator
+) -> NDArray[np.float32]:
     """weight_RI: a row of ones, then how often each image is drawn in each bootstrap sample."""
     drawn_RI = rng.multinomial(n_images, np.full(n_images, 1.0 / n_images), size=n_bootstrap)
     return np.concatenate([np.ones((1, n_images)), drawn_RI]).astype(np.float32)
@@ -181,7 +229,8 @@ def resample_images(n_images: int, n_bootstrap: int, rng: np.random.Generator) -
 def centre_kernel(feature_IF: Floats) -> Floats:
     """U-centred linear kernel (I, I): zero diagonal, rows without sum (Szekely and Rizzo 2014).
 
-    <centre_kernel(X), centre_kernel(Y)> / (I (I - 3)) is the unbiased HSIC of Song et al. (2012), which needs I > 3.
+    <centre_kernel(X), centre_kernel(Y)> / (I (I - 3)) is the unbiased HSIC of Song et al. (2012),
+    which needs I > 3.
     """
     n = len(feature_IF)
     if n < 4:
@@ -196,15 +245,19 @@ def centre_kernel(feature_IF: Floats) -> Floats:
 
 
 def debiased_cka(a_II: Floats, b_II: Floats) -> float:
-    """Linear CKA (Kornblith et al. 2019) with the unbiased HSIC in all three places, of kernels of `centre_kernel`."""
+    """Linear CKA (Kornblith et al.
+
+    2019) with the unbiased HSIC in all three places, of kernels of `centre_kernel`.
+    """
     return float(np.vdot(a_II, b_II) / np.sqrt(np.vdot(a_II, a_II) * np.vdot(b_II, b_II)))
 
 
 class BrainKernels:
     """Linear kernels of one ROI group for CKA, gathered over draws.
 
-    The kernel of one half never meets itself: CKA(brain, model) = <(A + B) / 2, M> / sqrt(<A, B> <M, M>), means over
-    draws, so that noise lowers neither part; ours. The denominator is at least MIN_RELIABILITY of |A| |B|.
+    The kernel of one half never meets itself: CKA(brain, model) = <(A + B) / 2, M> / sqrt(<A, B>
+    <M, M>), means over draws, so that noise lowers neither part; ours. The denominator is at least
+    MIN_RELIABILITY of |A| |B|.
     """
 
     def __init__(self, n_images: int) -> None:
@@ -217,9 +270,13 @@ class BrainKernels:
         self.n_draws += 1
         self.mean_II += ((a_II + b_II) / 2 - self.mean_II) / self.n_draws
         self.shared += (float(np.vdot(a_II, b_II)) - self.shared) / self.n_draws
-        self.scale += (float(np.linalg.norm(a_II) * np.linalg.norm(b_II)) - self.scale) / self.n_draws
+        self.scale += (
+            float(np.linalg.norm(a_II) * np.linalg.norm(b_II)) - self.scale
+        ) / self.n_draws
 
     def cka(self, model_II: Floats) -> float:
         """CKA with a model's kernel of `centre_kernel`."""
         shared = max(self.shared, MIN_RELIABILITY * self.scale)
-        return float(np.vdot(self.mean_II, model_II) / np.sqrt(shared * np.vdot(model_II, model_II)))
+        return float(
+            np.vdot(self.mean_II, model_II) / np.sqrt(shared * np.vdot(model_II, model_II))
+        )

@@ -1,9 +1,11 @@
-"""The stand-in for AlexNet in the simulated world: the same row of layers, narrower and for 64 pixels.
+"""The stand-in for AlexNet in the simulated world: the same row of layers, narrower and for 64
+pixels.
 
-Five convolutions whose places in `features` are those of torchvision's AlexNet, so that the protocols' layer names
-(`features.4`, `features.11`) mean the second and the fifth convolution after their ReLU here too. It names the objects
-of simulated scenes and never saw CLIP, captions, a picture of a simulated subject, or the network behind the category
-areas. Its weights are an asset (assets/mini/classifier), trained once.
+Five convolutions whose places in `features` are those of torchvision's AlexNet, so that the
+protocols' layer names (`features.4`, `features.11`) mean the second and the fifth convolution after
+their ReLU here too. It names the objects of simulated scenes and never saw CLIP, captions, a
+picture of a simulated subject, or the network behind the category areas. Its weights are an asset
+(assets/mini/classifier), trained once.
 """
 
 from __future__ import annotations
@@ -33,7 +35,11 @@ class SmallAlexNet(nn.Module):
         )  # fmt: skip
         self.avgpool = nn.AdaptiveAvgPool2d(POOLED)
         self.classifier = nn.Sequential(
-            nn.Dropout(0.3), nn.Linear(96 * POOLED**2, 256), nn.ReLU(), nn.Dropout(0.3), nn.Linear(256, n_categories)
+            nn.Dropout(0.3),
+            nn.Linear(96 * POOLED**2, 256),
+            nn.ReLU(),
+            nn.Dropout(0.3),
+            nn.Linear(256, n_categories),
         )
 
     def forward(self, images: Tensor) -> Tensor:
@@ -48,7 +54,8 @@ def load(folder: Path, device: str = "cpu") -> Network:
     path = folder / WEIGHTS
     if not path.is_file():
         raise ValueError(
-            f"{path} is missing; restore it with git, rebuild it with `make asset NAME=classifier`, or set "
+            f"{path} is missing; restore it with git, rebuild it with `make asset "
+            "NAME=classifier`, or set "
             "pictures.classifier to '' for the published networks"
         )
     state = {name: value.float() for name, value in load_file(path).items()}
@@ -61,7 +68,9 @@ def load(folder: Path, device: str = "cpu") -> Network:
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
         stand_in=True,
     )
-    return from_module(module, facts, mean=(0.5,) * 3, std=(0.5,) * 3, size=SIDE, device=device, batch_size=128)
+    return from_module(
+        module, facts, mean=(0.5,) * 3, std=(0.5,) * 3, size=SIDE, device=device, batch_size=128
+    )
 
 
 def to_input(images: Tensor) -> Tensor:

@@ -2,15 +2,17 @@
 
 Letters: I images, S subjects, R resamples, M metrics, C categories.
 
-Images are resampled by NSD id, jointly for all subjects: one resample gives every subject the same image counts, and
-the score is averaged over subjects within the resample. Subjects, galleries and the class set are fixed. Intervals
-are 95 % percentile intervals, for mAP the basic ones (percentiles reflected at the score). Two runs are compared on
-the same resamples (a paired difference): runs share images and subjects, so the overlap of their single intervals
-says little and is not a test.
+Images are resampled by NSD id, jointly for all subjects: one resample gives every subject the same
+image counts, and the score is averaged over subjects within the resample. Subjects, galleries and
+the class set are fixed. Intervals are 95 % percentile intervals, for mAP the basic ones
+(percentiles reflected at the score). Two runs are compared on the same resamples (a paired
+difference): runs share images and subjects, so the overlap of their single intervals says little
+and is not a test.
 
-Why mAP differs: a resample repeats positives, which lifts average precision, so its percentile interval lies too high
-(60 simulated test sets, 500 images, 24 rare to frequent classes: at mAP .21 it held the population value in 5 % of
-them, the basic interval in 88 %; at .44 in 40 and 87 %). Means over images and AUC show no such lift.
+Why mAP differs: a resample repeats positives, which lifts average precision, so its percentile
+interval lies too high (60 simulated test sets, 500 images, 24 rare to frequent classes: at mAP .21
+it held the population value in 5 % of them, the basic interval in 88 %; at .44 in 40 and 87 %).
+Means over images and AUC show no such lift.
 """
 
 from __future__ import annotations
@@ -33,11 +35,13 @@ BASIC_INTERVAL = ("map",)  # resampling lifts these
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scores:
-    """What one subject's predictions scored, image by image; images in ascending NSD id. Equal to itself only.
+    """What one subject's predictions scored, image by image; images in ascending NSD id. Equal to
+    itself only.
 
-    per_image: dotted metric -> (score_I, weight_I), NaN where the image is not scored; the metric is the weighted mean.
-    class_scores: dotted prefix such as 'classification' -> score_IC; gives <prefix>.map and <prefix>.auc.
-    label_IC, class_C: truth and the fixed class set of those. constants: numbers that have no interval.
+    per_image: dotted metric -> (score_I, weight_I), NaN where the image is not scored; the metric
+    is the weighted mean. class_scores: dotted prefix such as 'classification' -> score_IC; gives
+    <prefix>.map and <prefix>.auc. label_IC, class_C: truth and the fixed class set of those.
+    constants: numbers that have no interval.
     """
 
     nsd_id_I: NDArray[np.int64]
@@ -49,14 +53,19 @@ class Scores:
 
     def metrics(self) -> list[str]:
         """Dotted names of everything that can be resampled."""
-        return [*self.per_image, *(f"{prefix}.{name}" for prefix in self.class_scores for name in FUNCTIONALS)]
+        return [
+            *self.per_image,
+            *(f"{prefix}.{name}" for prefix in self.class_scores for name in FUNCTIONALS),
+        ]
 
 
 Run = Mapping[str, Scores]  # subject -> scores
 Memo = dict[tuple[Scores, bytes, int, tuple[int, ...]], dict[str, Floats]]
-"""Replicates (with the score on all images first) that `replicate` has computed, by metric. Its key is all that they
-depend on: scores of a subject, ids that are resampled, n_bootstrap and seed. A run is in many pairs, which mostly have
-the same ids, so callers that compare many pairs give one memo to all. The scores must not change meanwhile."""
+"""Replicates (with the score on all images first) that `replicate` has computed, by metric. Its key
+is all that they depend on: scores of a subject, ids that are resampled, n_bootstrap and seed. A run
+is in many pairs, which mostly have the same ids, so callers that compare many pairs give one memo
+to all. The scores must not change meanwhile.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +79,9 @@ class Estimate:
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """Paired difference a - b, averaged over subjects and pairs. verdict: see `judge`. n_positive of n_subjects have
-    a better a (point estimate)."""
+    """Paired difference a - b, averaged over subjects and pairs. verdict: see `judge`. n_positive
+    of n_subjects have a better a (point estimate).
+    """
 
     estimate: Estimate
     per_subject: Mapping[str, Estimate]
@@ -92,9 +102,13 @@ class Replicates:
 
 @lru_cache(maxsize=4)
 def resample_counts(n_images: int, n_bootstrap: int, seed: tuple[int, ...]) -> Floats:
-    """count_RI: how often each image is drawn in each of n_bootstrap resamples of n_images with replacement."""
+    """count_RI: how often each image is drawn in each of n_bootstrap resamples of n_images with
+    replacement.
+    """
     rng = np.random.default_rng(seed)
-    count_RI = rng.multinomial(n_images, np.full(n_images, 1.0 / n_images), size=n_bootstrap).astype(np.float32)
+    count_RI = rng.multinomial(
+        n_images, np.full(n_images, 1.0 / n_images), size=n_bootstrap
+    ).astype(np.float32)
     count_RI.setflags(write=False)
     return count_RI
 
@@ -112,9 +126,11 @@ def replicate(
     seed: tuple[int, ...],
     memo: Memo | None = None,
 ) -> Replicates:
-    """Score every metric of every subject on all images and on the resamples that (image_ids, seed) fix.
+    """Score every metric of every subject on all images and on the resamples that (image_ids, seed)
+    fix.
 
-    A metric that a subject does not have is NaN there. What memo has is not computed again; what is computed is put in.
+    A metric that a subject does not have is NaN there. What memo has is not computed again; what is
+    computed is put in.
     """
     memo = {} if memo is None else memo
     value_RMS = np.full((n_bootstrap + 1, len(metrics), len(run)), np.nan)
@@ -125,11 +141,18 @@ def replicate(
             column_I = np.searchsorted(image_ids, scores.nsd_id_I)
             count_RI = resample_counts(len(image_ids), n_bootstrap, seed)[:, column_I]
             weight_RI = np.concatenate([np.ones((1, len(column_I)), np.float32), count_RI])
-            known |= _weigh_means(scores, missing, weight_RI) | _weigh_functionals(scores, missing, weight_RI)
+            known |= _weigh_means(scores, missing, weight_RI) | _weigh_functionals(
+                scores, missing, weight_RI
+            )
         for m, metric in enumerate(metrics):
             if metric in known:
                 value_RMS[:, m, s] = known[metric]
-    return Replicates(metric_M=tuple(metrics), subject_S=tuple(run), point_MS=value_RMS[0], replicate_RMS=value_RMS[1:])
+    return Replicates(
+        metric_M=tuple(metrics),
+        subject_S=tuple(run),
+        point_MS=value_RMS[0],
+        replicate_RMS=value_RMS[1:],
+    )
 
 
 def _weigh_means(scores: Scores, metrics: Sequence[str], weight_RI: Floats) -> dict[str, Floats]:
@@ -138,7 +161,9 @@ def _weigh_means(scores: Scores, metrics: Sequence[str], weight_RI: Floats) -> d
     if not names:
         return {}
     score_IM, weight_IM = (
-        np.stack([np.asarray(scores.per_image[name][part], dtype=np.float64) for name in names], axis=1)
+        np.stack(
+            [np.asarray(scores.per_image[name][part], dtype=np.float64) for name in names], axis=1
+        )
         for part in (0, 1)
     )
     weight_IM = np.where(np.isfinite(score_IM), weight_IM, 0.0)
@@ -148,20 +173,26 @@ def _weigh_means(scores: Scores, metrics: Sequence[str], weight_RI: Floats) -> d
     return dict(zip(names, value_RM.T, strict=True))
 
 
-def _weigh_functionals(scores: Scores, metrics: Sequence[str], weight_RI: Floats) -> dict[str, Floats]:
+def _weigh_functionals(
+    scores: Scores, metrics: Sequence[str], weight_RI: Floats
+) -> dict[str, Floats]:
     """value_R of FUNCTIONALS; all of them where one is asked for, as they come together."""
     values: dict[str, Floats] = {}
     for prefix, score_IC in scores.class_scores.items():
         names = [f"{prefix}.{name}" for name in FUNCTIONALS]
         if set(names) & set(metrics):
-            assert scores.label_IC is not None and scores.class_C is not None, "class scores need labels"
+            assert scores.label_IC is not None and scores.class_C is not None, (
+                "class scores need labels"
+            )
             both = score_classes(scores.label_IC, score_IC, scores.class_C, weight_RI)
             values |= dict(zip(names, both, strict=True))
     return values
 
 
 def estimate(point: float, replicate_R: Floats, metric: str = "") -> Estimate:
-    """Percentile interval, the basic one for BASIC_INTERVAL; resamples in which the score is undefined are left out."""
+    """Percentile interval, the basic one for BASIC_INTERVAL; resamples in which the score is
+    undefined are left out.
+    """
     defined_R = replicate_R[np.isfinite(replicate_R)]
     if not (np.isfinite(point) and defined_R.size):
         return Estimate(value=float(point), low=float("nan"), high=float("nan"))
@@ -180,8 +211,9 @@ def mean_defined(value_xS: Floats) -> Floats:
 
 
 def judge(difference: Estimate, margin: float = MARGIN) -> str:
-    """Verdict on a difference where positive is good: 'better' and 'worse' when its interval excludes 0, 'no worse'
-    when it stays above -margin, otherwise 'unclear'."""
+    """Verdict on a difference where positive is good: 'better' and 'worse' when its interval
+    excludes 0, 'no worse' when it stays above -margin, otherwise 'unclear'.
+    """
     if difference.low > 0:
         return "better"
     if difference.high < 0:
@@ -197,8 +229,12 @@ def mean_score(
     independent: bool = False,
     memo: Memo | None = None,
 ) -> Estimate:
-    """A metric averaged over subjects and over runs (training seeds, variants); the rest as in paired_difference."""
-    replicates = _replicate_all(runs, metric, [union_ids(runs)] * len(runs), n_bootstrap, seed, independent, memo)
+    """A metric averaged over subjects and over runs (training seeds, variants); the rest as in
+    paired_difference.
+    """
+    replicates = _replicate_all(
+        runs, metric, [union_ids(runs)] * len(runs), n_bootstrap, seed, independent, memo
+    )
     point_S, replicate_RS = _average(replicates)
     return estimate(float(mean_defined(point_S)), mean_defined(replicate_RS), metric)
 
@@ -211,19 +247,24 @@ def paired_difference(
     independent: bool = False,
     memo: Memo | None = None,
 ) -> Difference:
-    """Difference a - b of a metric on the same resamples, averaged over subjects and over the pairs.
+    """Difference a - b of a metric on the same resamples, averaged over subjects and over the
+    pairs.
 
-    pairs: one (a, b) per training seed or variant. independent=True resamples the images of each pair anew: for pairs
-    whose images are different pictures (worlds of different seeds), even though their ids are equal numbers.
-    memo: one dictionary, empty at first, for calls whose pairs have runs in common; it saves time and changes nothing.
-    Only subjects of both runs count. The sign of a lower-is-better metric is kept in the estimate, not in the verdict.
+    pairs: one (a, b) per training seed or variant. independent=True resamples the images of each
+    pair anew: for pairs whose images are different pictures (worlds of different seeds), even
+    though their ids are equal numbers. memo: one dictionary, empty at first, for calls whose pairs
+    have runs in common; it saves time and changes nothing. Only subjects of both runs count. The
+    sign of a lower-is-better metric is kept in the estimate, not in the verdict.
     """
     shared = [_shared_subjects(a, b) for a, b in pairs]
     ids = [union_ids([run for pair in shared for run in pair])] * len(shared)
     if independent:
         ids = [union_ids(pair) for pair in shared]
     a, b = (
-        _replicate_all([pair[i] for pair in shared], metric, ids, n_bootstrap, seed, independent, memo) for i in (0, 1)
+        _replicate_all(
+            [pair[i] for pair in shared], metric, ids, n_bootstrap, seed, independent, memo
+        )
+        for i in (0, 1)
     )
     point_S, replicate_RS = _average(a, b)
     sign = -1.0 if metric.rsplit(".", 1)[-1] in LOWER_IS_BETTER else 1.0
@@ -232,7 +273,10 @@ def paired_difference(
     subjects = a[0].subject_S
     return Difference(
         estimate=total,
-        per_subject={s: estimate(float(point_S[i]), replicate_RS[:, i], metric) for i, s in enumerate(subjects)},
+        per_subject={
+            s: estimate(float(point_S[i]), replicate_RS[:, i], metric)
+            for i, s in enumerate(subjects)
+        },
         verdict=judge(oriented),
         n_positive=int((sign * point_S > 0).sum()),
         n_subjects=len(subjects),
@@ -240,14 +284,21 @@ def paired_difference(
 
 
 def _shared_subjects(a: Run, b: Run) -> tuple[Run, Run]:
-    """The same subjects in the same order, each with the same images: anything else is not a pair."""
+    """The same subjects in the same order, each with the same images: anything else is not a
+    pair.
+    """
     subjects = [subject for subject in a if subject in b]
     if not subjects:
         raise ValueError(f"the two runs share no subject: {', '.join(a)} and {', '.join(b)}")
     for subject in subjects:
         if not np.array_equal(a[subject].nsd_id_I, b[subject].nsd_id_I):
-            raise ValueError(f"the two runs scored different test images of {subject}; evaluate both on the same data")
-    return {subject: a[subject] for subject in subjects}, {subject: b[subject] for subject in subjects}
+            raise ValueError(
+                f"the two runs scored different test images of {subject}; evaluate both on the "
+                "same data"
+            )
+    return {subject: a[subject] for subject in subjects}, {
+        subject: b[subject] for subject in subjects
+    }
 
 
 def _replicate_all(
@@ -264,7 +315,10 @@ def _replicate_all(
             known = sorted({name for scores in run.values() for name in scores.metrics()})
             raise ValueError(f"no score {metric!r} in this run; it has {', '.join(known)}")
         if set(run) != set(runs[0]):
-            raise ValueError(f"runs to be averaged have different subjects: {', '.join(runs[0])} and {', '.join(run)}")
+            raise ValueError(
+                f"runs to be averaged have different subjects: {', '.join(runs[0])} and "
+                f"{', '.join(run)}"
+            )
     seeds = [(seed, i) if independent else (seed,) for i in range(len(runs))]
     return [
         replicate({s: run[s] for s in runs[0]}, [metric], ids[i], n_bootstrap, seeds[i], memo)
@@ -279,14 +333,17 @@ def _average(a: list[Replicates], b: list[Replicates] | None = None) -> tuple[Fl
     if b is not None:
         point_xS = point_xS - np.stack([item.point_MS[0] for item in b])
         replicate_xRS = replicate_xRS - np.stack([item.replicate_RMS[:, 0] for item in b])
-    return mean_defined(np.moveaxis(point_xS, 0, -1)), mean_defined(np.moveaxis(replicate_xRS, 0, -1))
+    return mean_defined(np.moveaxis(point_xS, 0, -1)), mean_defined(
+        np.moveaxis(replicate_xRS, 0, -1)
+    )
 
 
 def is_testable(noise_free: Mapping[str, float], metric: str, chance: float) -> bool:
-    """Whether a task can be failed at all: even the noise-free cortex must beat chance with its whole interval.
+    """Whether a task can be failed at all: even the noise-free cortex must beat chance with its
+    whole interval.
 
-    noise_free: a branch of metrics.json such as unseen.noise_free.zero_shot.only. Where this is False, the report
-    prints 'not testable here' in place of a score.
+    noise_free: a branch of metrics.json such as unseen.noise_free.zero_shot.only. Where this is
+    False, the report prints 'not testable here' in place of a score.
     """
     low = noise_free.get(f"{metric}_ci95_low")
     return low is not None and low > chance

@@ -1,4 +1,5 @@
-"""The nested numbers of metrics.json: every score with its 95 % interval, over all subjects and for each.
+"""The nested numbers of metrics.json: every score with its 95 % interval, over all subjects and for
+each.
 
 Letters: S subjects, R resamples, M metrics.
 """
@@ -16,7 +17,9 @@ DECIMALS = 6  # of every number
 
 
 def summarise(run: Run, n_bootstrap: int, seed: int) -> dict[str, Any]:
-    """Nested numbers: each score with x_ci95_low and x_ci95_high, averaged over subjects, then `subjects.<subject>`."""
+    """Nested numbers: each score with x_ci95_low and x_ci95_high, averaged over subjects, then
+    `subjects.<subject>`.
+    """
     metrics = list(dict.fromkeys(name for scores in run.values() for name in scores.metrics()))
     result = replicate(run, metrics, union_ids([run]), n_bootstrap, (seed,))
     constants = list(dict.fromkeys(name for scores in run.values() for name in scores.constants))
@@ -24,7 +27,13 @@ def summarise(run: Run, n_bootstrap: int, seed: int) -> dict[str, Any]:
     _plant(tree, metrics, mean_defined(result.point_MS), mean_defined(result.replicate_RMS))
     for name in constants:
         _set(
-            tree, name, float(np.mean([scores.constants[name] for scores in run.values() if name in scores.constants]))
+            tree,
+            name,
+            float(
+                np.mean(
+                    [scores.constants[name] for scores in run.values() if name in scores.constants]
+                )
+            ),
         )
     for s, (subject, scores) in enumerate(run.items()):
         branch: dict[str, Any] = {}
@@ -35,7 +44,9 @@ def summarise(run: Run, n_bootstrap: int, seed: int) -> dict[str, Any]:
     return tree
 
 
-def _plant(tree: dict[str, Any], metrics: Sequence[str], point_M: Floats, replicate_RM: Floats) -> None:
+def _plant(
+    tree: dict[str, Any], metrics: Sequence[str], point_M: Floats, replicate_RM: Floats
+) -> None:
     """Undefined scores (no image asked) are left out: JSON has no NaN."""
     for m, metric in enumerate(metrics):
         result = estimate(float(point_M[m]), replicate_RM[:, m], metric)
@@ -49,4 +60,8 @@ def _set(tree: dict[str, Any], dotted: str, value: float) -> None:
     *path, leaf = dotted.split(".")
     for name in path:
         tree = tree.setdefault(name, {})
-    tree[leaf] = int(value) if float(value).is_integer() and abs(value) > 1 else round(float(value), DECIMALS)
+    tree[leaf] = (
+        int(value)
+        if float(value).is_integer() and abs(value) > 1
+        else round(float(value), DECIMALS)
+    )

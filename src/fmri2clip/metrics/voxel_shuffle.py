@@ -1,15 +1,19 @@
-"""Do two groups of voxels differ? Null distributions from shuffling which voxel belongs to which group.
+"""Do two groups of voxels differ? Null distributions from shuffling which voxel belongs to which
+group.
 
-Neighbouring voxels carry the same signal and noise, so a group that is one piece of cortex differs from any other piece
-by chance more than two random mixtures of voxels do: shuffling single voxels finds a difference almost always. Here
-compact clusters of neighbours are shuffled, which keeps neighbourhoods; the plain shuffle is given for comparison. The
-method is ours, a block permutation in space.
+Neighbouring voxels carry the same signal and noise, so a group that is one piece of cortex differs
+from any other piece by chance more than two random mixtures of voxels do: shuffling single voxels
+finds a difference almost always. Here compact clusters of neighbours are shuffled, which keeps
+neighbourhoods; the plain shuffle is given for comparison. The method is ours, a block permutation
+in space.
 
-Clusters must be large against the reach of the correlation: in 120 simulations of two halves of one piece (1,600
-voxels, Gaussian smoothness of 1 voxel) p was at most .05 in 7 % with clusters of 100 voxels, in 13 % with 50, in 28 %
-with single voxels. The spread of the shuffled statistic tells: it grows with the clusters until they are large enough.
+Clusters must be large against the reach of the correlation: in 120 simulations of two halves of one
+piece (1,600 voxels, Gaussian smoothness of 1 voxel) p was at most .05 in 7 % with clusters of 100
+voxels, in 13 % with 50, in 28 % with single voxels. The spread of the shuffled statistic tells: it
+grows with the clusters until they are large enough.
 
-Letters: V voxels of both groups, I images, P pairs of images, H halves of the trials, L blocks, N shuffles.
+Letters: V voxels of both groups, I images, P pairs of images, H halves of the trials, L blocks, N
+shuffles.
 """
 
 from __future__ import annotations
@@ -19,7 +23,13 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from fmri2clip.metrics.similarity import Floats, Ints, correlate_ranks, cross_validated_distances, rank_pairs
+from fmri2clip.metrics.similarity import (
+    Floats,
+    Ints,
+    correlate_ranks,
+    cross_validated_distances,
+    rank_pairs,
+)
 
 Bools = NDArray[np.bool_]
 Contrasts = Callable[[Floats, Floats], Mapping[str, Floats]]
@@ -53,15 +63,20 @@ def cluster_groups(ijk_V3: Ints, is_high_V: Bools, size: int) -> NDArray[np.int6
         own = cluster_voxels(ijk_V3[group_V], size)
         if own.max() < 1:
             raise ValueError(
-                f"block_voxels is {size}, but a group has only {group_V.sum()} voxels; choose at most half of that"
+                f"block_voxels is {size}, but a group has only {group_V.sum()} voxels; choose at "
+                "most half of that"
             )
         cluster_V[group_V] = n_done + own
         n_done += int(own.max()) + 1
     return cluster_V
 
 
-def shuffle_groups(is_high_V: Bools, cluster_V: Ints, n_shuffles: int, rng: np.random.Generator) -> Bools:
-    """is_high_NV: labels dealt anew to whole clusters, each group keeping its number of clusters."""
+def shuffle_groups(
+    is_high_V: Bools, cluster_V: Ints, n_shuffles: int, rng: np.random.Generator
+) -> Bools:
+    """is_high_NV: labels dealt anew to whole clusters, each group keeping its number of
+    clusters.
+    """
     n_clusters = int(cluster_V.max()) + 1
     is_high_K = np.zeros(n_clusters, dtype=bool)
     is_high_K[cluster_V[is_high_V]] = True
@@ -72,7 +87,8 @@ def shuffle_groups(is_high_V: Bools, cluster_V: Ints, n_shuffles: int, rng: np.r
 def compare_groups(
     pattern_HIV: NDArray[np.float32], is_high_V: Bools, model_LP: Floats, contrasts: Contrasts
 ) -> dict[str, float]:
-    """Contrasts between the RSA (L) of the voxels that are not high and of those that are, corrected.
+    """Contrasts between the RSA (L) of the voxels that are not high and of those that are,
+    corrected.
 
     model_LP: ranks of the distances in each block. contrasts: (low_L, high_L) -> name -> number.
     """
@@ -93,7 +109,9 @@ def shuffle_test(
     n_shuffles: int,
     rng: np.random.Generator,
 ) -> tuple[dict[str, float], dict[str, NDArray[np.float64]]]:
-    """Each contrast on the voxels as they are labelled, and in every shuffle of the clusters (N)."""
+    """Each contrast on the voxels as they are labelled, and in every shuffle of the clusters
+    (N).
+    """
     observed = compare_groups(pattern_HIV, is_high_V, model_LP, contrasts)
     shuffled = [
         compare_groups(pattern_HIV, label_V, model_LP, contrasts)

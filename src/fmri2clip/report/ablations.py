@@ -1,4 +1,6 @@
-"""One table of what happens to a run when one thing about it is changed, over all studies that ask this of it."""
+"""One table of what happens to a run when one thing about it is changed, over all studies that
+ask this of it.
+"""
 
 from __future__ import annotations
 
@@ -36,27 +38,40 @@ def make_ablations(inputs: Inputs) -> Section:
 
 
 def make_run(inputs: Inputs, run: str) -> list[Block]:
-    """Every paired difference of a run with itself, a heading a study; sentences on it; or that there is none."""
+    """Every paired difference of a run with itself, a heading a study; sentences on it; or that
+    there is none.
+    """
     studies = {name: study for name, study in inputs.studies.items() if _is_ablation(study, run)}
     if not studies:
-        return [Paragraph(f"No study that compares `{run}` with itself has been collected.", "missing")]
+        return [
+            Paragraph(f"No study that compares `{run}` with itself has been collected.", "missing")
+        ]
     rows: list[Row] = []
     for name, study in studies.items():
         seeds, budget = study["seeds"]["values"], study["budget"].partition("; ")[2]
         rows.append(Row((f"{name}: {len(seeds)} training seeds; {budget}",), "heading"))
         rows += [
-            Row((c["title"], *(difference_cell(c["metrics"].get(metric), metric) for metric in METRICS[run])))
+            Row(
+                (
+                    c["title"],
+                    *(difference_cell(c["metrics"].get(metric), metric) for metric in METRICS[run]),
+                )
+            )
             for c in study["comparisons"]
         ]
     comparisons = [c for study in studies.values() for c in study["comparisons"]]
     return [
-        Bullets(tuple(say_metric(comparisons, metric, METRICS[run][metric]) for metric in SAID[run])),
+        Bullets(
+            tuple(say_metric(comparisons, metric, METRICS[run][metric]) for metric in SAID[run])
+        ),
         Table(
             title=f"{run} with one thing changed: paired differences (points)",
             columns=("comparison", *(title_metric(metric) for metric in METRICS[run])),
             rows=tuple(rows),
-            label="Simulated NSD; world, parameters and seeds: with each study below. Mean over training seeds and"
-            " subjects, in brackets the 95 % bootstrap interval over images; not corrected for their number.",
+            label="Simulated NSD; world, parameters and seeds: with each study below. Mean over "
+            "training seeds and"
+            " subjects, in brackets the 95 % bootstrap interval over images; not corrected for "
+            "their number.",
         ),
     ]
 

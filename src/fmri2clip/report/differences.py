@@ -20,25 +20,37 @@ TONES = {"better": "good", "worse": "bad", "no worse": "open", "unclear": "open"
 def compare_all(inputs: Inputs) -> Pairs:
     """Every pair of runs, and every run with RIVAL, on the headline metrics."""
     paths = {result.name: inputs.shared_path(result.run.clip) for result in inputs.runs.values()}
-    runs = {name: read_scores(result.predictions, paths[name]) for name, result in inputs.runs.items()}
+    runs = {
+        name: read_scores(result.predictions, paths[name]) for name, result in inputs.runs.items()
+    }
     pairs = [((a, runs[a]), (b, runs[b])) for b, a in combinations(runs, 2)]
     for clip in inputs.references:
         rival = read_scores(inputs.reference_path(clip), inputs.shared_path(clip), RIVAL)
-        pairs += [((name, runs[name]), (RIVAL, rival)) for name in runs if inputs.runs[name].run.clip == clip]
+        pairs += [
+            ((name, runs[name]), (RIVAL, rival))
+            for name in runs
+            if inputs.runs[name].run.clip == clip
+        ]
     return compare_pairs(pairs, headline(inputs.params.evaluation), inputs.params.evaluation)
 
 
 def compare_pairs(
-    pairs: Sequence[tuple[tuple[str, Run], tuple[str, Run]]], metrics: Iterable[str], evaluation: Evaluation
+    pairs: Sequence[tuple[tuple[str, Run], tuple[str, Run]]],
+    metrics: Iterable[str],
+    evaluation: Evaluation,
 ) -> dict[tuple[str, str], dict[str, Difference]]:
-    """(a, b) -> metric -> difference a - b, for every pair that shares subjects and every metric that both have."""
+    """(a, b) -> metric -> difference a - b, for every pair that shares subjects and every
+    metric that both have.
+    """
     found: dict[tuple[str, str], dict[str, Difference]] = {}
     memo: Memo = {}
     for (a, run_a), (b, run_b) in pairs:
         if set(run_a) & set(run_b):
             names = [metric for metric in metrics if _has(run_a, metric) and _has(run_b, metric)]
             found[a, b] = {
-                name: paired_difference([(run_a, run_b)], name, evaluation.n_bootstrap, evaluation.seed, memo=memo)
+                name: paired_difference(
+                    [(run_a, run_b)], name, evaluation.n_bootstrap, evaluation.seed, memo=memo
+                )
                 for name in names
             }
     return found
@@ -48,9 +60,17 @@ def _has(run: Run, metric: str) -> bool:
     return all(metric in scores.metrics() for scores in run.values())
 
 
-def make_difference_table(found: Pairs, metrics: Mapping[str, str], n_subjects: int, label: str) -> Table:
-    """A row per pair; a cell holds difference, interval, verdict and the number of subjects with a higher score."""
-    columns = {name: title for name, title in metrics.items() if any(name in pair for pair in found.values())}
+def make_difference_table(
+    found: Pairs, metrics: Mapping[str, str], n_subjects: int, label: str
+) -> Table:
+    """A row per pair; a cell holds difference, interval, verdict and the number of subjects
+    with a higher score.
+    """
+    columns = {
+        name: title
+        for name, title in metrics.items()
+        if any(name in pair for pair in found.values())
+    }
     rows = [
         Row((f"`{a}` \N{MINUS SIGN} `{b}`", *(_cell(by_metric.get(name)) for name in columns)))
         for (a, b), by_metric in found.items()
@@ -61,9 +81,12 @@ def make_difference_table(found: Pairs, metrics: Mapping[str, str], n_subjects: 
         columns=("pair", *columns.values()),
         rows=tuple(rows),
         label=(
-            f"{label} Difference of the subject means, 95 % interval from resampling images jointly for all subjects"
-            " with gallery and class set fixed; k/n = subjects in which the first run scores higher, of n shared by"
-            f" both (of {n_subjects} configured). {n_tests} intervals, not corrected for their number."
+            f"{label} Difference of the subject means, 95 % interval from resampling images "
+            "jointly for all subjects"
+            " with gallery and class set fixed; k/n = subjects in which the first run scores "
+            "higher, of n shared by"
+            f" both (of {n_subjects} configured). {n_tests} intervals, not corrected for their "
+            "number."
         ),
     )
 
@@ -90,16 +113,26 @@ def to_score(value: float, low: float, high: float) -> Score:
 
 def make_subject_table(found: Pairs, metrics: Mapping[str, str], label: str) -> Details:
     """The same differences for each subject."""
-    columns = {name: title for name, title in metrics.items() if any(name in pair for pair in found.values())}
+    columns = {
+        name: title
+        for name, title in metrics.items()
+        if any(name in pair for pair in found.values())
+    }
     rows: list[Row] = []
     for (a, b), by_metric in found.items():
         rows.append(Row((f"{a} \N{MINUS SIGN} {b}",), "heading"))
-        subjects = dict.fromkeys(subject for difference in by_metric.values() for subject in difference.per_subject)
+        subjects = dict.fromkeys(
+            subject for difference in by_metric.values() for subject in difference.per_subject
+        )
         for subject in subjects:
             cells = []
             for name in columns:
                 estimate = by_metric[name].per_subject.get(subject) if name in by_metric else None
-                cells.append("-" if estimate is None else to_score(estimate.value, estimate.low, estimate.high))
+                cells.append(
+                    "-"
+                    if estimate is None
+                    else to_score(estimate.value, estimate.low, estimate.high)
+                )
             rows.append(Row((subject, *cells)))
     table = Table(
         title="Paired differences, each subject (points)",

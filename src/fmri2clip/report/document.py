@@ -24,7 +24,9 @@ class Score:
         return _number(self.value, self.digits, self.signed)
 
     def interval(self) -> str:
-        """'[low, high]', or nothing where no interval exists (a constant, or fewer than two images)."""
+        """'[low, high]', or nothing where no interval exists (a constant, or fewer than two
+        images).
+        """
         if math.isnan(self.low) or math.isnan(self.high):
             return ""
         low, high = (_number(end, self.digits, self.signed) for end in (self.low, self.high))
@@ -52,7 +54,9 @@ Cell = Item | tuple[Item, ...]
 
 @dataclass(frozen=True)
 class Row:
-    """cells: one a column. kind 'heading' is one cell over the whole width; 'result' and 'context' differ in weight."""
+    """cells: one a column. kind 'heading' is one cell over the whole width; 'result' and
+    'context' differ in weight.
+    """
 
     cells: tuple[Cell, ...]
     kind: str = "result"
@@ -60,7 +64,10 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """label: dataset, protocol and seed of its numbers. brief_columns: those kept in summary.md (empty = all)."""
+    """label: dataset, protocol and seed of its numbers.
+
+    brief_columns: those kept in summary.md (empty = all).
+    """
 
     title: str
     columns: tuple[str, ...]
@@ -78,7 +85,8 @@ class Table:
 @dataclass(frozen=True)
 class Paragraph:
     text: str
-    tone: str = ""  # "" plain, "notice" set apart, "missing" an input that is not there, "label" beside numbers
+    # "" plain, "notice" set apart, "missing" an input that is not there, "label" beside numbers
+    tone: str = ""
 
 
 @dataclass(frozen=True)
@@ -88,7 +96,9 @@ class Bullets:
 
 @dataclass(frozen=True)
 class Figure:
-    """path: a finished PNG; alt: what a reader who cannot see it needs; caption: what it shows, with its label."""
+    """path: a finished PNG; alt: what a reader who cannot see it needs; caption: what it shows,
+    with its label.
+    """
 
     path: Path
     alt: str
@@ -97,7 +107,9 @@ class Figure:
 
 @dataclass(frozen=True)
 class Picture:
-    """A thumbnail (PNG bytes; empty where the data set's terms forbid showing it) with its words."""
+    """A thumbnail (PNG bytes; empty where the data set's terms forbid showing it) with its
+    words.
+    """
 
     png: bytes
     title: str
@@ -107,7 +119,9 @@ class Picture:
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One brain-decoded test image: the picture that was seen, what was retrieved, the captions that match best."""
+    """One brain-decoded test image: the picture that was seen, what was retrieved, the captions
+    that match best.
+    """
 
     heading: str
     stimulus: Picture
@@ -117,7 +131,9 @@ class Case:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Cases as page elements in HTML, with a note; `figure` holds the same cases as one PNG for Markdown."""
+    """Cases as page elements in HTML, with a note; `figure` holds the same cases as one PNG for
+    Markdown.
+    """
 
     cases: tuple[Case, ...]
     note: str

@@ -1,7 +1,9 @@
-"""Section about CLIP blocks and visual areas: what the hierarchy stage found, and the sentences that follow from it.
+"""Section about CLIP blocks and visual areas: what the hierarchy stage found, and the sentences
+that follow from it.
 
-No sentence is fixed: intervals, p values and the order of the RSA values choose among those below. The contrasts
-are defined in hierarchy_tree.py, which also writes the numbers; an interval speaks about images, p about voxels.
+No sentence is fixed: intervals, p values and the order of the RSA values choose among those below.
+The contrasts are defined in hierarchy_tree.py, which also writes the numbers; an interval speaks
+about images, p about voxels.
 """
 
 from __future__ import annotations
@@ -10,7 +12,17 @@ import math
 from collections.abc import Sequence
 
 from fmri2clip.params import Hierarchy
-from fmri2clip.report.document import Block, Bullets, Details, Figure, Paragraph, Row, Score, Section, Table
+from fmri2clip.report.document import (
+    Block,
+    Bullets,
+    Details,
+    Figure,
+    Paragraph,
+    Row,
+    Score,
+    Section,
+    Table,
+)
 from fmri2clip.report.inputs import Inputs, Tree
 from fmri2clip.report.labels import label_data
 from fmri2clip.report.scores import lookup
@@ -41,7 +53,11 @@ PREFERENCE = {  # by the sign of late_preference
 
 def make_hierarchy(inputs: Inputs) -> Section:
     """One part per CLIP model, or a sentence that its analysis is missing."""
-    section = Section("hierarchy", "Which CLIP blocks resemble which areas", [_make_method(inputs.params.hierarchy)])
+    section = Section(
+        "hierarchy",
+        "Which CLIP blocks resemble which areas",
+        [_make_method(inputs.params.hierarchy)],
+    )
     for clip in inputs.params.clips:
         if clip in inputs.hierarchy:
             section.blocks.extend(make_clip(inputs, clip))
@@ -53,10 +69,13 @@ def make_hierarchy(inputs: Inputs) -> Section:
 
 def _make_method(config: Hierarchy) -> Paragraph:
     return Paragraph(
-        "Training images only. RSA: rank correlation between the distances of pictures in voxel patterns"
+        "Training images only. RSA: rank correlation between the distances of pictures in voxel "
+        "patterns"
         " (cross-validated over repeats) and in a CLIP block's tokens"
-        f" ({SUMMARIES[config.tokens]}), divided by the square root of the reliability of the voxels' distances. Low,"
-        " high and all areas enter with equally many voxels; voxels that are both low and high are left out of these"
+        f" ({SUMMARIES[config.tokens]}), divided by the square root of the reliability of the "
+        "voxels' distances. Low,"
+        " high and all areas enter with equally many voxels; voxels that are both low and high are "
+        "left out of these"
         " two. No decoder reads the result."
     )
 
@@ -65,7 +84,8 @@ def make_clip(inputs: Inputs, clip: str) -> list[Block]:
     """Figure, sentences and tables of one CLIP model."""
     tree, config = inputs.hierarchy[clip], inputs.params.hierarchy
     label = (
-        f"CLIP model `{clip}`, mean of {tree['mean']['n_subjects']} subjects, at most {config.n_images} training images"
+        f"CLIP model `{clip}`, mean of {tree['mean']['n_subjects']} subjects, at most "
+        f"{config.n_images} training images"
         f" each. {label_data(inputs.params)}; seed {config.seed}."
     )
     sentences = (
@@ -77,7 +97,9 @@ def make_clip(inputs: Inputs, clip: str) -> list[Block]:
     return [
         _make_figure(inputs, clip, label),
         Bullets(sentences),
-        make_block_table(tree, config.tokens, f"Resemblance of CLIP blocks and areas, {clip}", label),
+        make_block_table(
+            tree, config.tokens, f"Resemblance of CLIP blocks and areas, {clip}", label
+        ),
         _make_contrast_table(tree["mean"], config, clip, label),
         _make_details(tree, config, clip, label),
     ]
@@ -85,7 +107,9 @@ def make_clip(inputs: Inputs, clip: str) -> list[Block]:
 
 def _make_figure(inputs: Inputs, clip: str, label: str) -> Block:
     if clip not in inputs.hierarchy_pictures:
-        return Paragraph(f"No picture `{clip}.png` beside the numbers of the hierarchy analysis.", "missing")
+        return Paragraph(
+            f"No picture `{clip}.png` beside the numbers of the hierarchy analysis.", "missing"
+        )
     alt = f"RSA of low, high and all areas with each block of CLIP model {clip}, and CKA between the blocks"
     caption = f"RSA with each block by subject (bands: 95 % intervals over images), and CKA between blocks. {label}"
     return Figure(inputs.hierarchy_pictures[clip], alt, caption)
@@ -102,7 +126,8 @@ def say_similarity(numbers: Tree, tokens: str) -> list[str]:
     ]
     return [
         f"RSA is highest for {', for '.join(peaks)}.",
-        f"{found[0]}, {found[1]}: {conclude(signs['late_difference'], signs['late_preference'], rsa)}.",
+        f"{found[0]}, {found[1]}: "
+        f"{conclude(signs['late_difference'], signs['late_preference'], rsa)}.",
     ]
 
 
@@ -119,7 +144,9 @@ def conclude(late: int, preference: int, rsa: dict[str, list[float]]) -> str:
 def say_gap(numbers: Tree) -> str:
     """Whether the block of highest RSA differs."""
     places = {1: "later for `high` than for `low`", -1: "earlier for `high` than for `low`"}
-    where = places.get(find_sign(numbers["contrasts"], "peak_gap"), "not shown to differ between `high` and `low`")
+    where = places.get(
+        find_sign(numbers["contrasts"], "peak_gap"), "not shown to differ between `high` and `low`"
+    )
     return f"The block of highest RSA is {where} (`peak_gap` {_say(numbers, 'peak_gap')})."
 
 
@@ -131,8 +158,10 @@ def say_shuffles(numbers: Tree, config: Hierarchy) -> str:
     }
     said = {kind: ", ".join(found) or "no contrast" for kind, found in names.items()}
     return (
-        f"Against shuffled clusters of about {config.block_voxels} neighbouring voxels, p is at most {ALPHA} for"
-        f" {said['clusters']}; against the plain shuffle of voxels, which ignores that neighbours share signal, for"
+        f"Against shuffled clusters of about {config.block_voxels} neighbouring voxels, p is at "
+        f"most {ALPHA} for"
+        f" {said['clusters']}; against the plain shuffle of voxels, which ignores that neighbours "
+        "share signal, for"
         f" {said['voxels']}."
     )
 
@@ -141,11 +170,19 @@ def say_band(band: Tree, config: Hierarchy, clip: str, detail_layers: Sequence[i
     """The suggested band, its rule, and whether the parameters follow it."""
     blocks = range(band["first"], band["last"] + 1)
     configured = ", ".join(map(str, detail_layers)) or "empty"
-    same = "the same blocks" if sorted(detail_layers) == list(blocks) else "not the suggested blocks"
-    where = f"block {band['first']}" if len(blocks) == 1 else f"blocks {band['first']} to {band['last']}"
+    same = (
+        "the same blocks" if sorted(detail_layers) == list(blocks) else "not the suggested blocks"
+    )
+    where = (
+        f"block {band['first']}"
+        if len(blocks) == 1
+        else f"blocks {band['first']} to {band['last']}"
+    )
     return (
-        f"Suggested for the detail tokens: {where}. Rule: the longest run of blocks, the last block left out, whose"
-        f" RSA with all areas is at least {100 * config.band_share:g} % of the best and any two of which have a CKA of"
+        f"Suggested for the detail tokens: {where}. Rule: the longest run of blocks, the last "
+        "block left out, whose"
+        f" RSA with all areas is at least {100 * config.band_share:g} % of the best and any two of "
+        "which have a CKA of"
         f" at least {config.band_cka:g}. `clips.{clip}.detail_layers` is {configured}: {same}."
     )
 
@@ -172,7 +209,13 @@ def _peak(values: Sequence[float]) -> int:
 
 def _score(tree: Tree, name: str, digits: int, signed: bool = False) -> Score:
     low, high = (lookup(tree, f"{name}_ci95_{end}") for end in ("low", "high"))
-    return Score(tree[name], math.nan if low is None else low, math.nan if high is None else high, digits, signed)
+    return Score(
+        tree[name],
+        math.nan if low is None else low,
+        math.nan if high is None else high,
+        digits,
+        signed,
+    )
 
 
 def _contrast(numbers: Tree, name: str) -> Score:
@@ -191,13 +234,22 @@ def make_block_table(tree: Tree, tokens: str, title: str, label: str) -> Table:
     for block in range(1, len(list_blocks(rsa["all"])) + 1):
         name = f"block{block}"
         band = "yes" if tree["band"]["first"] <= block <= tree["band"]["last"] else ""
-        scores = (*(_score(rsa[g], name, 3) for g in GROUPS), *(Score(cka[g][name], digits=3) for g in GROUPS))
+        scores = (
+            *(_score(rsa[g], name, 3) for g in GROUPS),
+            *(Score(cka[g][name], digits=3) for g in GROUPS),
+        )
         rows.append(Row((str(block), band, *scores)))
     return Table(
         title=title,
-        columns=("block", "suggested", *(f"RSA, `{g}`" for g in GROUPS), *(f"CKA, `{g}`" for g in GROUPS)),
+        columns=(
+            "block",
+            "suggested",
+            *(f"RSA, `{g}`" for g in GROUPS),
+            *(f"CKA, `{g}`" for g in GROUPS),
+        ),
         rows=tuple(rows),
-        label=f"{label} Tokens: {SUMMARIES[tokens]}. In brackets the 95 % bootstrap interval over images.",
+        label=f"{label} Tokens: {SUMMARIES[tokens]}. In brackets the 95 % bootstrap interval over "
+        "images.",
         n_text_columns=2,
     )
 
@@ -211,12 +263,20 @@ def _make_contrast_table(numbers: Tree, config: Hierarchy, clip: str, label: str
         rows.append(Row((f"`{name}`: {words}", _contrast(numbers, name), tested, *p_values)))
     return Table(
         title=f"Do high areas prefer later blocks than low areas? {clip}",
-        columns=("contrast", "value", "value in the shuffle test", "p, clusters shuffled", "p, voxels shuffled"),
+        columns=(
+            "contrast",
+            "value",
+            "value in the shuffle test",
+            "p, clusters shuffled",
+            "p, voxels shuffled",
+        ),
         rows=tuple(rows),
         label=(
-            f"{label} Intervals over images. p: one-sided (high areas prefer later blocks), on all voxels with one"
+            f"{label} Intervals over images. p: one-sided (high areas prefer later blocks), on all "
+            "voxels with one"
             f" split of the repeats; {config.n_permutations} shuffles, so p is at least"
-            f" {1 / (config.n_permutations + 1):.3f}; not corrected for the number of contrasts. Clusters: about"
+            f" {1 / (config.n_permutations + 1):.3f}; not corrected for the number of contrasts. "
+            "Clusters: about"
             f" {config.block_voxels} voxels."
         ),
     )
@@ -225,15 +285,32 @@ def _make_contrast_table(numbers: Tree, config: Hierarchy, clip: str, label: str
 def _make_details(tree: Tree, config: Hierarchy, clip: str, label: str) -> Details:
     rows = []
     for subject, numbers in tree["subjects"].items():
-        counts = [f"{numbers[f'n_{key}']:,}" for key in ("images", "voxels_low", "voxels_high", "matched")]
-        cells = [(_contrast(numbers, c), f"p {numbers['shuffled'][c]['clusters_p']:.3f}") for c in CONTRASTS]
+        counts = [
+            f"{numbers[f'n_{key}']:,}" for key in ("images", "voxels_low", "voxels_high", "matched")
+        ]
+        cells = [
+            (_contrast(numbers, c), f"p {numbers['shuffled'][c]['clusters_p']:.3f}")
+            for c in CONTRASTS
+        ]
         rows.append(Row((subject, *counts, *cells)))
     table = Table(
         title=f"Contrasts of each subject, {clip}",
-        columns=("subject", "images", "voxels low", "voxels high", "voxels in a draw", *(f"`{c}`" for c in CONTRASTS)),
+        columns=(
+            "subject",
+            "images",
+            "voxels low",
+            "voxels high",
+            "voxels in a draw",
+            *(f"`{c}`" for c in CONTRASTS),
+        ),
         rows=tuple(rows),
         label=f"{label} p: clusters shuffled.",
     )
     others = [name for name in tree["mean"]["rsa"] if name != config.tokens]
-    tables = [make_block_table(tree, name, f"Blocks and areas, {clip}: {SUMMARIES[name]}", label) for name in others]
-    return Details(f"{clip}: each subject, and other summaries of a block's tokens", (table, *tables))
+    tables = [
+        make_block_table(tree, name, f"Blocks and areas, {clip}: {SUMMARIES[name]}", label)
+        for name in others
+    ]
+    return Details(
+        f"{clip}: each subject, and other summaries of a block's tokens", (table, *tables)
+    )

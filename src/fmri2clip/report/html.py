@@ -1,4 +1,6 @@
-"""Renders a Report as one HTML file that needs nothing else: inline CSS, pictures as data URIs, no script."""
+"""Renders a Report as one HTML file that needs nothing else: inline CSS, pictures as data URIs,
+no script.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ TEMPLATE = Path(__file__).with_name("template.html")
 
 
 def render(report: Report) -> str:
-    contents = "\n".join(f'<li><a href="#{s.anchor}">{escape(s.title)}</a></li>' for s in report.sections)
+    contents = "\n".join(
+        f'<li><a href="#{s.anchor}">{escape(s.title)}</a></li>' for s in report.sections
+    )
     template = Template(TEMPLATE.read_text(encoding="utf-8"))
     return template.substitute(
         title=escape(report.title),
@@ -64,7 +68,9 @@ def _block(block: Block) -> str:
 
 
 def _inline(text: str) -> str:
-    text = re.sub(r"(top-\d+|[\d-]+-way)", r'<span class="together">\1</span>', escape(text, quote=False))
+    text = re.sub(
+        r"(top-\d+|[\d-]+-way)", r'<span class="together">\1</span>', escape(text, quote=False)
+    )
     text = re.sub(r"`([^`]+)`", r"<code>\1</code>", text)
     return re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", text)
 
@@ -87,12 +93,14 @@ def _data_uri(png: bytes) -> str:
 
 def _table(table: Table) -> str:
     head = "".join(
-        f'<th scope="col"{_align(i, table)}>{_inline(column)}</th>' for i, column in enumerate(table.columns)
+        f'<th scope="col"{_align(i, table)}>{_inline(column)}</th>'
+        for i, column in enumerate(table.columns)
     )
     rows = "\n".join(_row(row, table) for row in table.rows)
     return (
         f'<div class="block"><h3>{_inline(table.title)}</h3>\n'
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(table.title)}"><table>\n'
+        '<div class="scroll" tabindex="0" role="region" '
+        f'aria-label="{escape(table.title)}"><table>\n'
         f"<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>\n{_note(table.label)}</div>"
     )
 
@@ -128,10 +136,13 @@ def _item(item: Item) -> str:
 
 def _case(case: Case) -> str:
     retrieved = "\n".join(_picture(picture) for picture in case.retrieved)
-    captions = "".join(f"<li{' class=own' if own else ''}>{escape(text)}</li>" for text, own in case.captions)
+    captions = "".join(
+        f"<li{' class=own' if own else ''}>{escape(text)}</li>" for text, own in case.captions
+    )
     return (
         f'<article class="case"><h4>{_inline(case.heading)}</h4>\n<div class="strip">\n'
-        f'<div class="seen">{_picture(case.stimulus)}</div>\n<div class="retrieved">{retrieved}</div>\n'
+        f'<div class="seen">{_picture(case.stimulus)}</div>\n<div '
+        f'class="retrieved">{retrieved}</div>\n'
         f'</div>\n<ol class="captions">{captions}</ol></article>'
     )
 

@@ -1,8 +1,8 @@
 """Reads everything that a report shows.
 
-What is read of every run, clip, subject and reconstruction must be there; studies, world, hierarchy, tokens, counts of
-weights and numbers of the stimuli may not. Runs trained on permuted pairs are nulls: only what is said about pictures
-shows what became of them.
+What is read of every run, clip, subject and reconstruction must be there; studies, world,
+hierarchy, tokens, counts of weights and numbers of the stimuli may not. Runs trained on permuted
+pairs are nulls: only what is said about pictures shows what became of them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ STIMULUS = "stimulus"  # row of the pictures that were seen
 
 @dataclass(frozen=True, kw_only=True)
 class RunResult:
-    """What is known of one run. metrics: tree of metrics.json; curves: subject -> validation scores in percent."""
+    """What is known of one run.
+
+    metrics: tree of metrics.json; curves: subject -> validation scores in percent.
+    """
 
     name: str
     run: Run
@@ -36,7 +39,10 @@ class RunResult:
 
 @dataclass(frozen=True, kw_only=True)
 class PictureResult:
-    """What is known of one reconstruction. kind: null, decoder or reference; tree: its numbers by protocol."""
+    """What is known of one reconstruction.
+
+    kind: null, decoder or reference; tree: its numbers by protocol.
+    """
 
     name: str
     entry: Reconstruction
@@ -61,7 +67,9 @@ class Inputs:
     tokens: Mapping[str, Tree]  # run -> what its subject tokens do, of those that were inspected
     pictures: Mapping[str, PictureResult]  # by reconstruction, in the order of params
     stimulus: Tree | None  # numbers of the stimuli themselves in place of reconstructions
-    picture_record: Tree  # protocol -> networks, versions, what is missing; empty without reconstructions
+    picture_record: (
+        Tree  # protocol -> networks, versions, what is missing; empty without reconstructions
+    )
     predictions_dir: Path
     models_dir: Path
     clip_dir: Path
@@ -95,15 +103,19 @@ def read_inputs(
     clip_dir: Path,
     stimuli_path: Path,
 ) -> Inputs:
-    """Read the files of all runs, clips, subjects and reconstructions that the parameters name; a missing one raises
-    ValueError."""
+    """Read the files of all runs, clips, subjects and reconstructions that the parameters name; a
+    missing one raises ValueError.
+    """
     decoders = list_decoders(params)
     clips = sorted({run.clip for run in decoders.values()})
     pictures = {name: world_json.with_name(f"{name}.png") for name in ("scenes", "ncsnr")}
     blocks = {clip: hierarchy_dir / f"{clip}.json" for clip in params.clips}
     return Inputs(
         params=params,
-        runs={name: _read_run(name, run, runs_dir / name, predictions_dir) for name, run in decoders.items()},
+        runs={
+            name: _read_run(name, run, runs_dir / name, predictions_dir)
+            for name, run in decoders.items()
+        },
         references={clip: read_json(references_dir / f"{clip}.json") for clip in clips},
         rois={subject: read_json(rois_dir / f"{subject}.json") for subject in params.subjects},
         world=read_json(world_json) if world_json.is_file() else None,
@@ -111,7 +123,9 @@ def read_inputs(
         studies={path.stem: read_json(path) for path in sorted(studies_dir.glob("*.json"))},
         hierarchy={clip: read_json(path) for clip, path in blocks.items() if path.is_file()},
         hierarchy_pictures={
-            clip: path.with_suffix(".png") for clip, path in blocks.items() if path.with_suffix(".png").is_file()
+            clip: path.with_suffix(".png")
+            for clip, path in blocks.items()
+            if path.with_suffix(".png").is_file()
         },
         weights=read_json(parameters_json) if parameters_json.is_file() else None,
         tokens=_read_tokens(tokens_json, decoders),
@@ -127,10 +141,13 @@ def read_inputs(
 
 def list_decoders(params: Params) -> dict[str, Run]:
     """The runs that are no nulls. Raises ValueError if all are."""
-    decoders = {name: run for name, run in params.runs.items() if not run_split(params, name).permute}
+    decoders = {
+        name: run for name, run in params.runs.items() if not run_split(params, name).permute
+    }
     if not decoders:
         raise ValueError(
-            "every run has split.permute: true, a null, so there is no decoder to report; set it in the split of "
+            "every run has split.permute: true, a null, so there is no decoder to report; set it "
+            "in the split of "
             "single runs (runs.<name>.split)"
         )
     return decoders
@@ -144,7 +161,9 @@ def find_kind(params: Params, name: str) -> str:
     return "null" if source == MEAN_IMAGE or run_split(params, source).permute else "decoder"
 
 
-def _read_pictures(params: Params, pictures_dir: Path, numbers_dir: Path, scores_dir: Path) -> dict[str, PictureResult]:
+def _read_pictures(
+    params: Params, pictures_dir: Path, numbers_dir: Path, scores_dir: Path
+) -> dict[str, PictureResult]:
     return {
         name: PictureResult(
             name=name,
@@ -160,7 +179,9 @@ def _read_pictures(params: Params, pictures_dir: Path, numbers_dir: Path, scores
 
 def _read_stimulus(params: Params, path: Path) -> Tree | None:
     """None without reconstructions, without the file, or where a reconstruction has that name."""
-    there = bool(params.reconstructions) and path.stem not in params.reconstructions and path.is_file()
+    there = (
+        bool(params.reconstructions) and path.stem not in params.reconstructions and path.is_file()
+    )
     return read_json(path) if there else None
 
 
@@ -171,7 +192,10 @@ def _read_record(params: Params, path: Path) -> Tree:
     record = read_json(path)
     for protocol in params.pictures.protocols:
         if protocol not in record:
-            raise ValueError(f"{path} has no protocol {protocol}, it has {', '.join(record)}; run score_pictures again")
+            raise ValueError(
+                f"{path} has no protocol {protocol}, it has {', '.join(record)}; run "
+                "score_pictures again"
+            )
     return record
 
 
@@ -194,26 +218,37 @@ def _read_tokens(path: Path, runs: Mapping[str, Run]) -> dict[str, Tree]:
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file; a missing or broken file raises ValueError that names it."""
     if not path.is_file():
-        raise ValueError(f"{path} does not exist; the report needs it: run the stage that writes it (dvc repro)")
+        raise ValueError(
+            f"{path} does not exist; the report needs it: run the stage that writes it (dvc repro)"
+        )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not valid JSON ({error}); delete it and run its stage again") from error
+        raise ValueError(
+            f"{path} is not valid JSON ({error}); delete it and run its stage again"
+        ) from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path} holds a {type(content).__name__}, a JSON object is needed; run its stage again")
+        raise ValueError(
+            f"{path} holds a {type(content).__name__}, a JSON object is needed; run its stage again"
+        )
     return content
 
 
 def read_curves(path: Path) -> dict[str, Curve]:
     """curve.csv -> subject -> Curve with every column that starts with 'val_', in percent."""
     if not path.is_file():
-        raise ValueError(f"{path} does not exist; the report needs it: run the train stage (dvc repro)")
+        raise ValueError(
+            f"{path} does not exist; the report needs it: run the train stage (dvc repro)"
+        )
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         columns = reader.fieldnames or []
         rows = list(reader)
     if not {"subject", "epoch"} <= set(columns):
-        raise ValueError(f"{path} has columns {', '.join(columns)}; subject and epoch are needed: run train again")
+        raise ValueError(
+            f"{path} has columns {', '.join(columns)}; subject and epoch are needed: run train "
+            "again"
+        )
     scores = [column for column in columns if column.startswith("val_")]
     return {
         subject: _curve([row for row in rows if row["subject"] == subject], scores)

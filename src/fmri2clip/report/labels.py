@@ -1,4 +1,6 @@
-"""Words that stand beside numbers: data set, split and seeds. No number of the report goes without them."""
+"""Words that stand beside numbers: data set, split and seeds. No number of the report goes
+without them.
+"""
 
 from __future__ import annotations
 
@@ -18,17 +20,22 @@ def label_data(params: Params) -> str:
         return f"Data: NSD, {params.dataset.preparation}, sessions {params.dataset.sessions}"
     world = params.world
     return (
-        f"Data: NSD-mini (simulated, not a brain), world seed {world.seed}, hierarchy {world.hierarchy}, captions"
+        f"Data: NSD-mini (simulated, not a brain), world seed {world.seed}, hierarchy "
+        f"{world.hierarchy}, captions"
         f" {world.captions}"
     )
 
 
 def label_seeds(params: Params, runs: Iterable[RunResult]) -> str:
-    """Training seeds of the runs (once where all agree), seed of the split and of draws and bootstrap."""
+    """Training seeds of the runs (once where all agree), seed of the split and of draws and
+    bootstrap.
+    """
     seeds = {result.name: result.run.seed for result in runs}
     different = len(set(seeds.values())) > 1
     training = (
-        ", ".join(f"{name} {seed}" for name, seed in seeds.items()) if different else str(next(iter(seeds.values())))
+        ", ".join(f"{name} {seed}" for name, seed in seeds.items())
+        if different
+        else str(next(iter(seeds.values())))
     )
     return f"Training seed {training}; split seed {params.split.seed}; evaluation seed {params.evaluation.seed}"
 
@@ -36,11 +43,14 @@ def label_seeds(params: Params, runs: Iterable[RunResult]) -> str:
 def label_pictures(inputs: Inputs) -> str:
     """Data set and all seeds behind the pictures."""
     params = inputs.params
-    sources = dict.fromkeys(r.entry.source for r in inputs.pictures.values() if r.entry.source in params.runs)
+    sources = dict.fromkeys(
+        r.entry.source for r in inputs.pictures.values() if r.entry.source in params.runs
+    )
     training = _say_all({name: params.runs[name].seed for name in sources})
     noise = _say_all({name: result.entry.seed for name, result in inputs.pictures.items()})
     return (
-        f"{label_data(params)}. Training seed {training or '-'}; split seed {params.split.seed}; seed of the"
+        f"{label_data(params)}. Training seed {training or '-'}; split seed {params.split.seed}; "
+        "seed of the"
         f" generator's noise {noise}; evaluation seed {params.evaluation.seed}."
     )
 

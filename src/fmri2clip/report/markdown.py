@@ -1,4 +1,6 @@
-"""Renders a Report as Markdown that reads well in a terminal and on GitHub: padded tables, linked pictures."""
+"""Renders a Report as Markdown that reads well in a terminal and on GitHub: padded tables,
+linked pictures.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,11 @@ def _block(block: Block, folder: Path, final: Mapping[Path, Path]) -> str:
         case Table():
             return _table(block)
         case Paragraph():
-            return textwrap.indent(_wrap(block.text, WIDTH - 2), "> ") if block.tone in QUOTED else _wrap(block.text)
+            return (
+                textwrap.indent(_wrap(block.text, WIDTH - 2), "> ")
+                if block.tone in QUOTED
+                else _wrap(block.text)
+            )
         case Bullets():
             return "\n".join(_bullet(item) for item in block.items)
         case Figure():
@@ -107,5 +113,10 @@ def _wrap(text: str, width: int = WIDTH) -> str:
 
 def _bullet(text: str) -> str:
     return textwrap.fill(
-        text, WIDTH, initial_indent="* ", subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+        text,
+        WIDTH,
+        initial_indent="* ",
+        subsequent_indent="  ",
+        break_long_words=False,
+        break_on_hyphens=False,
     )

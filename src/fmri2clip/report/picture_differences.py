@@ -1,4 +1,6 @@
-"""Paired differences of reconstructions: every pair of decoders, and every decoder with every null."""
+"""Paired differences of reconstructions: every pair of decoders, and every decoder with every
+null.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ def choose_pairs(results: Iterable[PictureResult]) -> list[tuple[str, str]]:
 def list_compared(inputs: Inputs) -> list[Column]:
     """Columns of the main protocol that are compared: of brain correlation all voxels only."""
     columns = list_columns(inputs, inputs.params.pictures.protocols[0])
-    return [c for c in columns if ".brain_correlation." not in c.metric or c.metric.endswith(".all")]
+    return [
+        c for c in columns if ".brain_correlation." not in c.metric or c.metric.endswith(".all")
+    ]
 
 
 def compare_pictures(inputs: Inputs) -> dict[tuple[str, str], dict[str, Difference]]:
@@ -38,7 +42,9 @@ def compare_pictures(inputs: Inputs) -> dict[tuple[str, str], dict[str, Differen
     names = dict.fromkeys(name for pair in pairs for name in pair)
     runs = {name: read_scores(inputs.pictures[name].scores, shared) for name in names}
     metrics = [column.metric for column in list_compared(inputs)]
-    return compare_pairs([((a, runs[a]), (b, runs[b])) for a, b in pairs], metrics, inputs.params.evaluation)
+    return compare_pairs(
+        [((a, runs[a]), (b, runs[b])) for a, b in pairs], metrics, inputs.params.evaluation
+    )
 
 
 def make_difference_blocks(inputs: Inputs) -> list[Block]:
@@ -46,12 +52,18 @@ def make_difference_blocks(inputs: Inputs) -> list[Block]:
     found = compare_pictures(inputs)
     if not found:
         return [Paragraph(NO_PAIRS, "missing")]
-    columns = [c for c in list_compared(inputs) if any(c.metric in by_metric for by_metric in found.values())]
+    columns = [
+        c
+        for c in list_compared(inputs)
+        if any(c.metric in by_metric for by_metric in found.values())
+    ]
     return [make_table(inputs, found, columns), _make_details(inputs, found, columns)]
 
 
 def make_table(inputs: Inputs, found: Pairs, columns: list[Column]) -> Table:
-    """A row a pair; a cell holds difference, interval, verdict and the number of subjects with a better first one."""
+    """A row a pair; a cell holds difference, interval, verdict and the number of subjects with
+    a better first one.
+    """
     rows = [
         Row((f"`{a}` \N{MINUS SIGN} `{b}`", *(_make_cell(by_metric, column) for column in columns)))
         for (a, b), by_metric in found.items()
@@ -59,14 +71,19 @@ def make_table(inputs: Inputs, found: Pairs, columns: list[Column]) -> Table:
     n_tests = sum(len(by_metric) for by_metric in found.values())
     lower = any(" distance" in column.title for column in columns)
     return Table(
-        title=f"Reconstructed pictures, paired differences (protocol {inputs.params.pictures.protocols[0]})",
+        title="Reconstructed pictures, paired differences (protocol "
+        f"{inputs.params.pictures.protocols[0]})",
         columns=("pair", *(_title(column) for column in columns)),
         rows=tuple(rows),
         label=(
-            "First less second, 95 % interval from resampling images jointly for all subjects; k/n = subjects in which"
-            f" the first is better, of n shared by both. {DISTANCES if lower else ''}Verdicts as elsewhere; 'no worse'"
-            f" allows {MARGIN:g} (3 points). {n_tests} intervals, not corrected for their number. Pairs may differ in"
-            " features read, generator, candidates and selection (see the table of reconstructions)."
+            "First less second, 95 % interval from resampling images jointly for all subjects; k/n "
+            "= subjects in which"
+            f" the first is better, of n shared by both. {DISTANCES if lower else ''}Verdicts as "
+            "elsewhere; 'no worse'"
+            f" allows {MARGIN:g} (3 points). {n_tests} intervals, not corrected for their number. "
+            "Pairs may differ in"
+            " features read, generator, candidates and selection (see the table of "
+            "reconstructions)."
             f" {label_pictures(inputs)}"
         ),
     )
@@ -95,12 +112,19 @@ def _make_details(inputs: Inputs, found: Pairs, columns: list[Column]) -> Detail
     rows: list[Row] = []
     for (a, b), by_metric in found.items():
         rows.append(Row((f"`{a}` \N{MINUS SIGN} `{b}`",), "heading"))
-        subjects = dict.fromkeys(subject for difference in by_metric.values() for subject in difference.per_subject)
+        subjects = dict.fromkeys(
+            subject for difference in by_metric.values() for subject in difference.per_subject
+        )
         for subject in subjects:
             cells = (
-                to_score(by_metric[c.metric].per_subject[subject], c) if c.metric in by_metric else "-" for c in columns
+                to_score(by_metric[c.metric].per_subject[subject], c)
+                if c.metric in by_metric
+                else "-"
+                for c in columns
             )
             rows.append(Row((subject, *cells)))
     title = "Paired differences of reconstructed pictures, each subject"
     titles = ("subject", *(_title(column) for column in columns))
-    return Details(title, (Table(title=title, columns=titles, rows=tuple(rows), label=label_pictures(inputs)),))
+    return Details(
+        title, (Table(title=title, columns=titles, rows=tuple(rows), label=label_pictures(inputs)),)
+    )

@@ -1,4 +1,6 @@
-"""What the overview says of reconstructed pictures: the first decoder beside its reference and a null."""
+"""What the overview says of reconstructed pictures: the first decoder beside its reference and
+a null.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +14,18 @@ from fmri2clip.report.picture_tables import Column, find_column, make_cell
 
 def make_picture_overview(inputs: Inputs) -> list[Block]:
     """One sentence with its label; nothing where no decoder's pictures were made."""
-    decoder = next((result for result in inputs.pictures.values() if result.kind == "decoder"), None)
+    decoder = next(
+        (result for result in inputs.pictures.values() if result.kind == "decoder"), None
+    )
     if decoder is None:
         return []
     reference, null = find_reference(inputs, decoder), find_null(inputs, decoder)
     main = inputs.params.pictures.protocols[0]
     columns = [find_column(f"{main}.{name}") for name in (f"clip.{DIRECTIONS[0]}", "pixcorr")]
     found = [column for column in columns if column]
-    rivals = [f"{_say_kind(other)} {_say_scores(other, found)}" for other in (reference, null) if other]
+    rivals = [
+        f"{_say_kind(other)} {_say_scores(other, found)}" for other in (reference, null) if other
+    ]
     against = f", against {', and '.join(rivals)}" if rivals else ""
     said = f"**Reconstructed pictures**, protocol `{main}`: {_say_scores(decoder, found)}{against}."
     label = f"Mean over n subjects with 95 % intervals; two-way identification: chance 50 %. {label_pictures(inputs)}"
@@ -27,7 +33,9 @@ def make_picture_overview(inputs: Inputs) -> list[Block]:
 
 
 def find_reference(inputs: Inputs, decoder: PictureResult) -> PictureResult | None:
-    """The reference through the same generator that reads what the decoder reads, or else is most like it."""
+    """The reference through the same generator that reads what the decoder reads, or else is
+    most like it.
+    """
     entry = decoder.entry
 
     def differ(result: PictureResult) -> tuple[bool, ...]:
@@ -35,12 +43,18 @@ def find_reference(inputs: Inputs, decoder: PictureResult) -> PictureResult | No
         pooled = (other.reads == "embedding") != (entry.reads == "embedding")
         return pooled, other.reads != entry.reads, other.text != entry.text
 
-    found = [r for r in inputs.pictures.values() if r.kind == "reference" and r.entry.generator == entry.generator]
+    found = [
+        r
+        for r in inputs.pictures.values()
+        if r.kind == "reference" and r.entry.generator == entry.generator
+    ]
     return min(found, key=differ, default=None)
 
 
 def find_null(inputs: Inputs, decoder: PictureResult) -> PictureResult | None:
-    """The first null trained on permuted pairs, rather through the same generator; else the mean picture."""
+    """The first null trained on permuted pairs, rather through the same generator; else the
+    mean picture.
+    """
 
     def differ(result: PictureResult) -> tuple[bool, ...]:
         return result.entry.source == MEAN_IMAGE, result.entry.generator != decoder.entry.generator
@@ -51,7 +65,11 @@ def find_null(inputs: Inputs, decoder: PictureResult) -> PictureResult | None:
 def _say_kind(result: PictureResult) -> str:
     if result.kind == "reference":
         return "the reference from true features"
-    return "the mean training picture" if result.entry.source == MEAN_IMAGE else "the null trained on permuted pairs"
+    return (
+        "the mean training picture"
+        if result.entry.source == MEAN_IMAGE
+        else "the null trained on permuted pairs"
+    )
 
 
 def _say_scores(result: PictureResult, columns: list[Column]) -> str:
@@ -60,6 +78,10 @@ def _say_scores(result: PictureResult, columns: list[Column]) -> str:
     for column in columns:
         cell = make_cell(result.tree, column)
         unit = " %" if column.is_percent else ""
-        value = f"{cell.text()}{unit} {cell.interval()}".rstrip() if isinstance(cell, Score) else str(cell)
+        value = (
+            f"{cell.text()}{unit} {cell.interval()}".rstrip()
+            if isinstance(cell, Score)
+            else str(cell)
+        )
         said.append(f"{column.title.removesuffix(' (%)')} {value}")
     return f"`{result.name}` (n = {len(result.tree['subjects'])}) {' and '.join(said)}"

@@ -1,4 +1,6 @@
-"""Tables of scores of reconstructed pictures: a row a reconstruction, a table a protocol, and what stands beside."""
+"""Tables of scores of reconstructed pictures: a row a reconstruction, a table a protocol, and
+what stands beside.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,11 @@ from fmri2clip.report.labels import is_simulated, label_pictures
 from fmri2clip.report.protocol_words import say_difference, say_protocol
 from fmri2clip.report.scores import lookup, read_score
 
-GROUPS = {"null": "Nulls", "decoder": "Decoders", "reference": "References"}  # kind -> heading, in print order
+GROUPS = {
+    "null": "Nulls",
+    "decoder": "Decoders",
+    "reference": "References",
+}  # kind -> heading, in print order
 PIXELS = {"pixcorr": "PixCorr", "ssim": "SSIM"}
 NETWORKS = {  # metric -> title; two-way but for distances
     "alexnet2": "AlexNet(2)",
@@ -31,7 +37,9 @@ UNEXPLAINED = "no number was written for it"
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """metric: dotted name in the tree of a reconstruction; is_percent: a share, printed in percent."""
+    """metric: dotted name in the tree of a reconstruction; is_percent: a share, printed in
+    percent.
+    """
 
     metric: str
     title: str
@@ -39,7 +47,9 @@ class Column:
 
 
 def list_columns(inputs: Inputs, protocol: str, direction: str = DIRECTIONS[0]) -> list[Column]:
-    """What the table of a protocol shows; the true cortex belongs to no protocol and stands in the main one's table."""
+    """What the table of a protocol shows; the true cortex belongs to no protocol and stands in
+    the main one's table.
+    """
     names = [*PIXELS, *(name if name in DISTANCES else f"{name}.{direction}" for name in NETWORKS)]
     if find_protocol(protocol).brain:
         names += [f"{BRAIN}.{region}" for region in REGIONS if region in inputs.params.rois]
@@ -50,7 +60,9 @@ def list_columns(inputs: Inputs, protocol: str, direction: str = DIRECTIONS[0]) 
 
 
 def find_column(metric: str) -> Column | None:
-    """The column of a dotted name, `<protocol>.<metric>...` or the true cortex; None for what measures no pictures."""
+    """The column of a dotted name, `<protocol>.<metric>...` or the true cortex; None for what
+    measures no pictures.
+    """
     protocol, *rest = metric.split(".")
     if protocol == CORTEX and len(rest) == 1:
         return Column(metric=metric, title=f"through the true cortex, `{rest[0]}`")
@@ -63,7 +75,9 @@ def find_column(metric: str) -> Column | None:
         return Column(metric=metric, title=f"{NETWORKS[name]} distance (lower is better)")
     if name in NETWORKS and details in ([direction] for direction in DIRECTIONS):
         further = "" if details[0] == DIRECTIONS[0] else f", {details[0].replace('_', ' ')}"
-        return Column(metric=metric, title=f"{NETWORKS[name]}, two-way{further} (%)", is_percent=True)
+        return Column(
+            metric=metric, title=f"{NETWORKS[name]}, two-way{further} (%)", is_percent=True
+        )
     if name == BRAIN and len(details) == 1:
         return Column(metric=metric, title=f"brain correlation, `{details[0]}`")
     return None
@@ -98,19 +112,33 @@ def make_table(inputs: Inputs, protocol: str, columns: list[Column]) -> Table:
         rows.append(Row((heading,), "heading"))
         for result in results:
             cells = (make_cell(result.tree, column) for column in columns)
-            rows.append(Row((f"`{result.name}`", count_subjects(inputs, result.tree), *cells), find_weight(result)))
+            rows.append(
+                Row(
+                    (f"`{result.name}`", count_subjects(inputs, result.tree), *cells),
+                    find_weight(result),
+                )
+            )
     if stimulus:
         rows += [] if GROUPS["reference"] in groups else [Row((GROUPS["reference"],), "heading")]
         rows.append(
-            Row((f"`{STIMULUS}`", count_subjects(inputs, stimulus), *_make_ceiling(stimulus, columns)), "context")
+            Row(
+                (
+                    f"`{STIMULUS}`",
+                    count_subjects(inputs, stimulus),
+                    *_make_ceiling(stimulus, columns),
+                ),
+                "context",
+            )
         )
     return Table(
         title=f"Reconstructed pictures, protocol {protocol} (two-way identification: chance 50 %)",
         columns=("row", "n", *(column.title for column in columns)),
         rows=tuple(rows),
         label=(
-            "Mean over n subjects, in brackets the 95 % bootstrap interval over images. Two-way: the reconstruction is"
-            f" compared with its stimulus and one other. {_say_stimulus(inputs) if stimulus else ''}"
+            "Mean over n subjects, in brackets the 95 % bootstrap interval over images. Two-way: "
+            "the reconstruction is"
+            " compared with its stimulus and one other. "
+            f"{_say_stimulus(inputs) if stimulus else ''}"
             f"{label_pictures(inputs)}"
         ),
         n_text_columns=2,
@@ -118,7 +146,9 @@ def make_table(inputs: Inputs, protocol: str, columns: list[Column]) -> Table:
 
 
 def count_subjects(inputs: Inputs, tree: Tree) -> str:
-    return f"{len(tree['subjects'])} of {len(inputs.params.subjects)}".replace(" ", "\N{NO-BREAK SPACE}")
+    return f"{len(tree['subjects'])} of {len(inputs.params.subjects)}".replace(
+        " ", "\N{NO-BREAK SPACE}"
+    )
 
 
 def find_stimulus(inputs: Inputs, protocol: str) -> Tree | None:
@@ -128,13 +158,17 @@ def find_stimulus(inputs: Inputs, protocol: str) -> Tree | None:
 
 def _make_ceiling(tree: Tree, columns: Iterable[Column]) -> list[Cell]:
     """A stimulus is not compared with itself: cells of other columns are no missing numbers."""
-    return ["-" if lookup(tree, column.metric) is None else make_cell(tree, column) for column in columns]
+    return [
+        "-" if lookup(tree, column.metric) is None else make_cell(tree, column)
+        for column in columns
+    ]
 
 
 def _say_stimulus(inputs: Inputs) -> str:
     cortex = " and through the simulated cortex" if is_simulated(inputs.params) else ""
     return (
-        f"`{STIMULUS}`: the picture that was seen, through the encoding model{cortex}: the ceiling of these columns; it"
+        f"`{STIMULUS}`: the picture that was seen, through the encoding model{cortex}: the ceiling "
+        "of these columns; it"
         " is not compared with itself in the others. "
     )
 
@@ -144,7 +178,9 @@ def find_weight(result: PictureResult) -> str:
 
 
 def make_cell(tree: Tree, column: Column) -> Cell:
-    """Score with its interval: percent for shares, three digits else; or the word that it is missing."""
+    """Score with its interval: percent for shares, three digits else; or the word that it is
+    missing.
+    """
     if column.is_percent:
         return read_score(tree, column.metric) or MISSING
     value = lookup(tree, column.metric)
@@ -170,7 +206,11 @@ def list_missing(inputs: Inputs, protocol: str, columns: Iterable[Column]) -> li
                 reason = f"{reason} (some subjects; the mean is over the others)"
             if reason is not None:
                 found.setdefault(reason, {}).setdefault(name, []).append(column.title)
-    return [sentence for reason, rows in found.items() for sentence in _say_missing(reason, rows, len(inputs.pictures))]
+    return [
+        sentence
+        for reason, rows in found.items()
+        for sentence in _say_missing(reason, rows, len(inputs.pictures))
+    ]
 
 
 def _say_missing(reason: str, rows: Mapping[str, list[str]], n_rows: int) -> list[str]:
@@ -180,29 +220,44 @@ def _say_missing(reason: str, rows: Mapping[str, list[str]], n_rows: int) -> lis
         by_titles.setdefault(tuple(titles), []).append(name)
     return [
         f"Missing: {', '.join(titles)}"
-        f"{'' if len(names) == n_rows else ' of ' + ', '.join(f'`{name}`' for name in names)}: {reason}."
+        f"{'' if len(names) == n_rows else ' of ' + ', '.join(f'`{name}`' for name in names)}: "
+        f"{reason}."
         for titles, names in by_titles.items()
     ]
 
 
 def _make_details(inputs: Inputs, protocol: str, columns: list[Column]) -> Details:
-    """The same for each subject, and the other direction of two-way identification where it was measured."""
+    """The same for each subject, and the other direction of two-way identification where it was
+    measured.
+    """
     tables = []
     directions = find_protocol(protocol).directions[1:]
     further = ", and the other direction of two-way identification" if directions else ""
     for direction in directions:
-        others = [column for column in list_columns(inputs, protocol, direction) if column.is_percent]
+        others = [
+            column for column in list_columns(inputs, protocol, direction) if column.is_percent
+        ]
         title = direction.replace("_", " ")
-        rows = [Row((f"`{r.name}`", *(make_cell(r.tree, c) for c in others)), find_weight(r)) for r in _ordered(inputs)]
+        rows = [
+            Row((f"`{r.name}`", *(make_cell(r.tree, c) for c in others)), find_weight(r))
+            for r in _ordered(inputs)
+        ]
         tables.append(_make_inner(f"Two-way identification, {title}", others, rows, inputs))
     for subject in inputs.params.subjects:
         found = [result for result in _ordered(inputs) if subject in result.tree["subjects"]]
         rows = [
-            Row((f"`{r.name}`", *(make_cell(r.tree["subjects"][subject], c) for c in columns)), find_weight(r))
+            Row(
+                (f"`{r.name}`", *(make_cell(r.tree["subjects"][subject], c) for c in columns)),
+                find_weight(r),
+            )
             for r in found
         ]
         stimulus = (find_stimulus(inputs, protocol) or {}).get("subjects", {}).get(subject)
-        rows += [Row((f"`{STIMULUS}`", *_make_ceiling(stimulus, columns)), "context")] if stimulus else []
+        rows += (
+            [Row((f"`{STIMULUS}`", *_make_ceiling(stimulus, columns)), "context")]
+            if stimulus
+            else []
+        )
         tables.append(_make_inner(f"{subject}: protocol {protocol}", columns, rows, inputs))
     return Details(f"Protocol {protocol}: each subject{further}", tuple(tables))
 

@@ -1,7 +1,8 @@
 """Which brain-decoded test images a report shows, and what each of them retrieved.
 
-Cases are chosen by rule: test images are ordered by the rank of the true picture in the whole test set (equal ranks: by
-NSD id), and the images at fixed places of that order are shown. Nobody picks them.
+Cases are chosen by rule: test images are ordered by the rank of the true picture in the whole test
+set (equal ranks: by NSD id), and the images at fixed places of that order are shown. Nobody picks
+them.
 
 Letters: I test images, K captions, D embedding width.
 """
@@ -46,13 +47,17 @@ class Retrieval:
 
 
 def rank_true(similarity_II: Floats) -> NDArray[np.int64]:
-    """1-based rank of the picture that was seen; pictures exactly as similar count as ahead of it."""
+    """1-based rank of the picture that was seen; pictures exactly as similar count as ahead of
+    it.
+    """
     own_I1 = np.diagonal(similarity_II)[:, None]
     return (similarity_II >= own_I1).sum(axis=1)
 
 
 def choose_cases(rank_I: NDArray[np.int64], nsd_id_I: NDArray[np.int64]) -> list[tuple[str, int]]:
-    """(place, row) of N_PER_PLACE neighbouring images at each of PLACES in the order of rank, then NSD id."""
+    """(place, row) of N_PER_PLACE neighbouring images at each of PLACES in the order of rank,
+    then NSD id.
+    """
     order = np.lexsort((nsd_id_I, rank_I))
     n_places = min(N_PER_PLACE, len(order))
     chosen: dict[int, str] = {}
@@ -70,9 +75,11 @@ def compare(
     text_KD: Floats,
     means: Mapping[str, Floats],
 ) -> tuple[Floats, Floats]:
-    """image_II and text_IK by the centred cosine of the metrics: every side by its own training mean.
+    """image_II and text_IK by the centred cosine of the metrics: every side by its own training
+    mean.
 
-    text_embedding_ID: None where a decoder has no second embedding; captions are then searched with embedding_ID.
+    text_embedding_ID: None where a decoder has no second embedding; captions are then searched with
+    embedding_ID.
     """
     brain_ID = centre(embedding_ID, means["mean_predicted_image_D"])
     image_II = similarity(brain_ID, centre(image_ID, means["mean_image_D"]))
@@ -85,7 +92,12 @@ def make_cases(retrieval: Retrieval, load: Load, title: str) -> list[Case]:
     """load: NSD id -> picture (H, W, 3) uint8, or None where it may not be shown."""
     rank_I = rank_true(retrieval.image_II)
     return [
-        _make_case(retrieval, row, f"{title}, {place}: true picture at rank {rank_I[row]} of {len(rank_I)}", load)
+        _make_case(
+            retrieval,
+            row,
+            f"{title}, {place}: true picture at rank {rank_I[row]} of {len(rank_I)}",
+            load,
+        )
         for place, row in choose_cases(rank_I, retrieval.nsd_id_I)
     ]
 
@@ -97,21 +109,38 @@ def _make_case(retrieval: Retrieval, row: int, heading: str, load: Load) -> Case
         heading=heading,
         stimulus=_make_picture(retrieval, row, "seen", load),
         retrieved=tuple(
-            _make_picture(retrieval, int(other), f"{place}{' (hit)' if other == row else ''}", load, other == row)
+            _make_picture(
+                retrieval,
+                int(other),
+                f"{place}{' (hit)' if other == row else ''}",
+                load,
+                other == row,
+            )
             for place, other in enumerate(nearest, start=1)
         ),
-        captions=tuple((retrieval.caption_K[k], bool(retrieval.caption_image_K[k] == row)) for k in captions),
+        captions=tuple(
+            (retrieval.caption_K[k], bool(retrieval.caption_image_K[k] == row)) for k in captions
+        ),
     )
 
 
-def _make_picture(retrieval: Retrieval, row: int, title: str, load: Load, marked: bool = False) -> Picture:
+def _make_picture(
+    retrieval: Retrieval, row: int, title: str, load: Load, marked: bool = False
+) -> Picture:
     nsd_id = int(retrieval.nsd_id_I[row])
     picture = load(nsd_id)
-    return Picture(b"" if picture is None else encode_picture(picture), title, (f"nsd_id {nsd_id}",), bool(marked))
+    return Picture(
+        b"" if picture is None else encode_picture(picture),
+        title,
+        (f"nsd_id {nsd_id}",),
+        bool(marked),
+    )
 
 
 def encode_picture(picture: NDArray[np.uint8]) -> bytes:
-    """PNG bytes of a picture (H, W, 3), reduced to at most THUMBNAIL pixels a side; smaller ones stay as they are."""
+    """PNG bytes of a picture (H, W, 3), reduced to at most THUMBNAIL pixels a side; smaller
+    ones stay as they are.
+    """
     image = Image.fromarray(picture)
     if max(image.size) > THUMBNAIL:
         image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)

@@ -1,4 +1,6 @@
-"""Words about protocols of pictures: what stands above a table, and why numbers under equal names differ."""
+"""Words about protocols of pictures: what stands above a table, and why numbers under equal
+names differ.
+"""
 
 from __future__ import annotations
 
@@ -21,14 +23,17 @@ CREDITS = {0.0: "none", 0.5: "half", 1.0: "whole"}
 
 
 def say_protocol(inputs: Inputs, protocol: str) -> str:
-    """Networks and stand-ins, number of images, candidates and their choice, encoding model, versions."""
+    """Networks and stand-ins, number of images, candidates and their choice, encoding model,
+    versions.
+    """
     record = inputs.picture_record[protocol]
     networks = "; ".join(_say_network(slot, facts) for slot, facts in record["networks"].items())
     n_first = inputs.params.pictures.n_images
     versions = ", ".join(f"{package} {version}" for package, version in record["versions"].items())
     sentences = [
         f"**Protocol `{protocol}`.** Networks: {networks or 'none'}",
-        f"Images a subject: {_say_counts(record['n_images'])}{', the first by NSD id' if n_first else ', all'}",
+        "Images a subject: "
+        f"{_say_counts(record['n_images'])}{', the first by NSD id' if n_first else ', all'}",
         f"Candidates an image: {say_candidates(inputs)}",
         "Two-way identification asks for the stimulus among two images: chance is 50 %",
         *_say_shared_network(inputs, protocol),
@@ -64,20 +69,36 @@ def _describe_choice(result: PictureResult) -> str:
 
 def _say_shared_network(inputs: Inputs, protocol: str) -> list[str]:
     """That the network of the CLIP metric also made the pictures, where it did."""
-    params, painted = inputs.params, [r for r in inputs.pictures.values() if r.entry.source != MEAN_IMAGE]
+    params, painted = (
+        inputs.params,
+        [r for r in inputs.pictures.values() if r.entry.source != MEAN_IMAGE],
+    )
     key = params.pictures.clip
     if not key or "clip" not in inputs.picture_record[protocol]["networks"]:
         return []
     model = params.clips[key].model
-    painted = [r for r in painted if params.generators.get(r.entry.generator, {}).get("clip_model") == model]
+    painted = [
+        r
+        for r in painted
+        if params.generators.get(r.entry.generator, {}).get("clip_model") == model
+    ]
     if not painted:
         return []
     sources = [params.runs[r.entry.source] for r in painted if r.entry.source in params.runs]
-    roles = ["decoders are trained towards"] if any(params.clips[run.clip].model == model for run in sources) else []
+    roles = (
+        ["decoders are trained towards"]
+        if any(params.clips[run.clip].model == model for run in sources)
+        else []
+    )
     roles.append("the generator is conditioned on")
-    chose = " (and that chose among candidates)" if any(r.entry.selection == "brain" for r in painted) else ""
+    chose = (
+        " (and that chose among candidates)"
+        if any(r.entry.selection == "brain" for r in painted)
+        else ""
+    )
     return [
-        f"The CLIP metric is measured by the network that {' and that '.join(roles)}{chose}, so read the other networks"
+        f"The CLIP metric is measured by the network that {' and that '.join(roles)}{chose}, so "
+        "read the other networks"
         " beside it"
     ]
 
@@ -90,38 +111,54 @@ def _say_brain(inputs: Inputs, protocol: str) -> list[str]:
     counts = sorted({facts["n_training_images"] for facts in brain.values()})
     n = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     said = [
-        "Brain correlation: r across voxels between the measured pattern and what an encoding model of our own (ridge"
-        f" regression from {' and '.join(f'`{layer}`' for layer in first['layers'])} of the classifier, {n} training"
+        "Brain correlation: r across voxels between the measured pattern and what an encoding "
+        "model of our own (ridge"
+        f" regression from {' and '.join(f'`{layer}`' for layer in first['layers'])} of the "
+        f"classifier, {n} training"
         " images a subject) predicts from the reconstruction"
     ]
     if protocol == inputs.params.pictures.protocols[0] and is_simulated(inputs.params):
-        said.append("Through the true cortex: the simulated cortex itself answers the reconstruction, without a model")
+        said.append(
+            "Through the true cortex: the simulated cortex itself answers the reconstruction, "
+            "without a model"
+        )
     return said
 
 
 def say_difference(main: Protocol, other: Protocol) -> str:
-    """One sentence: in what `other` differs from `main`, save in metrics that only one of them has."""
+    """One sentence: in what `other` differs from `main`, save in metrics that only one of them
+    has.
+    """
     there = describe(main)
     clauses = [
-        f"{topic} ({here}; there: {there[topic]})" for topic, here in describe(other).items() if here != there[topic]
+        f"{topic} ({here}; there: {there[topic]})"
+        for topic, here in describe(other).items()
+        if here != there[topic]
     ]
     if not clauses:
         return f"`{other.name}` measures as `{main.name}` does."
     return (
-        f"Numbers under equal names differ from those of `{main.name}`, because the protocols differ in"
+        f"Numbers under equal names differ from those of `{main.name}`, because the protocols "
+        "differ in"
         f" {', '.join(clauses)}."
     )
 
 
 def describe(protocol: Protocol) -> dict[str, str]:
     """Topic -> what the protocol does, the same topics for every protocol."""
-    steps = [*protocol.common, *protocol.pixels, *(step for m in protocol.networks for step in m.resize)]
+    steps = [
+        *protocol.common,
+        *protocol.pixels,
+        *(step for m in protocol.networks for step in m.resize),
+    ]
     found = {
         "antialiased resizing": "yes" if all(step.antialias for step in steps) else "no",
         "first resize of all pictures": _say_steps(protocol.common),
         "resize for PixCorr and SSIM": _say_steps(protocol.pixels),
         "SSIM": "of single pixel columns" if protocol.ssim_columns else "of pictures",
-        "what resizing does to the 8 bits of a stored picture": "kept" if protocol.eight_bit else "not rounded again",
+        "what resizing does to the 8 bits of a stored picture": "kept"
+        if protocol.eight_bit
+        else "not rounded again",
     }
     for metric in protocol.networks:
         found[f"resize for {metric.slot}"] = _say_steps(metric.resize)
@@ -130,11 +167,16 @@ def describe(protocol: Protocol) -> dict[str, str]:
         "credit of a tie": CREDITS.get(protocol.tie_credit, f"{protocol.tie_credit:g}"),
         "decimals that make a tie": f"{protocol.decimals}",
         "correlation with a constant picture": (
-            "undefined, and so is the mean" if math.isnan(protocol.undefined) else f"{protocol.undefined:g}"
+            "undefined, and so is the mean"
+            if math.isnan(protocol.undefined)
+            else f"{protocol.undefined:g}"
         ),
         "precision of networks": "fp32" if protocol.fp32 else "any",
     }
 
 
 def _say_steps(steps: Sequence[Resize]) -> str:
-    return ", then ".join(f"{step.size} pixels, {step.filter}, {step.library}" for step in steps) or "none"
+    return (
+        ", then ".join(f"{step.size} pixels, {step.filter}, {step.library}" for step in steps)
+        or "none"
+    )

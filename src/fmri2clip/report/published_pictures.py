@@ -1,4 +1,6 @@
-"""Scores of reconstructed pictures that papers and their code print: measured elsewhere, shown for orientation only."""
+"""Scores of reconstructed pictures that papers and their code print: measured elsewhere, shown
+for orientation only.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,8 @@ UNKNOWN = "not said row by row: 982 or 1,000 shared images"
 MEAN = "mean of subjects 1, 2, 5 and 7, full training data"
 FIRST = "subject 1, as printed by the methods' own notebooks"
 
-ROWS: dict[str, tuple[tuple[str, str, str, str], ...]] = {  # heading -> (method, scores, test set, source)
+# heading -> (method, scores, test set, source)
+ROWS: dict[str, tuple[tuple[str, str, str, str], ...]] = {
     MEAN: (
         ("Takagi & Nishimoto (CVPR 2023)", "0.246 0.410 78.9 85.6 83.8 82.1 0.811 0.504", UNKNOWN, ZEBRA),
         ("Brain-Diffuser (Sci. Rep. 2023)", "0.273 0.365 94.4 96.6 91.3 90.9 0.728 0.422", UNKNOWN, ZEBRA),
@@ -44,23 +47,30 @@ ROWS: dict[str, tuple[tuple[str, str, str, str], ...]] = {  # heading -> (method
     ),
 }  # fmt: skip
 ELSEWHERE = (  # beside a simulated world
-    "Published elsewhere: measured on the real Natural Scenes Dataset, with other networks (AlexNet, Inception-v3,"
-    " OpenAI's ViT-L/14, EfficientNet-B1, SwAV) and another test set. Not reproduced here, and not comparable with the"
+    "Published elsewhere: measured on the real Natural Scenes Dataset, with other networks "
+    "(AlexNet, Inception-v3,"
+    " OpenAI's ViT-L/14, EfficientNet-B1, SwAV) and another test set. Not reproduced here, and not "
+    "comparable with the"
     " simulated world."
 )
 OWN = (  # beside real data
-    "Published elsewhere: measured on the papers' own test sets (982 or 1,000 images) and with their own pipelines. Not"
+    "Published elsewhere: measured on the papers' own test sets (982 or 1,000 images) and with "
+    "their own pipelines. Not"
     " reproduced here."
 )
 LABEL = (
     "Protocol as far as known: MindEye1's code, which MindBridge's follows; the source of the means"
-    " does not say it row by row. Rows differ in test set, number of samples and in who chose among them, so even they"
+    " does not say it row by row. Rows differ in test set, number of samples and in who chose "
+    "among them, so even they"
     " compare badly with each other. For BrainMCLIP no row was found."
 )
 
 
 def make_published_table(*, simulated: bool) -> Table:
-    """One row a published method, grouped by what was averaged. simulated: whether our own data are."""
+    """One row a published method, grouped by what was averaged.
+
+    simulated: whether our own data are.
+    """
     rows: list[Row] = []
     for heading, methods in ROWS.items():
         rows.append(Row((heading,), "heading"))

@@ -1,4 +1,7 @@
-"""Reads decoded embeddings and puts them beside pictures and captions. Letters: I test images, K captions, D width."""
+"""Reads decoded embeddings and puts them beside pictures and captions.
+
+Letters: I test images, K captions, D width.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,9 @@ MEANS = ("mean_image_D", "mean_text_D", "mean_predicted_image_D", "mean_predicte
 
 
 def read_retrieval(inputs: Inputs, result: RunResult, subject: str) -> Retrieval | None:
-    """Similarities of a subject's predictions with its test pictures and captions; None without image embeddings."""
+    """Similarities of a subject's predictions with its test pictures and captions; None without
+    image embeddings.
+    """
     stored = store.read(result.predictions, "predictions", group=subject)
     if "embedding_ID" not in stored:
         return None
@@ -51,7 +56,10 @@ def read_retrieval(inputs: Inputs, result: RunResult, subject: str) -> Retrieval
 def read_means(path: Path) -> dict[str, NDArray[np.floating]]:
     """Training means of targets and predictions, (D,) each, that the scores were centred with."""
     if not path.is_file():
-        raise ValueError(f"{path} does not exist; the report needs the training means in it: run train (dvc repro)")
+        raise ValueError(
+            f"{path} does not exist; the report needs the training means in it: run train (dvc "
+            "repro)"
+        )
     arrays = load_file(path)
     return {name: arrays[name] for name in MEANS if name in arrays}
 
@@ -59,7 +67,10 @@ def read_means(path: Path) -> dict[str, NDArray[np.floating]]:
 def _check_ranks(stored: store.Arrays, image_II: NDArray[np.floating], where: str) -> None:
     """Ranks shown beside pictures and scores in the tables must come from the same similarities."""
     metric = np.flatnonzero(stored["metric_M"] == "retrieval_all.image_given_brain.top1")
-    if metric.size and not np.array_equal(stored["score_IM"][:, metric[0]] == 1, rank_true(image_II) == 1):
+    if metric.size and not np.array_equal(
+        stored["score_IM"][:, metric[0]] == 1, rank_true(image_II) == 1
+    ):
         raise ValueError(
-            f"{where}: scores do not belong to the embeddings and the model; run evaluate again (dvc repro)"
+            f"{where}: scores do not belong to the embeddings and the model; run evaluate again "
+            "(dvc repro)"
         )

@@ -1,4 +1,6 @@
-"""Which metrics a report shows, what they are called in print, and how a number is read out of a metric tree."""
+"""Which metrics a report shows, what they are called in print, and how a number is read out of
+a metric tree.
+"""
 
 from __future__ import annotations
 
@@ -85,11 +87,16 @@ def _percent(value: float | None) -> float:
 
 def headline(evaluation: Evaluation) -> dict[str, str]:
     """HEADLINE with the configured number of ways in its titles."""
-    return {name: title.replace("300-way", f"{evaluation.n_way}-way") for name, title in HEADLINE.items()}
+    return {
+        name: title.replace("300-way", f"{evaluation.n_way}-way")
+        for name, title in HEADLINE.items()
+    }
 
 
 def list_families(trees: Iterable[Tree], evaluation: Evaluation, n_images: int) -> list[Family]:
-    """The families of metrics that at least one tree has; columns that nothing fills are left out."""
+    """The families of metrics that at least one tree has; columns that nothing fills are left
+    out.
+    """
     trees = list(trees)
     galleries = {
         "retrieval": (
@@ -104,27 +111,43 @@ def list_families(trees: Iterable[Tree], evaluation: Evaluation, n_images: int) 
     }
     families = []
     for key, (title, protocol) in galleries.items():
-        names = {f"{key}.{d}.top{k}": f"{label} top-{k}" for k in (1, 5) for d, label in DIRECTIONS.items()}
+        names = {
+            f"{key}.{d}.top{k}": f"{label} top-{k}"
+            for k in (1, 5)
+            for d, label in DIRECTIONS.items()
+        }
         families.append(Family(title, protocol, _present(names, trees)))
     protocol = (
-        f"zero-shot: images with one dominant category (the only object, or at least {evaluation.dominant_area:.0%} of"
-        " the object area); mAP and AUC: all test images, classes without a positive or a negative left out"
+        "zero-shot: images with one dominant category (the only object, or at least "
+        f"{evaluation.dominant_area:.0%} of"
+        " the object area); mAP and AUC: all test images, classes without a positive or a negative "
+        "left out"
     )
     families.append(Family("Categories", protocol, _present(OTHER, trees)))
     return [family for family in families if family.metrics]
 
 
 def _present(names: Mapping[str, str], trees: list[Tree]) -> dict[str, str]:
-    return {name: title for name, title in names.items() if any(lookup(tree, name) is not None for tree in trees)}
+    return {
+        name: title
+        for name, title in names.items()
+        if any(lookup(tree, name) is not None for tree in trees)
+    }
 
 
 def chance(name: str, evaluation: Evaluation, n_images: int, tree: Tree) -> float | None:
-    """Chance level of a metric in percent; None where it depends on the data in a way that is not recorded."""
+    """Chance level of a metric in percent; None where it depends on the data in a way that is
+    not recorded.
+    """
     if name.startswith("zero_shot"):
         one = lookup(tree, f"{name.rsplit('.', 1)[0]}.chance")
         return None if one is None else 100 * min(1.0, one * int(name.rsplit("top", 1)[1]))
     if name == "classification.auc":
         return 50.0
-    sizes = {"retrieval": evaluation.n_way, "retrieval_hard": evaluation.n_hard + 1, "retrieval_all": n_images}
+    sizes = {
+        "retrieval": evaluation.n_way,
+        "retrieval_hard": evaluation.n_hard + 1,
+        "retrieval_all": n_images,
+    }
     family = name.split(".")[0]
     return 100 * int(name.rsplit("top", 1)[1]) / sizes[family] if family in sizes else None

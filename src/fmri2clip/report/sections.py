@@ -1,4 +1,7 @@
-"""Sections of the report. Each function turns what was read into blocks; missing inputs become sentences."""
+"""Sections of the report.
+
+Each function turns what was read into blocks; missing inputs become sentences.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,16 @@ from pathlib import Path
 from fmri2clip import figures
 from fmri2clip.metrics.statistics import Difference
 from fmri2clip.report import differences, pictures, results, retrieved, texts, unseen
-from fmri2clip.report.document import Block, Bullets, Figure, Gallery, Paragraph, Row, Section, Table
+from fmri2clip.report.document import (
+    Block,
+    Bullets,
+    Figure,
+    Gallery,
+    Paragraph,
+    Row,
+    Section,
+    Table,
+)
 from fmri2clip.report.inputs import Inputs, RunResult
 from fmri2clip.report.labels import is_simulated, label_data, label_seeds
 from fmri2clip.report.picture_overview import make_picture_overview
@@ -17,7 +29,9 @@ from fmri2clip.report.scores import READOUTS, TOKENS, chance, headline, lookup, 
 NO_PAIRS = "No two runs share a subject: there is nothing to compare."
 
 
-def make_overview(inputs: Inputs, found: differences.Pairs, n_images: int, figures_dir: Path) -> Section:
+def make_overview(
+    inputs: Inputs, found: differences.Pairs, n_images: int, figures_dir: Path
+) -> Section:
     """Headline numbers of every run beside their strongest rival, as a figure and in words."""
     metrics = headline(inputs.params.evaluation)
     blocks: list[Block] = [texts.make_notice(inputs.params)]
@@ -37,15 +51,19 @@ def make_overview(inputs: Inputs, found: differences.Pairs, n_images: int, figur
         f"Paired differences in points with 95 % intervals. {label_data(inputs.params)}."
         f" {label_seeds(inputs.params, inputs.runs.values())}."
     )
-    blocks += [Bullets(said), Paragraph(label, "label")] if said else [Paragraph(NO_PAIRS, "missing")]
+    blocks += (
+        [Bullets(said), Paragraph(label, "label")] if said else [Paragraph(NO_PAIRS, "missing")]
+    )
     blocks += make_picture_overview(inputs)
     return Section("overview", "At a glance", blocks)
 
 
 def _caption(inputs: Inputs, runs: list[RunResult], clip: str, n_images: int) -> str:
     return (
-        "Filled: decoders; hollow: baselines, nulls and references; whiskers: 95 % intervals over images; dashed:"
-        f" chance. CLIP model `{clip}`, mean over subjects, {n_images} test images. {label_data(inputs.params)}."
+        "Filled: decoders; hollow: baselines, nulls and references; whiskers: 95 % intervals over "
+        "images; dashed:"
+        f" chance. CLIP model `{clip}`, mean over subjects, {n_images} test images. "
+        f"{label_data(inputs.params)}."
         f" {label_seeds(inputs.params, runs)}."
     )
 
@@ -53,14 +71,18 @@ def _caption(inputs: Inputs, runs: list[RunResult], clip: str, n_images: int) ->
 def choose_pairs(inputs: Inputs, found: differences.Pairs) -> list[tuple[str, str]]:
     """Pairs for the overview; the section on differences has all.
 
-    Decoders of embeddings with each other and with the baseline, the first run of each; of those trained on labels, the
-    first of params.yaml with each other one.
+    Decoders of embeddings with each other and with the baseline, the first run of each; of those
+    trained on labels, the first of params.yaml with each other one.
     """
     first: dict[str, str] = {}
     for name, result in inputs.runs.items():
         first.setdefault(result.run.decoder, name)
     repeated = {name for name, result in inputs.runs.items() if first[result.run.decoder] != name}
-    labelled = [name for name, r in inputs.runs.items() if lookup(r.metrics, "classification.hamming") is not None]
+    labelled = [
+        name
+        for name, r in inputs.runs.items()
+        if lookup(r.metrics, "classification.hamming") is not None
+    ]
     chosen = []
     for a, b in found:
         if a in labelled and b in labelled:
@@ -70,12 +92,18 @@ def choose_pairs(inputs: Inputs, found: differences.Pairs) -> list[tuple[str, st
     return chosen
 
 
-def say_pair(pair: tuple[str, str], found: Mapping[str, Difference], metrics: Mapping[str, str]) -> str:
+def say_pair(
+    pair: tuple[str, str], found: Mapping[str, Difference], metrics: Mapping[str, str]
+) -> str:
     """One sentence on a pair of runs, metrics grouped by verdict."""
     said: dict[str, list[str]] = {}
     for name, difference in found.items():
-        score = differences.to_score(difference.estimate.value, difference.estimate.low, difference.estimate.high)
-        said.setdefault(difference.verdict, []).append(f"{metrics[name]} ({score.text()} {score.interval()})")
+        score = differences.to_score(
+            difference.estimate.value, difference.estimate.low, difference.estimate.high
+        )
+        said.setdefault(difference.verdict, []).append(
+            f"{metrics[name]} ({score.text()} {score.interval()})"
+        )
     n_subjects = max((difference.n_subjects for difference in found.values()), default=0)
     clauses = "; ".join(f"**{verdict}** in {', '.join(items)}" for verdict, items in said.items())
     return f"`{pair[0]}` against `{pair[1]}` (n = {n_subjects} subjects): {clauses or 'no metric in common'}."
@@ -86,9 +114,13 @@ def make_runs_table(inputs: Inputs) -> Table:
     rows = []
     for result in inputs.runs.values():
         run, metrics = result.run, result.metrics
-        trained, deployed = (lookup(metrics, f"parameters.{key}") for key in ("trained", "deployed"))
+        trained, deployed = (
+            lookup(metrics, f"parameters.{key}") for key in ("trained", "deployed")
+        )
         clip = f"{run.clip} ({inputs.params.clips[run.clip].model})"
-        settings = ", ".join(f"{key}={value}" for key, value in {**run.overrides, **run.split}.items())
+        settings = ", ".join(
+            f"{key}={value}" for key, value in {**run.overrides, **run.split}.items()
+        )
         rows.append(
             Row(
                 (
@@ -111,7 +143,8 @@ def make_runs_table(inputs: Inputs) -> Table:
             "weights deployed",
         ),
         rows=tuple(rows),
-        label=f"{label_data(inputs.params)}. Weights: of one model (of all its subjects), mean over models.",
+        label=f"{label_data(inputs.params)}. Weights: of one model (of all its subjects), mean over "
+        "models.",
         brief_columns=(0, 1, 2, 3, 4, 6, 7),
         n_text_columns=6,
     )
@@ -132,13 +165,21 @@ def make_results(inputs: Inputs, n_images: int) -> Section:
 
 
 def make_tokens(inputs: Inputs, clip: str, n_images: int) -> list[Block]:
-    """Tables of TOKENS and READOUTS for the rows that have any of them; nothing where no run has."""
+    """Tables of TOKENS and READOUTS for the rows that have any of them; nothing where no run
+    has.
+    """
     evaluation = inputs.params.evaluation
-    protocol = f"Protocol: {evaluation.n_way}-way, {evaluation.n_draws} fixed draws of the test images."
+    protocol = (
+        f"Protocol: {evaluation.n_way}-way, {evaluation.n_draws} fixed draws of the test images."
+    )
     shares = "Share of the variance of a map that is predicted; 0: the mean of the training folds."
     tables = (
-        _make_extra_table(inputs, clip, TOKENS, "Detail and semantic tokens (%)", protocol, n_images),
-        _make_extra_table(inputs, clip, READOUTS, "Read-out of the picture's look (%)", shares, n_images),
+        _make_extra_table(
+            inputs, clip, TOKENS, "Detail and semantic tokens (%)", protocol, n_images
+        ),
+        _make_extra_table(
+            inputs, clip, READOUTS, "Read-out of the picture's look (%)", shares, n_images
+        ),
     )
     return [table for table in tables if table is not None]
 
@@ -147,12 +188,20 @@ def _make_extra_table(
     inputs: Inputs, clip: str, titles: Mapping[str, str], title: str, protocol: str, n_images: int
 ) -> Table | None:
     runs = [result for result in inputs.runs.values() if result.run.clip == clip]
-    metrics = [name for name in titles if any(lookup(result.metrics, name) is not None for result in runs)]
+    metrics = [
+        name for name in titles if any(lookup(result.metrics, name) is not None for result in runs)
+    ]
     rows: list[Row] = []
     for heading, trees in results.group_rows(runs, inputs.references[clip]).items():
         kind = "result" if heading == "Decoders" else "context"
-        scores = {name: [read_score(tree, metric) for metric in metrics] for name, tree in trees.items()}
-        found = [Row((f"`{name}`", *(s or "-" for s in row)), kind) for name, row in scores.items() if any(row)]
+        scores = {
+            name: [read_score(tree, metric) for metric in metrics] for name, tree in trees.items()
+        }
+        found = [
+            Row((f"`{name}`", *(s or "-" for s in row)), kind)
+            for name, row in scores.items()
+            if any(row)
+        ]
         rows += [Row((heading,), "heading"), *found] if found else []
     if not metrics:
         return None
@@ -164,7 +213,8 @@ def _make_extra_table(
         columns=("row", *(titles[name] for name in metrics)),
         rows=tuple(rows),
         label=(
-            f"{label_data(inputs.params)}, {n_images} test images. {protocol} Mean over subjects, in brackets the 95 %"
+            f"{label_data(inputs.params)}, {n_images} test images. {protocol} Mean over subjects, "
+            "in brackets the 95 %"
             f" bootstrap interval over images. {label_seeds(inputs.params, runs)}."
         ),
     )
@@ -189,32 +239,49 @@ def make_unseen(inputs: Inputs) -> Section:
 
 def make_curves(inputs: Inputs, figures_dir: Path) -> Section:
     curves = {name: result.curves for name, result in inputs.runs.items()}
-    names = {"val_image_top1": "image given brain, top-1", "val_text_top1": "text given brain, top-1"}
+    names = {
+        "val_image_top1": "image given brain, top-1",
+        "val_text_top1": "text given brain, top-1",
+    }
     names |= {"val_map": "mAP"}
     path = figures.draw_curves(curves, names, figures_dir / "curves.png")
     caption = (
-        "Scores on the validation images (never test images) by training epoch: top-1 retrieval among them, and mAP of"
-        " decoders of categories; a decoder in closed form is one dot. Training stops on the mean of what a decoder"
+        "Scores on the validation images (never test images) by training epoch: top-1 retrieval "
+        "among them, and mAP of"
+        " decoders of categories; a decoder in closed form is one dot. Training stops on the mean "
+        "of what a decoder"
         " offers; a model that subjects share has a line of its own."
         f" {label_data(inputs.params)}. {label_seeds(inputs.params, inputs.runs.values())}."
     )
-    return Section("curves", "Training", [Figure(path, "Validation scores by epoch for each run and subject", caption)])
+    return Section(
+        "curves",
+        "Training",
+        [Figure(path, "Validation scores by epoch for each run and subject", caption)],
+    )
 
 
 def make_pictures(inputs: Inputs, load: Callable[[int], object], figures_dir: Path) -> Section:
     """Best, median and worst test images of the first subject of every run."""
     blocks: list[Block] = [
         Paragraph(
-            "The test images of a run's first subject are ordered by the rank of the true picture among all test"
+            "The test images of a run's first subject are ordered by the rank of the true picture "
+            "among all test"
             f" pictures (equal ranks: by NSD id). Shown are the first {pictures.N_PER_PLACE}, the"
-            f" {pictures.N_PER_PLACE} in the middle and the last {pictures.N_PER_PLACE} of that order: a fixed rule, no"
-            f" choice. Each row: the picture that was seen, the {pictures.N_RETRIEVED} nearest test pictures (outlined:"
-            f" the seen one), and the {pictures.N_CAPTIONS} best matching captions of all test captions."
+            f" {pictures.N_PER_PLACE} in the middle and the last {pictures.N_PER_PLACE} of that "
+            "order: a fixed rule, no"
+            f" choice. Each row: the picture that was seen, the {pictures.N_RETRIEVED} nearest "
+            "test pictures (outlined:"
+            f" the seen one), and the {pictures.N_CAPTIONS} best matching captions of all test "
+            "captions."
         )
     ]
     if not is_simulated(inputs.params):
         blocks.append(
-            Paragraph("NSD's terms forbid passing on its pictures: places are kept, pictures are not shown.", "missing")
+            Paragraph(
+                "NSD's terms forbid passing on its pictures: places are kept, pictures are not "
+                "shown.",
+                "missing",
+            )
         )
     nothing = []
     for name, result in inputs.runs.items():
@@ -222,23 +289,35 @@ def make_pictures(inputs: Inputs, load: Callable[[int], object], figures_dir: Pa
         blocks += [gallery] if gallery else []
         nothing += [] if gallery else [f"`{name}`"]
     if nothing:
-        blocks.append(Paragraph(f"Without an image embedding, so retrieving nothing: {', '.join(nothing)}.", "missing"))
+        blocks.append(
+            Paragraph(
+                f"Without an image embedding, so retrieving nothing: {', '.join(nothing)}.",
+                "missing",
+            )
+        )
     return Section("pictures", "Retrieved pictures and captions", blocks)
 
 
-def _make_gallery(inputs: Inputs, name: str, result: RunResult, load: Callable, figures_dir: Path) -> Gallery | None:
+def _make_gallery(
+    inputs: Inputs, name: str, result: RunResult, load: Callable, figures_dir: Path
+) -> Gallery | None:
     """Cases of one run; None for a decoder that offers no image embedding."""
     subject = result.run.subjects[0]
     retrieval = retrieved.read_retrieval(inputs, result, subject)
     if retrieval is None:
         return None
     cases = pictures.make_cases(retrieval, load, f"{name}, {subject}")
-    path = figures.draw_strips(pictures.make_strips(cases), figures_dir / f"pictures_{name}.png", fit=pictures.fit_line)
+    path = figures.draw_strips(
+        pictures.make_strips(cases), figures_dir / f"pictures_{name}.png", fit=pictures.fit_line
+    )
     note = (
-        f"`{name}`, {subject}: seen picture first, then the {pictures.N_RETRIEVED} nearest of {len(retrieval.nsd_id_I)}"
+        f"`{name}`, {subject}: seen picture first, then the {pictures.N_RETRIEVED} nearest of "
+        f"{len(retrieval.nsd_id_I)}"
         f" test pictures. {label_data(inputs.params)}. {label_seeds(inputs.params, [result])}."
     )
     alt = f"Pictures retrieved by {name} for {subject}"
     return Gallery(
-        tuple(cases), note, Figure(path, alt, f"{note} The sign = stands before captions of the seen picture.")
+        tuple(cases),
+        note,
+        Figure(path, alt, f"{note} The sign = stands before captions of the seen picture."),
     )

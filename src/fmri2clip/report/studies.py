@@ -39,7 +39,9 @@ def make_study(name: str, study: Tree, figures_dir: Path) -> list[Block]:
     label = label_study(study)
     blocks: list[Block] = [
         Paragraph(f"**Study `{name}`.** {study['question']}"),
-        Paragraph(f"Budget (planned, 2 cores): {study['budget_minutes']} minutes. {study['budget']}"),
+        Paragraph(
+            f"Budget (planned, 2 cores): {study['budget_minutes']} minutes. {study['budget']}"
+        ),
         _make_variant_table(name, study, label),
     ]
     if study["comparisons"]:
@@ -50,7 +52,13 @@ def make_study(name: str, study: Tree, figures_dir: Path) -> list[Block]:
         unit = say_unit(list_drawn(study), "%")
         figures.draw_lines(panels, path, x_label=study["x_label"] or "x", y_label=f"score{unit}")
         alt = f"Scores of study {name} against {study['x_label']}"
-        blocks.append(Figure(path, alt, f"Mean over training seeds and subjects, whiskers: 95 % intervals. {label}"))
+        blocks.append(
+            Figure(
+                path,
+                alt,
+                f"Mean over training seeds and subjects, whiskers: 95 % intervals. {label}",
+            )
+        )
     blocks.append(_make_settings(name, study))
     return blocks
 
@@ -73,7 +81,9 @@ def label_study(study: Tree) -> str:
 
 
 def _say_pictures(study: Tree) -> list[str]:
-    """Protocol, number of images and stand-ins, where a study scores reconstructions; how distances are read."""
+    """Protocol, number of images and stand-ins, where a study scores reconstructions; how
+    distances are read.
+    """
     params = study["params"]
     columns = [column for metric in study["metrics"] if (column := find_column(metric))]
     if not columns:
@@ -85,7 +95,11 @@ def _say_pictures(study: Tree) -> list[str]:
     protocols = list_protocols(study["metrics"])
     if protocols:
         names = " and ".join(f"`{protocol}`" for protocol in protocols)
-        two_way = "; two-way identification: chance 50 %" if any(column.is_percent for column in columns) else ""
+        two_way = (
+            "; two-way identification: chance 50 %"
+            if any(column.is_percent for column in columns)
+            else ""
+        )
         said.insert(0, f"Protocol{'s' if len(protocols) > 1 else ''} {names}{two_way}.")
     if params.get("dataset.source", "simulated") == "simulated":
         said.append("In the simulated world AlexNet and CLIP are stand-ins.")
@@ -114,8 +128,13 @@ def _make_difference_table(name: str, study: Tree, label: str) -> Table:
     columns = list_columns(study, "points")
     rows = []
     for comparison in study["comparisons"]:
-        sides = [f"{comparison[f'run_{side}']} in {', '.join(comparison[side])}" for side in ("a", "b")]
-        cells = [difference_cell(comparison["metrics"].get(column.metric), column.metric) for column in columns]
+        sides = [
+            f"{comparison[f'run_{side}']} in {', '.join(comparison[side])}" for side in ("a", "b")
+        ]
+        cells = [
+            difference_cell(comparison["metrics"].get(column.metric), column.metric)
+            for column in columns
+        ]
         rows.append(Row((comparison["title"], " \N{MINUS SIGN} ".join(sides), *cells)))
     n_tests = sum(len(comparison["metrics"]) for comparison in study["comparisons"])
     resampled = "the same images" if study["same_pictures"] else "images of each world on its own"
@@ -124,7 +143,8 @@ def _make_difference_table(name: str, study: Tree, label: str) -> Table:
         columns=("comparison", "runs", *(column.title for column in columns)),
         rows=tuple(rows),
         label=(
-            f"{label} Mean over pairs and subjects, resampling {resampled}; k/n = subjects in which the first is"
+            f"{label} Mean over pairs and subjects, resampling {resampled}; k/n = subjects in "
+            "which the first is"
             f" better. {_say_reading(columns)}{n_tests} intervals, not corrected for their number."
         ),
         brief_columns=(0, *range(2, 2 + len(columns))),
@@ -134,28 +154,41 @@ def _make_difference_table(name: str, study: Tree, label: str) -> Table:
 
 def _say_reading(columns: Sequence[Column]) -> str:
     """How differences are read that are not in points."""
-    margin = f"'no worse' allows {MARGIN:g} (3 points). " if any(not column.is_percent for column in columns) else ""
+    margin = (
+        f"'no worse' allows {MARGIN:g} (3 points). "
+        if any(not column.is_percent for column in columns)
+        else ""
+    )
     return (DISTANCES if any(" distance" in column.title for column in columns) else "") + margin
 
 
 def list_drawn(study: Tree) -> list[Column]:
     """The first N_PANELS shares and numbers of pictures."""
     columns = list_columns(study, "%")
-    return [column for column in columns if column.is_percent or find_column(column.metric)][:N_PANELS]
+    return [column for column in columns if column.is_percent or find_column(column.metric)][
+        :N_PANELS
+    ]
 
 
 def collect_lines(study: Tree) -> dict[str, dict[str, figures.Line]]:
     """Metric title -> run -> line over the variants that have an x, of `list_drawn`; else empty."""
-    placed = sorted((v for v in study["variants"].values() if "x" in v), key=lambda variant: variant["x"])
+    placed = sorted(
+        (v for v in study["variants"].values() if "x" in v), key=lambda variant: variant["x"]
+    )
     drawn = list_drawn(study)
     panels: dict[str, dict[str, figures.Line]] = {}
     for column in drawn:
         metric, factor = column.metric, 100 if column.is_percent else 1
         title = column.title.removesuffix(" (%)") if say_unit(drawn, "%") else column.title
         for run in dict.fromkeys(run for variant in placed for run in variant["runs"]):
-            points = [(v["x"], v["runs"][run][metric]) for v in placed if metric in v["runs"].get(run, {})]
+            points = [
+                (v["x"], v["runs"][run][metric]) for v in placed if metric in v["runs"].get(run, {})
+            ]
             if points:
-                parts = [[factor * p.get(key, math.nan) for _, p in points] for key in ("value", "low", "high")]
+                parts = [
+                    [factor * p.get(key, math.nan) for _, p in points]
+                    for key in ("value", "low", "high")
+                ]
                 panels.setdefault(title, {})[run] = figures.Line([x for x, _ in points], *parts)
     return panels
 
@@ -167,6 +200,10 @@ def _make_settings(name: str, study: Tree) -> Details:
         rows += [Row((f"`{key}`", str(value))) for key, value in content["params"].items()]
     label = f"Code digest (SHA-256) `{study['code_sha256']}`. Seeds were put into {', '.join(study['seeds']['keys'])}."
     table = Table(
-        title=f"{name}: parameters", columns=("key", "value"), rows=tuple(rows), label=label, n_text_columns=2
+        title=f"{name}: parameters",
+        columns=("key", "value"),
+        rows=tuple(rows),
+        label=label,
+        n_text_columns=2,
     )
     return Details(f"Study {name}: parameters of its experiments", (table,))

@@ -1,4 +1,6 @@
-"""Columns of a study's tables: titles, units and cells of metrics of decoding and of reconstructed pictures."""
+"""Columns of a study's tables: titles, units and cells of metrics of decoding and of
+reconstructed pictures.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +24,17 @@ PERCENT = (
     "attention",
 )  # families of fractions
 COUNTS = ("n_images", "n_classes", "n_undefined", "n_held_out_images")
-FAMILIES = {"retrieval": "n-way", "retrieval_hard": "hard gallery", "retrieval_all": "whole test set"}
+FAMILIES = {
+    "retrieval": "n-way",
+    "retrieval_hard": "hard gallery",
+    "retrieval_all": "whole test set",
+}
 
 
 def list_columns(study: Tree, unit: str) -> list[Column]:
-    """A column a metric. unit: of shares, '%' or 'points'; titles name it where not all columns are shares."""
+    """A column a metric. unit: of shares, '%' or 'points'; titles name it where not all columns
+    are shares.
+    """
     ways, metrics = study["params"].get("evaluation.n_way", "n"), study["metrics"]
     several = len(list_protocols(metrics)) > 1
     mixed = not all(scale(metric) == 100 for metric in metrics)
@@ -34,7 +42,9 @@ def list_columns(study: Tree, unit: str) -> list[Column]:
     for metric in metrics:
         is_percent = scale(metric) == 100
         protocol = metric.split(".")[0]
-        title = title_metric(metric, ways) + (f", {protocol}" if several and protocol in PROTOCOLS else "")
+        title = title_metric(metric, ways) + (
+            f", {protocol}" if several and protocol in PROTOCOLS else ""
+        )
         title += f" ({unit})" if mixed and is_percent else ""
         columns.append(Column(metric=metric, title=title, is_percent=is_percent))
     return columns
@@ -47,11 +57,17 @@ def say_unit(columns: Iterable[Column], unit: str) -> str:
 
 def list_protocols(metrics: Iterable[str]) -> list[str]:
     """Protocols of pictures among the metrics."""
-    return list(dict.fromkeys(metric.split(".")[0] for metric in metrics if metric.split(".")[0] in PROTOCOLS))
+    return list(
+        dict.fromkeys(
+            metric.split(".")[0] for metric in metrics if metric.split(".")[0] in PROTOCOLS
+        )
+    )
 
 
 def title_metric(metric: str, ways: object = "n") -> str:
-    """Column title of a dotted metric name, without its unit; names that are not known are printed as they are."""
+    """Column title of a dotted metric name, without its unit; names that are not known are
+    printed as they are.
+    """
     family, *middle, leaf = metric.split(".")
     picture = find_column(metric)
     if picture is not None:
@@ -59,9 +75,7 @@ def title_metric(metric: str, ways: object = "n") -> str:
     if metric in HEADLINE and family != "retrieval":
         return HEADLINE[metric]
     if family in FAMILIES and len(middle) == 1 and middle[0] in DIRECTIONS:
-        return (
-            f"{DIRECTIONS[middle[0]]}, {FAMILIES[family].replace('n-way', f'{ways}-way')} {leaf.replace('top', 'top-')}"
-        )
+        return f"{DIRECTIONS[middle[0]]}, {FAMILIES[family].replace('n-way', f'{ways}-way')} {leaf.replace('top', 'top-')}"
     if metric in READOUTS:
         return f"read-out of {READOUTS[metric]}"
     return {**OTHER, **TOKENS, **ATTENTION}.get(metric, f"`{metric}`")
@@ -76,10 +90,14 @@ def scale(metric: str) -> int:
 
 
 def variant_cell(scores: Mapping[str, Mapping[str, float]], metric: str) -> Cell:
-    """Score with its interval: shares in percent, other numbers of pictures with three digits; or a plain count."""
+    """Score with its interval: shares in percent, other numbers of pictures with three digits;
+    or a plain count.
+    """
     if metric not in scores:
         return "-"
-    value, low, high = (scale(metric) * scores[metric].get(key, math.nan) for key in ("value", "low", "high"))
+    value, low, high = (
+        scale(metric) * scores[metric].get(key, math.nan) for key in ("value", "low", "high")
+    )
     if scale(metric) == 100:
         return Score(value, low, high)
     return Score(value, low, high, digits=3) if find_column(metric) else _count(value)
@@ -90,10 +108,14 @@ def _count(value: float) -> str:
 
 
 def difference_cell(found: Tree | None, metric: str) -> Cell:
-    """A paired difference with its interval, verdict and count of subjects: shares in points, else three digits."""
+    """A paired difference with its interval, verdict and count of subjects: shares in points,
+    else three digits.
+    """
     if found is None:
         return "-"
-    value, low, high = (scale(metric) * found.get(key, math.nan) for key in ("value", "low", "high"))
+    value, low, high = (
+        scale(metric) * found.get(key, math.nan) for key in ("value", "low", "high")
+    )
     score = Score(value, low, high, digits=1 if scale(metric) == 100 else 3, signed=True)
     count = f"{found['n_positive']}/{found['n_subjects']}"
     return score, Verdict(found["verdict"], TONES[found["verdict"]]), count

@@ -1,7 +1,8 @@
-"""Section about one model for all subjects: weights by number of subjects, and what the tokens of subjects do.
+"""Section about one model for all subjects: weights by number of subjects, and what the tokens of
+subjects do.
 
-No sentence is fixed where data decide: intervals choose among those below. They speak about test images, not about
-training seeds; the studies repeat trainings.
+No sentence is fixed where data decide: intervals choose among those below. They speak about test
+images, not about training seeds; the studies repeat trainings.
 """
 
 from __future__ import annotations
@@ -12,7 +13,17 @@ import numpy as np
 
 from fmri2clip.figures import Line
 from fmri2clip.figures_tokens import draw_tokens
-from fmri2clip.report.document import Block, Bullets, Cell, Figure, Paragraph, Row, Score, Section, Table
+from fmri2clip.report.document import (
+    Block,
+    Bullets,
+    Cell,
+    Figure,
+    Paragraph,
+    Row,
+    Score,
+    Section,
+    Table,
+)
 from fmri2clip.report.inputs import Inputs, RunResult, Tree
 from fmri2clip.report.labels import label_data, label_seeds
 from fmri2clip.report.scores import lookup
@@ -48,24 +59,42 @@ def make_nsd_table(counts: Tree) -> Table:
         rows.append(Row((f"`{name}`", *(f"{n / 1e6:,.3f}" if n else "-" for n in (*parts, *sums)))))
     return Table(
         title="Weights by number of subjects at the size of NSD (millions)",
-        columns=("run", "input map", "tokens, embedding", "each subject adds", "shared", *map(_title, COUNTS)),
+        columns=(
+            "run",
+            "input map",
+            "tokens, embedding",
+            "each subject adds",
+            "shared",
+            *map(_title, COUNTS),
+        ),
         rows=tuple(rows),
         label=(
-            "Not measured on data: counted from the modules for the voxels of subject 1, 80 categories and the sizes of"
+            "Not measured on data: counted from the modules for the voxels of subject 1, 80 "
+            "categories and the sizes of"
             " presets/nsd.yaml."
         ),
     )
 
 
 def make_weights_table(inputs: Inputs) -> Table:
-    """Deployed weights, input maps included: what one subject adds, what is shared, and the sums for COUNTS."""
+    """Deployed weights, input maps included: what one subject adds, what is shared, and the
+    sums for COUNTS.
+    """
     rows = tuple(Row(_count_cells(result)) for result in inputs.runs.values())
     return Table(
         title="Weights by number of subjects (thousands)",
-        columns=("run", "input map", "tokens, embedding", "each subject adds", "shared", *map(_title, COUNTS)),
+        columns=(
+            "run",
+            "input map",
+            "tokens, embedding",
+            "each subject adds",
+            "shared",
+            *map(_title, COUNTS),
+        ),
         rows=rows,
         label=(
-            "Deployed weights, mean over subjects; input maps count whether fitted or learned. Decoders without a"
+            "Deployed weights, mean over subjects; input maps count whether fitted or learned. "
+            "Decoders without a"
             f" shared part need all their weights for each subject. {label_data(inputs.params)}."
         ),
     )
@@ -108,10 +137,15 @@ def say_swap(tree: Tree) -> list[str]:
     if "swap" not in tree:
         return []
     lost = tree["swap"]["lost"]
-    numbers = " and ".join(f"{_points(lost[key])} in {title}" for key, title in (("map", "mAP"), ("auc", "AUC")))
-    verdict = _judge(lost["map"], "so they matter", "so they do harm", "so that they matter is not shown")
+    numbers = " and ".join(
+        f"{_points(lost[key])} in {title}" for key, title in (("map", "mAP"), ("auc", "AUC"))
+    )
+    verdict = _judge(
+        lost["map"], "so they matter", "so they do harm", "so that they matter is not shown"
+    )
     return [
-        "Decoded with what belongs to another subject behind the input map (tokens or embedding), own minus other, over"
+        "Decoded with what belongs to another subject behind the input map (tokens or embedding), "
+        "own minus other, over"
         f" all pairs of {tree['swap']['n_subjects']} subjects: {numbers}; {verdict}."
     ]
 
@@ -128,19 +162,26 @@ def say_attention(tree: Tree) -> list[str]:
         "that low and high tokens differ in this is not shown",
     )
     return [
-        f"Share of attention (last layer, ROIs only) on early areas: low tokens {_percent(early['low_early'])}, high"
-        f" tokens {_percent(early['high_early'])}; these are {100 * tree['attention']['early_chance']:.0f} % of the"
-        f" ROIs. Difference {_points(early['low_minus_high'])}: {verdict}. {_say_spread(tree['attention'])}"
+        "Share of attention (last layer, ROIs only) on early areas: low tokens "
+        f"{_percent(early['low_early'])}, high"
+        f" tokens {_percent(early['high_early'])}; these are "
+        f"{100 * tree['attention']['early_chance']:.0f} % of the"
+        f" ROIs. Difference {_points(early['low_minus_high'])}: {verdict}. "
+        f"{_say_spread(tree['attention'])}"
     ]
 
 
 def _say_spread(attention: Tree) -> str:
     """How far from uniform attention is at all."""
     shares = [
-        share for by_token in attention["last_layer"].values() for rois in by_token.values() for share in rois.values()
+        share
+        for by_token in attention["last_layer"].values()
+        for rois in by_token.values()
+        for share in rois.values()
     ]
     return (
-        f"The share of a single ROI lies between {100 * min(shares):.1f} and {100 * max(shares):.1f} % over subjects"
+        f"The share of a single ROI lies between {100 * min(shares):.1f} and "
+        f"{100 * max(shares):.1f} % over subjects"
         f" and tokens; uniform attention would give each {100 / len(attention['is_early']):.1f} %."
     )
 
@@ -153,7 +194,10 @@ def say_similarity(tree: Tree) -> list[str]:
         blocks = _blocks(rsa.get(token, {}))
         if blocks:
             name = max(blocks, key=lambda block: rsa[token][block]["value"])
-            best.append(f"outputs of the {token} token resemble `{name}` most (RSA {rsa[token][name]['value']:.2f})")
+            best.append(
+                f"outputs of the {token} token resemble `{name}` most (RSA "
+                f"{rsa[token][name]['value']:.2f})"
+            )
     if not best:
         return []
     sentence = "; ".join(best)
@@ -165,7 +209,9 @@ def say_similarity(tree: Tree) -> list[str]:
             "the low token is the later one",
             "that the tokens differ in depth is not shown",
         )
-        numbers = f"{difference['value']:+.2f} [{difference['low']:+.2f}, {difference['high']:+.2f}]"
+        numbers = (
+            f"{difference['value']:+.2f} [{difference['low']:+.2f}, {difference['high']:+.2f}]"
+        )
         sentence += f". RSA with the final embedding less that with block 1, high minus low token: {numbers}; {verdict}"
     return [f"{sentence[0].upper()}{sentence[1:]}.".replace("-", "\N{MINUS SIGN}")]
 
@@ -199,19 +245,29 @@ def _draw(name: str, tree: Tree, figures_dir: Path, label: str) -> Figure:
     subjects, tokens = list(last), list(next(iter(last.values())))
     is_early = tree["attention"]["is_early"]
     rois = sorted(is_early, key=lambda roi: not is_early[roi])
-    shares = {token: np.array([[last[s][token][roi] for roi in rois] for s in subjects]) for token in tokens}
+    shares = {
+        token: np.array([[last[s][token][roi] for roi in rois] for s in subjects])
+        for token in tokens
+    }
     blocks = _blocks(rsa[next(token for token in rsa if token in ("high", "low"))])
     lines = {}
     for token in ("high", "low"):
         if token in rsa:
-            parts = ([rsa[token][block][key] for block in blocks] for key in ("value", "low", "high"))
+            parts = (
+                [rsa[token][block][key] for block in blocks] for key in ("value", "low", "high")
+            )
             lines[token] = Line(list(range(len(blocks))), *parts)
     n_early = int(sum(is_early.values()))
-    path = draw_tokens(shares, subjects, rois, n_early, lines, blocks, figures_dir / f"tokens_{name}.png")
+    path = draw_tokens(
+        shares, subjects, rois, n_early, lines, blocks, figures_dir / f"tokens_{name}.png"
+    )
     caption = (
-        f"`{name}`. Left: mean share of each token's attention in the last layer by ROI (rows sum to 100 %; early areas"
-        " left of the white line). Right: rank correlation between the distances of test images in the token's outputs"
-        " and in CLIP's blocks (mean of patch tokens; final: image embedding), mean over subjects, bands: 95 %"
+        f"`{name}`. Left: mean share of each token's attention in the last layer by ROI (rows sum "
+        "to 100 %; early areas"
+        " left of the white line). Right: rank correlation between the distances of test images in "
+        "the token's outputs"
+        " and in CLIP's blocks (mean of patch tokens; final: image embedding), mean over subjects, "
+        "bands: 95 %"
         f" intervals over images. {label}"
     )
     return Figure(path, f"Attention of the tokens of {name} and their resemblance to CLIP", caption)

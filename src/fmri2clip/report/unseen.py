@@ -1,4 +1,6 @@
-"""Categories and clusters that a run's training left out: scores, chance, and whether the task can be failed at all."""
+"""Categories and clusters that a run's training left out: scores, chance, and whether the task
+can be failed at all.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +23,10 @@ def make_unseen(inputs: Inputs) -> list[Block]:
     if not runs:
         return [
             Paragraph(
-                "No run of this report leaves categories or clusters out of training (`split.unseen_folds` and"
-                " `split.holdout_clusters` are 0), so nothing is claimed about unseen categories: every category of the"
+                "No run of this report leaves categories or clusters out of training "
+                "(`split.unseen_folds` and"
+                " `split.holdout_clusters` are 0), so nothing is claimed about unseen categories: "
+                "every category of the"
                 " test images also occurs in training.",
                 "missing",
             )
@@ -41,15 +45,24 @@ def describe_left_out(params: Params, result: RunResult) -> str:
     if folds:
         control = split.get("unseen_control", params.split.unseen_control)
         parts.append(
-            f"as many random images as fold {fold} of {folds}" if control else f"categories of fold {fold} of {folds}"
+            f"as many random images as fold {fold} of {folds}"
+            if control
+            else f"categories of fold {fold} of {folds}"
         )
     if clusters:
-        parts.append(f"{split.get('holdout_fraction', params.split.holdout_fraction):.0%} of {clusters} clusters")
+        parts.append(
+            f"{split.get('holdout_fraction', params.split.holdout_fraction):.0%} of {clusters} "
+            "clusters"
+        )
     return ", ".join(parts) or "nothing"
 
 
 def _make_category_table(inputs: Inputs, runs: list[RunResult]) -> Table | None:
-    asked = [result for result in runs if lookup(result.metrics["unseen"], "zero_shot.only.top1") is not None]
+    asked = [
+        result
+        for result in runs
+        if lookup(result.metrics["unseen"], "zero_shot.only.top1") is not None
+    ]
     if not asked:
         return None
     rows = []
@@ -70,8 +83,10 @@ def _make_category_table(inputs: Inputs, runs: list[RunResult]) -> Table | None:
         ),
         rows=tuple(rows),
         label=(
-            f"{label_data(inputs.params)}. Test images whose dominant category was left out; mean over subjects."
-            f" {label_seeds(inputs.params, asked)}. Where even the noise-free responses do not beat chance with their"
+            f"{label_data(inputs.params)}. Test images whose dominant category was left out; mean "
+            "over subjects."
+            f" {label_seeds(inputs.params, asked)}. Where even the noise-free responses do not "
+            "beat chance with their"
             f" whole interval, no score is printed: {NOT_TESTABLE}."
         ),
         n_text_columns=3,
@@ -80,9 +95,15 @@ def _make_category_table(inputs: Inputs, runs: list[RunResult]) -> Table | None:
 
 def _category_cells(params: Params, result: RunResult, key: str, words: str) -> tuple[Cell, ...]:
     branch: Tree = result.metrics["unseen"].get("zero_shot", {}).get(key, {})
-    noise_free: Tree = result.metrics["unseen"].get("noise_free", {}).get("zero_shot", {}).get(key, {})
+    noise_free: Tree = (
+        result.metrics["unseen"].get("noise_free", {}).get("zero_shot", {}).get(key, {})
+    )
     chance = lookup(branch, "chance")
-    score, ceiling, n_images = read_score(branch, "top1"), read_score(noise_free, "top1"), lookup(branch, "n_images")
+    score, ceiling, n_images = (
+        read_score(branch, "top1"),
+        read_score(noise_free, "top1"),
+        lookup(branch, "n_images"),
+    )
     verdict = judge(branch, noise_free)
     shown: Cell = "-" if score is None or verdict.word == NOT_TESTABLE else score
     numbers: tuple[Cell, ...] = (
@@ -95,34 +116,48 @@ def _category_cells(params: Params, result: RunResult, key: str, words: str) -> 
 
 
 def judge(branch: Mapping[str, float], noise_free: Mapping[str, float]) -> Verdict:
-    """'above chance' when the whole interval is; 'not testable here' when noise-free responses do not beat chance."""
+    """'above chance' when the whole interval is; 'not testable here' when noise-free responses
+    do not beat chance.
+    """
     chance, low = lookup(branch, "chance"), lookup(branch, "top1_ci95_low")
     if chance is None or low is None:
         return Verdict("not scored")
     if noise_free and not is_testable(noise_free, "top1", chance):
         return Verdict(NOT_TESTABLE)
     beyond = "" if noise_free else " (no noise-free reference)"
-    return Verdict(f"above chance{beyond}", "good") if low > chance else Verdict(f"not above chance{beyond}", "bad")
+    return (
+        Verdict(f"above chance{beyond}", "good")
+        if low > chance
+        else Verdict(f"not above chance{beyond}", "bad")
+    )
 
 
 def _make_cluster_table(inputs: Inputs, runs: list[RunResult]) -> Table | None:
     metrics = {f"retrieval.{name}.top1": f"{label} top-1" for name, label in DIRECTIONS.items()}
     asked = [
-        result for result in runs if lookup(result.metrics["unseen"], "retrieval.image_given_brain.top1") is not None
+        result
+        for result in runs
+        if lookup(result.metrics["unseen"], "retrieval.image_given_brain.top1") is not None
     ]
     if not asked:
         return None
     rows = []
     for result in asked:
-        for words, tree in (("held-out clusters", result.metrics["unseen"]), ("all", result.metrics)):
+        for words, tree in (
+            ("held-out clusters", result.metrics["unseen"]),
+            ("all", result.metrics),
+        ):
             cells = [read_score(tree, metric) or "-" for metric in metrics]
-            rows.append(Row((f"`{result.name}`", describe_left_out(inputs.params, result), words, *cells)))
+            rows.append(
+                Row((f"`{result.name}`", describe_left_out(inputs.params, result), words, *cells))
+            )
     return Table(
         title="Retrieval of test images from clusters that training left out (%)",
         columns=("run", "left out of training", "queries", *metrics.values()),
         rows=tuple(rows),
         label=(
-            f"{label_data(inputs.params)}. {inputs.params.evaluation.n_way}-way, galleries drawn from the whole test"
+            f"{label_data(inputs.params)}. {inputs.params.evaluation.n_way}-way, galleries drawn "
+            "from the whole test"
             f" set. {label_seeds(inputs.params, asked)}."
         ),
         n_text_columns=3,

@@ -1,4 +1,6 @@
-"""Writes the report: index.html (one file, readable offline), summary.md and the figures they show."""
+"""Writes the report: index.html (one file, readable offline), summary.md and the figures they
+show.
+"""
 
 from __future__ import annotations
 
@@ -58,11 +60,11 @@ def write_report(
 ) -> None:
     """Read all results of the runs in params and write the report.
 
-    stimuli_path: nsd_stimuli.hdf5 inside an NSD tree. models_dir: only the training means beside the weights are read.
-    Files of a run, clip, subject or reconstruction that are missing raise ValueError;
-    studies, world figures, pictures of the world, hierarchy and token analyses and counts of weights may be missing,
-    and the report says so; numbers of the stimuli may be missing too. figures_dir belongs to the report: PNG files in
-    it that are not of this report are deleted.
+    stimuli_path: nsd_stimuli.hdf5 inside an NSD tree. models_dir: only the training means beside
+    the weights are read. Files of a run, clip, subject or reconstruction that are missing raise
+    ValueError; studies, world figures, pictures of the world, hierarchy and token analyses and
+    counts of weights may be missing, and the report says so; numbers of the stimuli may be missing
+    too. figures_dir belongs to the report: PNG files in it that are not of this report are deleted.
     """
     inputs = read_inputs(
         params,
@@ -101,7 +103,11 @@ def make_report(inputs: Inputs, figures_dir: Path) -> Report:
     parts = (
         sections.make_overview(inputs, found, n_images, figures_dir),
         Section("about", "What this is, and what it is not", texts.make_frame()),
-        Section("protocols", "How the scores are defined", texts.make_protocols(params, n_images, n_captions)),
+        Section(
+            "protocols",
+            "How the scores are defined",
+            texts.make_protocols(params, n_images, n_captions),
+        ),
         sections.make_results(inputs, n_images),
         sections.make_differences(inputs, found),
         sections.make_unseen(inputs),
@@ -120,7 +126,9 @@ def make_report(inputs: Inputs, figures_dir: Path) -> Report:
 
 
 def _count_test(inputs: Inputs) -> tuple[int, int]:
-    """Number of test images that any subject of any run was scored on, and of their captions in the cache."""
+    """Number of test images that any subject of any run was scored on, and of their captions in
+    the cache.
+    """
     ids = [
         store.read(result.predictions, "predictions", ["nsd_id_I"], subject)["nsd_id_I"]
         for result in inputs.runs.values()
@@ -133,17 +141,25 @@ def _count_test(inputs: Inputs) -> tuple[int, int]:
 
 
 def make_loader(params: Params, stimuli_path: Path) -> Callable[[int], NDArray[np.uint8] | None]:
-    """Function NSD id -> picture. NSD's terms forbid passing its pictures on: for real data it returns None."""
+    """Function NSD id -> picture.
+
+    NSD's terms forbid passing its pictures on: for real data it returns None.
+    """
     root = stimuli_path.parents[3]
     if layout.stimuli_path(root) != stimuli_path:
-        raise ValueError(f"stimuli_path is {stimuli_path}; it must end as {layout.stimuli_path(Path('<NSD tree>'))}")
+        raise ValueError(
+            f"stimuli_path is {stimuli_path}; it must end as "
+            f"{layout.stimuli_path(Path('<NSD tree>'))}"
+        )
     if not is_simulated(params):
         return lambda nsd_id: None
     return lambda nsd_id: stimuli.read_images(root, [nsd_id])[0]
 
 
 def _publish(final: Mapping[Path, Path], figures_dir: Path) -> None:
-    """Move figures to their final place and delete those of earlier reports, such as of runs that are gone."""
+    """Move figures to their final place and delete those of earlier reports, such as of runs
+    that are gone.
+    """
     figures_dir.mkdir(exist_ok=True)
     for source, target in final.items():
         os.replace(source, target)

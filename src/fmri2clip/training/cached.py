@@ -33,10 +33,11 @@ CLIP_NAMES = (
 
 
 def read_clip(path: Path, targets: Sequence[str] = ()) -> store.Arrays:
-    """Pooled embeddings, captions and labels of the training images, and any further cached arrays in `targets`.
+    """Pooled embeddings, captions and labels of the training images, and any further cached arrays
+    in `targets`.
 
-    A target 'a_ITD|b_ITW' is the first of these that the file has, under its own name. Raises ValueError where the
-    file has none of them.
+    A target 'a_ITD|b_ITW' is the first of these that the file has, under its own name. Raises
+    ValueError where the file has none of them.
     """
     arrays = store.read(path, "clip", CLIP_NAMES)
     for target in targets:
@@ -66,7 +67,8 @@ def find_rows(cached_I: Array, wanted_I: Array, subject: str) -> Array:
     missing = wanted_I[cached_I[rows_I] != wanted_I]
     if len(missing):
         raise ValueError(
-            f"the CLIP cache lacks {len(missing)} images that {subject} saw (first nsd_id {missing[0]}); "
+            f"the CLIP cache lacks {len(missing)} images that {subject} saw (first nsd_id "
+            f"{missing[0]}); "
             "run cache_clip again"
         )
     return rows_I
@@ -82,7 +84,8 @@ def select_images(clip: store.Arrays, rows_I: Array, targets: Sequence[str]) -> 
     if len(without):
         nsd_id = clip["nsd_id_I"][rows_I[without[0]]]
         raise ValueError(
-            f"{len(without)} training images have no caption (first nsd_id {nsd_id}); run cache_clip again"
+            f"{len(without)} training images have no caption (first nsd_id {nsd_id}); run "
+            "cache_clip again"
         )
     return {
         "labels_IC": torch.from_numpy(clip["labels_IC"][rows_I]),

@@ -1,8 +1,8 @@
 """Training data of a subject in memory, and the batches of an epoch drawn from it.
 
-The test set is sealed: only files of training trials and training images are opened here.
-Axis letters: N trials, I images, V voxels, D embedding width, K captions, C categories, G ROI groups, R repeats,
-P captions of one image, B images of a batch, S sessions.
+The test set is sealed: only files of training trials and training images are opened here. Axis
+letters: N trials, I images, V voxels, D embedding width, K captions, C categories, G ROI groups, R
+repeats, P captions of one image, B images of a batch, S sessions.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def load_subject(
 ) -> Subject:
     """Read one subject's training trials of one voxel group and join them with the CLIP cache.
 
-    group: name in params `rois`. With split.permute, all trials of a training image go to another training image.
-    Raises ValueError if files disagree or a value is not finite.
+    group: name in params `rois`. With split.permute, all trials of a training image go to another
+    training image. Raises ValueError if files disagree or a value is not finite.
     """
     betas = store.read(rois_train, "betas", ["betas_NV", "nsd_id_N", "session_N"])
     inputs, members, ncsnr_V = _select_voxels(voxels, group, betas["betas_NV"].shape[1])
@@ -64,13 +64,21 @@ def load_subject(
         image_N = _permuted(result.train_I, split.seed)[image_N]
     used_N = _first_sessions(betas["session_N"], split.n_sessions, rois_train)
     if split.n_sessions:
-        result = _restrict(result, np.bincount(image_N[used_N], minlength=len(nsd_id_I)) > 0, subject)
+        result = _restrict(
+            result, np.bincount(image_N[used_N], minlength=len(nsd_id_I)) > 0, subject
+        )
     kept_I = result.train_I | result.validation_I
     keep_N = kept_I[image_N] & used_N
-    # Trials as rows in memory: NumPy leaves them as columns here, which doubles the time of every batch.
-    betas_NV = np.ascontiguousarray(betas["betas_NV"][keep_N][:, inputs["voxel_rows_V"]], dtype=np.float32)
+    # Trials as rows in memory: NumPy leaves them as columns here, which doubles the time of every
+    # batch.
+    betas_NV = np.ascontiguousarray(
+        betas["betas_NV"][keep_N][:, inputs["voxel_rows_V"]], dtype=np.float32
+    )
     if not np.isfinite(betas_NV).all():
-        raise ValueError(f"{rois_train} has values that are not finite among the voxels of {group!r}; extract it again")
+        raise ValueError(
+            f"{rois_train} has values that are not finite among the voxels of {group!r}; extract "
+            "it again"
+        )
     new_row_I = np.cumsum(kept_I) - 1
     data = TrainingData(
         subject=subject,
@@ -78,8 +86,16 @@ def load_subject(
         image_N=torch.from_numpy(new_row_I[image_N[keep_N]]),
         nsd_id_I=torch.from_numpy(nsd_id_I[kept_I].astype(np.int64)),
         is_validation_I=torch.from_numpy(result.validation_I[kept_I]),
-        groups={name[6:]: torch.from_numpy(m_V) for name, m_V in members.items() if name.startswith("group/")},
-        rois={name: torch.from_numpy(m_V) for name, m_V in members.items() if not name.startswith("group/")},
+        groups={
+            name[6:]: torch.from_numpy(m_V)
+            for name, m_V in members.items()
+            if name.startswith("group/")
+        },
+        rois={
+            name: torch.from_numpy(m_V)
+            for name, m_V in members.items()
+            if not name.startswith("group/")
+        },
         ncsnr_V=torch.from_numpy(ncsnr_V),
         **select_images(clip, rows_I[kept_I], targets),
     )
@@ -87,36 +103,60 @@ def load_subject(
     return Subject(data, result, nsd_id_I, inputs, unseen)
 
 
-def _select_voxels(path: Path, group: str, n_columns: int) -> tuple[dict[str, Array], dict[str, Array], Array]:
-    """Columns of the ROI group with coordinates and session statistics; members of every ROI and ncsnr among them."""
-    voxels = store.read(path, "voxels", ["ijk_V3", "roi_VG", "roi_names_G", "mean_SV", "std_SV", "ncsnr_train_V"])
-    groups = {name[6:]: k for k, name in enumerate(voxels["roi_names_G"]) if name.startswith("group/")}
+def _select_voxels(
+    path: Path, group: str, n_columns: int
+) -> tuple[dict[str, Array], dict[str, Array], Array]:
+    """Columns of the ROI group with coordinates and session statistics; members of every ROI
+    and ncsnr among them.
+    """
+    voxels = store.read(
+        path, "voxels", ["ijk_V3", "roi_VG", "roi_names_G", "mean_SV", "std_SV", "ncsnr_train_V"]
+    )
+    groups = {
+        name[6:]: k for k, name in enumerate(voxels["roi_names_G"]) if name.startswith("group/")
+    }
     if group not in groups:
         raise ValueError(f"{path} has no voxel group {group!r}; it has {', '.join(groups)}")
     if len(voxels["ijk_V3"]) != n_columns:
-        raise ValueError(f"{path} lists {len(voxels['ijk_V3'])} voxels, the betas have {n_columns}; extract both again")
+        raise ValueError(
+            f"{path} lists {len(voxels['ijk_V3'])} voxels, the betas have {n_columns}; extract "
+            "both again"
+        )
     rows_V = np.flatnonzero(voxels["roi_VG"][:, groups[group]])
     if not len(rows_V):
-        raise ValueError(f"{path}: voxel group {group!r} is empty; choose another for runs.<run>.voxels")
+        raise ValueError(
+            f"{path}: voxel group {group!r} is empty; choose another for runs.<run>.voxels"
+        )
     statistics = {f"session_{name}_SV": voxels[f"{name}_SV"][:, rows_V] for name in ("mean", "std")}
     inputs = {"ijk_V3": voxels["ijk_V3"][rows_V], "voxel_rows_V": rows_V, **statistics}
-    members = {str(name): voxels["roi_VG"][rows_V, k] for k, name in enumerate(voxels["roi_names_G"])}
+    members = {
+        str(name): voxels["roi_VG"][rows_V, k] for k, name in enumerate(voxels["roi_names_G"])
+    }
     return inputs, members, voxels["ncsnr_train_V"][rows_V]
 
 
 def _first_sessions(session_N: Array, n_sessions: int, path: Path) -> Array:
-    """Trials of the first n_sessions sessions; of all for 0. Raises ValueError if there are fewer."""
+    """Trials of the first n_sessions sessions; of all for 0. Raises ValueError if there are
+    fewer.
+    """
     if n_sessions > session_N.max():
-        raise ValueError(f"split.n_sessions is {n_sessions}, but {path} has {session_N.max()} sessions; take fewer")
+        raise ValueError(
+            f"split.n_sessions is {n_sessions}, but {path} has {session_N.max()} sessions; take "
+            "fewer"
+        )
     return np.logical_or(session_N <= n_sessions, n_sessions == 0)
 
 
 def _restrict(split: SplitResult, seen_I: Array, subject: str) -> SplitResult:
-    """The split among images that trials show. Validation images are among the seen too: the rest is unknown here."""
+    """The split among images that trials show.
+
+    Validation images are among the seen too: the rest is unknown here.
+    """
     train_I, validation_I = split.train_I & seen_I, split.validation_I & seen_I
     if train_I.sum() < 2 or not validation_I.any():
         raise ValueError(
-            f"{subject}: the sessions of split.n_sessions show {train_I.sum()} training and {validation_I.sum()} "
+            f"{subject}: the sessions of split.n_sessions show {train_I.sum()} training and "
+            f"{validation_I.sum()} "
             "validation images; take more sessions, or a larger n_validation"
         )
     unused_I = split.unused_I | ~(seen_I | split.left_out_I)
@@ -124,7 +164,9 @@ def _restrict(split: SplitResult, seen_I: Array, subject: str) -> SplitResult:
 
 
 def _permuted(train_I: Array, seed: int) -> Array:
-    """Row of the image to which the trials of each image are given: a derangement of the training images."""
+    """Row of the image to which the trials of each image are given: a derangement of the
+    training images.
+    """
     rows = np.arange(len(train_I))
     train = np.flatnonzero(train_I)
     rows[train] = train[derangement(len(train), seed)]
@@ -132,16 +174,19 @@ def _permuted(train_I: Array, seed: int) -> Array:
 
 
 def text_ids(captions: Sequence[str]) -> Array:
-    """Equal numbers for equal captions; case and spacing do not count, as CLIP's tokenizer drops them."""
+    """Equal numbers for equal captions; case and spacing do not count, as CLIP's tokenizer
+    drops them.
+    """
     return np.unique([" ".join(text.lower().split()) for text in captions], return_inverse=True)[1]
 
 
 class EpochBatches:
     """Batches of one epoch; a pure function of (seed, epoch). Set `epoch`, then iterate.
 
-    Each training image of each subject occurs once, in steps of nearly equal size, at most batch_size. An image shows a
-    random convex combination of its repeats (weights uniform on the simplex; share `convex`), their mean (share `mean`)
-    or a single repeat (the rest), and one of its captions. Steps of several subjects come in random order.
+    Each training image of each subject occurs once, in steps of nearly equal size, at most
+    batch_size. An image shows a random convex combination of its repeats (weights uniform on the
+    simplex; share `convex`), their mean (share `mean`) or a single repeat (the rest), and one of
+    its captions. Steps of several subjects come in random order.
     """
 
     def __init__(
@@ -154,11 +199,21 @@ class EpochBatches:
         mean: float = 0.3,
     ) -> None:
         self.data = [data] if isinstance(data, TrainingData) else list(data)
-        self.batch_size, self.seed, self.epoch, self.convex, self.mean = batch_size, seed, epoch, convex, mean
+        self.batch_size, self.seed, self.epoch, self.convex, self.mean = (
+            batch_size,
+            seed,
+            epoch,
+            convex,
+            mean,
+        )
         self.train = [np.flatnonzero((~d.is_validation_I).cpu().numpy()) for d in self.data]
         self.trials = [members(d.image_N.cpu().numpy(), len(d.nsd_id_I)) for d in self.data]
-        self.captions = [members(d.caption_image_K.cpu().numpy(), len(d.nsd_id_I)) for d in self.data]
-        self.text_ids = [torch.from_numpy(text_ids(d.caption_K)).to(d.image_N.device) for d in self.data]
+        self.captions = [
+            members(d.caption_image_K.cpu().numpy(), len(d.nsd_id_I)) for d in self.data
+        ]
+        self.text_ids = [
+            torch.from_numpy(text_ids(d.caption_K)).to(d.image_N.device) for d in self.data
+        ]
 
     def __len__(self) -> int:
         return sum(-(-len(rows) // self.batch_size) for rows in self.train)
@@ -175,7 +230,9 @@ class EpochBatches:
     def _batch(self, s: int, rows_B: Array, rng: np.random.Generator) -> Batch:
         data, device = self.data[s], self.data[s].betas_NV.device
         trial_BR, caption_BP = self.trials[s][rows_B], self.captions[s][rows_B]
-        weight_BR = torch.from_numpy(repeat_weights(trial_BR >= 0, self.convex, self.mean, rng)).to(device)
+        weight_BR = torch.from_numpy(repeat_weights(trial_BR >= 0, self.convex, self.mean, rng)).to(
+            device
+        )
         betas_BRV = data.betas_NV[torch.from_numpy(trial_BR.clip(min=0)).to(device)]
         pick_B = (rng.random(len(rows_B)) * (caption_BP >= 0).sum(1)).astype(np.int64)
         caption_B = torch.from_numpy(caption_BP[np.arange(len(rows_B)), pick_B]).to(device)
@@ -194,23 +251,33 @@ class EpochBatches:
 
 
 class MixedBatches(EpochBatches):
-    """Batches of one epoch that mix subjects: each step holds equally many images (to one) of every subject.
+    """Batches of one epoch that mix subjects: each step holds equally many images (to one) of every
+    subject.
 
-    An epoch shows each image of the subject with most images once; another subject starts over when all its images have
-    been shown. Subjects stand in order of their names and draw from generators of their own, so the order in which they
-    are given changes nothing, and the batches are a pure function of (seed, epoch).
+    An epoch shows each image of the subject with most images once; another subject starts over when
+    all its images have been shown. Subjects stand in order of their names and draw from generators
+    of their own, so the order in which they are given changes nothing, and the batches are a pure
+    function of (seed, epoch).
     """
 
-    def __init__(self, data: Sequence[TrainingData], batch_size: int, seed: int, *rest: Any) -> None:
+    def __init__(
+        self, data: Sequence[TrainingData], batch_size: int, seed: int, *rest: Any
+    ) -> None:
         super().__init__(sorted(data, key=lambda d: d.subject), batch_size, seed, *rest)
         if batch_size < len(self.data):
-            raise ValueError(f"batch_size is {batch_size}, expected at least one image of each of {len(data)} subjects")
+            raise ValueError(
+                f"batch_size is {batch_size}, expected at least one image of each of {len(data)} "
+                "subjects"
+            )
 
     def __len__(self) -> int:
         return -(-max(map(len, self.train)) * len(self.data) // self.batch_size)
 
     def __iter__(self) -> Iterator[MixedBatch]:  # type: ignore[override]
-        rngs = [np.random.default_rng([self.seed, self.epoch, zlib.crc32(d.subject.encode())]) for d in self.data]
+        rngs = [
+            np.random.default_rng([self.seed, self.epoch, zlib.crc32(d.subject.encode())])
+            for d in self.data
+        ]
         steps = [np.array_split(self._order(s, rng), len(self)) for s, rng in enumerate(rngs)]
         for chunks in zip(*steps, strict=True):
             yield MixedBatch([self._batch(s, rows_B, rngs[s]) for s, rows_B in enumerate(chunks)])
@@ -231,10 +298,15 @@ def members(group: Array, n: int) -> Array:
 
 
 def repeat_weights(valid_BR: Array, convex: float, mean: float, rng: np.random.Generator) -> Array:
-    """Weights of the repeats of each image, float32, rows sum to 1, 0 where a repeat does not exist."""
-    # Normalised exponentials are uniform on the simplex, and the largest of them is a uniform choice.
+    """Weights of the repeats of each image, float32, rows sum to 1, 0 where a repeat does not
+    exist.
+    """
+    # Normalised exponentials are uniform on the simplex, and the largest of them is a uniform
+    # choice.
     draws_BR = rng.exponential(size=valid_BR.shape) * valid_BR
     single_BR = np.arange(valid_BR.shape[1]) == draws_BR.argmax(1)[:, None]
     kind_B1 = rng.random((len(valid_BR), 1))
-    chosen_BR = np.where(kind_B1 < convex, draws_BR, np.where(kind_B1 < convex + mean, valid_BR, single_BR))
+    chosen_BR = np.where(
+        kind_B1 < convex, draws_BR, np.where(kind_B1 < convex + mean, valid_BR, single_BR)
+    )
     return (chosen_BR / chosen_BR.sum(1, keepdims=True)).astype(np.float32)

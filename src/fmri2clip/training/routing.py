@@ -5,11 +5,12 @@ swapped    the other way round
 random     voxels of both drawn at random into sets of the same sizes, each a part of the union; they overlap as much
 none       all voxels of the run to both
 disjoint_  the same four after the groups were made disjoint (no voxel that has both memberships, and of the detail
-           groups only those that are not semantic) and matched: as many voxels, in pairs of nearly equal ncsnr
+           groups only those that are not semantic) and matched: as many voxels, in pairs of nearly
+           equal ncsnr
 
-The default detail set contains the semantic one, which has fewer and other voxels: only the disjoint rows say that
-it is the place of a voxel that matters and not how many there are or how well they respond.
-Axis letters: V voxels of the run, A and B voxels of one set.
+The default detail set contains the semantic one, which has fewer and other voxels: only the
+disjoint rows say that it is the place of a voxel that matters and not how many there are or how
+well they respond. Axis letters: V voxels of the run, A and B voxels of one set.
 """
 
 from __future__ import annotations
@@ -32,16 +33,21 @@ def group_names(rois: str) -> tuple[str, ...]:
 
 
 def members(groups: Mapping[str, Bools], names: tuple[str, ...], subject: str) -> Bools:
-    """Members (V) of the union of the groups. Raises ValueError for a group that is absent or empty."""
+    """Members (V) of the union of the groups.
+
+    Raises ValueError for a group that is absent or empty.
+    """
     for name in names:
         if name not in groups:
             raise ValueError(
-                f"{subject} has no ROI group {name!r}; it has {', '.join(groups) or 'none'}: name it in rois or choose "
+                f"{subject} has no ROI group {name!r}; it has {', '.join(groups) or 'none'}: name "
+                "it in rois or choose "
                 "another for detail_rois and semantic_rois"
             )
         if not groups[name].any():
             raise ValueError(
-                f"ROI group {name!r} of {subject} has no voxel among the voxels of the run; choose other voxels for "
+                f"ROI group {name!r} of {subject} has no voxel among the voxels of the run; choose "
+                "other voxels for "
                 "the run, or other detail_rois and semantic_rois"
             )
     return np.logical_or.reduce([groups[name] for name in names])
@@ -61,12 +67,16 @@ class Settings(Protocol):
 
 
 def route(
-    groups: Mapping[str, Bools], ncsnr_V: NDArray[np.floating] | None, config: Settings, seed: int, subject: str
+    groups: Mapping[str, Bools],
+    ncsnr_V: NDArray[np.floating] | None,
+    config: Settings,
+    seed: int,
+    subject: str,
 ) -> tuple[Rows, Rows]:
     """Rows (ascending) of the run's voxels for the detail stream and for the semantic stream.
 
-    groups: members (V) of each ROI group; ncsnr_V: needed by the disjoint routings. Raises ValueError naming group and
-    subject where a set is absent or empty.
+    groups: members (V) of each ROI group; ncsnr_V: needed by the disjoint routings. Raises
+    ValueError naming group and subject where a set is absent or empty.
     """
     detail, semantic = group_names(config.detail_rois), group_names(config.semantic_rois)
     detail_V, semantic_V = members(groups, detail, subject), members(groups, semantic, subject)
@@ -99,9 +109,12 @@ def _match_sets(
     pairs = match(ncsnr_V[rows[0]], ncsnr_V[rows[1]], config.match_caliper, rng)
     if not len(pairs):
         raise ValueError(
-            f"{subject}: routing {config.routing!r} finds no pair of voxels with equal ncsnr among the {len(rows[0])} "
-            f"and {len(rows[1])} that only detail_rois ({config.detail_rois}) and only semantic_rois "
-            f"({config.semantic_rois}) have; raise match_caliper ({config.match_caliper}) or choose other ROI groups"
+            f"{subject}: routing {config.routing!r} finds no pair of voxels with equal ncsnr among "
+            f"the {len(rows[0])} "
+            f"and {len(rows[1])} that only detail_rois ({config.detail_rois}) and only "
+            "semantic_rois "
+            f"({config.semantic_rois}) have; raise match_caliper ({config.match_caliper}) or "
+            "choose other ROI groups"
         )
     return np.sort(rows[0][pairs[:, 0]]), np.sort(rows[1][pairs[:, 1]])
 
@@ -116,12 +129,17 @@ def _deal(sets: tuple[Rows, Rows], rng: np.random.Generator) -> tuple[Rows, Rows
 
 
 def match(
-    value_A: NDArray[np.floating], value_B: NDArray[np.floating], caliper: float, rng: np.random.Generator
+    value_A: NDArray[np.floating],
+    value_B: NDArray[np.floating],
+    caliper: float,
+    rng: np.random.Generator,
 ) -> Rows:
-    """Pairs (row of A, row of B) of nearly equal value, each row at most once, none with a value that is not finite.
+    """Pairs (row of A, row of B) of nearly equal value, each row at most once, none with a value
+    that is not finite.
 
-    The members of the smaller set, in random order, each take the nearest that is left of the other set, if it is
-    within the caliper: greedy nearest-neighbour matching without replacement, as propensity scores are matched.
+    The members of the smaller set, in random order, each take the nearest that is left of the other
+    set, if it is within the caliper: greedy nearest-neighbour matching without replacement, as
+    propensity scores are matched.
     """
     if len(value_B) < len(value_A):
         return match(value_B, value_A, caliper, rng)[:, ::-1]
@@ -130,7 +148,11 @@ def match(
     pairs: list[tuple[int, int]] = []
     for a in rng.permutation(np.flatnonzero(np.isfinite(value_A))):
         at = bisect_left(left, value_A[a])
-        near = min((i for i in (at - 1, at) if 0 <= i < len(left)), key=lambda i: abs(left[i] - value_A[a]), default=-1)
+        near = min(
+            (i for i in (at - 1, at) if 0 <= i < len(left)),
+            key=lambda i: abs(left[i] - value_A[a]),
+            default=-1,
+        )
         if near >= 0 and abs(left[near] - value_A[a]) <= caliper:
             pairs.append((int(a), order_B.pop(near)))
             left.pop(near)

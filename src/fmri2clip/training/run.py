@@ -33,7 +33,8 @@ from fmri2clip.training.data import Subject, load_subject
 from fmri2clip.training.split import fit_clusters
 from fmri2clip.training.validation import token_means, training_means, validation_scores
 
-# (folder of the model, curve.csv, seconds by name): called once a model when the run is complete, for tracking.
+# (folder of the model, curve.csv, seconds by name): called once a model when the run is complete,
+# for tracking.
 Log = Callable[[Path, Path, Mapping[str, float]], Any]
 
 
@@ -49,15 +50,20 @@ def train_run(
     log: Log | None = None,
     resume_root: Path = resume.RESUME_ROOT,
 ) -> None:
-    """Train all models of a run; write models_dir/<run_name> and the curve, both only when everything is finished.
+    """Train all models of a run; write models_dir/<run_name> and the curve, both only when
+    everything is finished.
 
-    rois_train_dir and voxels_dir hold <subject>.h5; clip_train_path is the cache of the training images.
+    rois_train_dir and voxels_dir hold <subject>.h5; clip_train_path is the cache of the training
+    images.
     """
     torch.set_num_threads(params.compute.threads)
     run = params.runs[run_name]
     module = decoders.load_decoder(run.decoder)
     config, split = decoder_config(params, run_name, module.Config), run_split(params, run_name)
-    files = {s: {"betas": rois_train_dir / f"{s}.h5", "voxels": voxels_dir / f"{s}.h5"} for s in run.subjects}
+    files = {
+        s: {"betas": rois_train_dir / f"{s}.h5", "voxels": voxels_dir / f"{s}.h5"}
+        for s in run.subjects
+    }
     described = {
         "run": run_name,
         **{key: getattr(run, key) for key in ("decoder", "clip", "voxels", "seed")},
@@ -66,8 +72,13 @@ def train_run(
         "digests": {"clip": _sha256(clip_train_path)}
         | {s: {kind: _sha256(path) for kind, path in paths.items()} for s, paths in files.items()},
     }
-    work = resume.resume_dir(f"train/{run_name}", described, params.compute, _code(run.decoder), root=resume_root)
-    targets, per_subject = decoders.find_targets(module, config), decoders.trains_alone(module, config)
+    work = resume.resume_dir(
+        f"train/{run_name}", described, params.compute, _code(run.decoder), root=resume_root
+    )
+    targets, per_subject = (
+        decoders.find_targets(module, config),
+        decoders.trains_alone(module, config),
+    )
     clip = read_clip(clip_train_path, targets)
     clusters = fit_clusters(clip["image_embedding_ID"], split) if split.holdout_clusters else None
     seconds: dict[str, dict[str, float]] = {}
@@ -77,14 +88,29 @@ def train_run(
             continue
         subjects = [
             load_subject(
-                *(s, files[s]["betas"], files[s]["voxels"], clip, run.voxels, subject_split(split, config, s)),
+                *(
+                    s,
+                    files[s]["betas"],
+                    files[s]["voxels"],
+                    clip,
+                    run.voxels,
+                    subject_split(split, config, s),
+                ),
                 *(clusters, targets),
             )
             for s in group
         ]
         own = {"clip": described["digests"]["clip"], **{s: described["digests"][s] for s in group}}
         started = time.monotonic()
-        _train_model(name, subjects, module, config, {**described, "digests": own}, params.compute.device, work)
+        _train_model(
+            name,
+            subjects,
+            module,
+            config,
+            {**described, "digests": own},
+            params.compute.device,
+            work,
+        )
         seconds[name] = {"train": time.monotonic() - started}
     if not is_writer():
         return
@@ -95,7 +121,9 @@ def train_run(
 
 
 def subject_split(split: Split, config: Any, subject: str) -> Split:
-    """The split of one subject: the `new_subject` of a decoder's settings has its first `new_sessions` only."""
+    """The split of one subject: the `new_subject` of a decoder's settings has its first
+    `new_sessions` only.
+    """
     if subject == getattr(config, "new_subject", "") and config.new_sessions:
         return replace(split, n_sessions=config.new_sessions)
     return split
@@ -110,15 +138,34 @@ def _code(decoder: str) -> str:
     """Digest of the code that decides what a training results in."""
     return resume.code_digest(
         *(f"decoders/{name}.py" for name in ("__init__", decoder)),
-        *(f"training/{name}.py" for name in ("cached", "data", "routing", "run", "split", "trainer", "validation")),
-        *(f"{name}.py" for name in ("distributed", "guidance", "input_maps", "kernel_ridge", "losses", "networks")),
+        *(
+            f"training/{name}.py"
+            for name in ("cached", "data", "routing", "run", "split", "trainer", "validation")
+        ),
+        *(
+            f"{name}.py"
+            for name in (
+                "distributed",
+                "guidance",
+                "input_maps",
+                "kernel_ridge",
+                "losses",
+                "networks",
+            )
+        ),
         *(f"mused_{name}.py" for name in ("config", "facts", "guidance", "networks", "phases")),
         *("metrics/classification.py", "rois.py"),
     )
 
 
 def _train_model(
-    name: str, subjects: list[Subject], module: Any, config: Any, described: dict[str, Any], device: str, work: Path
+    name: str,
+    subjects: list[Subject],
+    module: Any,
+    config: Any,
+    described: dict[str, Any],
+    device: str,
+    work: Path,
 ) -> None:
     """Train one model for these subjects and move its complete folders to work/finished."""
     data = [subject.data for subject in subjects]
@@ -126,7 +173,9 @@ def _train_model(
     n_voxels = sizes[data[0].subject] if module.Decoder.per_subject else sizes
     width_D = data[0].image_embedding_ID.shape[1]
     decoder = decoders.build(module, config, data, described["seed"])
-    rows = fit_decoder(decoder, data, config, described["seed"], device, work / f"checkpoint_{name}", name)
+    rows = fit_decoder(
+        decoder, data, config, described["seed"], device, work / f"checkpoint_{name}", name
+    )
     if not is_writer():
         return
     described = described | {
@@ -157,17 +206,23 @@ def fit_decoder(
     folder: Path,
     label: str = "training",
 ) -> list[dict[str, float]]:
-    """Train a decoder in place, in closed form if it has `fit`, else by gradients; returns the rows of its curve."""
+    """Train a decoder in place, in closed form if it has `fit`, else by gradients; returns the
+    rows of its curve.
+    """
     device = resolve_device(device)
     if hasattr(decoder, "fit"):
         (single,) = data
         row = decoder.to(device).fit(single.to(device))
         decoder.cpu()
         return [{"epoch": 0, **row, **validation_scores(decoder, single)}]
-    from fmri2clip.training import trainer  # imports lightning, which a closed form need not pay for
+    from fmri2clip.training import (
+        trainer,
+    )  # imports lightning, which a closed form need not pay for
 
     if not hasattr(decoder, "phases"):
-        return trainer.fit(decoder, data, config, seed=seed, device=device, resume_dir=folder, progress=label)
+        return trainer.fit(
+            decoder, data, config, seed=seed, device=device, resume_dir=folder, progress=label
+        )
     rows: list[dict[str, float]] = []
     for phase in decoder.phases(data):
         where = {"resume_dir": folder / phase.name, "progress": f"{label} {phase.name}"}
@@ -208,12 +263,21 @@ def _save_subject(folder: Path, subject: Subject, means: dict[str, torch.Tensor]
 
 def _place(run_name: str, finished: Path, models_dir: Path, curve_path: Path) -> list[Path]:
     """Publish the run and its curve; returns the folders of its models."""
-    curves = {f.parent.name: json.loads(f.read_text()) for f in sorted(finished.glob("*/curve.json"))}
+    curves = {
+        f.parent.name: json.loads(f.read_text()) for f in sorted(finished.glob("*/curve.json"))
+    }
     final, temporary = models_dir / run_name, models_dir / f".{run_name}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     for name in curves:
-        shutil.copytree(finished / name, temporary, dirs_exist_ok=True, ignore=shutil.ignore_patterns("curve.json"))
-    shutil.rmtree(final, ignore_errors=True)  # of an earlier run by hand: DVC removes outputs itself
+        shutil.copytree(
+            finished / name,
+            temporary,
+            dirs_exist_ok=True,
+            ignore=shutil.ignore_patterns("curve.json"),
+        )
+    shutil.rmtree(
+        final, ignore_errors=True
+    )  # of an earlier run by hand: DVC removes outputs itself
     os.replace(temporary, final)
     with store.replacing(curve_path) as (part,):
         part.write_text(curve_csv(curves))
@@ -221,12 +285,16 @@ def _place(run_name: str, finished: Path, models_dir: Path, curve_path: Path) ->
 
 
 def curve_csv(curves: dict[str, list[dict[str, float]]]) -> str:
-    """The curves as CSV: subject, then the columns of the rows; numbers with 6 significant digits."""
+    """The curves as CSV: subject, then the columns of the rows; numbers with 6 significant
+    digits.
+    """
     columns = list(next(iter(curves.values()))[0])
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["subject", *columns])
-    writer.writerows([name, *(f"{row[c]:.6g}" for c in columns)] for name, rows in curves.items() for row in rows)
+    writer.writerows(
+        [name, *(f"{row[c]:.6g}" for c in columns)] for name, rows in curves.items() for row in rows
+    )
     return text.getvalue()
 
 

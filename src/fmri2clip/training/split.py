@@ -1,9 +1,11 @@
-"""Which images of a subject train a decoder, which validate it and which are left out; always by image, never by trial.
+"""Which images of a subject train a decoder, which validate it and which are left out; always by
+image, never by trial.
 
-Order of the decisions: (1) images of unseen categories and of held-out clusters are left out, or in the control run as
-many random ones; (2) validation images are drawn from what remains, so early stopping never looks at something unseen;
-(3) the rest trains, or the first n_images of a seeded shuffle of it. Smaller training sets are subsets of larger ones
-and share their validation images. All draws depend on split.seed only.
+Order of the decisions: (1) images of unseen categories and of held-out clusters are left out, or in
+the control run as many random ones; (2) validation images are drawn from what remains, so early
+stopping never looks at something unseen; (3) the rest trains, or the first n_images of a seeded
+shuffle of it. Smaller training sets are subsets of larger ones and share their validation images.
+All draws depend on split.seed only.
 
 Axis letters: I images, C categories, D embedding width, K clusters.
 """
@@ -38,9 +40,12 @@ class SplitResult:
 
     train_I: Array  # bool
     validation_I: Array  # bool
-    left_out_I: Array  # bool: unseen category, held-out cluster, or the random images of the control
+    left_out_I: (
+        Array  # bool: unseen category, held-out cluster, or the random images of the control
+    )
     unused_I: Array  # bool: beyond n_images
-    unseen_C: Array  # indices of the unseen categories (the control lists those of the fold it controls for)
+    # indices of the unseen categories (the control lists those of the fold it controls for)
+    unseen_C: Array
     clusters: Clusters | None = None
 
 
@@ -54,9 +59,9 @@ def make_split(
 ) -> SplitResult:
     """Split the images of one subject.
 
-    nsd_id_I: ids, distinct, ascending; labels_IC: bool, True where any of the category is visible; present_C: bool,
-    categories that occur in the data; clusters: those of the run, fitted on these images if not given.
-    Raises ValueError if what is left over cannot be split as asked.
+    nsd_id_I: ids, distinct, ascending; labels_IC: bool, True where any of the category is visible;
+    present_C: bool, categories that occur in the data; clusters: those of the run, fitted on these
+    images if not given. Raises ValueError if what is left over cannot be split as asked.
     """
     unseen_C = unseen_categories(present_C, split)
     left_out_I = np.asarray(labels_IC[:, unseen_C].any(1))
@@ -65,13 +70,15 @@ def make_split(
     if split.holdout_clusters:
         clusters = clusters or fit_clusters(image_embedding_ID, split)
         left_out_I = np.logical_or(
-            left_out_I, np.isin(assign_clusters(image_embedding_ID, clusters.centroids_KD), clusters.heldout)
+            left_out_I,
+            np.isin(assign_clusters(image_embedding_ID, clusters.centroids_KD), clusters.heldout),
         )
     order = _rng(split, _VALIDATION).permutation(np.flatnonzero(~left_out_I))
     n_left = len(order) - split.n_validation
     if n_left < max(split.n_images, 2):
         raise ValueError(
-            f"split: {len(nsd_id_I)} images, {int(left_out_I.sum())} left out and n_validation {split.n_validation} "
+            f"split: {len(nsd_id_I)} images, {int(left_out_I.sum())} left out and n_validation "
+            f"{split.n_validation} "
             f"leave {max(n_left, 0)} training images for n_images {split.n_images or 'all'}; "
             "lower n_validation or n_images"
         )
@@ -89,41 +96,55 @@ def make_split(
 
 
 def unseen_categories(present_C: Array, split: Split) -> Array:
-    """Indices of the categories of this fold; over all folds each present category is unseen exactly once."""
+    """Indices of the categories of this fold; over all folds each present category is unseen
+    exactly once.
+    """
     if not split.unseen_folds:
         return np.empty(0, dtype=np.int64)
     present = np.flatnonzero(present_C)
     if split.unseen_folds > len(present):
-        raise ValueError(f"split.unseen_folds is {split.unseen_folds}; at most {len(present)} categories are present")
+        raise ValueError(
+            f"split.unseen_folds is {split.unseen_folds}; at most {len(present)} categories are "
+            "present"
+        )
     folds = np.array_split(_rng(split, _FOLDS).permutation(present), split.unseen_folds)
     return np.sort(folds[split.unseen_fold])
 
 
 def fit_clusters(image_embedding_ID: Array, split: Split) -> Clusters:
-    """k-means on training images; round(k * holdout_fraction) clusters, at least one, are drawn to be held out."""
+    """k-means on training images; round(k * holdout_fraction) clusters, at least one, are drawn
+    to be held out.
+    """
     from sklearn.cluster import KMeans
 
     k = split.holdout_clusters
     n_heldout = max(1, round(k * split.holdout_fraction))
     if n_heldout >= k or k > len(image_embedding_ID):
         raise ValueError(
-            f"split.holdout_clusters is {k} with {n_heldout} held out, for {len(image_embedding_ID)} images; "
+            f"split.holdout_clusters is {k} with {n_heldout} held out, for "
+            f"{len(image_embedding_ID)} images; "
             "ask for more clusters (fewer than images) or a smaller holdout_fraction"
         )
-    model = KMeans(k, n_init=4, random_state=split.seed).fit(np.asarray(image_embedding_ID, dtype=np.float32))
+    model = KMeans(k, n_init=4, random_state=split.seed).fit(
+        np.asarray(image_embedding_ID, dtype=np.float32)
+    )
     heldout = np.sort(_rng(split, _CLUSTERS).choice(k, n_heldout, replace=False))
     return Clusters(model.cluster_centers_.astype(np.float32), heldout.astype(np.int64))
 
 
 def assign_clusters(image_embedding_ID: Array, centroids_KD: Array) -> Array:
-    """Index of the nearest centroid (Euclidean) of each image; also how test images get their cluster."""
+    """Index of the nearest centroid (Euclidean) of each image; also how test images get their
+    cluster.
+    """
     x_ID = np.asarray(image_embedding_ID, dtype=np.float64)
     centroids_KD = np.asarray(centroids_KD, dtype=np.float64)
     return np.argmin((centroids_KD**2).sum(1) - 2 * x_ID @ centroids_KD.T, axis=1)
 
 
 def derangement(n: int, seed: int) -> Array:
-    """Random permutation of n items without a fixed point: a cycle through all of them in random order."""
+    """Random permutation of n items without a fixed point: a cycle through all of them in
+    random order.
+    """
     assert n > 1, "a derangement needs two items"
     order = np.random.default_rng([seed, _PERMUTE]).permutation(n)
     result = np.empty(n, dtype=np.int64)

@@ -1,18 +1,21 @@
-"""Gradient training through Lightning: data in memory, early stopping, a checkpoint at epoch borders, exact resume.
+"""Gradient training through Lightning: data in memory, early stopping, a checkpoint at epoch
+borders, exact resume.
 
-Every random number of epoch e comes from (seed, e): EpochBatches draws images, repeats and captions from it, and the
-generators behind dropout and noise are seeded with it when the epoch starts. A training that was killed and continues
-from its last checkpoint therefore ends with the same bytes.
+Every random number of epoch e comes from (seed, e): EpochBatches draws images, repeats and captions
+from it, and the generators behind dropout and noise are seeded with it when the epoch starts. A
+training that was killed and continues from its last checkpoint therefore ends with the same bytes.
 
-When to stop: the score of an epoch is the mean of image and text top-1 on the validation images, or the mean average
-precision of a decoder of categories (validation.py), each averaged over subjects. A few hundred images make it coarse
-and noisy, so epochs are compared by the mean of their last WINDOW scores, and only a strictly greater mean replaces the
-best epoch: of equals the earlier one stays. Training ends after `patience` epochs without a new best; the weights of
-the best epoch are restored.
+When to stop: the score of an epoch is the mean of image and text top-1 on the validation images, or
+the mean average precision of a decoder of categories (validation.py), each averaged over subjects.
+A few hundred images make it coarse and noisy, so epochs are compared by the mean of their last
+WINDOW scores, and only a strictly greater mean replaces the best epoch: of equals the earlier one
+stays. Training ends after `patience` epochs without a new best; the weights of the best epoch are
+restored.
 
-Under torchrun, the processes train together (DistributedDataParallel; gloo on CPUs). Each draws the same global batch
-and decodes its share of it (distributed.py), so batch_size means the same for any number of processes; a decoder that
-takes no share decodes all in each process, to the same result. Only the first process writes files.
+Under torchrun, the processes train together (DistributedDataParallel; gloo on CPUs). Each draws the
+same global batch and decodes its share of it (distributed.py), so batch_size means the same for any
+number of processes; a decoder that takes no share decodes all in each process, to the same result.
+Only the first process writes files.
 """
 
 from __future__ import annotations
@@ -38,14 +41,16 @@ from fmri2clip.training.validation import validation_scores
 
 WINDOW = 3
 ROUNDING = 1e-9  # equal scores have means that differ in the last bits
-CHECKPOINT_EVERY_S = 30.0  # shorter epochs share a checkpoint: writing one costs as much as a small epoch
+CHECKPOINT_EVERY_S = (
+    30.0  # shorter epochs share a checkpoint: writing one costs as much as a small epoch
+)
 
 
 class Config(Protocol):
     """The settings that every gradient decoder's Config has.
 
-    Two more are optional: warmup_epochs (the learning rate rises linearly over so many epochs before the cosine) and
-    gradient_clip (largest norm of the gradient), 0 for neither.
+    Two more are optional: warmup_epochs (the learning rate rises linearly over so many epochs
+    before the cosine) and gradient_clip (largest norm of the gradient), 0 for neither.
     """
 
     lr: float
@@ -71,9 +76,9 @@ def fit(
 ) -> list[dict[str, float]]:
     """Train `decoder` in place and leave it on the CPU with the weights of its best epoch.
 
-    device: cpu or cuda (then bfloat16 autocast); resume_dir: where the checkpoint lives, and from where a killed
-    training continues; progress: label of the progress bar, None for no bar.
-    Returns one row an epoch: epoch, mean of each loss term, loss, validation scores.
+    device: cpu or cuda (then bfloat16 autocast); resume_dir: where the checkpoint lives, and from
+    where a killed training continues; progress: label of the progress bar, None for no bar. Returns
+    one row an epoch: epoch, mean of each loss term, loss, validation scores.
     """
     subjects = [d.to(device) for d in ([data] if isinstance(data, TrainingData) else data)]
     mix = (config.repeats_convex, config.repeats_mean)
@@ -126,7 +131,9 @@ def _processes() -> dict[str, Any]:
 
 
 class _Module(pl.LightningModule):
-    """The decoder's loss, AdamW and a cosine from lr to 0 over all steps; matrices decay, offsets and gains do not."""
+    """The decoder's loss, AdamW and a cosine from lr to 0 over all steps; matrices decay,
+    offsets and gains do not.
+    """
 
     def __init__(self, decoder: Any, config: Config, seed: int, n_steps: int) -> None:
         super().__init__()
@@ -138,7 +145,9 @@ class _Module(pl.LightningModule):
         state = np.random.SeedSequence([self.seed, epoch]).generate_state(2, np.uint32)
         torch.manual_seed((int(state[0]) << 31 | int(state[1]) >> 1) + self.global_rank)
 
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+    def transfer_batch_to_device(
+        self, batch: Any, device: torch.device, dataloader_idx: int
+    ) -> Any:
         return batch  # the data are there already
 
     def training_step(self, batch: Batch | MixedBatch, batch_idx: int) -> Tensor:
@@ -151,7 +160,10 @@ class _Module(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         parameters = [p for p in self.decoder.parameters() if p.requires_grad]
         groups = [
-            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": self.config.weight_decay},
+            {
+                "params": [p for p in parameters if p.ndim > 1],
+                "weight_decay": self.config.weight_decay,
+            },
             {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
         ]
         optimizer = torch.optim.AdamW(groups, lr=self.config.lr, fused=True)
@@ -167,7 +179,11 @@ class _Module(pl.LightningModule):
 
         def factor(step: int) -> float:
             fall = (step - n_rise) / (n_all - n_rise)
-            return (step + 1) / (n_rise + 1) if step < n_rise else (1 + math.cos(math.pi * min(fall, 1.0))) / 2
+            return (
+                (step + 1) / (n_rise + 1)
+                if step < n_rise
+                else (1 + math.cos(math.pi * min(fall, 1.0))) / 2
+            )
 
         return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 
@@ -175,8 +191,21 @@ class _Module(pl.LightningModule):
 class _EpochBorder(pl.Callback):
     """All that happens between epochs: seeds, scores, the best weights, the checkpoint, the end."""
 
-    def __init__(self, batches: EpochBatches, config: Config, path: Path, every_s: float, progress: str | None) -> None:
-        self.batches, self.config, self.path, self.every_s, self.progress = batches, config, path, every_s, progress
+    def __init__(
+        self,
+        batches: EpochBatches,
+        config: Config,
+        path: Path,
+        every_s: float,
+        progress: str | None,
+    ) -> None:
+        self.batches, self.config, self.path, self.every_s, self.progress = (
+            batches,
+            config,
+            path,
+            every_s,
+            progress,
+        )
         self.rows: list[dict[str, float]] = []
         self.best_state: dict[str, Tensor] | None = None
         self.best_score, self.best_epoch = -1.0, -1
@@ -192,7 +221,9 @@ class _EpochBorder(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:
         self.saved_at = time.monotonic()
         n_done, n_all = len(self.rows), self.config.max_epochs
-        off = True if self.progress is None else None  # None: tqdm hides itself where no terminal watches
+        off = (
+            True if self.progress is None else None
+        )  # None: tqdm hides itself where no terminal watches
         self.bar = tqdm(total=n_all, initial=n_done, desc=self.progress, unit="epoch", disable=off)
         trainer.should_stop = self._out_of_patience()
 
@@ -206,20 +237,26 @@ class _EpochBorder(pl.Callback):
         terms = {name: float(value) / n_steps for name, value in module.sums.items()}
         loss = sum(terms.values())
         if not np.isfinite(loss):
-            raise ValueError(f"the loss became {loss} in epoch {epoch} (terms {terms}); lower lr of the decoder")
+            raise ValueError(
+                f"the loss became {loss} in epoch {epoch} (terms {terms}); lower lr of the decoder"
+            )
         scores = [validation_scores(module.decoder, data) for data in self.batches.data]
         means = {name: float(np.mean([score[name] for score in scores])) for name in scores[0]}
         self.rows.append({"epoch": epoch, **terms, "loss": loss, **means})
         smooth = float(np.mean([row["val_mean"] for row in self.rows[-WINDOW:]]))
         if smooth > self.best_score + ROUNDING:
             self.best_score, self.best_epoch = smooth, epoch
-            self.best_state = {k: v.detach().cpu().clone() for k, v in module.decoder.state_dict().items()}
+            self.best_state = {
+                k: v.detach().cpu().clone() for k, v in module.decoder.state_dict().items()
+            }
         trainer.should_stop = self._out_of_patience()
         last = trainer.should_stop or len(self.rows) == self.config.max_epochs
         due = last or time.monotonic() - self.saved_at >= self.every_s
         if trainer.strategy.broadcast(due):  # one clock decides: all processes take part in saving
             self._save(trainer)
-        self.bar.set_postfix(loss=f"{loss:.3f}", val=f"{means['val_mean']:.3f}", best=f"{self.best_score:.3f}")
+        self.bar.set_postfix(
+            loss=f"{loss:.3f}", val=f"{means['val_mean']:.3f}", best=f"{self.best_score:.3f}"
+        )
         self.bar.update()
 
     def on_train_end(self, trainer: pl.Trainer, module: Any) -> None:

@@ -1,8 +1,10 @@
-"""How good a decoder is on its validation images: the score that stops training and chooses among settings.
+"""How good a decoder is on its validation images: the score that stops training and chooses among
+settings.
 
-Top-1 retrieval by centred cosine with all validation images as gallery, once with image embeddings, once with the mean
-of captions. Predictions and targets are each centred by their own mean over the training images: a contrastive decoder
-is free to place its outputs beside the cone in which CLIP's image (or text) embeddings lie.
+Top-1 retrieval by centred cosine with all validation images as gallery, once with image embeddings,
+once with the mean of captions. Predictions and targets are each centred by their own mean over the
+training images: a contrastive decoder is free to place its outputs beside the cone in which CLIP's
+image (or text) embeddings lie.
 """
 
 from __future__ import annotations
@@ -21,11 +23,14 @@ CENTRE_IMAGES = 512
 BLOCK = 64  # images whose tokens are in memory at a time
 
 
-def training_means(decoder: Any, data: TrainingData, n_decoded: int | None = None) -> dict[str, Tensor]:
+def training_means(
+    decoder: Any, data: TrainingData, n_decoded: int | None = None
+) -> dict[str, Tensor]:
     """Means over the training images, each (D,), that centre the cosine.
 
-    mean_image_D and mean_text_D of the targets; mean_predicted_image_D and mean_predicted_text_D of what the decoder
-    makes of the mean of repeats (only what it offers), of all training images or of about n_decoded of them.
+    mean_image_D and mean_text_D of the targets; mean_predicted_image_D and mean_predicted_text_D of
+    what the decoder makes of the mean of repeats (only what it offers), of all training images or
+    of about n_decoded of them.
     """
     train_I = ~data.is_validation_I
     rows = train_I.nonzero()[:, 0]
@@ -43,10 +48,12 @@ def training_means(decoder: Any, data: TrainingData, n_decoded: int | None = Non
 
 
 def token_means(decoder: Any, data: TrainingData) -> dict[str, Tensor]:
-    """Means over the training images, each (T, W), that centre the cosine of flattened tokens, for every stream.
+    """Means over the training images, each (T, W), that centre the cosine of flattened tokens, for
+    every stream.
 
-    mean_tokens_<stream>_TW of the targets and mean_predicted_tokens_<stream>_TW of the predictions; empty for a decoder
-    without tokens. Tokens are predicted for BLOCK images at a time and only summed up.
+    mean_tokens_<stream>_TW of the targets and mean_predicted_tokens_<stream>_TW of the predictions;
+    empty for a decoder without tokens. Tokens are predicted for BLOCK images at a time and only
+    summed up.
     """
     if not hasattr(decoder, "decode_tokens"):
         return {}
@@ -66,14 +73,18 @@ def token_means(decoder: Any, data: TrainingData) -> dict[str, Tensor]:
 
 def _target(data: TrainingData, stream: str) -> Tensor:
     """Cached tokens that a stream is compared with."""
-    return next(data.features[name] for name in TOKEN_TARGETS[stream].split("|") if name in data.features)
+    return next(
+        data.features[name] for name in TOKEN_TARGETS[stream].split("|") if name in data.features
+    )
 
 
 def validation_scores(decoder: Any, data: TrainingData) -> dict[str, float]:
-    """val_image_top1, val_text_top1 and val_map (those the decoder offers) and their mean, val_mean; fractions.
+    """val_image_top1, val_text_top1 and val_map (those the decoder offers) and their mean,
+    val_mean; fractions.
 
-    Chance is 1/n for top-1. val_map is the mean over the categories that have both labels among these images.
-    The centre of the predictions comes from CENTRE_IMAGES training images: all would cost a quarter of an epoch.
+    Chance is 1/n for top-1. val_map is the mean over the categories that have both labels among
+    these images. The centre of the predictions comes from CENTRE_IMAGES training images: all would
+    cost a quarter of an epoch.
     """
     means = training_means(decoder, data, CENTRE_IMAGES)
     validation_I = data.is_validation_I
@@ -84,7 +95,8 @@ def validation_scores(decoder: Any, data: TrainingData) -> dict[str, float]:
     )
     scores = {
         f"val_{kind}_top1": top1(
-            query_ID - means[f"mean_predicted_{kind}_D"], target_ID[validation_I] - means[f"mean_{kind}_D"]
+            query_ID - means[f"mean_predicted_{kind}_D"],
+            target_ID[validation_I] - means[f"mean_{kind}_D"],
         )
         for kind, query_ID, target_ID in pairs
         if query_ID is not None
@@ -95,7 +107,9 @@ def validation_scores(decoder: Any, data: TrainingData) -> dict[str, float]:
 
 
 def mean_average_precision(labels_IC: Tensor, logits_IC: Tensor) -> float:
-    """Mean average precision over the categories that some of the images show and others do not; 0 without any."""
+    """Mean average precision over the categories that some of the images show and others do
+    not; 0 without any.
+    """
     label_IC, score_IC = labels_IC.cpu().numpy(), logits_IC.float().cpu().numpy()
     class_C = find_defined_classes(label_IC, np.ones(label_IC.shape[1], dtype=bool))
     if not class_C.any():
@@ -104,7 +118,9 @@ def mean_average_precision(labels_IC: Tensor, logits_IC: Tensor) -> float:
 
 
 def top1(query_ID: Tensor, gallery_ID: Tensor) -> float:
-    """Share of queries whose own gallery row has the highest cosine; k rows that tie for it share the credit, 1/k."""
+    """Share of queries whose own gallery row has the highest cosine; k rows that tie for it
+    share the credit, 1/k.
+    """
     similarity_II = normalize(query_ID.float(), dim=1) @ normalize(gallery_ID.float(), dim=1).T
     best_II = similarity_II == similarity_II.max(1, keepdim=True).values
     return float((torch.diagonal(best_II) / best_II.sum(1)).double().mean())

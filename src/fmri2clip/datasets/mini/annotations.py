@@ -19,13 +19,18 @@ from fmri2clip.datasets.nsd.categories import COCO_CATEGORIES
 
 DAYS_BETWEEN_SESSIONS = 7
 RUN_SECONDS, SLOT_SECONDS = 300, 4
-P_CORRECT_RECENT, P_CORRECT = 0.88, 0.72  # old pictures seen within the last session's worth of trials; all others
+P_CORRECT_RECENT, P_CORRECT = (
+    0.88,
+    0.72,
+)  # old pictures seen within the last session's worth of trials; all others
 P_NO_BUTTON, P_MISSING = 0.005, 0.002
 _LICENCE = {"id": 1, "name": "simulated", "url": ""}
 
 
 class CocoFiles:
-    """Collects scenes and gives the four annotation files (instances and captions of both splits)."""
+    """Collects scenes and gives the four annotation files (instances and captions of both
+    splits).
+    """
 
     def __init__(self) -> None:
         self._images: dict[str, list[Any]] = {split: [] for split in layout.COCO_SPLITS}
@@ -45,7 +50,9 @@ class CocoFiles:
                 "segmentation": instance.segmentation,
             })  # fmt: skip
         for k, caption in enumerate(scene.captions):
-            self._captions[split].append({"id": coco_id * 10 + k, "image_id": coco_id, "caption": caption})
+            self._captions[split].append(
+                {"id": coco_id * 10 + k, "image_id": coco_id, "caption": caption}
+            )
 
     def instances(self, split: str) -> bytes:
         categories = [category._asdict() for category in COCO_CATEGORIES]
@@ -56,23 +63,33 @@ class CocoFiles:
 
     def _file(self, split: str, content: Mapping[str, object]) -> bytes:
         head = {"info": {"description": f"simulated scenes, {split}"}, "licenses": [_LICENCE]}
-        return json.dumps(head | {"images": self._images[split]} | dict(content), separators=(",", ":")).encode()
+        return json.dumps(
+            head | {"images": self._images[split]} | dict(content), separators=(",", ":")
+        ).encode()
 
 
 def responses(design: Design, subject: str, seed: tuple[int, ...]) -> pd.DataFrame:
-    """responses.tsv of a subject that came to every session: one row a trial, `layout.RESPONSE_COLUMNS`."""
+    """responses.tsv of a subject that came to every session: one row a trial,
+    `layout.RESPONSE_COLUMNS`.
+    """
     rng = np.random.default_rng(seed)
     session, run, slot = np.nonzero(design.stimpattern)
-    table = pd.DataFrame({"SUBJECT": layout.subject_number(subject), "SESSION": session + 1, "RUN": run + 1})
+    table = pd.DataFrame(
+        {"SUBJECT": layout.subject_number(subject), "SESSION": session + 1, "RUN": run + 1}
+    )
     table["TRIAL"] = table.groupby(["SESSION", "RUN"]).cumcount() + 1
     table["73KID"] = design.nsd_id_N(subject) + 1
     table["10KID"] = design.masterordering_N.astype(int)
-    table["TIME"] = session * DAYS_BETWEEN_SESSIONS + (run * RUN_SECONDS + slot * SLOT_SECONDS) / 86400
+    table["TIME"] = (
+        session * DAYS_BETWEEN_SESSIONS + (run * RUN_SECONDS + slot * SLOT_SECONDS) / 86400
+    )
     return _add_answers(table, rng)[list(layout.RESPONSE_COLUMNS)]
 
 
 def _add_answers(table: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
-    """Memory columns from the order of trials, and a fallible answer to 'have you seen this picture before?'."""
+    """Memory columns from the order of trials, and a fallible answer to 'have you seen this
+    picture before?'.
+    """
     n = len(table)
     trial = pd.Series(np.arange(n))
     previous = trial.groupby(table["10KID"]).shift(1)

@@ -24,7 +24,10 @@ UNINFORMATIVE = (
     "a picture of something", "this is a photo", "an image that somebody took", "a photograph taken some time ago",
     "something can be seen here", "one of many pictures", "a view of a place", "a photo with some things in it",
 )  # fmt: skip
-LARGE, SMALL = 0.16, 0.05  # fraction of the picture above and below which an object is called large or small
+LARGE, SMALL = (
+    0.16,
+    0.05,
+)  # fraction of the picture above and below which an object is called large or small
 P_SIXTH = 0.01  # a few COCO pictures have six captions
 
 

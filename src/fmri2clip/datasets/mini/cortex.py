@@ -1,11 +1,12 @@
 """Simulated cortex: betas computed from the picture, never from CLIP, labels or captions.
 
-Early areas (V1, V2, V3, hV4) have receptive fields of growing size over oriented-energy and colour-opponent maps with a
-compressive non-linearity (in the manner of Kay et al. 2013, the compressive spatial summation model). Category areas
-and streams read, through broad and contralateral windows, the code of a small network with its own task
-(``network.py``), after competition between positions and units. Noise is correlated over neighbouring voxels, over the
-whole brain and over the trials of a run; gain and baseline drift by session; responses shrink with repetition.
-This world has known truth; it says nothing about real brains.
+Early areas (V1, V2, V3, hV4) have receptive fields of growing size over oriented-energy and
+colour-opponent maps with a compressive non-linearity (in the manner of Kay et al. 2013, the
+compressive spatial summation model). Category areas and streams read, through broad and
+contralateral windows, the code of a small network with its own task (``network.py``), after
+competition between positions and units. Noise is correlated over neighbouring voxels, over the
+whole brain and over the trials of a run; gain and baseline drift by session; responses shrink with
+repetition. This world has known truth; it says nothing about real brains.
 
 Axis letters: N trials, I images, V voxels of the brain mask in C order over (X, Y, Z), F features.
 """
@@ -20,25 +21,45 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from fmri2clip.datasets.mini import filters
-from fmri2clip.datasets.mini.network import CODE_CHANNELS, CODE_SIDE, MIDDLE_CHANNELS, load_network, network_maps
+from fmri2clip.datasets.mini.network import (
+    CODE_CHANNELS,
+    CODE_SIDE,
+    MIDDLE_CHANNELS,
+    load_network,
+    network_maps,
+)
 from fmri2clip.datasets.mini.volume import Volume
 from fmri2clip.datasets.nsd import layout
 from fmri2clip.params import World
 
-# Median ncsnr in nsdgeneral of the real subjects (func1pt8mm, b3), rounded as in the data's own summary.
-NCSNR_MEDIANS = dict(zip(layout.SUBJECTS, (0.36, 0.36, 0.32, 0.30, 0.42, 0.34, 0.28, 0.23), strict=True))
+# Median ncsnr in nsdgeneral of the real subjects (func1pt8mm, b3), rounded as in the data's own
+# summary.
+NCSNR_MEDIANS = dict(
+    zip(layout.SUBJECTS, (0.36, 0.36, 0.32, 0.30, 0.42, 0.34, 0.28, 0.23), strict=True)
+)
 EARLY_NCSNR = 1.15  # early areas are a little less noisy
 NCSNR_SPREAD = 0.45  # standard deviation of log ncsnr over voxels
-FIELD_SIZE = {"V1": 0.05, "V2": 0.08, "V3": 0.11, "hV4": 0.16}  # Gaussian width, fraction of the picture
+FIELD_SIZE = {
+    "V1": 0.05,
+    "V2": 0.08,
+    "V3": 0.11,
+    "hV4": 0.16,
+}  # Gaussian width, fraction of the picture
 EXPONENT = {"V1": 0.6, "V2": 0.5, "V3": 0.45, "hV4": 0.4}  # smaller is more compressive
 FLAT_FIELD, FLAT_EXPONENT = 0.12, 0.5
 TOLERANCE = 0.3  # Gaussian width of a category voxel's window
 N_PROTOTYPES, N_UNITS = 12, 8  # tuning prototypes of an area and the network units that each reads
-OWN_TUNING, SUBJECT_TUNING = 0.5, 0.3  # strength of voxel-specific and subject-specific tuning beside the prototype
+OWN_TUNING, SUBJECT_TUNING = (
+    0.5,
+    0.3,
+)  # strength of voxel-specific and subject-specific tuning beside the prototype
 AUTOCORRELATION = 0.3  # of the noise between successive trials of a run
 NOISE_SMOOTHNESS = 0.9  # voxels
 SHARED_NOISE, N_SHARED_NOISE = 0.25, 6  # variance fraction and number of brain-wide noise patterns
-GAIN_DRIFT, OFFSET_DRIFT = 0.08, 0.25  # standard deviations over sessions, of the gain and in units of the voxel's sd
+GAIN_DRIFT, OFFSET_DRIFT = (
+    0.08,
+    0.25,
+)  # standard deviations over sessions, of the gain and in units of the voxel's sd
 ADAPTATION = 0.04  # loss of response with each repetition
 RUN_LENGTHS = layout.TRIALS_PER_RUN * (layout.RUNS_PER_SESSION // 2)
 FLOC_ROIS = ("floc-faces", "floc-words", "floc-places", "floc-bodies")
@@ -50,8 +71,8 @@ EARLY, MIDDLE, CATEGORY = "early", "middle", "category"  # kinds of features tha
 class SubjectSimulation:
     """Everything drawn for one subject; ``sessions()`` yields the betas.
 
-    signal_IV : unit-variance noise-free responses, 0 for voxels that see nothing.
-    baseline_V, scale_V : mean and standard deviation of the voxel's betas in percent signal change (PSC).
+    signal_IV : unit-variance noise-free responses, 0 for voxels that see nothing. baseline_V,
+    scale_V : mean and standard deviation of the voxel's betas in percent signal change (PSC).
     ncsnr_V : ratio of signal to noise standard deviation.
     """
 
@@ -66,9 +87,13 @@ class SubjectSimulation:
 
     @property
     def noise_free_IV(self) -> np.ndarray:
-        """Betas of a first presentation without noise and drift, PSC, (I, voxels of nsdgeneral in C order)."""
+        """Betas of a first presentation without noise and drift, PSC, (I, voxels of nsdgeneral
+        in C order).
+        """
         inside = self.volume.nsdgeneral[self.volume.brainmask]
-        return (self.baseline_V + self.scale_V * self._signal_share() * self.signal_IV)[:, inside].astype(np.float32)
+        return (self.baseline_V + self.scale_V * self._signal_share() * self.signal_IV)[
+            :, inside
+        ].astype(np.float32)
 
     def sessions(self) -> Iterator[np.ndarray]:
         """Betas of one session after the other, float32 (750 trials, V), PSC."""
@@ -82,14 +107,21 @@ class SubjectSimulation:
             adapted = (1 - ADAPTATION * (self.repetition_N[trials] - 1))[:, None]
             signal = gain * adapted * self._signal_share() * self.signal_IV[self.image_N[trials]]
             noise = _noise(rng, self.volume.brainmask, patterns)
-            yield (self.baseline_V + self.scale_V * (offset_V + signal + noise_share * noise)).astype(np.float32)
+            yield (
+                self.baseline_V + self.scale_V * (offset_V + signal + noise_share * noise)
+            ).astype(np.float32)
 
     def _signal_share(self) -> np.ndarray:
         return self.ncsnr_V / np.sqrt(1 + self.ncsnr_V**2)
 
 
 def simulate_subject(
-    images_IHWC: np.ndarray, image_N: np.ndarray, volume: Volume, world: World, subject: str, threads: int = 1
+    images_IHWC: np.ndarray,
+    image_N: np.ndarray,
+    volume: Volume,
+    world: World,
+    subject: str,
+    threads: int = 1,
 ) -> SubjectSimulation:
     """Responses of one subject.
 
@@ -105,11 +137,18 @@ def simulate_subject(
 
 
 def respond(
-    images_IHWC: np.ndarray, probes_JHWC: np.ndarray, volume: Volume, world: World, subject: str, threads: int = 1
+    images_IHWC: np.ndarray,
+    probes_JHWC: np.ndarray,
+    volume: Volume,
+    world: World,
+    subject: str,
+    threads: int = 1,
 ) -> np.ndarray:
-    """Noise-free betas (J, voxels of nsdgeneral) of any pictures, as ``SubjectSimulation.noise_free_IV``.
+    """Noise-free betas (J, voxels of nsdgeneral) of any pictures, as
+    ``SubjectSimulation.noise_free_IV``.
 
-    images_IHWC: the subject's pictures, whose statistics the cortex has adapted to; the probes change none of them.
+    images_IHWC: the subject's pictures, whose statistics the cortex has adapted to; the probes
+    change none of them.
     """
     stacked, n = np.concatenate([images_IHWC, probes_JHWC]), len(images_IHWC)
     return _simulate(stacked, n, np.arange(n), volume, world, subject, threads).noise_free_IV[n:]
@@ -160,9 +199,13 @@ class _Voxels:
         self.centre_V2 = self._centres(rng)
 
     def _centres(self, rng: np.random.Generator) -> np.ndarray:
-        """Window centres (x, y) as fractions of the picture: contralateral; ventral areas see the upper field."""
+        """Window centres (x, y) as fractions of the picture: contralateral; ventral areas see
+        the upper field.
+        """
         bands = [(self.eccentricity == k) & (not self.flat) for k in range(1, 6)]
-        radius = np.select(bands, (0.04, 0.1, 0.2, 0.32, 0.45), 0.22) * np.exp(rng.normal(0, 0.2, size=self.n))
+        radius = np.select(bands, (0.04, 0.1, 0.2, 0.32, 0.45), 0.22) * np.exp(
+            rng.normal(0, 0.2, size=self.n)
+        )
         labels = layout.ROI_LABELS["prf-visualrois"]
         upper = np.isin(self.prf, [k + 1 for k, name in enumerate(labels) if name.endswith("v")])
         lower = np.isin(self.prf, [k + 1 for k, name in enumerate(labels) if name.endswith("d")])
@@ -173,11 +216,18 @@ class _Voxels:
         return 0.5 + radius[:, None] * np.stack([side * np.cos(angle), -np.sin(angle)], axis=1)
 
     def mixture(self) -> dict[str, np.ndarray]:
-        """Share of variance that each kind of feature has in each voxel; the same for all voxels if flat."""
+        """Share of variance that each kind of feature has in each voxel; the same for all
+        voxels if flat.
+        """
         early = np.select([(self.prf > 0) & (self.prf < 7), self.prf == 7], (1.0, 0.6), 0.0)
-        middle = np.select([self.prf == 7, np.isin(self.streams, (1, 2, 3, 4))], (0.4, 0.5), 0.0) * (early < 1)
+        middle = np.select(
+            [self.prf == 7, np.isin(self.streams, (1, 2, 3, 4))], (0.4, 0.5), 0.0
+        ) * (early < 1)
         parietal = 0.3 * ((self.streams == 7) & (self.prf <= 0))
-        early, middle = np.where(self.is_category, 0.0, early + parietal), np.where(self.is_category, 0.0, middle)
+        early, middle = (
+            np.where(self.is_category, 0.0, early + parietal),
+            np.where(self.is_category, 0.0, middle),
+        )
         if self.flat:
             early, middle = np.full(self.n, 0.5), np.zeros(self.n)
         return {kind: share * self.sees for kind, share in
@@ -187,7 +237,9 @@ class _Voxels:
         """Gaussian windows over a side x side map, (V, side * side), each summing to 1."""
         ticks = (np.arange(side) + 0.5) / side
         x, y = np.meshgrid(ticks, ticks)
-        distance = (x.ravel() - self.centre_V2[:, :1]) ** 2 + (y.ravel() - self.centre_V2[:, 1:]) ** 2
+        distance = (x.ravel() - self.centre_V2[:, :1]) ** 2 + (
+            y.ravel() - self.centre_V2[:, 1:]
+        ) ** 2
         window = np.exp(-distance / (2 * width_V[:, None] ** 2)) + 1e-9
         return window / window.sum(axis=1, keepdims=True)
 
@@ -195,8 +247,12 @@ class _Voxels:
 def _early_responses(maps_IF: np.ndarray, voxels: _Voxels, rng: np.random.Generator) -> np.ndarray:
     """Receptive field times channel weights over the filter maps, then a power law."""
     names = [name.rstrip("vd") for name in layout.ROI_LABELS["prf-visualrois"]]
-    size = np.select([voxels.prf == k + 1 for k in range(7)], [FIELD_SIZE[n] for n in names], FLAT_FIELD)
-    power = np.select([voxels.prf == k + 1 for k in range(7)], [EXPONENT[n] for n in names], FLAT_EXPONENT)
+    size = np.select(
+        [voxels.prf == k + 1 for k in range(7)], [FIELD_SIZE[n] for n in names], FLAT_FIELD
+    )
+    power = np.select(
+        [voxels.prf == k + 1 for k in range(7)], [EXPONENT[n] for n in names], FLAT_EXPONENT
+    )
     if voxels.flat:
         size, power = np.full(voxels.n, FLAT_FIELD), np.full(voxels.n, FLAT_EXPONENT)
     size = size * np.exp(rng.normal(0, 0.25, size=voxels.n))
@@ -206,12 +262,16 @@ def _early_responses(maps_IF: np.ndarray, voxels: _Voxels, rng: np.random.Genera
 
 
 def _middle_responses(maps_IF: np.ndarray, voxels: _Voxels, rng: np.random.Generator) -> np.ndarray:
-    tuning = rng.normal(size=(voxels.n, MIDDLE_CHANNELS)) * (rng.random((voxels.n, MIDDLE_CHANNELS)) < 0.2)
+    tuning = rng.normal(size=(voxels.n, MIDDLE_CHANNELS)) * (
+        rng.random((voxels.n, MIDDLE_CHANNELS)) < 0.2
+    )
     drive = _read(maps_IF, tuning, voxels.windows(8, np.full(voxels.n, 0.18)))
     return np.sign(drive) * np.abs(drive) ** 0.7
 
 
-def _category_responses(code_IF: np.ndarray, voxels: _Voxels, rng: np.random.Generator, seed: int) -> np.ndarray:
+def _category_responses(
+    code_IF: np.ndarray, voxels: _Voxels, rng: np.random.Generator, seed: int
+) -> np.ndarray:
     """Sparse, area-specific reading of the competing code through a broad window."""
     tuning = np.zeros((voxels.n, CODE_CHANNELS))
     for area in np.unique(voxels.area):
@@ -226,17 +286,25 @@ def _category_responses(code_IF: np.ndarray, voxels: _Voxels, rng: np.random.Gen
 
 def _sparse(rng: np.random.Generator, n: int) -> np.ndarray:
     """Tuning vectors (n, units) with N_UNITS non-zero entries on average."""
-    return rng.normal(size=(n, CODE_CHANNELS)) * (rng.random((n, CODE_CHANNELS)) < N_UNITS / CODE_CHANNELS)
+    return rng.normal(size=(n, CODE_CHANNELS)) * (
+        rng.random((n, CODE_CHANNELS)) < N_UNITS / CODE_CHANNELS
+    )
 
 
 def _read(maps_IF: np.ndarray, tuning_VC: np.ndarray, window_VP: np.ndarray) -> np.ndarray:
-    """Sum over channels and positions of tuning x window x map, (I, V); features are channel-major."""
+    """Sum over channels and positions of tuning x window x map, (I, V); features are
+    channel-major.
+    """
     weights_VF = (tuning_VC[:, :, None] * window_VP[:, None, :]).reshape(len(tuning_VC), -1)
     return maps_IF @ weights_VF.T.astype(np.float32)
 
 
-def _network_features(images_IHWC: np.ndarray, weights: Path, n_adapted: int) -> tuple[np.ndarray, np.ndarray]:
-    """Middle maps pooled to 8 x 8, and the code after competition: each unit divided by the activity around it."""
+def _network_features(
+    images_IHWC: np.ndarray, weights: Path, n_adapted: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Middle maps pooled to 8 x 8, and the code after competition: each unit divided by the
+    activity around it.
+    """
     middle, code = network_maps(load_network(weights), images_IHWC)
     n = len(images_IHWC)
     middle = middle.reshape(n, MIDDLE_CHANNELS, 8, 2, 8, 2).mean(axis=(3, 5))
@@ -248,22 +316,30 @@ def _network_features(images_IHWC: np.ndarray, weights: Path, n_adapted: int) ->
 
 
 def _standardise_units(maps: np.ndarray, n_adapted: int, epsilon: float) -> np.ndarray:
-    """Maps (I, C, H, W) with zero mean and unit variance of each unit over the first n_adapted pictures."""
+    """Maps (I, C, H, W) with zero mean and unit variance of each unit over the first n_adapted
+    pictures.
+    """
     adapted = maps[:n_adapted]
     mean = adapted.mean(axis=(0, 2, 3), keepdims=True)
-    standardised: np.ndarray = (maps - mean) / (adapted.std(axis=(0, 2, 3), keepdims=True) + epsilon)
+    standardised: np.ndarray = (maps - mean) / (
+        adapted.std(axis=(0, 2, 3), keepdims=True) + epsilon
+    )
     return standardised
 
 
 def _unit(values_IV: np.ndarray, n_adapted: int) -> np.ndarray:
-    """Zero mean and unit variance over the first n_adapted pictures; voxels that are constant there become 0."""
+    """Zero mean and unit variance over the first n_adapted pictures; voxels that are constant
+    there become 0.
+    """
     adapted = values_IV[:n_adapted]
     deviation = adapted.std(axis=0)
     return (values_IV - adapted.mean(axis=0)) / np.where(deviation > 1e-6, deviation, np.inf)
 
 
 def _draw_ncsnr(rng: np.random.Generator, voxels: _Voxels, median: float) -> np.ndarray:
-    """Log-normal over voxels, with the given median in nsdgeneral, lower outside, 0 where nothing is seen."""
+    """Log-normal over voxels, with the given median in nsdgeneral, lower outside, 0 where
+    nothing is seen.
+    """
     ncsnr = np.exp(rng.normal(0, NCSNR_SPREAD, size=voxels.n))
     ncsnr *= np.where((voxels.prf > 0) & (not voxels.flat), EARLY_NCSNR, 1.0)
     ncsnr *= median / np.median(ncsnr[voxels.inside])
@@ -271,7 +347,9 @@ def _draw_ncsnr(rng: np.random.Generator, voxels: _Voxels, median: float) -> np.
 
 
 def _noise(rng: np.random.Generator, mask: np.ndarray, patterns: np.ndarray) -> np.ndarray:
-    """Noise of one session (750, V) with unit variance: local, brain-wide, autocorrelated within runs."""
+    """Noise of one session (750, V) with unit variance: local, brain-wide, autocorrelated
+    within runs.
+    """
     local = rng.standard_normal((layout.TRIALS_PER_SESSION, *mask.shape), dtype=np.float32)
     local = gaussian_filter(local, (0, *(NOISE_SMOOTHNESS,) * 3), mode="wrap")[:, mask]
     local /= local.std()

@@ -1,8 +1,9 @@
 """Which picture is shown when: the design tables of a simulated NSD experiment.
 
-The structure follows the NSD manual (Experiments) and Allen et al. 2022: every picture three times, the same order of
-10k ids for all subjects, the first ids shared by everybody, repeats bunched in time so that more than half of the
-pictures have two presentations within one session. The ordering itself is ours; nothing is copied from the release.
+The structure follows the NSD manual (Experiments) and Allen et al. 2022: every picture three times,
+the same order of 10k ids for all subjects, the first ids shared by everybody, repeats bunched in
+time so that more than half of the pictures have two presentations within one session. The ordering
+itself is ours; nothing is copied from the release.
 
 Axis letters: N trials, S sessions, I images of one subject.
 """
@@ -23,7 +24,9 @@ BUNCHED = 0.62  # probability that a presentation lies near the first draw of it
 BUNCH_WIDTH = 0.25  # standard deviation of that lie, in sessions
 COCO_ID_STEP = 7  # largest step from one COCO id to the next; ids rise with the nsd id, with gaps
 VAL2017_SHARE = 0.04  # of the pictures that are not shared; all shared ones are train2017
-MAT_HEADER = b"MATLAB 5.0 MAT-file, simulated NSD design"  # instead of scipy's, which holds the date
+MAT_HEADER = (
+    b"MATLAB 5.0 MAT-file, simulated NSD design"  # instead of scipy's, which holds the date
+)
 FIRST_SLOT, LAST_SLOT = 3, 71  # a run begins and ends with blank slots
 
 
@@ -31,9 +34,9 @@ FIRST_SLOT, LAST_SLOT = 3, 71  # a run begins and ends with blank slots
 class Design:
     """The tables of nsd_expdesign.mat; ids in them are 1-based.
 
-    masterordering_N uint16: 10k id of every trial; subjectim (8, I) int32: 73k id of each 10k id; sharedix: the first
-    n_shared columns; stimpattern (S, 12, 75) uint8: slots with a picture; basiccnt (3, S) uint16: pictures shown
-    exactly 1, 2, 3 times within the session.
+    masterordering_N uint16: 10k id of every trial; subjectim (8, I) int32: 73k id of each 10k id;
+    sharedix: the first n_shared columns; stimpattern (S, 12, 75) uint8: slots with a picture;
+    basiccnt (3, S) uint16: pictures shown exactly 1, 2, 3 times within the session.
     """
 
     masterordering_N: np.ndarray
@@ -60,11 +63,14 @@ class Design:
 
 
 def make_design(world_seed: int, n_sessions: int, n_shared: int) -> Design:
-    """Design of a world; ValueError if there are more shared pictures than pictures of a subject."""
+    """Design of a world; ValueError if there are more shared pictures than pictures of a
+    subject.
+    """
     n_images = BLOCK * n_sessions // layout.REPETITIONS
     if not 0 < n_shared < n_images:
         raise ValueError(
-            f"world.n_shared is {n_shared}, but a subject sees {n_images} pictures in {n_sessions} sessions; "
+            f"world.n_shared is {n_shared}, but a subject sees {n_images} pictures in {n_sessions} "
+            "sessions; "
             f"choose 1 to {n_images - 1}"
         )
     rng = np.random.default_rng((world_seed, 0xDE51))
@@ -83,17 +89,23 @@ def make_design(world_seed: int, n_sessions: int, n_shared: int) -> Design:
 
 
 def _order_trials(rng: np.random.Generator, n_images: int, n_sessions: int) -> np.ndarray:
-    """10k ids 1..n_images in time order, each three times, repeats bunched around a time of their own."""
+    """10k ids 1..n_images in time order, each three times, repeats bunched around a time of
+    their own.
+    """
     middle = rng.random((n_images, 1)) * n_sessions
     near = middle + rng.normal(0, BUNCH_WIDTH, (n_images, layout.REPETITIONS))
     anywhere = rng.random((n_images, layout.REPETITIONS)) * n_sessions
-    time = np.where(rng.random(near.shape) < BUNCHED, near, anywhere) % n_sessions  # a circle: no session is special
+    time = (
+        np.where(rng.random(near.shape) < BUNCHED, near, anywhere) % n_sessions
+    )  # a circle: no session is special
     order = np.argsort(time, axis=None, kind="stable")
     return order // layout.REPETITIONS + 1
 
 
 def _place_trials(rng: np.random.Generator, n_sessions: int) -> np.ndarray:
-    """stimpattern (S, 12, 75) uint8: 63 pictures in odd runs, 62 in even ones, blanks at both ends and in between."""
+    """stimpattern (S, 12, 75) uint8: 63 pictures in odd runs, 62 in even ones, blanks at both
+    ends and in between.
+    """
     pattern = np.zeros((n_sessions, layout.RUNS_PER_SESSION, layout.SLOTS_PER_RUN), dtype=np.uint8)
     for session in range(n_sessions):
         for run in range(layout.RUNS_PER_SESSION):
@@ -104,13 +116,17 @@ def _place_trials(rng: np.random.Generator, n_sessions: int) -> np.ndarray:
 
 
 def count_repeats(masterordering_N: np.ndarray) -> np.ndarray:
-    """basiccnt (3, S) uint16: pictures shown exactly 1, 2, 3 times within each session of 750 trials."""
+    """basiccnt (3, S) uint16: pictures shown exactly 1, 2, 3 times within each session of 750
+    trials.
+    """
     counts = [np.unique(ids, return_counts=True)[1] for ids in masterordering_N.reshape(-1, BLOCK)]
     return np.stack([np.bincount(c, minlength=4)[1:] for c in counts], axis=1).astype(np.uint16)
 
 
 def design_mat(design: Design) -> bytes:
-    """nsd_expdesign.mat: a MATLAB 5 file with the names, shapes and dtypes of the release, without a date."""
+    """nsd_expdesign.mat: a MATLAB 5 file with the names, shapes and dtypes of the release,
+    without a date.
+    """
     buffer = io.BytesIO()
     tables = {
         "basiccnt": design.basiccnt, "masterordering": design.masterordering_N[None],
@@ -121,8 +137,12 @@ def design_mat(design: Design) -> bytes:
 
 
 def presentations(design: Design) -> np.ndarray:
-    """1-based trials of each picture for each subject, (n_images, 8, 3) int64; 0 = never shown to this subject."""
-    by_id_IR = np.argsort(design.masterordering_N, kind="stable").reshape(-1, layout.REPETITIONS) + 1
+    """1-based trials of each picture for each subject, (n_images, 8, 3) int64; 0 = never shown
+    to this subject.
+    """
+    by_id_IR = (
+        np.argsort(design.masterordering_N, kind="stable").reshape(-1, layout.REPETITIONS) + 1
+    )
     trials = np.zeros((design.n_images, len(layout.SUBJECTS), layout.REPETITIONS), dtype=np.int64)
     for number, row in enumerate(design.subjectim.astype(np.int64)):
         trials[row - 1, number] = by_id_IR
@@ -138,10 +158,11 @@ def coco_ids(world_seed: int, n_images: int) -> np.ndarray:
 def stim_info(
     world_seed: int, design: Design, crop_boxes: dict[int, tuple[float, float, float, float]]
 ) -> pd.DataFrame:
-    """nsd_stim_info_merged.csv, one row per picture, with `layout.CSV_COLUMNS` and the nsd id as unnamed index.
+    """nsd_stim_info_merged.csv, one row per picture, with `layout.CSV_COLUMNS` and the nsd id as
+    unnamed index.
 
-    ``crop_boxes`` (nsd id -> top, bottom, left, right) holds the drawn pictures; the others belong to subjects that
-    are not simulated, nobody reads their crop, and they get the commonest one.
+    ``crop_boxes`` (nsd id -> top, bottom, left, right) holds the drawn pictures; the others belong
+    to subjects that are not simulated, nobody reads their crop, and they get the commonest one.
     """
     rng = np.random.default_rng((world_seed, 0x1F0))
     n, shared = design.n_images, np.zeros(design.n_images, dtype=bool)
@@ -159,8 +180,12 @@ def stim_info(
         "shared1000": shared,
     }
     trials = presentations(design)
-    columns |= {f"subject{s + 1}": (trials[:, s, 0] > 0).astype(int) for s in range(len(layout.SUBJECTS))}
     columns |= {
-        f"subject{s + 1}_rep{r}": trials[:, s, r] for s in range(trials.shape[1]) for r in range(trials.shape[2])
+        f"subject{s + 1}": (trials[:, s, 0] > 0).astype(int) for s in range(len(layout.SUBJECTS))
+    }
+    columns |= {
+        f"subject{s + 1}_rep{r}": trials[:, s, r]
+        for s in range(trials.shape[1])
+        for r in range(trials.shape[2])
     }
     return pd.DataFrame(columns)[list(layout.CSV_COLUMNS)]

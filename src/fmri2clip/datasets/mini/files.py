@@ -1,4 +1,5 @@
-"""Containers of a simulated tree: HDF5, NIfTI and plain files that appear under their name only when complete.
+"""Containers of a simulated tree: HDF5, NIfTI and plain files that appear under their name only
+when complete.
 
 Bytes depend on the content alone: no dates, no file names inside gzip, no random temporary names.
 """
@@ -23,7 +24,9 @@ SLOPE_BYTES = slice(112, 120)  # scl_slope and scl_inter of a NIfTI-1 header; NS
 
 @contextmanager
 def finished(path: Path) -> Iterator[Path]:
-    """Temporary path beside ``path``, moved there when the block ends well and removed when it does not."""
+    """Temporary path beside ``path``, moved there when the block ends well and removed when it
+    does not.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     try:
@@ -41,7 +44,8 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_nifti(path: Path, array: np.ndarray, affine: np.ndarray, level: int = 6) -> None:
     """(X, Y, Z) or (X, Y, Z, T) volume with the header fields of the release (nsd_savenifti.m).
 
-    sform_code 1, qform_code 0, xyzt_units 0, scl_slope 0 (values are not scaled by the reader), pixdim[4] = 4/3.
+    sform_code 1, qform_code 0, xyzt_units 0, scl_slope 0 (values are not scaled by the reader),
+    pixdim[4] = 4/3.
     """
     image = nib.Nifti1Image(array, affine)
     image.set_sform(affine, code=1)
@@ -54,16 +58,23 @@ def write_nifti(path: Path, array: np.ndarray, affine: np.ndarray, level: int = 
     write_bytes(path, gzip.compress(bytes(content), compresslevel=level, mtime=0))
 
 
-def write_betas(path: Path, betas_VT: np.ndarray, ijk_V3: np.ndarray, shape: tuple[int, int, int]) -> None:
-    """One session as NSD stores it: `betas` int16, h5py shape (750, Z, Y, X), chunks (750, 1, 1, 1).
+def write_betas(
+    path: Path, betas_VT: np.ndarray, ijk_V3: np.ndarray, shape: tuple[int, int, int]
+) -> None:
+    """One session as NSD stores it: `betas` int16, h5py shape (750, Z, Y, X), chunks (750, 1, 1,
+    1).
 
-    One chunk is one voxel's session, so voxels are written whole and in file order. Voxels outside ``ijk_V3`` are not
-    stored; HDF5 reads them as 0, which is what the release holds there, at less than half the size.
+    One chunk is one voxel's session, so voxels are written whole and in file order. Voxels outside
+    ``ijk_V3`` are not stored; HDF5 reads them as 0, which is what the release holds there, at less
+    than half the size.
     """
     n_trials = betas_VT.shape[1]
     with finished(path) as partial, h5py.File(partial, "w") as file:
         data = file.create_dataset(
-            layout.BETAS_DATASET, shape=(n_trials, *shape[::-1]), dtype="<i2", chunks=(n_trials, 1, 1, 1)
+            layout.BETAS_DATASET,
+            shape=(n_trials, *shape[::-1]),
+            dtype="<i2",
+            chunks=(n_trials, 1, 1, 1),
         )
         for v in np.lexsort(ijk_V3.T):
             x, y, z = (int(i) for i in ijk_V3[v])

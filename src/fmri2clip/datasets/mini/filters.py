@@ -16,12 +16,15 @@ N_CHANNELS = len(WAVELENGTHS) * N_ORIENTATIONS + N_OPPONENT
 BLOCK = 20  # pictures whose spectra fit a processor's cache
 
 
-def early_maps(images_IHWC: np.ndarray, n_adapted: int | None = None, threads: int = 1) -> np.ndarray:
-    """Filter maps (I, N_CHANNELS * SIDE * SIDE) float32, channel-major, each channel with unit standard deviation
-    over the first n_adapted pictures (default: all).
+def early_maps(
+    images_IHWC: np.ndarray, n_adapted: int | None = None, threads: int = 1
+) -> np.ndarray:
+    """Filter maps (I, N_CHANNELS * SIDE * SIDE) float32, channel-major, each channel with unit
+    standard deviation over the first n_adapted pictures (default: all).
 
-    Energy is the modulus of a complex Gabor response to luminance (Adelson and Bergen 1985); opponent channels are
-    half-wave rectified luminance, red-green and blue-yellow differences. The number of threads changes no bit.
+    Energy is the modulus of a complex Gabor response to luminance (Adelson and Bergen 1985);
+    opponent channels are half-wave rectified luminance, red-green and blue-yellow differences. The
+    number of threads changes no bit.
     """
     blocks = [images_IHWC[i : i + BLOCK] for i in range(0, len(images_IHWC), BLOCK)]
     with ThreadPoolExecutor(threads) as pool:
@@ -38,12 +41,18 @@ def _maps(images_IHWC: np.ndarray) -> np.ndarray:
     centred = luminance - luminance.mean(axis=(1, 2), keepdims=True)
     zoom = images_IHWC.shape[1] / 64
     energy = [energy_IHW for bank in _gabors(zoom) for energy_IHW in _energies(centred, bank)]
-    opponent = [np.maximum(sign * c, 0) for c in (luminance - 0.5, red_green, blue_yellow) for sign in (1, -1)]
+    opponent = [
+        np.maximum(sign * c, 0)
+        for c in (luminance - 0.5, red_green, blue_yellow)
+        for sign in (1, -1)
+    ]
     return np.stack([_pool(m) for m in (*energy, *opponent)], axis=1).astype(np.float32, copy=False)
 
 
 def _energies(centred_IHW: np.ndarray, bank: np.ndarray) -> np.ndarray:
-    """Moduli of the responses to each filter of a bank, (N_ORIENTATIONS, I, H, W); a bank shares the spectra."""
+    """Moduli of the responses to each filter of a bank, (N_ORIENTATIONS, I, H, W); a bank
+    shares the spectra.
+    """
     reach, (height, width) = bank.shape[-1] // 2, centred_IHW.shape[1:]
     full = oaconvolve(centred_IHW[:, None], bank[None], mode="full", axes=(2, 3))
     energies: np.ndarray = np.abs(full[:, :, reach : reach + height, reach : reach + width])
@@ -70,7 +79,9 @@ def _gabors(zoom: float) -> list[np.ndarray]:
 
 
 def _pool(map_IHW: np.ndarray) -> np.ndarray:
-    """Mean over blocks, (I, SIDE, SIDE); a picture whose side is no multiple of SIDE loses its last rows."""
+    """Mean over blocks, (I, SIDE, SIDE); a picture whose side is no multiple of SIDE loses its
+    last rows.
+    """
     step = map_IHW.shape[1] // SIDE
     kept = map_IHW[:, : SIDE * step, : SIDE * step]
     columns = reduce(np.add, (kept[:, :, k::step] for k in range(step)))

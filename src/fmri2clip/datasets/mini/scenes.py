@@ -1,8 +1,10 @@
-"""Scenes of the simulated world: a background and up to three objects, with COCO-style annotations and captions.
+"""Scenes of the simulated world: a background and up to three objects, with COCO-style annotations
+and captions.
 
-A scene is drawn from one seed and is the same on every machine. It has an original, usually oblong picture in which
-boxes, polygons and captions are given, and a square crop, as NSD's pictures have; only the crop is rendered.
-The caption generator draws from a stream of its own, so that a world with uninformative captions has the same pictures.
+A scene is drawn from one seed and is the same on every machine. It has an original, usually oblong
+picture in which boxes, polygons and captions are given, and a square crop, as NSD's pictures have;
+only the crop is rendered. The caption generator draws from a stream of its own, so that a world
+with uninformative captions has the same pictures.
 """
 
 from __future__ import annotations
@@ -36,7 +38,9 @@ BY_FREQUENCY = (
 
 @dataclass(frozen=True, kw_only=True)
 class Background:
-    """Colours of the upper and lower part, where they meet, the decoration, and the categories at home there."""
+    """Colours of the upper and lower part, where they meet, the decoration, and the categories
+    at home there.
+    """
 
     upper: tuple[int, int, int]
     lower: tuple[int, int, int]
@@ -103,7 +107,11 @@ class _Painted:
 
 
 def make_scene(
-    seed: int, index: int, image_size: int = 64, captions: str = "informative", n_objects: int | None = None
+    seed: int,
+    index: int,
+    image_size: int = 64,
+    captions: str = "informative",
+    n_objects: int | None = None,
 ) -> Scene:
     """Scene number ``index`` of the world ``seed``.
 
@@ -118,9 +126,18 @@ def make_scene(
     rng = np.random.default_rng(layout_seed)
     width, height = ASPECTS[rng.choice(len(ASPECTS), p=ASPECT_WEIGHTS)]
     background = str(rng.choice(_NATURAL_BACKGROUNDS))
-    count = int(rng.choice(len(N_OBJECTS_WEIGHTS), p=N_OBJECTS_WEIGHTS)) if n_objects is None else n_objects
-    painted = [_place(rng, name, width, height, count, slot) for slot, name in enumerate(_draw(rng, background, count))]
-    painted.sort(key=lambda p: p.instance.bbox[1] + p.instance.bbox[3])  # nearer objects stand lower and cover others
+    count = (
+        int(rng.choice(len(N_OBJECTS_WEIGHTS), p=N_OBJECTS_WEIGHTS))
+        if n_objects is None
+        else n_objects
+    )
+    painted = [
+        _place(rng, name, width, height, count, slot)
+        for slot, name in enumerate(_draw(rng, background, count))
+    ]
+    painted.sort(
+        key=lambda p: p.instance.bbox[1] + p.instance.bbox[3]
+    )  # nearer objects stand lower and cover others
     instances = [p.instance for p in painted]
     crop_box, corner, side = _choose_crop(rng, width, height, instances)
     image = _render(rng, background, painted, corner, side, image_size)
@@ -150,12 +167,16 @@ def _draw(rng: np.random.Generator, background: str, count: int) -> list[str]:
     return [str(name) for name in rng.choice(list(SHAPES), size=count, p=weights / weights.sum())]
 
 
-def _place(rng: np.random.Generator, name: str, width: int, height: int, count: int, slot: int) -> _Painted:
+def _place(
+    rng: np.random.Generator, name: str, width: int, height: int, count: int, slot: int
+) -> _Painted:
     """Size, position, flip, tilt and colour of one object, and its outlines in original pixels."""
     shape = SHAPES[name]
     largest = 0.92 if count == 1 else 0.72 if count == 2 else 0.6
     scale = ORIGINAL_SIDE * largest * rng.uniform(0.55, 1.0)
-    box = np.array((scale, scale * shape.aspect) if shape.aspect <= 1 else (scale / shape.aspect, scale))
+    box = np.array(
+        (scale, scale * shape.aspect) if shape.aspect <= 1 else (scale / shape.aspect, scale)
+    )
     box *= rng.uniform(0.88, 1.12, size=2)
     lane = 0.5 if count == 1 else (slot + 0.5) / count
     centre = np.array((lane + rng.normal(0, 0.13), 0.56 + rng.normal(0, 0.11))) * (width, height)
@@ -181,17 +202,26 @@ def _place(rng: np.random.Generator, name: str, width: int, height: int, count: 
 def _annotate(
     name: str, colour: str, polygons: list[np.ndarray], widths: list[float], width: int, height: int
 ) -> Instance:
-    """COCO box, polygons and area; the area is that of the object's silhouette inside the picture."""
-    grain = 8  # the silhouette is counted on a grid this many times coarser than the annotation pixels
+    """COCO box, polygons and area; the area is that of the object's silhouette inside the
+    picture.
+    """
+    grain = (
+        8  # the silhouette is counted on a grid this many times coarser than the annotation pixels
+    )
     mask = Image.new("1", (width // grain, height // grain))
     pen = ImageDraw.Draw(mask)
     for points, line in zip(polygons, widths, strict=True):
         _paint(pen, points / grain, line / grain, 1)
     area = float(np.asarray(mask).sum()) * grain**2
     everything = np.concatenate(polygons)
-    low, high = np.clip(everything.min(0), 0, (width, height)), np.clip(everything.max(0), 0, (width, height))
+    low, high = (
+        np.clip(everything.min(0), 0, (width, height)),
+        np.clip(everything.max(0), 0, (width, height)),
+    )
     x, y, w, h = (round(float(v), 2) for v in (*low, *(high - low)))
-    inside = np.split(np.clip(everything, 0, (width, height)), np.cumsum([len(p) for p in polygons])[:-1])
+    inside = np.split(
+        np.clip(everything, 0, (width, height)), np.cumsum([len(p) for p in polygons])[:-1]
+    )
     filled = [p.ravel().tolist() for p, line in zip(inside, widths, strict=True) if line == 0]
     return Instance(
         category=name, category_id=SHAPES[name].category_id, colour=colour, bbox=(x, y, w, h),
@@ -203,7 +233,9 @@ def _annotate(
 def _choose_crop(
     rng: np.random.Generator, width: int, height: int, instances: list[Instance]
 ) -> tuple[tuple[float, float, float, float], np.ndarray, int]:
-    """Square crop with the least loss of objects among start, middle and end, as NSD chose its crops."""
+    """Square crop with the least loss of objects among start, middle and end, as NSD chose its
+    crops.
+    """
     side, spare = min(width, height), abs(width - height)
     axis = 0 if width >= height else 1
     starts = np.array((0.0, 0.5, 1.0)) * spare
@@ -219,7 +251,12 @@ def _choose_crop(
 
 
 def _render(
-    rng: np.random.Generator, background: str, painted: list[_Painted], corner: np.ndarray, side: int, image_size: int
+    rng: np.random.Generator,
+    background: str,
+    painted: list[_Painted],
+    corner: np.ndarray,
+    side: int,
+    image_size: int,
 ) -> np.ndarray:
     canvas = image_size * SUPERSAMPLING
     image = _paint_background(rng, BACKGROUNDS[background], canvas)
@@ -234,7 +271,9 @@ def _render(
     return np.clip(light, 0, 255).astype(np.uint8)
 
 
-def _paint(pen: ImageDraw.ImageDraw, points: np.ndarray, line: float, colour: int | tuple[int, int, int]) -> None:
+def _paint(
+    pen: ImageDraw.ImageDraw, points: np.ndarray, line: float, colour: int | tuple[int, int, int]
+) -> None:
     xy = points.ravel().tolist()
     if line > 0:
         pen.line(xy, fill=colour, width=max(1, round(line)), joint="curve")
@@ -257,12 +296,16 @@ def _paint_background(rng: np.random.Generator, style: Background, canvas: int) 
     return image
 
 
-def _decorate(rng: np.random.Generator, pen: ImageDraw.ImageDraw, kind: str, horizon: float, canvas: int) -> None:
+def _decorate(
+    rng: np.random.Generator, pen: ImageDraw.ImageDraw, kind: str, horizon: float, canvas: int
+) -> None:
     def at(low: float, high: float) -> float:
         return float(rng.uniform(low, high)) * canvas
 
     def tone(colour: tuple[int, int, int]) -> tuple[int, ...]:
-        return tuple(int(c) for c in np.clip(np.array(colour) + rng.integers(-14, 15, size=3), 0, 255))
+        return tuple(
+            int(c) for c in np.clip(np.array(colour) + rng.integers(-14, 15, size=3), 0, 255)
+        )
 
     if kind == "houses":
         for k in range(4):
@@ -277,7 +320,9 @@ def _decorate(rng: np.random.Generator, pen: ImageDraw.ImageDraw, kind: str, hor
     elif kind == "hills":
         for _ in range(2):
             x, r = at(0, 1), at(0.2, 0.4)
-            pen.ellipse((x - 1.5 * r, horizon - r / 2, x + 1.5 * r, horizon + r), fill=tone((222, 230, 240)))
+            pen.ellipse(
+                (x - 1.5 * r, horizon - r / 2, x + 1.5 * r, horizon + r), fill=tone((222, 230, 240))
+            )
     elif kind == "trees":
         for _ in range(5):
             x, w = at(0, 1), at(0.02, 0.05)
@@ -289,4 +334,6 @@ def _decorate(rng: np.random.Generator, pen: ImageDraw.ImageDraw, kind: str, hor
             pen.line((0, k * canvas / 6, canvas, k * canvas / 6), fill=(214, 200, 172), width=1)
     elif kind == "stripes":
         for k in range(0, 8, 2):
-            pen.rectangle((k * canvas / 8, 0, (k + 1) * canvas / 8, horizon), fill=tone((178, 128, 128)))
+            pen.rectangle(
+                (k * canvas / 8, 0, (k + 1) * canvas / 8, horizon), fill=tone((178, 128, 128))
+            )

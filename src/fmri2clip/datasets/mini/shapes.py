@@ -1,15 +1,16 @@
 """How the categories of the simulated world look: flat parts in a unit box, as data.
 
-Each category is a list of parts, painted in order. Coordinates run from 0 to 1, x to the right and y down.
-A part is one of
+Each category is a list of parts, painted in order. Coordinates run from 0 to 1, x to the right and
+y down. A part is one of
 
 * ``("oval", colour, cx, cy, rx, ry)``
 * ``("box", colour, x0, y0, x1, y1)``
 * ``("poly", colour, x0, y0, x1, y1, ...)``
 * ``("line", colour, width, x0, y0, x1, y1, ...)``
 
-where colour is a role ("main", "dark", "light", "accent") or a fixed RGB triple. The categories are 24 of COCO's,
-with COCO's own ids, so that labels, prompts and annotation files look like the real ones.
+where colour is a role ("main", "dark", "light", "accent") or a fixed RGB triple. The categories are
+24 of COCO's, with COCO's own ids, so that labels, prompts and annotation files look like the real
+ones.
 """
 
 from __future__ import annotations
@@ -21,7 +22,13 @@ import numpy as np
 Part = tuple
 Colour = tuple[int, int, int]
 
-SKIN, BLACK, WHITE, GREY, GLASS = (226, 178, 140), (28, 28, 32), (240, 240, 238), (120, 122, 126), (170, 205, 225)
+SKIN, BLACK, WHITE, GREY, GLASS = (
+    (226, 178, 140),
+    (28, 28, 32),
+    (240, 240, 238),
+    (120, 122, 126),
+    (170, 205, 225),
+)
 WOOD, LEAF, GOLD = (134, 92, 56), (62, 120, 58), (222, 190, 70)
 
 PALETTE: dict[str, Colour] = {
@@ -174,7 +181,9 @@ _OVAL = np.stack([np.cos(t := np.linspace(0, 2 * np.pi, 18, endpoint=False)), np
 
 
 def outline(part: Part) -> tuple[np.ndarray, float]:
-    """Points of a part in the unit box, shape (n_points, 2), and its line width (0 for filled parts)."""
+    """Points of a part in the unit box, shape (n_points, 2), and its line width (0 for filled
+    parts).
+    """
     kind, _, *numbers = part
     if kind == "oval":
         cx, cy, rx, ry = numbers

@@ -1,9 +1,11 @@
-"""Head geometry of the simulated subjects: grid, brain mask, cortical ribbon and the ROI volumes of NSD.
+"""Head geometry of the simulated subjects: grid, brain mask, cortical ribbon and the ROI volumes of
+NSD.
 
-Two ellipsoidal hemispheres lie along X; the ribbon is a shell inside each. Areas are patches of the ribbon that grow
-around a place given in head coordinates, so that they are contiguous, differ between subjects and overlap between
-ROI volumes where NSD's do. Values follow the NSD manual: -1 outside the hemisphere's ribbon, 0 unlabelled, 1..N label.
-The shapes say nothing about real heads; sizes follow subj01 of the release, relative to its 15,724 nsdgeneral voxels.
+Two ellipsoidal hemispheres lie along X; the ribbon is a shell inside each. Areas are patches of the
+ribbon that grow around a place given in head coordinates, so that they are contiguous, differ
+between subjects and overlap between ROI volumes where NSD's do. Values follow the NSD manual: -1
+outside the hemisphere's ribbon, 0 unlabelled, 1..N label. The shapes say nothing about real heads;
+sizes follow subj01 of the release, relative to its 15,724 nsdgeneral voxels.
 
 Axis letters: X, Y, Z (right, anterior, superior).
 """
@@ -29,18 +31,28 @@ VOXEL_RATIO = 9  # real nsdgeneral voxels per simulated one
 BRAIN_FRACTION = 0.45  # of the grid
 RIM, CORE = 0.08, 0.11  # fractions of the brain mask outside and inside the ribbon
 EMPTY_LABELS = {("subj07", "floc-words", "mTL-words")}  # an area that a subject does not have
-POLE = (0.2, 0.0, 0.5)  # occipital pole: (medial to lateral, posterior to anterior, ventral to dorsal), each 0 to 1
+POLE = (
+    0.2,
+    0.0,
+    0.5,
+)  # occipital pole: (medial to lateral, posterior to anterior, ventral to dorsal), each 0 to 1
 
 # Fractions of nsdgeneral, from the counts of subj01; from the pole outwards.
 VENTRAL = {"V1v": 0.038, "V2v": 0.053, "V3v": 0.041, "hV4": 0.044}
 DORSAL = {"V1d": 0.048, "V2d": 0.038, "V3d": 0.034}
 ECCENTRICITY = (0.08, 0.17, 0.25, 0.30, 0.20)  # of the prf voxels, fovea to periphery
-STREAM_EARLY, STREAM_MIDDLE, STREAM_TOTAL = 0.376, 0.176, 0.93  # the last one is a fraction of the ribbon
-STREAM_PLACES = {  # sectors in the plane (medial to lateral, ventral to dorsal); 0 ventral, 1 lateral, 2 parietal
+STREAM_EARLY, STREAM_MIDDLE, STREAM_TOTAL = (
+    0.376,
+    0.176,
+    0.93,
+)  # the last one is a fraction of the ribbon
+# sectors in the plane (medial to lateral, ventral to dorsal); 0 ventral, 1 lateral, 2 parietal
+STREAM_PLACES = {
     (0.5, 0.1): 0, (0.1, 0.3): 0, (0.9, 0.45): 1, (0.8, 0.7): 1, (0.4, 0.95): 2, (0.1, 0.75): 2,
 }  # fmt: skip
 
-# Area: place (medial to lateral, posterior to anterior, ventral to dorsal) and size as a fraction of nsdgeneral.
+# Area: place (medial to lateral, posterior to anterior, ventral to dorsal) and size as a fraction
+# of nsdgeneral.
 Patches = Mapping[str, tuple[tuple[float, float, float], float]]
 AREAS: dict[str, Patches] = {
     "floc-faces": {
@@ -75,8 +87,9 @@ AREAS: dict[str, Patches] = {
 class Volume:
     """Geometry of one subject; every array has the shape (X, Y, Z).
 
-    ``rois`` maps 'floc-faces', 'lh.floc-faces', 'rh.floc-faces' and so on for every volume of ``layout.ROI_LABELS``
-    to int8 labels: -1 outside the ribbon (of that hemisphere), 0 unlabelled, k = ``layout.ROI_LABELS[roi][k - 1]``.
+    ``rois`` maps 'floc-faces', 'lh.floc-faces', 'rh.floc-faces' and so on for every volume of
+    ``layout.ROI_LABELS`` to int8 labels: -1 outside the ribbon (of that hemisphere), 0 unlabelled,
+    k = ``layout.ROI_LABELS[roi][k - 1]``.
     """
 
     subject: str
@@ -102,11 +115,16 @@ class Volume:
         """Voxels of a whole ROI ('floc-faces'), or of one label of it, as (X, Y, Z) bool."""
         if not label:
             return self.rois[roi] > 0
-        return self.rois[roi] == layout.ROI_LABELS[roi.removeprefix("lh.").removeprefix("rh.")].index(label) + 1
+        return (
+            self.rois[roi]
+            == layout.ROI_LABELS[roi.removeprefix("lh.").removeprefix("rh.")].index(label) + 1
+        )
 
 
 class _Head:
-    """Head coordinates of a grid and the random choices of one subject, while its ROIs are drawn."""
+    """Head coordinates of a grid and the random choices of one subject, while its ROIs are
+    drawn.
+    """
 
     def __init__(self, subject: str, world_seed: int) -> None:
         number = layout.subject_number(subject)
@@ -130,14 +148,22 @@ class _Head:
         return np.sqrt((steps**2).sum(axis=-1)) + 0.4 * self.noise()
 
     def size(self, fraction: float, spread: float = 0.15) -> int:
-        """Voxels per hemisphere of an area that covers this fraction of nsdgeneral in the average subject."""
+        """Voxels per hemisphere of an area that covers this fraction of nsdgeneral in the
+        average subject.
+        """
         return max(1, round(fraction * self.n_general / 2 * np.exp(self.rng.normal(0, spread))))
 
 
 def make_volume(subject: str, world_seed: int) -> Volume:
-    """Geometry of a subject ('subj01' ... 'subj08') in a world; the same arguments give the same volume."""
+    """Geometry of a subject ('subj01' ...
+
+    'subj08') in a world; the same arguments give the same volume.
+    """
     head = _Head(subject, world_seed)
-    depth = np.sqrt((((head.places - (0.48, 0.5, 0.5)) / (0.52, 0.54, 0.54)) ** 2).sum(axis=-1)) + 0.03 * head.noise()
+    depth = (
+        np.sqrt((((head.places - (0.48, 0.5, 0.5)) / (0.52, 0.54, 0.54)) ** 2).sum(axis=-1))
+        + 0.03 * head.noise()
+    )
     brainmask = _lowest(depth, np.ones(head.shape, dtype=bool), round(BRAIN_FRACTION * depth.size))
     n_brain = int(brainmask.sum())
     inner = _lowest(depth, brainmask, round((1 - RIM) * n_brain))
@@ -148,10 +174,14 @@ def make_volume(subject: str, world_seed: int) -> Volume:
     rois["prf-visualrois"] = _in_both(head, ribbon, _retinotopic)
     rois["prf-eccrois"] = _in_both(head, rois["prf-visualrois"] > 0, _eccentricity)
     rois["streams"] = _in_both(head, ribbon, _streams)
-    taken = {roi: np.isin(rois["prf-visualrois"], (1, 2, 3, 4)) for roi in AREAS}  # floc areas spare V1 and V2
+    taken = {
+        roi: np.isin(rois["prf-visualrois"], (1, 2, 3, 4)) for roi in AREAS
+    }  # floc areas spare V1 and V2
     taken["Kastner2015"] = rois["prf-visualrois"] > 0
     for roi in AREAS:
-        rois[roi] = _in_both(head, ribbon & ~taken[roi], partial(_patches, subject=subject, roi=roi))
+        rois[roi] = _in_both(
+            head, ribbon & ~taken[roi], partial(_patches, subject=subject, roi=roi)
+        )
     rois["Kastner2015"] += rois["prf-visualrois"]  # its labels 1 to 7 are the same areas
     return Volume(
         subject=subject, brainmask=brainmask, ribbon=ribbon, lh=head.lh, nsdgeneral=nsdgeneral,
@@ -161,14 +191,18 @@ def make_volume(subject: str, world_seed: int) -> Volume:
 
 def _lowest(score: np.ndarray, mask: np.ndarray, n: int) -> np.ndarray:
     """The n voxels of a mask with the lowest score, as a mask; all of them if there are fewer."""
-    order = np.argsort(np.where(mask, score, np.inf), axis=None, kind="stable")[: min(n, int(mask.sum()))]
+    order = np.argsort(np.where(mask, score, np.inf), axis=None, kind="stable")[
+        : min(n, int(mask.sum()))
+    ]
     chosen = np.zeros(mask.shape, dtype=bool)
     chosen.flat[order] = True
     return chosen
 
 
 def _grow(score: np.ndarray, mask: np.ndarray, n: int) -> np.ndarray:
-    """A connected patch of n voxels of a mask (fewer if its part of the mask is smaller), from its lowest score on."""
+    """A connected patch of n voxels of a mask (fewer if its part of the mask is smaller), from
+    its lowest score on.
+    """
     patch, seen = np.zeros(mask.shape, dtype=bool), ~mask
     border: list[tuple[float, tuple[int, ...]]] = []
     if mask.any():
@@ -187,8 +221,12 @@ def _grow(score: np.ndarray, mask: np.ndarray, n: int) -> np.ndarray:
     return patch
 
 
-def _in_both(head: _Head, mask: np.ndarray, draw: Callable[[_Head, np.ndarray], np.ndarray]) -> np.ndarray:
-    """Labels drawn in the left and then in the right part of a mask, (X, Y, Z) int8, 0 elsewhere."""
+def _in_both(
+    head: _Head, mask: np.ndarray, draw: Callable[[_Head, np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """Labels drawn in the left and then in the right part of a mask, (X, Y, Z) int8, 0
+    elsewhere.
+    """
     return draw(head, mask & head.lh) + draw(head, mask & ~head.lh)
 
 
@@ -213,7 +251,9 @@ def _eccentricity(head: _Head, visual: np.ndarray) -> np.ndarray:
 
 
 def _streams(head: _Head, ribbon: np.ndarray) -> np.ndarray:
-    """Early, then a ring of middle areas, then the rest; middle and rest are cut into three sectors."""
+    """Early, then a ring of middle areas, then the rest; middle and rest are cut into three
+    sectors.
+    """
     distance = head.distance(POLE)
     sector_places = np.array(list(STREAM_PLACES))
     plane = head.places[..., (0, 2)] + 0.03 * np.stack((head.noise(), head.noise()), axis=-1)
@@ -227,7 +267,9 @@ def _streams(head: _Head, ribbon: np.ndarray) -> np.ndarray:
 
 
 def _patches(head: _Head, free: np.ndarray, subject: str, roi: str) -> np.ndarray:
-    """Areas of one ROI volume, each around its place; places and sizes vary over subjects and hemispheres."""
+    """Areas of one ROI volume, each around its place; places and sizes vary over subjects and
+    hemispheres.
+    """
     labels = np.zeros(head.shape, dtype=np.int8)
     for name, (place, fraction) in AREAS[roi].items():
         around = np.array(place) + head.rng.normal(0, 0.02, size=3)
@@ -237,7 +279,9 @@ def _patches(head: _Head, free: np.ndarray, subject: str, roi: str) -> np.ndarra
     return labels
 
 
-def _with_hemispheres(merged: dict[str, np.ndarray], ribbon: np.ndarray, lh: np.ndarray) -> dict[str, np.ndarray]:
+def _with_hemispheres(
+    merged: dict[str, np.ndarray], ribbon: np.ndarray, lh: np.ndarray
+) -> dict[str, np.ndarray]:
     """Adds the lh. and rh. volumes and sets everything outside the ribbon to -1."""
     rois: dict[str, np.ndarray] = {}
     for name, labels in merged.items():

@@ -1,7 +1,9 @@
-"""What a tree is like, in figures: noise, labels, CLIP, duplicates; and the bands that the simulated world must meet.
+"""What a tree is like, in figures: noise, labels, CLIP, duplicates; and the bands that the
+simulated world must meet.
 
-The figures that need known truth are computed where the tree holds noise-free responses, that is, where it was
-simulated. The bands exist so that the simulated world can neither be trivial for any method nor hopeless.
+The figures that need known truth are computed where the tree holds noise-free responses, that is,
+where it was simulated. The bands exist so that the simulated world can neither be trivial for any
+method nor hopeless.
 
 Axis letters: I images, V voxels, C categories, F features.
 """
@@ -26,7 +28,8 @@ N_FIT, N_SCORED = 1500, 400  # images used for the regressions on noise-free res
 GRID = 4  # tokens are averaged to GRID x GRID places
 DUPLICATE_CORRELATION, THUMBNAIL = 0.95, 16
 
-# figure: (low, high); figures of the flat control and of worlds without informative captions obey the same bands.
+# figure: (low, high); figures of the flat control and of worlds without informative captions obey
+# the same bands.
 BANDS: dict[str, tuple[float, float]] = {
     "label_map_from_betas": (0.2, 0.6),
     "labels_explain_of_high": (0.0, 0.5),
@@ -57,10 +60,13 @@ def describe_world(
     ----------
     files : per subject.
     clip_paths : the CLIP cache of the training and of the shared images; only its labels are used.
-    encoder : the CLIP whose blocks are compared with the high areas (first subject only: the pictures differ, the
+    encoder : the CLIP whose blocks are compared with the high areas (first subject only: the
+    pictures differ, the
         areas' features do not).
-    noise_free : per subject the noise-free responses (betas_IV, nsd_id_I, high_V, low_V), or None on a real tree.
-    ideal_observer : per subject the 300-way top-1 of an observer who knows the noise-free responses.
+    noise_free : per subject the noise-free responses (betas_IV, nsd_id_I, high_V, low_V), or None
+    on a real tree.
+    ideal_observer : per subject the 300-way top-1 of an observer who knows the noise-free
+    responses.
     """
     label_of = _labels(clip_paths)
     subjects = {name: _subject_figures(paths, label_of) for name, paths in files.items()}
@@ -81,17 +87,29 @@ def describe_world(
 def _asserted(subjects: Mapping[str, Mapping[str, float]], blocks: Mapping[str, float]) -> dict:
     """Every banded figure (mean over subjects) with its band and whether it is met (1 or 0)."""
     per_subject = [name for name in BANDS if name in next(iter(subjects.values()))]
-    values = {name: float(np.mean([figures[name] for figures in subjects.values()])) for name in per_subject}
-    values["best_clip_block_explains_of_high"] = max(v for name, v in blocks.items() if name.startswith("block"))
+    values = {
+        name: float(np.mean([figures[name] for figures in subjects.values()]))
+        for name in per_subject
+    }
+    values["best_clip_block_explains_of_high"] = max(
+        v for name, v in blocks.items() if name.startswith("block")
+    )
     return {
-        name: {"value": round(values[name], 4), "low": low, "high": high, "met": int(low <= values[name] <= high)}
+        name: {
+            "value": round(values[name], 4),
+            "low": low,
+            "high": high,
+            "met": int(low <= values[name] <= high),
+        }
         for name, (low, high) in BANDS.items()
     }
 
 
 def _labels(clip_paths: Sequence[Path]) -> dict[int, np.ndarray]:
     """Label vector of every image, categories of the world only."""
-    caches = [store.read(path, "clip", ["nsd_id_I", "labels_IC", "present_C"]) for path in clip_paths]
+    caches = [
+        store.read(path, "clip", ["nsd_id_I", "labels_IC", "present_C"]) for path in clip_paths
+    ]
     return {
         int(image): row[cache["present_C"]].astype(np.float32)
         for cache in caches
@@ -100,7 +118,9 @@ def _labels(clip_paths: Sequence[Path]) -> dict[int, np.ndarray]:
 
 
 def image_means(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Images of a betas file and their betas averaged over repetitions: nsd_id_I, betas_IV float32."""
+    """Images of a betas file and their betas averaged over repetitions: nsd_id_I, betas_IV
+    float32.
+    """
     data = store.read(path, "betas", ["betas_NV", "nsd_id_N"])
     nsd_id_I, row_N = np.unique(data["nsd_id_N"], return_inverse=True)
     betas = data["betas_NV"].astype(np.float32)
@@ -110,18 +130,29 @@ def image_means(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _subject_figures(paths: SubjectFiles, label_of: Mapping[int, np.ndarray]) -> dict[str, float]:
-    voxels = store.read(paths.voxels, "voxels", ["ncsnr_V", "ncsnr_train_V", "roi_VG", "roi_names_G"])
+    voxels = store.read(
+        paths.voxels, "voxels", ["ncsnr_V", "ncsnr_train_V", "roi_VG", "roi_names_G"]
+    )
     ncsnr = {}
     for column_V, name in zip(voxels["roi_VG"].T, map(str, voxels["roi_names_G"]), strict=True):
         if name.startswith("group/"):
-            ncsnr[f"ncsnr_median_{name.removeprefix('group/')}"] = float(np.nanmedian(voxels["ncsnr_V"][column_V]))
+            ncsnr[f"ncsnr_median_{name.removeprefix('group/')}"] = float(
+                np.nanmedian(voxels["ncsnr_V"][column_V])
+            )
     train_ids, train_IV = image_means(paths.train)
     test_ids, test_IV = image_means(paths.test)
     labels_train = np.stack([label_of[int(i)] for i in train_ids])
     labels_test = np.stack([label_of[int(i)] for i in test_ids])
     (scores,) = _ridge(train_IV, [labels_train], test_IV)
     shown = labels_test.any(axis=0)
-    mean_ap = float(np.mean([average_precision_score(labels_test[:, c], scores[:, c]) for c in np.flatnonzero(shown)]))
+    mean_ap = float(
+        np.mean(
+            [
+                average_precision_score(labels_test[:, c], scores[:, c])
+                for c in np.flatnonzero(shown)
+            ]
+        )
+    )
     return {"n_voxels": len(voxels["ncsnr_V"]), **_rounded(ncsnr), "label_map_from_betas": round(mean_ap, 4),
             "label_map_by_chance": round(float(labels_test[:, shown].mean()), 4)}  # fmt: skip
 
@@ -132,22 +163,30 @@ def _labels_explain(truth: store.Arrays, label_of: Mapping[int, np.ndarray]) -> 
     return explained
 
 
-def _blocks_explain(truth: store.Arrays, root: Path, encoder: Encoder) -> dict[str, dict[str, float]]:
+def _blocks_explain(
+    truth: store.Arrays, root: Path, encoder: Encoder
+) -> dict[str, dict[str, float]]:
     """Held-out variance of the noise-free high and low areas that CLIP explains.
 
-    block<n>: from the block's patch tokens averaged over the picture, the kind of feature that a decoder of pooled
-    embeddings predicts; grid: from the last block's tokens at GRID x GRID places. Where the hierarchy is flat, low
-    and high areas are explained alike.
+    block<n>: from the block's patch tokens averaged over the picture, the kind of feature that a
+    decoder of pooled embeddings predicts; grid: from the last block's tokens at GRID x GRID places.
+    Where the hierarchy is flat, low and high areas are explained alike.
     """
     rows = np.arange(min(len(truth["nsd_id_I"]), N_FIT + N_SCORED))
     images = stimuli.read_images(root, truth["nsd_id_I"][rows])
     blocks = range(1, encoder.n_blocks + 1)
     parts = [encoder.blocks(images[i : i + 200], blocks) for i in range(0, len(rows), 200)]
     tokens = {b: np.concatenate([part[b] for part in parts]) for b in blocks}
-    features = {f"block{b}": tokens[b][:, 1:].mean(axis=1) for b in blocks} | {"grid": _grid(tokens[blocks[-1]])}
+    features = {f"block{b}": tokens[b][:, 1:].mean(axis=1) for b in blocks} | {
+        "grid": _grid(tokens[blocks[-1]])
+    }
     areas = {area: truth["betas_IV"][rows][:, truth[f"{area}_V"]] for area in ("high", "low")}
-    explained = {name: _held_out_r2(feature_IF, *areas.values()) for name, feature_IF in features.items()}
-    return {area: {name: found[a] for name, found in explained.items()} for a, area in enumerate(areas)}
+    explained = {
+        name: _held_out_r2(feature_IF, *areas.values()) for name, feature_IF in features.items()
+    }
+    return {
+        area: {name: found[a] for name, found in explained.items()} for a, area in enumerate(areas)
+    }
 
 
 def _grid(tokens_ITW: np.ndarray) -> np.ndarray:
@@ -164,27 +203,41 @@ def _grid(tokens_ITW: np.ndarray) -> np.ndarray:
 
 
 def _held_out_r2(features_IF: np.ndarray, *targets: np.ndarray) -> list[float]:
-    """Of each target (I, V): variance explained in images that the ridge did not see, averaged over voxels."""
+    """Of each target (I, V): variance explained in images that the ridge did not see, averaged
+    over voxels.
+    """
     n_scored = min(N_SCORED, len(features_IF) // 4)
     fit, scored = slice(0, min(N_FIT, len(features_IF) - n_scored)), slice(-n_scored, None)
     found = []
     for target_IV, predicted_IV in zip(
-        targets, _ridge(features_IF[fit], [target[fit] for target in targets], features_IF[scored]), strict=True
+        targets,
+        _ridge(features_IF[fit], [target[fit] for target in targets], features_IF[scored]),
+        strict=True,
     ):
         residual, spread = target_IV[scored] - predicted_IV, target_IV[scored].var(axis=0)
-        found.append(round(float(np.mean(1 - (residual**2).mean(axis=0)[spread > 0] / spread[spread > 0])), 4))
+        found.append(
+            round(
+                float(np.mean(1 - (residual**2).mean(axis=0)[spread > 0] / spread[spread > 0])), 4
+            )
+        )
     return found
 
 
-def _ridge(x_train: np.ndarray, targets: Sequence[np.ndarray], x_test: np.ndarray) -> list[np.ndarray]:
-    """Ridge prediction of each target with standardised features and a penalty by leave-one-out error."""
+def _ridge(
+    x_train: np.ndarray, targets: Sequence[np.ndarray], x_test: np.ndarray
+) -> list[np.ndarray]:
+    """Ridge prediction of each target with standardised features and a penalty by leave-one-out
+    error.
+    """
     mean, deviation = x_train.mean(axis=0), x_train.std(axis=0) + 1e-6
     model = LeaveOneOutRidge((x_train - mean) / deviation, ALPHAS)
     return [model.predict(target, (x_test - mean) / deviation) for target in targets]
 
 
 def _near_duplicates(paths: SubjectFiles, root: Path) -> dict[str, float]:
-    """Test images whose nearest training image correlates above DUPLICATE_CORRELATION as 16 x 16 thumbnails."""
+    """Test images whose nearest training image correlates above DUPLICATE_CORRELATION as 16 x
+    16 thumbnails.
+    """
     ids = {name: np.unique(store.read(path, "betas", ["nsd_id_N"])["nsd_id_N"]) for name, path in
            (("train", paths.train), ("test", paths.test))}  # fmt: skip
     train, test = (_thumbnails(root, ids[name]) for name in ("train", "test"))
@@ -200,7 +253,9 @@ def _thumbnails(root: Path, nsd_id_I: np.ndarray) -> np.ndarray:
         images = stimuli.read_images(root, nsd_id_I[start : start + 200]).astype(np.float32)
         step = images.shape[1] // THUMBNAIL
         images = images[:, : step * THUMBNAIL, : step * THUMBNAIL]
-        small.append(images.reshape(len(images), THUMBNAIL, step, THUMBNAIL, step, 3).mean(axis=(2, 4)))
+        small.append(
+            images.reshape(len(images), THUMBNAIL, step, THUMBNAIL, step, 3).mean(axis=(2, 4))
+        )
     flat = np.concatenate(small).reshape(len(nsd_id_I), -1)
     flat -= flat.mean(axis=1, keepdims=True)
     return flat / np.linalg.norm(flat, axis=1, keepdims=True)

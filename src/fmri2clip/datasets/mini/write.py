@@ -1,8 +1,10 @@
-"""Writes the simulated NSD as a tree of files that a reader of the real release cannot tell apart by their layout.
+"""Writes the simulated NSD as a tree of files that a reader of the real release cannot tell apart
+by their layout.
 
-Two entry points that do not need each other's files: `write_stimuli` (pictures, COCO annotations, design) and
-`write_subject` (betas, masks, ROIs, behaviour). Both are functions of the world alone: same world, same bytes. One
-extra file has no counterpart in the release: noise_free.hdf5, the responses before noise, for reference scores.
+Two entry points that do not need each other's files: `write_stimuli` (pictures, COCO annotations,
+design) and `write_subject` (betas, masks, ROIs, behaviour). Both are functions of the world alone:
+same world, same bytes. One extra file has no counterpart in the release: noise_free.hdf5, the
+responses before noise, for reference scores.
 
 Axis letters: I images, N trials, T trials of a session, V voxels, S sessions.
 """
@@ -36,12 +38,16 @@ from fmri2clip.params import World
 CONTAINERS = {"hdf5": ".hdf5", "nifti": ".nii.gz"}
 RENDER_BLOCK = 2000  # pictures held in memory at once
 
-Render = Callable[..., Sequence[scenes.Scene]]  # render_many(seed, indices, image_size, captions, threads)
+Render = Callable[
+    ..., Sequence[scenes.Scene]
+]  # render_many(seed, indices, image_size, captions, threads)
 
 
 class Responses(Protocol):
-    """What a simulated cortex gives: session after session psc_TV, float32 percent signal change for the
-    voxels of the brain mask in C order, and noise_free_IV float32 for the voxels of nsdgeneral."""
+    """What a simulated cortex gives: session after session psc_TV, float32 percent signal change
+    for the voxels of the brain mask in C order, and noise_free_IV float32 for the voxels of
+    nsdgeneral.
+    """
 
     @property
     def noise_free_IV(self) -> np.ndarray: ...
@@ -53,12 +59,16 @@ Simulate = Callable[[np.ndarray, np.ndarray, Volume, World, str], Responses]
 
 
 def write_stimuli(
-    root: Path, world: World, subjects: Sequence[str], threads: int = 2, render: Render = scenes.render_many
+    root: Path,
+    world: World,
+    subjects: Sequence[str],
+    threads: int = 2,
+    render: Render = scenes.render_many,
 ) -> None:
     """imgBrick, COCO annotations, nsd_expdesign.mat and nsd_stim_info_merged.csv of a world.
 
-    Only pictures that one of ``subjects`` sees are drawn and annotated; the other rows of imgBrick read as zeros.
-    ValueError if the tree holds the pictures of the real release.
+    Only pictures that one of ``subjects`` sees are drawn and annotated; the other rows of imgBrick
+    read as zeros. ValueError if the tree holds the pictures of the real release.
     """
     _refuse_real_stimuli(root)
     design = make_design(world.seed, world.n_sessions, world.n_shared)
@@ -68,14 +78,21 @@ def write_stimuli(
     with finished(layout.stimuli_path(root)) as partial, h5py.File(partial, "w") as file:
         size = world.image_size
         brick = file.create_dataset(
-            layout.IMAGES_DATASET, shape=(design.n_images, size, size, 3), dtype="u1", chunks=(1, size, size, 3)
+            layout.IMAGES_DATASET,
+            shape=(design.n_images, size, size, 3),
+            dtype="u1",
+            chunks=(1, size, size, 3),
         )
         for nsd_id, scene in _draw(world, design.nsd_ids(tuple(subjects)), threads, render):
-            brick.id.write_direct_chunk((nsd_id, 0, 0, 0), np.ascontiguousarray(scene.image).tobytes())
+            brick.id.write_direct_chunk(
+                (nsd_id, 0, 0, 0), np.ascontiguousarray(scene.image).tobytes()
+            )
             coco.add(scene, coco_ids[nsd_id], splits[nsd_id])
             crop_boxes[nsd_id] = scene.crop_box
     tables = {layout.expdesign_path(root): design_mat(design)}
-    tables[layout.stim_info_path(root)] = stim_info(world.seed, design, crop_boxes).to_csv().encode()
+    tables[layout.stim_info_path(root)] = (
+        stim_info(world.seed, design, crop_boxes).to_csv().encode()
+    )
     for split in layout.COCO_SPLITS:
         tables[layout.instances_path(root, split)] = coco.instances(split)
         tables[layout.captions_path(root, split)] = coco.captions(split)
@@ -90,8 +107,9 @@ def write_subject(
 ) -> None:  # fmt: skip
     """Betas, ncsnr, masks, ROI volumes, label names and behaviour of one subject.
 
-    ``container`` is 'hdf5', 'nifti' or 'both'. Files of the subject that this world does not name (sessions beyond
-    ``world.n_sessions``, other preparations) are deleted. ValueError for unknown names and for a real subject's folder.
+    ``container`` is 'hdf5', 'nifti' or 'both'. Files of the subject that this world does not name
+    (sessions beyond ``world.n_sessions``, other preparations) are deleted. ValueError for unknown
+    names and for a real subject's folder.
     """
     suffixes = _suffixes(preparation, container)
     _refuse_real_subject(root, subject)
@@ -109,7 +127,10 @@ def write_subject(
     write_bytes(written[-1], text.encode())
     written.append(layout.noise_free_path(root, subject, preparation))
     ijk_V3 = np.argwhere(volume.nsdgeneral).astype(np.int16)
-    write_arrays(written[-1], {"ijk": ijk_V3, "nsd_id": ids_I, "betas": np.asarray(cortex.noise_free_IV, np.float32)})
+    write_arrays(
+        written[-1],
+        {"ijk": ijk_V3, "nsd_id": ids_I, "betas": np.asarray(cortex.noise_free_IV, np.float32)},
+    )
     written += _write_sessions(root, world, volume, preparation, suffixes, cortex, image_index_N)
     remove_others(layout.subject_folders(root, subject), set(written))
 
@@ -121,11 +142,17 @@ def _load_cortex(threads: int) -> Simulate:
     return partial(simulate_subject, threads=threads)
 
 
-def _draw(world: World, ids: np.ndarray, threads: int, render: Render) -> Iterator[tuple[int, scenes.Scene]]:
-    """(nsd id, scene) in the order of the ids; a picture is a function of the world's seed and its nsd id."""
+def _draw(
+    world: World, ids: np.ndarray, threads: int, render: Render
+) -> Iterator[tuple[int, scenes.Scene]]:
+    """(nsd id, scene) in the order of the ids; a picture is a function of the world's seed and
+    its nsd id.
+    """
     for start in range(0, ids.size, RENDER_BLOCK):
         block = [int(i) for i in ids[start : start + RENDER_BLOCK]]
-        drawn = render(world.seed, block, image_size=world.image_size, captions=world.captions, threads=threads)
+        drawn = render(
+            world.seed, block, image_size=world.image_size, captions=world.captions, threads=threads
+        )
         yield from zip(block, drawn, strict=True)
 
 
@@ -157,7 +184,9 @@ def _write_sessions(
     image_ST = image_index_N.reshape(-1, BLOCK)
     written = []
     for session, (psc_TV, image_T) in enumerate(zip(cortex.sessions(), image_ST, strict=True)):
-        betas_TV = quantise(psc_TV, faults, session, np.random.default_rng((*seed, 0x591E, session)))
+        betas_TV = quantise(
+            psc_TV, faults, session, np.random.default_rng((*seed, 0x591E, session))
+        )
         ceiling.add(betas_TV, image_T)
         for suffix in suffixes:
             written.append(layout.betas_path(root, subject, preparation, session + 1, suffix))
@@ -187,7 +216,9 @@ def _coverage_V(faults: Faults) -> np.ndarray:
 
 
 def _fill(values_V: np.ndarray, volume: Volume, outside: np.generic) -> np.ndarray:
-    """Values of the brain mask's voxels as an (X, Y, Z) volume with the dtype of ``outside``, which fills the rest."""
+    """Values of the brain mask's voxels as an (X, Y, Z) volume with the dtype of ``outside``,
+    which fills the rest.
+    """
     block = np.full(volume.shape, outside)
     block[volume.brainmask] = values_V
     return block
@@ -195,25 +226,37 @@ def _fill(values_V: np.ndarray, volume: Volume, outside: np.generic) -> np.ndarr
 
 def _suffixes(preparation: str, container: str) -> list[str]:
     if preparation not in layout.PREPARATIONS:
-        raise ValueError(f"preparation {preparation!r} is not in NSD; choose from {', '.join(layout.PREPARATIONS)}")
+        raise ValueError(
+            f"preparation {preparation!r} is not in NSD; choose from "
+            f"{', '.join(layout.PREPARATIONS)}"
+        )
     if container != "both" and container not in CONTAINERS:
-        raise ValueError(f"container {container!r} is not known; choose from {', '.join(CONTAINERS)}, both")
+        raise ValueError(
+            f"container {container!r} is not known; choose from {', '.join(CONTAINERS)}, both"
+        )
     return list(CONTAINERS.values()) if container == "both" else [CONTAINERS[container]]
 
 
 def _refuse_real_stimuli(root: Path) -> None:
-    """Simulation overwrites and deletes: never in a folder with pictures of the size of the release."""
+    """Simulation overwrites and deletes: never in a folder with pictures of the size of the
+    release.
+    """
     path = layout.stimuli_path(root)
     if not path.is_file():
         return
     with h5py.File(path, "r") as file:
         size = file[layout.IMAGES_DATASET].shape[1] if layout.IMAGES_DATASET in file else 0
     if size == layout.IMAGE_SIZE:
-        raise ValueError(f"{path} holds pictures of NSD itself; move {root} away before simulating into it")
+        raise ValueError(
+            f"{path} holds pictures of NSD itself; move {root} away before simulating into it"
+        )
 
 
 def _refuse_real_subject(root: Path, subject: str) -> None:
     """Betas without noise-free responses beside them were not written by us."""
     betas = layout.subject_folders(root, subject)[0]
     if any(betas.rglob("betas_session*")) and not any(betas.rglob("noise_free.hdf5")):
-        raise ValueError(f"{betas} holds betas that were not simulated; move {root} away before simulating into it")
+        raise ValueError(
+            f"{betas} holds betas that were not simulated; move {root} away before simulating into "
+            "it"
+        )

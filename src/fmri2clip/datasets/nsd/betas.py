@@ -1,10 +1,11 @@
 """Single-trial betas of one session, in percent signal change, for the voxels of a mask.
 
-NSD manual, Functional data; nsddatapaper main/export.m: the files hold int16 = percent signal change x 300.
-HDF5 (also inside the older .mat) has h5py shape (750, Z, Y, X), one voxel a chunk, so that voxels are read and one
-trial would touch every chunk. NIfTI has shape (X, Y, Z, 750), one volume after the other in a gzip stream, of which
-one volume at a time is held. Both give the voxels in C order over (X, Y, Z), the order of `volume[mask]`. Missing
-voxels are 0 in all trials; there is no NaN. Letters: N trials, V voxels, T the 750 trials of a session.
+NSD manual, Functional data; nsddatapaper main/export.m: the files hold int16 = percent signal
+change x 300. HDF5 (also inside the older .mat) has h5py shape (750, Z, Y, X), one voxel a chunk, so
+that voxels are read and one trial would touch every chunk. NIfTI has shape (X, Y, Z, 750), one
+volume after the other in a gzip stream, of which one volume at a time is held. Both give the voxels
+in C order over (X, Y, Z), the order of `volume[mask]`. Missing voxels are 0 in all trials; there is
+no NaN. Letters: N trials, V voxels, T the 750 trials of a session.
 """
 
 from __future__ import annotations
@@ -35,40 +36,49 @@ SLAB_BYTES = 64 * 2**20  # of a bounding box that is read in one go
 
 def find_session(root: Path, subject: str, preparation: str, session: int) -> Path:
     """File of a session (1-based) in the first container that exists: .hdf5, .nii.gz, .mat."""
-    paths = [layout.betas_path(root, subject, preparation, session, suffix) for suffix in layout.BETA_SUFFIXES]
+    paths = [
+        layout.betas_path(root, subject, preparation, session, suffix)
+        for suffix in layout.BETA_SUFFIXES
+    ]
     for path in paths:
         if path.is_file():
             return path
     others = " nor ".join(path.name for path in paths[1:])
     raise ValueError(
-        f"{paths[0]} does not exist, {others} either; download session {session} or lower dataset.sessions"
+        f"{paths[0]} does not exist, {others} either; download session {session} or lower "
+        "dataset.sessions"
     )
 
 
 def read_session(path: Path, mask: Mask) -> NDArray[np.int16]:
     """Stored integers (percent signal change x 300) of the voxels of a mask, shape (750, V).
 
-    mask: boolean (X, Y, Z). ValueError names the file when it is corrupt or of another shape than 750 trials x mask.
-    Takes 4 x 750 x V bytes of memory beside one volume (NIfTI) or SLAB_BYTES (HDF5 of other chunks than the release).
+    mask: boolean (X, Y, Z). ValueError names the file when it is corrupt or of another shape than
+    750 trials x mask. Takes 4 x 750 x V bytes of memory beside one volume (NIfTI) or SLAB_BYTES
+    (HDF5 of other chunks than the release).
     """
     assert mask.any(), "mask has no voxel"
     try:
         return _read_nifti(path, mask) if path.name.endswith(".nii.gz") else _read_hdf5(path, mask)
     except BROKEN as error:
         raise ValueError(
-            f"{path} cannot be read ({error}); it is truncated or corrupt: delete it and run the download stage again"
+            f"{path} cannot be read ({error}); it is truncated or corrupt: delete it and run the "
+            "download stage again"
         ) from error
 
 
 def to_percent(stored: NDArray[np.int16]) -> NDArray[np.float32]:
-    """Percent signal change (range -109.2 to 109.2) from stored integers; cast first, int16 division truncates."""
+    """Percent signal change (range -109.2 to 109.2) from stored integers; cast first, int16
+    division truncates.
+    """
     return stored.astype(np.float32) / np.float32(layout.BETA_SCALE)
 
 
 def bounding_box(mask: Mask) -> tuple[slice, ...]:
     """Smallest box, one slice per axis, that holds every voxel of a mask."""
     bounds = [
-        np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis))) for axis in range(mask.ndim)
+        np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
+        for axis in range(mask.ndim)
     ]
     return tuple(slice(int(index[0]), int(index[-1]) + 1) for index in bounds)
 
@@ -77,25 +87,36 @@ def _read_hdf5(path: Path, mask: Mask) -> NDArray[np.int16]:
     with h5py.File(path, "r") as file:
         dataset = file.get(layout.BETAS_DATASET)
         if not isinstance(dataset, h5py.Dataset):
-            raise ValueError(f"{path} has no data set {layout.BETAS_DATASET!r}; it is no NSD betas file")
+            raise ValueError(
+                f"{path} has no data set {layout.BETAS_DATASET!r}; it is no NSD betas file"
+            )
         _check(path, dataset.shape[:1] + dataset.shape[:0:-1], dataset.dtype, mask)
         one_voxel = dataset.chunks == (layout.TRIALS_PER_SESSION, 1, 1, 1)
         if one_voxel and dataset.id.get_create_plist().get_nfilters() == 0:
-            with suppress(RuntimeError):  # a voxel that is not stored, which means zeros, or damage: fails again below
+            with suppress(
+                RuntimeError
+            ):  # a voxel that is not stored, which means zeros, or damage: fails again below
                 return _read_chunks(dataset, mask)
         return _read_box(dataset, mask)
 
 
 def _read_chunks(dataset: h5py.Dataset, mask: Mask) -> NDArray[np.int16]:
-    """Chunk by chunk in file order, past HDF5's selections: a chunk is the session of one voxel, stored as it is."""
+    """Chunk by chunk in file order, past HDF5's selections: a chunk is the session of one
+    voxel, stored as it is.
+    """
     ijk_V3 = np.argwhere(mask)
     order_V = np.lexsort(ijk_V3.T)  # z, then y, then x
     stored_VT = np.empty((len(ijk_V3), layout.TRIALS_PER_SESSION), dtype=np.int16)
     for start in range(0, len(order_V), GROUP_V):
         group = order_V[start : start + GROUP_V]
-        content = b"".join(dataset.id.read_direct_chunk((0, z, y, x))[1] for x, y, z in ijk_V3[group].tolist())
+        content = b"".join(
+            dataset.id.read_direct_chunk((0, z, y, x))[1] for x, y, z in ijk_V3[group].tolist()
+        )
         if len(content) != stored_VT[:1].nbytes * len(group):
-            raise OSError(f"a chunk of {dataset.name} has another size than {layout.TRIALS_PER_SESSION} trials")
+            raise OSError(
+                f"a chunk of {dataset.name} has another size than {layout.TRIALS_PER_SESSION} "
+                "trials"
+            )
         stored_VT[group] = np.frombuffer(content, dtype=np.int16).reshape(len(group), -1)
     return np.ascontiguousarray(stored_VT.T)
 
@@ -113,8 +134,12 @@ def _read_box(dataset: h5py.Dataset, mask: Mask) -> NDArray[np.int16]:
 
 
 def _slabs(dataset: h5py.Dataset, x: slice, y: slice, z: slice) -> Iterator[slice]:
-    """Cuts z at borders of chunks into slabs of at most SLAB_BYTES, or of one chunk where that is more."""
-    plane = layout.TRIALS_PER_SESSION * dataset.dtype.itemsize * (x.stop - x.start) * (y.stop - y.start)
+    """Cuts z at borders of chunks into slabs of at most SLAB_BYTES, or of one chunk where that
+    is more.
+    """
+    plane = (
+        layout.TRIALS_PER_SESSION * dataset.dtype.itemsize * (x.stop - x.start) * (y.stop - y.start)
+    )
     depth = dataset.chunks[1] if dataset.chunks else 1
     step = depth * max(1, SLAB_BYTES // (plane * depth))
     for start in range(z.start - z.start % depth, z.stop, step):
@@ -127,7 +152,8 @@ def _read_nifti(path: Path, mask: Mask) -> NDArray[np.int16]:
     _check(path, data.shape[-1:] + data.shape[:-1], data.dtype, mask)
     if (data.slope, data.inter) != (1, 0):  # nibabel gives 1 for the release's 0, "not scaled"
         raise ValueError(
-            f"{path} has scl_slope {data.slope:g} and scl_inter {data.inter:g}; NSD's volume betas are not scaled in "
+            f"{path} has scl_slope {data.slope:g} and scl_inter {data.inter:g}; NSD's volume betas "
+            "are not scaled in "
             "their header (scl_slope 0)"
         )
     place_V = np.ravel_multi_index(np.nonzero(mask), mask.shape, order="F")
@@ -158,7 +184,8 @@ def _check(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], mask: Mask)
     expected = (layout.TRIALS_PER_SESSION, *mask.shape)
     if shape != expected:
         raise ValueError(
-            f"{path} has (trials, X, Y, Z) = {shape}, but {expected} is needed: {layout.TRIALS_PER_SESSION} trials on "
+            f"{path} has (trials, X, Y, Z) = {shape}, but {expected} is needed: "
+            f"{layout.TRIALS_PER_SESSION} trials on "
             f"the grid of the ROI masks; {_diagnose(shape, expected)}"
         )
     if dtype != np.int16:

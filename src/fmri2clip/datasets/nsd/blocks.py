@@ -1,7 +1,9 @@
-"""Sessions that are read and z-scored, each kept as a file until the subject is complete, so that a kill costs one.
+"""Sessions that are read and z-scored, each kept as a file until the subject is complete, so that a
+kill costs one.
 
-Several sessions are read at once by threads: inflating a NIfTI stream and the arithmetic of z-scores leave Python's
-lock free, only h5py reads one file at a time. Letters: T the 750 trials of a session, V voxels, S sessions.
+Several sessions are read at once by threads: inflating a NIfTI stream and the arithmetic of
+z-scores leave Python's lock free, only h5py reads one file at a time. Letters: T the 750 trials of
+a session, V voxels, S sessions.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ from fmri2clip.datasets.nsd.zscore import Session, zscore_session
 if TYPE_CHECKING:
     from fmri2clip.datasets.nsd.sources import SessionSource
 
-MAX_READERS = 16  # each holds a session twice, 50 MB of 15,724 voxels: what memory allows, not what helps
+MAX_READERS = (
+    16  # each holds a session twice, 50 MB of 15,724 voxels: what memory allows, not what helps
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,22 +40,32 @@ class Statistics:
 
     def select(self, kept_V: NDArray[np.bool_]) -> Statistics:
         return Statistics(
-            mean_SV=self.mean_SV[:, kept_V], std_SV=self.std_SV[:, kept_V], invalid_SV=self.invalid_SV[:, kept_V]
+            mean_SV=self.mean_SV[:, kept_V],
+            std_SV=self.std_SV[:, kept_V],
+            invalid_SV=self.invalid_SV[:, kept_V],
         )
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """Finished sessions (1-based) as files of a folder: one for the betas, and before it one for the statistics."""
+    """Finished sessions (1-based) as files of a folder: one for the betas, and before it one
+    for the statistics.
+    """
 
     folder: Path
 
     def missing(self, n_sessions: int) -> list[int]:
         """The sessions that are still to be read."""
-        return [session for session in range(1, n_sessions + 1) if not self._betas_path(session).is_file()]
+        return [
+            session
+            for session in range(1, n_sessions + 1)
+            if not self._betas_path(session).is_file()
+        ]
 
     def save(self, session: int, finished: Session) -> None:
-        """A session counts once its betas have their final name; a kill before that leaves nothing that is read."""
+        """A session counts once its betas have their final name; a kill before that leaves
+        nothing that is read.
+        """
         np.savez(
             self._statistics_path(session),
             mean_V=finished.mean_V, std_V=finished.std_V, invalid_V=finished.invalid_V,
@@ -62,7 +76,9 @@ class Blocks:
         os.replace(temporary, self._betas_path(session))
 
     def betas(self, session: int) -> NDArray[np.float16]:
-        """z-scores (750, V) of a session, mapped from its file: rows and columns come to memory when they are taken."""
+        """z-scores (750, V) of a session, mapped from its file: rows and columns come to memory
+        when they are taken.
+        """
         mapped: NDArray[np.float16] = np.load(self._betas_path(session), mmap_mode="r")
         return mapped
 
@@ -83,12 +99,19 @@ class Blocks:
 
 
 def extract_sessions(
-    source: SessionSource, blocks: Blocks, mask: betas.Mask, used_ST: NDArray[np.bool_], workers: int, label: str
+    source: SessionSource,
+    blocks: Blocks,
+    mask: betas.Mask,
+    used_ST: NDArray[np.bool_],
+    workers: int,
+    label: str,
 ) -> None:
-    """Read and z-score every session that has no block yet, with progress. Each of those is opened once.
+    """Read and z-score every session that has no block yet, with progress. Each of those is opened
+    once.
 
-    mask: (X, Y, Z). used_ST: trials behind mean and std. workers: sessions read at once where the source is local.
-    The first error is raised as it is; sessions that were finished before it keep their blocks.
+    mask: (X, Y, Z). used_ST: trials behind mean and std. workers: sessions read at once where the
+    source is local. The first error is raised as it is; sessions that were finished before it keep
+    their blocks.
     """
 
     def extract(session: int) -> None:
@@ -98,7 +121,9 @@ def extract_sessions(
 
     missing, n_sessions = blocks.missing(len(used_ST)), len(used_ST)
     readers = min(workers, MAX_READERS, len(missing)) if source.is_local else 1
-    with tqdm(total=n_sessions, initial=n_sessions - len(missing), desc=label, unit="session") as bar:
+    with tqdm(
+        total=n_sessions, initial=n_sessions - len(missing), desc=label, unit="session"
+    ) as bar:
         for _ in _run(extract, missing, readers):
             bar.update()
 

@@ -19,6 +19,8 @@ def require_terms(dataset: Dataset) -> None:
     """Raise ValueError unless the user has accepted NSD's terms."""
     if not dataset.accept_terms:
         raise ValueError(
-            f"nothing was downloaded: NSD is given under terms (research and education only, no redistribution), see "
-            f"{layout.TERMS_URL}; set dataset.accept_terms to true in params.yaml once you accept them"
+            "nothing was downloaded: NSD is given under terms (research and education only, no "
+            "redistribution), see "
+            f"{layout.TERMS_URL}; set dataset.accept_terms to true in params.yaml once you accept "
+            "them"
         )

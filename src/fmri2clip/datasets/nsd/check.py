@@ -1,8 +1,10 @@
-"""What must hold in a tree with NSD's files, real or simulated: one named verdict for each property.
+"""What must hold in a tree with NSD's files, real or simulated: one named verdict for each
+property.
 
-Properties are functions of the tree's own number of sessions and shared pictures. Published constants (order of the
-first trials, picture and voxel counts) are asked of a tree of the full size only: 30,000 planned trials and no
-noise-free file. The checks themselves are in check_files, check_design, check_stimuli, check_subject and check_betas.
+Properties are functions of the tree's own number of sessions and shared pictures. Published
+constants (order of the first trials, picture and voxel counts) are asked of a tree of the full size
+only: 30,000 planned trials and no noise-free file. The checks themselves are in check_files,
+check_design, check_stimuli, check_subject and check_betas.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ SUBJECT_CHECKS = check_subject.CHECKS | check_betas.CHECKS
 
 
 def check_tree(root: Path, subjects: Sequence[str], dataset: Dataset) -> list[Check]:
-    """Every verdict on the tree, in a fixed order; a file that is missing or unreadable is a failed check."""
+    """Every verdict on the tree, in a fixed order; a file that is missing or unreadable is a
+    failed check.
+    """
     return list(iterate_checks(root, subjects, dataset))
 
 
@@ -30,11 +34,15 @@ def iterate_checks(root: Path, subjects: Sequence[str], dataset: Dataset) -> Ite
     """The same, each verdict as soon as it is known: a full tree takes many minutes."""
     is_real = is_released(root, subjects, dataset.preparation)
     tasks: dict[str, Callable[[], Finding]] = {
-        "files.stimuli": partial(check_files, root, layout.stimuli_manifest_path(root), layout.stimuli_folders(root))
+        "files.stimuli": partial(
+            check_files, root, layout.stimuli_manifest_path(root), layout.stimuli_folders(root)
+        )
     }
     for subject in subjects:
         folders = layout.subject_folders(root, subject)
-        tasks[f"files.{subject}"] = partial(check_files, root, layout.manifest_path(root, subject), folders)
+        tasks[f"files.{subject}"] = partial(
+            check_files, root, layout.manifest_path(root, subject), folders
+        )
     tasks |= {
         "design.tables": partial(check_design.check_design, root),
         "design.published": partial(_check_published_design, root, dataset, is_real),
@@ -45,7 +53,9 @@ def iterate_checks(root: Path, subjects: Sequence[str], dataset: Dataset) -> Ite
     }
     for subject in subjects:
         for name, check in SUBJECT_CHECKS.items():
-            tasks[f"{subject}.{name}"] = partial(_check_subject, check, root, subject, dataset, is_real)
+            tasks[f"{subject}.{name}"] = partial(
+                _check_subject, check, root, subject, dataset, is_real
+            )
     for name, task in tasks.items():
         yield _run(name, task)
 
@@ -54,14 +64,18 @@ def describe_kind(root: Path, subjects: Sequence[str], dataset: Dataset) -> str:
     """Which kind of tree this is, in words."""
     if is_released(root, subjects, dataset.preparation):
         return "the released NSD"
-    noise_free = [layout.noise_free_path(root, subject, dataset.preparation) for subject in subjects]
+    noise_free = [
+        layout.noise_free_path(root, subject, dataset.preparation) for subject in subjects
+    ]
     if any(path.is_file() for path in noise_free):
         return "simulated"
     return "neither the released NSD (30,000 planned trials) nor simulated (noise-free responses)"
 
 
 def is_released(root: Path, subjects: Sequence[str], preparation: str) -> bool:
-    """The tree is the released NSD: 30,000 planned trials, and no noise-free responses, which only a simulation has."""
+    """The tree is the released NSD: 30,000 planned trials, and no noise-free responses, which
+    only a simulation has.
+    """
     try:
         n_trials = designs.load_design(root).ordering_N.size
     except ValueError:
@@ -78,13 +92,20 @@ def _run(name: str, task: Callable[[], Finding]) -> Check:
     except (ValueError, OSError) as error:
         return Check(name, "FAIL", str(error))
     except Exception as error:
-        return Check(name, "FAIL", f"{type(error).__name__}: {error}; the check itself broke, please report it")
+        return Check(
+            name,
+            "FAIL",
+            f"{type(error).__name__}: {error}; the check itself broke, please report it",
+        )
 
 
 def _check_published_design(root: Path, dataset: Dataset, is_real: bool) -> Finding:
     if is_real:
         return check_design.check_published_design(root)
-    n_trials, full = designs.load_design(root).ordering_N.size, layout.REPETITIONS * layout.IMAGES_PER_SUBJECT
+    n_trials, full = (
+        designs.load_design(root).ordering_N.size,
+        layout.REPETITIONS * layout.IMAGES_PER_SUBJECT,
+    )
     why = f"{layout.expdesign_path(root)} plans {n_trials} trials, the released NSD {full}"
     if dataset.source != "simulated" and n_trials != full:
         return Finding("WARN", f"{why}: no published number was checked")
@@ -92,7 +113,11 @@ def _check_published_design(root: Path, dataset: Dataset, is_real: bool) -> Find
 
 
 def _check_subject(
-    check: Callable[[SubjectFiles], Finding], root: Path, subject: str, dataset: Dataset, is_real: bool
+    check: Callable[[SubjectFiles], Finding],
+    root: Path,
+    subject: str,
+    dataset: Dataset,
+    is_real: bool,
 ) -> Finding:
     design = designs.load_design(root)
     files = SubjectFiles(

@@ -1,6 +1,8 @@
-"""What must hold for nsd_expdesign.mat, real or simulated, and the published numbers of the real one.
+"""What must hold for nsd_expdesign.mat, real or simulated, and the published numbers of the real
+one.
 
-Sources: NSD manual, Experiments; Allen et al. 2022; constants recounted from the released nsd_expdesign.mat.
+Sources: NSD manual, Experiments; Allen et al. 2022; constants recounted from the released
+nsd_expdesign.mat.
 
 Axis letters: N trials, S sessions or subjects, J columns of subjectim.
 """
@@ -19,8 +21,8 @@ from fmri2clip.datasets.nsd import layout
 from fmri2clip.datasets.nsd.design import Design
 from fmri2clip.datasets.nsd.verdicts import Finding, passed, require
 
-# From the released design. 0-based trial -> nsd id of the first shared trials; nsd ids of subj01's first ten trials;
-# nsd id -> (subjects who see it, 1-based trials).
+# From the released design. 0-based trial -> nsd id of the first shared trials; nsd ids of subj01's
+# first ten trials; nsd id -> (subjects who see it, 1-based trials).
 FIRST_SHARED = {
     0: 46002, 28: 48617, 35: 44980, 44: 32625, 55: 53052, 56: 4930, 90: 32625, 120: 6431, 126: 70335, 132: 36576,
 }  # fmt: skip
@@ -29,7 +31,18 @@ PRESENTATIONS = {
     2950: (layout.SUBJECTS, (2616, 9716, 27566)), 46002: (layout.SUBJECTS, (1, 12803, 25837)),
     0: (("subj03",), (13792, 14918, 28011)), 72999: (("subj01",), (16206, 22389, 22664)),
 }  # fmt: skip
-FIRST_SHARED_IDS = (2950, 2990, 3049, 3077, 3146, 3157, 3164, 3171, 3181, 3386)  # of sharedix, 0-based
+FIRST_SHARED_IDS = (
+    2950,
+    2990,
+    3049,
+    3077,
+    3146,
+    3157,
+    3164,
+    3171,
+    3181,
+    3386,
+)  # of sharedix, 0-based
 LAST_SHARED_ID = 72948
 
 
@@ -64,7 +77,9 @@ STRUCTURE = Structure((62, 57, 101), 55.9, 1517.5, (447, 105, 31))
 
 
 def check_design(root: Path) -> Finding:
-    """Dtypes and shapes of nsd_expdesign.mat; every picture three times; own pictures of nobody else; run lengths."""
+    """Dtypes and shapes of nsd_expdesign.mat; every picture three times; own pictures of nobody
+    else; run lengths.
+    """
     path = layout.expdesign_path(root)
     design = designs.load_design(root)
     mat = scipy.io.loadmat(path)
@@ -81,15 +96,25 @@ def check_design(root: Path) -> Finding:
         require(name in mat, f"{path} lacks {name}")
         seen = (mat[name].dtype, mat[name].shape)
         require(
-            seen == (np.dtype(dtype), shape), f"{path}: {name} is {seen[0]} {seen[1]}, not {dtype.__name__} {shape}"
+            seen == (np.dtype(dtype), shape),
+            f"{path}: {name} is {seen[0]} {seen[1]}, not {dtype.__name__} {shape}",
         )
     counts = np.bincount(design.ordering_N, minlength=n_columns + 1)[1:]
-    require((counts == layout.REPETITIONS).all(), f"{path}: not every picture is shown {layout.REPETITIONS} times")
+    require(
+        (counts == layout.REPETITIONS).all(),
+        f"{path}: not every picture is shown {layout.REPETITIONS} times",
+    )
     _check_columns(path, mat["subjectim"], mat["sharedix"].ravel())
     lengths = mat["stimpattern"].sum(axis=2, dtype=np.int64)
-    require((lengths == np.tile(layout.TRIALS_PER_RUN, 6)).all(), f"{path}: runs are not of 63 and 62 trials in turn")
+    require(
+        (lengths == np.tile(layout.TRIALS_PER_RUN, 6)).all(),
+        f"{path}: runs are not of 63 and 62 trials in turn",
+    )
     repeats = [_count_repeats(block) for block in _sessions(design)]
-    require(np.array_equal(mat["basiccnt"], np.transpose(repeats)), f"{path}: basiccnt is not what is shown")
+    require(
+        np.array_equal(mat["basiccnt"], np.transpose(repeats)),
+        f"{path}: basiccnt is not what is shown",
+    )
     shared_S = (_sessions(design) <= n_shared).sum(axis=1)
     require(shared_S.min() > 0, f"{path}: session {shared_S.argmin() + 1} shows no shared picture")
     return passed(f"{n_sessions} sessions, {n_columns} pictures each, {n_shared} shared")
@@ -111,31 +136,53 @@ def check_published_design(root: Path) -> Finding:
     for trial, nsd_id in FIRST_SHARED.items():
         everybody = (shown_SN[:, trial] == nsd_id).all()
         require(everybody, f"{path}: trial {trial + 1} does not show nsd id {nsd_id} to everybody")
-    require(tuple(shown_SN[0, :10]) == FIRST_OF_SUBJ01, f"{path}: subj01 begins with {shown_SN[0, :10].tolist()}")
+    require(
+        tuple(shown_SN[0, :10]) == FIRST_OF_SUBJ01,
+        f"{path}: subj01 begins with {shown_SN[0, :10].tolist()}",
+    )
     for nsd_id, (subjects, trials) in PRESENTATIONS.items():
         for subject, shown_N in zip(layout.SUBJECTS, shown_SN, strict=True):
             seen = tuple((np.flatnonzero(shown_N == nsd_id) + 1).tolist())
             expected = trials if subject in subjects else ()
-            require(seen == expected, f"{path}: {subject} sees nsd id {nsd_id} on trials {seen}, published {expected}")
+            require(
+                seen == expected,
+                f"{path}: {subject} sees nsd id {nsd_id} on trials {seen}, published {expected}",
+            )
     shared_J = design.nsd_id_SJ[0, : design.n_shared]
     ends = (tuple(shared_J[:10]), shared_J[-1])
-    require(ends == (FIRST_SHARED_IDS, LAST_SHARED_ID), f"{path}: sharedix is {shared_J[:10].tolist()} to {ends[1]}")
+    require(
+        ends == (FIRST_SHARED_IDS, LAST_SHARED_ID),
+        f"{path}: sharedix is {shared_J[:10].tolist()} to {ends[1]}",
+    )
     n_pictures = np.unique(design.nsd_id_SJ).size
-    require(n_pictures == layout.N_IMAGES, f"{path} names {n_pictures} pictures, the release has {layout.N_IMAGES}")
+    require(
+        n_pictures == layout.N_IMAGES,
+        f"{path} names {n_pictures} pictures, the release has {layout.N_IMAGES}",
+    )
     for n_sessions, published in SPLITS.items():
         counts = count_split(design, n_sessions)
-        require(counts == published, f"{path}: {n_sessions} sessions split into {counts}, published {published}")
+        require(
+            counts == published,
+            f"{path}: {n_sessions} sessions split into {counts}, published {published}",
+        )
     structure = describe_structure(design)
     warnings = [] if structure == STRUCTURE else [f"{path}: {structure}, published {STRUCTURE}"]
-    return passed(f"{len(SPLITS)} split sizes and {len(FIRST_SHARED) + 10} trials as published", warnings)
+    return passed(
+        f"{len(SPLITS)} split sizes and {len(FIRST_SHARED) + 10} trials as published", warnings
+    )
 
 
 def count_split(design: Design, n_sessions: int) -> SplitCounts:
     """Trials and pictures of the training and the test set in the first sessions of a design."""
     ordering_N = design.ordering_N[: n_sessions * layout.TRIALS_PER_SESSION]
-    train, test = ordering_N[ordering_N > design.n_shared], ordering_N[ordering_N <= design.n_shared]
+    train, test = (
+        ordering_N[ordering_N > design.n_shared],
+        ordering_N[ordering_N <= design.n_shared],
+    )
     once, twice, thrice = _count_repeats(test)
-    return SplitCounts(train.size, np.unique(train).size, test.size, np.unique(test).size, (thrice, twice, once))
+    return SplitCounts(
+        train.size, np.unique(train).size, test.size, np.unique(test).size, (thrice, twice, once)
+    )
 
 
 def describe_structure(design: Design) -> Structure:
@@ -161,5 +208,7 @@ def _sessions(design: Design) -> NDArray[np.int64]:
 
 def _count_repeats(columns_N: NDArray[np.int64]) -> tuple[int, int, int]:
     """Number of columns that occur once, twice and three times."""
-    once, twice, thrice = np.bincount(np.unique(columns_N, return_counts=True)[1], minlength=4)[1:4].tolist()
+    once, twice, thrice = np.bincount(np.unique(columns_N, return_counts=True)[1], minlength=4)[
+        1:4
+    ].tolist()
     return once, twice, thrice

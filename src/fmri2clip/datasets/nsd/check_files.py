@@ -1,4 +1,6 @@
-"""Are the files of a tree those that the download stages wrote? Sizes and SHA-256 against the manifests."""
+"""Are the files of a tree those that the download stages wrote? Sizes and SHA-256 against the
+manifests.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +17,17 @@ GB = 1e9
 
 
 def check_files(root: Path, manifest_path: Path, folders: Sequence[Path]) -> Finding:
-    """Every file that a manifest names is there with its size and SHA-256; files that it does not name: a warning.
+    """Every file that a manifest names is there with its size and SHA-256; files that it does not
+    name: a warning.
 
-    folders: what the stage that wrote the manifest answers for. Files that are fetched when needed are not looked at.
+    folders: what the stage that wrote the manifest answers for. Files that are fetched when needed
+    are not looked at.
     """
     if not manifest_path.is_file():
-        return skipped(f"{manifest_path} does not exist, so the files cannot be compared with what was downloaded")
+        return skipped(
+            f"{manifest_path} does not exist, so the files cannot be compared with what was "
+            "downloaded"
+        )
     entries = manifest.read(manifest_path)
     local = [entry for entry in entries if entry.local]
     with ThreadPoolExecutor(THREADS) as pool:
@@ -28,11 +35,19 @@ def check_files(root: Path, manifest_path: Path, folders: Sequence[Path]) -> Fin
     require(not problems, f"{len(problems)} of {len(local)} files: {shorten(problems, 10)}")
     named = {manifest.local_path(root, entry) for entry in local}
     others = [path for path in manifest.list_files(folders) if path not in named]
-    warnings = [f"{len(others)} files that {manifest_path} does not name: {shorten(others)}"] if others else []
+    warnings = (
+        [f"{len(others)} files that {manifest_path} does not name: {shorten(others)}"]
+        if others
+        else []
+    )
     n_unknown = sum(not entry.sha256 for entry in local)
     detail = f"{len(local)} files, {sum(entry.bytes for entry in local) / GB:.3f} GB, size and SHA-256 as recorded"
     detail += f"; no SHA-256 recorded for {n_unknown}" if n_unknown else ""
-    detail += f"; {len(entries) - len(local)} files stay in the bucket" if len(local) < len(entries) else ""
+    detail += (
+        f"; {len(entries) - len(local)} files stay in the bucket"
+        if len(local) < len(entries)
+        else ""
+    )
     return passed(detail, warnings)
 
 

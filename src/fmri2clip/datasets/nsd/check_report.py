@@ -1,4 +1,6 @@
-"""The table that check_data prints, made to be pasted into an issue, and what it says about repairs."""
+"""The table that check_data prints, made to be pasted into an issue, and what it says about
+repairs.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +26,11 @@ STIMULI = "download_stimuli"
 def format_header(root: Path, subjects: Sequence[str], dataset: Dataset) -> str:
     """What was checked, with which versions."""
     return (
-        f"python {platform.python_version()}, numpy {np.__version__}, h5py {h5py.__version__} (HDF5 "
+        f"python {platform.python_version()}, numpy {np.__version__}, h5py {h5py.__version__} "
+        "(HDF5 "
         f"{h5py.version.hdf5_version}), nibabel {nib.__version__}\n"
-        f"dataset: source {dataset.source}, container {dataset.container}, keep_raw {str(dataset.keep_raw).lower()}, "
+        f"dataset: source {dataset.source}, container {dataset.container}, keep_raw "
+        f"{str(dataset.keep_raw).lower()}, "
         f"{dataset.preparation}, sessions {dataset.sessions}\n"
         f"subjects: {', '.join(subjects)}\n"
         f"tree: {root}, {describe_kind(root, subjects, dataset)}\n"
@@ -43,20 +47,29 @@ def format_summary(root: Path, checks: Sequence[Check]) -> str:
     line = ", ".join(f"{counts[status]} {status}" for status in ("PASS", "WARN", "SKIP", "FAIL"))
     commands = list_repairs(root, checks)
     repair = "\nTo repair, remove what is damaged and download again; what is sound is not fetched a second time:\n"
-    return f"\n{len(checks)} checks: {line}\n" + (repair + "".join(f"  {c}\n" for c in commands) if commands else "")
+    return f"\n{len(checks)} checks: {line}\n" + (
+        repair + "".join(f"  {c}\n" for c in commands) if commands else ""
+    )
 
 
 def list_repairs(root: Path, checks: Sequence[Check]) -> list[str]:
-    """Commands for the files that failed checks name: remove those that exist, run their stage again."""
+    """Commands for the files that failed checks name: remove those that exist, run their stage
+    again.
+    """
     damaged: set[Path] = set()
     stages: set[str] = set()
     for check in checks:
         if not check.passed:
             paths = find_paths(root, check.detail)
             damaged.update(path for path in paths if path.is_file())
-            stages.update([_stage_of_path(root, path) for path in paths] or [_stage_of_check(check.name)])
+            stages.update(
+                [_stage_of_path(root, path) for path in paths] or [_stage_of_check(check.name)]
+            )
     in_order = sorted(stages, key=lambda stage: (stage != STIMULI, stage))
-    return [*(f"rm {path}" for path in sorted(damaged)), *(f"dvc repro -f {stage}" for stage in in_order)]
+    return [
+        *(f"rm {path}" for path in sorted(damaged)),
+        *(f"dvc repro -f {stage}" for stage in in_order),
+    ]
 
 
 def find_paths(root: Path, text: str) -> list[Path]:
@@ -66,8 +79,12 @@ def find_paths(root: Path, text: str) -> list[Path]:
 
 
 def make_report(checks: Sequence[Check]) -> dict[str, Any]:
-    """Content of reports/data_checks.json: status and detail by name, and the near-duplicate pictures."""
-    report: dict[str, Any] = {check.name: {"status": check.status, "detail": check.detail} for check in checks}
+    """Content of reports/data_checks.json: status and detail by name, and the near-duplicate
+    pictures.
+    """
+    report: dict[str, Any] = {
+        check.name: {"status": check.status, "detail": check.detail} for check in checks
+    }
     duplicates = next((check.data for check in checks if check.name == "stimuli.duplicates"), None)
     return report | {"near_duplicates": duplicates}
 

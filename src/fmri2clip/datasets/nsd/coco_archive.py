@@ -1,4 +1,5 @@
-"""COCO's 2017 annotations, which NSD's bucket does not have: one archive from COCO's own address, four files of it.
+"""COCO's 2017 annotations, which NSD's bucket does not have: one archive from COCO's own address,
+four files of it.
 
 Lin et al. 2014; annotations are CC BY 4.0. They go where nsd_access looks for them.
 """
@@ -37,10 +38,14 @@ def keys(root: Path) -> list[str]:
     return [path.relative_to(root).as_posix() for path in (*files(root), archive_path(root))]
 
 
-def fetch(root: Path, download: Download, journal: Path, *, dry_run: bool, say: Callable[[str], None]) -> None:
-    """Fetch the archive unless all four files are there, unpack what is missing, and add them to the journal.
+def fetch(
+    root: Path, download: Download, journal: Path, *, dry_run: bool, say: Callable[[str], None]
+) -> None:
+    """Fetch the archive unless all four files are there, unpack what is missing, and add them to
+    the journal.
 
-    A file counts as there unless its size or SHA-256 differs from what an earlier download recorded.
+    A file counts as there unless its size or SHA-256 differs from what an earlier download
+    recorded.
     """
     recorded = manifest.by_key(manifest.read(journal)) if journal.is_file() else {}
     missing = [path for path in files(root) if not _is_there(root, path, recorded, quick=dry_run)]
@@ -48,7 +53,8 @@ def fetch(root: Path, download: Download, journal: Path, *, dry_run: bool, say: 
         remote = HttpRemote()
         archive = remote.stat(download.coco_url)
         say(
-            f"COCO annotations: {', '.join(path.name for path in missing)} to fetch, in an archive of "
+            f"COCO annotations: {', '.join(path.name for path in missing)} to fetch, in an archive "
+            "of "
             f"{archive.size / GB:.3f} GB from {archive.key}"
         )
         if not dry_run:
@@ -87,14 +93,21 @@ def _unpack(archive: Path, wanted: list[Path]) -> None:
             members = {Path(info.filename).name: info for info in file.infolist()}
             absent = [path.name for path in wanted if path.name not in members]
             if absent:
-                raise ValueError(f"{archive} has no {', '.join(absent)}; is download.coco_url COCO's archive of 2017?")
-            transfer.check_space(archive.parent, sum(members[path.name].file_size for path in wanted))
+                raise ValueError(
+                    f"{archive} has no {', '.join(absent)}; is download.coco_url COCO's archive of "
+                    "2017?"
+                )
+            transfer.check_space(
+                archive.parent, sum(members[path.name].file_size for path in wanted)
+            )
             for path in wanted:
                 with store.replacing(path) as (temporary,), file.open(members[path.name]) as packed:
                     _copy(packed, temporary)
     except zipfile.BadZipFile as error:
         archive.unlink()
-        raise ValueError(f"what {archive.name} holds is no ZIP archive ({error}); check download.coco_url") from None
+        raise ValueError(
+            f"what {archive.name} holds is no ZIP archive ({error}); check download.coco_url"
+        ) from None
     archive.unlink()
 
 

@@ -1,7 +1,9 @@
-"""COCO's 2017 annotation files (Lin et al. 2014; Chen et al. 2015 for captions), with the fields that are used here.
+"""COCO's 2017 annotation files (Lin et al. 2014; Chen et al. 2015 for captions), with the fields
+that are used here.
 
-instances_train2017.json has 448 MB and 860,001 annotations, mostly outlines, which json.loads would turn into several
-GB of lists: the files are mapped and decoded into these types, and what they do not name becomes no object.
+instances_train2017.json has 448 MB and 860,001 annotations, mostly outlines, which json.loads would
+turn into several GB of lists: the files are mapped and decoded into these types, and what they do
+not name becomes no object.
 """
 
 from __future__ import annotations
@@ -63,7 +65,10 @@ class CaptionFile(msgspec.Struct):
 
 def load_categories(root: Path, split: str) -> list[tuple[int, str]]:
     """(id, name) of the categories of an annotation file, in its order."""
-    return [(item.id, item.name) for item in decode(layout.instances_path(root, split), CategoryFile).categories]
+    return [
+        (item.id, item.name)
+        for item in decode(layout.instances_path(root, split), CategoryFile).categories
+    ]
 
 
 def load_sizes(root: Path, split: str) -> dict[int, tuple[float, float]]:
@@ -73,10 +78,13 @@ def load_sizes(root: Path, split: str) -> dict[int, tuple[float, float]]:
 
 
 def decode(path: Path, content: type[T]) -> T:
-    """Content of a file, without the fields that the type does not name; a missing or broken file raises ValueError."""
+    """Content of a file, without the fields that the type does not name; a missing or broken
+    file raises ValueError.
+    """
     if not path.is_file():
         raise ValueError(
-            f"{path} does not exist; put the COCO 2017 annotations there or run the download_stimuli stage"
+            f"{path} does not exist; put the COCO 2017 annotations there or run the "
+            "download_stimuli stage"
         )
     if path.stat().st_size == 0:
         raise ValueError(f"{path} is empty; download it again")
@@ -84,6 +92,8 @@ def decode(path: Path, content: type[T]) -> T:
         try:
             return msgspec.json.decode(buffer, type=content)
         except msgspec.ValidationError as error:
-            raise ValueError(f"{path} is not laid out as COCO's annotations ({error}); download it again") from error
+            raise ValueError(
+                f"{path} is not laid out as COCO's annotations ({error}); download it again"
+            ) from error
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"{path} is no JSON ({error}); download it again") from error

@@ -12,11 +12,15 @@ from fmri2clip.datasets.nsd.ncsnr import Floats, agreement
 from fmri2clip.datasets.nsd.rois import GROUP_PREFIX
 
 
-def count_everything(trials: design.Trials, voxels: Mapping[str, Any], n_dropped: int) -> dict[str, Any]:
-    """Voxels per ROI, dropped and filled voxels, median ncsnr per group and its agreement, trials and images.
+def count_everything(
+    trials: design.Trials, voxels: Mapping[str, Any], n_dropped: int
+) -> dict[str, Any]:
+    """Voxels per ROI, dropped and filled voxels, median ncsnr per group and its agreement, trials
+    and images.
 
-    voxels: arrays of the voxel file. n_dropped: voxels that it lacks because they have no signal in any session.
-    `ncsnr_agreement`: Pearson r between shipped ncsnr and that of the training trials; left out where undefined.
+    voxels: arrays of the voxel file. n_dropped: voxels that it lacks because they have no signal in
+    any session. `ncsnr_agreement`: Pearson r between shipped ncsnr and that of the training trials;
+    left out where undefined.
     """
     names_G, roi_VG, invalid_SV = voxels["roi_names_G"], voxels["roi_VG"], voxels["invalid_SV"]
     r = agreement(voxels["ncsnr_V"], voxels["ncsnr_train_V"])
@@ -27,7 +31,9 @@ def count_everything(trials: design.Trials, voxels: Mapping[str, Any], n_dropped
             group = name.removeprefix(GROUP_PREFIX)
             counts["groups"][group] = int(member_V.sum())
             shipped, train = voxels["ncsnr_V"][member_V], voxels["ncsnr_train_V"][member_V]
-            medians[group] = _finite_median(shipped, "median") | _finite_median(train, "median_train")
+            medians[group] = _finite_median(shipped, "median") | _finite_median(
+                train, "median_train"
+            )
         else:
             counts["labels" if "/" in name else "rois"][name] = int(member_V.sum())
     return {
@@ -45,7 +51,9 @@ def count_everything(trials: design.Trials, voxels: Mapping[str, Any], n_dropped
             part: {
                 "trials": int(np.sum(trials.is_shared_N == shared)),
                 "images": len(design.list_images(trials, shared=shared)),
-                "shown": {str(k): n for k, n in design.count_presentations(trials, shared=shared).items()},
+                "shown": {
+                    str(k): n for k, n in design.count_presentations(trials, shared=shared).items()
+                },
             }
             for part, shared in (("train", False), ("test", True))
         },

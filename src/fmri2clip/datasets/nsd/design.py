@@ -1,11 +1,12 @@
-"""Which picture every trial showed, which pictures are shared (the test set), and how many sessions are used.
+"""Which picture every trial showed, which pictures are shared (the test set), and how many sessions
+are used.
 
-NSD manual, Experiments: masterordering holds, for every trial in time order, the 1-based column j of subjectim, which
-holds 1-based picture numbers (nsd_id = number - 1); columns up to sharedix.size are the same for all eight subjects.
-masterordering is uint16 in the file and is cast before any arithmetic, which would wrap. Session lengths never differ
-(750), but subjects have 30 to 40 sessions, and the planned design goes on after a subject's last session.
-Letters: N trials, I images, S subjects,
-J columns of subjectim.
+NSD manual, Experiments: masterordering holds, for every trial in time order, the 1-based column j
+of subjectim, which holds 1-based picture numbers (nsd_id = number - 1); columns up to sharedix.size
+are the same for all eight subjects. masterordering is uint16 in the file and is cast before any
+arithmetic, which would wrap. Session lengths never differ (750), but subjects have 30 to 40
+sessions, and the planned design goes on after a subject's last session. Letters: N trials, I
+images, S subjects, J columns of subjectim.
 """
 
 from __future__ import annotations
@@ -72,20 +73,29 @@ def _guess_content(path: Path) -> str:
     if not head:
         return "is empty, no MATLAB 5 file"
     if head.lstrip().startswith(b"<"):
-        return "is a web page or an error message of a server saved under this name, no MATLAB 5 file"
+        return (
+            "is a web page or an error message of a server saved under this name, no MATLAB 5 file"
+        )
     if b"HDF" in head[:8] or head.startswith(b"MATLAB 7.3"):
         return "is a MATLAB 7.3 file (HDF5), but NSD's is MATLAB 5"
     return ""
 
 
 def make_design(
-    masterordering: NDArray[Any], subjectim: NDArray[Any], sharedix: NDArray[Any], source: str = "design"
+    masterordering: NDArray[Any],
+    subjectim: NDArray[Any],
+    sharedix: NDArray[Any],
+    source: str = "design",
 ) -> Design:
-    """Design from the arrays of nsd_expdesign.mat (1-based, any integer dtype), checked for consistency."""
+    """Design from the arrays of nsd_expdesign.mat (1-based, any integer dtype), checked for
+    consistency.
+    """
     arrays = {"masterordering": masterordering, "subjectim": subjectim, "sharedix": sharedix}
     for name, array in arrays.items():
         if array.dtype.kind not in "iu" or array.ndim > 2:
-            raise ValueError(f"{source}: {name} is {array.dtype} of shape {array.shape}, not a table of integers")
+            raise ValueError(
+                f"{source}: {name} is {array.dtype} of shape {array.shape}, not a table of integers"
+            )
     ordering_N = masterordering.astype(np.int64).ravel()
     nsd_id_SJ = np.atleast_2d(subjectim.astype(np.int64)) - 1
     for problem in _find_problems(ordering_N, nsd_id_SJ, sharedix.astype(np.int64).ravel() - 1):
@@ -122,14 +132,19 @@ def _find_problems(ordering_N: Ints, nsd_id_SJ: Ints, shared_I: Ints) -> Iterato
 
 
 def count_sessions(design: Design, subject: str, sessions: str | int) -> int:
-    """Number of sessions to use: 'released', 'old37' (the first release), or a number up to the released ones."""
+    """Number of sessions to use: 'released', 'old37' (the first release), or a number up to the
+    released ones.
+    """
     released = min(layout.released_sessions(subject), design.n_sessions)
     if sessions == "released":
         return released
     if sessions == "old37":
         return min(layout.old37_sessions(subject), design.n_sessions)
     if not isinstance(sessions, int) or isinstance(sessions, bool) or not 1 <= sessions <= released:
-        raise ValueError(f"sessions is {sessions!r}; {subject} allows released, old37 or a number from 1 to {released}")
+        raise ValueError(
+            f"sessions is {sessions!r}; {subject} allows released, old37 or a number from 1 to "
+            f"{released}"
+        )
     return sessions
 
 
@@ -147,10 +162,16 @@ def list_trials(design: Design, subject: str, sessions: str | int) -> Trials:
 
 
 def count_repetitions(ids_N: NDArray[Any]) -> Ints:
-    """How often each entry has occurred up to and including its own position: [7, 4, 7] -> [1, 1, 2]."""
+    """How often each entry has occurred up to and including its own position: [7, 4, 7] -> [1,
+    1, 2].
+    """
     order = np.argsort(ids_N, kind="stable")
     ranked = ids_N[order]
-    starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]]) if ranked.size else np.zeros(0, dtype=np.int64)
+    starts = (
+        np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
+        if ranked.size
+        else np.zeros(0, dtype=np.int64)
+    )
     lengths = np.diff(np.r_[starts, ranked.size])
     repetition_N = np.empty(ranked.size, dtype=np.int64)
     repetition_N[order] = np.arange(ranked.size) - np.repeat(starts, lengths) + 1
@@ -158,12 +179,16 @@ def count_repetitions(ids_N: NDArray[Any]) -> Ints:
 
 
 def list_images(trials: Trials, *, shared: bool) -> Ints:
-    """Sorted nsd_ids of the test pictures (shared) or the training pictures that these trials show."""
+    """Sorted nsd_ids of the test pictures (shared) or the training pictures that these trials
+    show.
+    """
     return np.unique(trials.nsd_id_N[trials.is_shared_N == shared])
 
 
 def count_presentations(trials: Trials, *, shared: bool) -> dict[int, int]:
-    """Number of test (shared) or training pictures that these trials show exactly 1, 2 and 3 times."""
+    """Number of test (shared) or training pictures that these trials show exactly 1, 2 and 3
+    times.
+    """
     chosen_N = trials.is_shared_N == shared
     _, shown_I = np.unique(trials.nsd_id_N[chosen_N], return_counts=True)
     return {times: int(np.sum(shown_I == times)) for times in range(1, layout.REPETITIONS + 1)}

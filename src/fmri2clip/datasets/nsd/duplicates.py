@@ -1,10 +1,11 @@
 """Pictures of the test set that are almost the same as a training picture.
 
-A decoder that has seen the training picture has an easy time with its twin, so the pairs are listed for the reader; no
-picture is left out. Two pictures are compared as thumbnails of 16 x 16 RGB pixels (area means), standardised, so that
-size, brightness and contrast do not matter. Measured on simulated scenes: copies that were resized or compressed keep a
-correlation above 0.99 and copies without 2 % of each side above 0.95, while the nearest of 10,000 unrelated pictures
-has 0.77 in the median and passes 0.95 in one of 70 cases. Letters: I images, F values of a thumbnail.
+A decoder that has seen the training picture has an easy time with its twin, so the pairs are listed
+for the reader; no picture is left out. Two pictures are compared as thumbnails of 16 x 16 RGB
+pixels (area means), standardised, so that size, brightness and contrast do not matter. Measured on
+simulated scenes: copies that were resized or compressed keep a correlation above 0.99 and copies
+without 2 % of each side above 0.95, while the nearest of 10,000 unrelated pictures has 0.77 in the
+median and passes 0.95 in one of 70 cases. Letters: I images, F values of a thumbnail.
 """
 
 from __future__ import annotations
@@ -56,16 +57,22 @@ class Duplicates:
             "n_pairs": self.n_pairs,
             "pairs": [pair._asdict() for pair in self.pairs],
             "n_same_photograph": self.n_same_photograph,
-            "same_photograph": [{"shared": shared, "train": train} for shared, train in self.same_photograph],
+            "same_photograph": [
+                {"shared": shared, "train": train} for shared, train in self.same_photograph
+            ],
             "n_flat": len(self.flat),
             "flat": self.flat[:MAX_LISTED],
         }
 
 
-def find_duplicates(root: Path, shared_I: NDArray[np.int64], train_I: NDArray[np.int64]) -> Duplicates:
-    """Pairs of a shared and a training picture above THRESHOLD, and those that are one COCO photograph.
+def find_duplicates(
+    root: Path, shared_I: NDArray[np.int64], train_I: NDArray[np.int64]
+) -> Duplicates:
+    """Pairs of a shared and a training picture above THRESHOLD, and those that are one COCO
+    photograph.
 
-    shared_I, train_I: sorted nsd ids. Training pictures stream past, so memory is bounded by the shared thumbnails.
+    shared_I, train_I: sorted nsd ids. Training pictures stream past, so memory is bounded by the
+    shared thumbnails.
     """
     shared_IF = np.zeros((len(shared_I), SIDE * SIDE * 3), dtype=np.float32)
     flat: list[int] = []
@@ -80,8 +87,13 @@ def find_duplicates(root: Path, shared_I: NDArray[np.int64], train_I: NDArray[np
         r_II = shared_IF @ block.T
         found = np.argwhere(r_II > THRESHOLD)
         n_pairs += len(found)
-        new = [Pair(int(shared_I[i]), int(train_I[start + j]), round(float(r_II[i, j]), 4)) for i, j in found]
-        pairs = sorted(pairs + new, key=lambda pair: (-pair.r, pair.shared, pair.train))[:MAX_LISTED]
+        new = [
+            Pair(int(shared_I[i]), int(train_I[start + j]), round(float(r_II[i, j]), 4))
+            for i, j in found
+        ]
+        pairs = sorted(pairs + new, key=lambda pair: (-pair.r, pair.shared, pair.train))[
+            :MAX_LISTED
+        ]
     same = _same_photograph(root, shared_I, train_I)
     return Duplicates(
         n_shared=len(shared_I), n_train=len(train_I), n_pairs=n_pairs, pairs=pairs,
@@ -90,8 +102,15 @@ def find_duplicates(root: Path, shared_I: NDArray[np.int64], train_I: NDArray[np
 
 
 def make_thumbnails(images_IHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Standardised thumbnails (I, F): mean 0, length 1, so that a dot product is a correlation; a flat one is zeros."""
-    small = np.stack([np.asarray(Image.fromarray(im).resize((SIDE, SIDE), Image.Resampling.BOX)) for im in images_IHWC])
+    """Standardised thumbnails (I, F): mean 0, length 1, so that a dot product is a correlation;
+    a flat one is zeros.
+    """
+    small = np.stack(
+        [
+            np.asarray(Image.fromarray(im).resize((SIDE, SIDE), Image.Resampling.BOX))
+            for im in images_IHWC
+        ]
+    )
     thumbs_IF = small.reshape(len(small), -1).astype(np.float32)
     thumbs_IF -= thumbs_IF.mean(axis=1, keepdims=True)
     norm_I1 = np.linalg.norm(thumbs_IF, axis=1, keepdims=True)
@@ -99,9 +118,15 @@ def make_thumbnails(images_IHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.where(is_flat, 0, thumbs_IF / np.where(is_flat, 1, norm_I1)).astype(np.float32)
 
 
-def _same_photograph(root: Path, shared_I: NDArray[np.int64], train_I: NDArray[np.int64]) -> list[tuple[int, int]]:
+def _same_photograph(
+    root: Path, shared_I: NDArray[np.int64], train_I: NDArray[np.int64]
+) -> list[tuple[int, int]]:
     sources = coco.load_sources(root, [*shared_I.tolist(), *train_I.tolist()])
     shared_of: dict[int, list[int]] = {}
     for nsd_id in shared_I.tolist():
         shared_of.setdefault(sources[nsd_id].coco_id, []).append(nsd_id)
-    return sorted((shared, train) for train in train_I.tolist() for shared in shared_of.get(sources[train].coco_id, []))
+    return sorted(
+        (shared, train)
+        for train in train_I.tolist()
+        for shared in shared_of.get(sources[train].coco_id, [])
+    )

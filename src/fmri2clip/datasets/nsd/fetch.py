@@ -1,9 +1,10 @@
 """Fetch NSD from its public bucket: what is needed, what is there, and a manifest of the result.
 
-The bucket `natural-scenes-dataset` (region us-east-2) is open to everybody without credentials, and asks that its terms
-are accepted first (NSD manual, How to get the data). COCO's annotations are not in it and come from COCO's own address
-(Lin et al. 2014; CC BY 4.0). Quirks of the release: subjects 3, 4, 6 and 8 have 32, 30, 32 and 30 sessions, the
-others 40; the last three sessions of everybody came in August 2023; large objects have ETags that are no MD5.
+The bucket `natural-scenes-dataset` (region us-east-2) is open to everybody without credentials, and
+asks that its terms are accepted first (NSD manual, How to get the data). COCO's annotations are not
+in it and come from COCO's own address (Lin et al. 2014; CC BY 4.0). Quirks of the release: subjects
+3, 4, 6 and 8 have 32, 30, 32 and 30 sessions, the others 40; the last three sessions of everybody
+came in August 2023; large objects have ETags that are no MD5.
 """
 
 from __future__ import annotations
@@ -39,10 +40,16 @@ def fetch_stimuli(
 ) -> None:
     """Pictures, design and COCO annotations. dry_run: print the plan, fetch and move nothing.
 
-    Raises ValueError if the terms are not accepted, a file is not in the bucket, the disk is full, or the connection
-    fails for good; what was fetched by then is kept, and the next call goes on from there.
+    Raises ValueError if the terms are not accepted, a file is not in the bucket, the disk is full,
+    or the connection fails for good; what was fetched by then is kept, and the next call goes on
+    from there.
     """
-    target = Target("pictures and design", root, layout.stimuli_folders(root), layout.stimuli_manifest_path(root))
+    target = Target(
+        "pictures and design",
+        root,
+        layout.stimuli_folders(root),
+        layout.stimuli_manifest_path(root),
+    )
     files = needed.stimuli_files(_list(open_bucket(download), needed.stimuli_prefixes()))
     _fetch(target, files, dataset, download, dry_run, say, also=coco_archive.keys(root))
     coco_archive.fetch(root, download, _journal(target), dry_run=dry_run, say=say)
@@ -54,20 +61,34 @@ def fetch_subject(
     root: Path, subject: str, n_sessions: int, dataset: Dataset, download: Download,
     *, dry_run: bool = False, say: Print = print,
 ) -> None:  # fmt: skip
-    """Betas of the first sessions, masks, ROIs and behaviour of a subject; arguments and errors as fetch_stimuli.
+    """Betas of the first sessions, masks, ROIs and behaviour of a subject; arguments and errors as
+    fetch_stimuli.
 
     With `dataset.keep_raw` false the betas are named in the manifest and stay in the bucket.
     """
-    target = Target(subject, root, layout.subject_folders(root, subject), layout.manifest_path(root, subject))
+    target = Target(
+        subject, root, layout.subject_folders(root, subject), layout.manifest_path(root, subject)
+    )
     listing = _list(open_bucket(download), needed.subject_prefixes(subject, dataset.preparation))
     files = needed.subject_files(listing, subject, dataset, n_sessions)
     streamed = [item for item in files if item.is_betas and not dataset.keep_raw]
     own = _own_masks(root, subject, listing)
     fetched = [item for item in files if item not in streamed]
-    _fetch(target, fetched, dataset, download, dry_run, say, also=[path.relative_to(root).as_posix() for path in own])
+    _fetch(
+        target,
+        fetched,
+        dataset,
+        download,
+        dry_run,
+        say,
+        also=[path.relative_to(root).as_posix() for path in own],
+    )
     if streamed:
         total = sum(item.file.size for item in streamed) / GB
-        say(f"{subject}: {len(streamed)} sessions ({total:.1f} GB) stay in the bucket until extract_rois")
+        say(
+            f"{subject}: {len(streamed)} sessions ({total:.1f} GB) stay in the bucket until "
+            "extract_rois"
+        )
     if not dry_run:
         kept = [manifest.describe(root, path) for path in own]
         _finish(target, [*kept, *(_entry(item.file, local=False) for item in streamed)])
@@ -80,7 +101,11 @@ def _own_masks(root: Path, subject: str, listing: Container[str]) -> list[Path]:
 
 
 def _list(remote: S3Remote, prefixes: Iterable[Prefix]) -> dict[str, RemoteFile]:
-    files = [file for prefix in prefixes for file in remote.list_files(prefix.key, recursive=prefix.recursive)]
+    files = [
+        file
+        for prefix in prefixes
+        for file in remote.list_files(prefix.key, recursive=prefix.recursive)
+    ]
     for file in files:
         if not file.key.endswith("/"):
             manifest.check_key(file.key)
@@ -91,7 +116,9 @@ def _fetch(
     target: Target, files: Sequence[Needed], dataset: Dataset, download: Download, dry_run: bool, say: Print,
     also: Iterable[str] = (),
 ) -> None:  # fmt: skip
-    """Bring the files into the tree and keep the journal; `also`: keys that somebody else brings."""
+    """Bring the files into the tree and keep the journal; `also`: keys that somebody else
+    brings.
+    """
     if not dry_run:
         require_terms(dataset)
     journal = inventory.journal_path(target.manifest)
@@ -99,7 +126,9 @@ def _fetch(
         **(manifest.by_key(manifest.read(target.manifest)) if target.manifest.is_file() else {}),
         **(manifest.by_key(manifest.read(journal)) if journal.is_file() else {}),
     }
-    stock = inventory.take_stock(target.root, [item.file for item in files], recorded, quick=dry_run)
+    stock = inventory.take_stock(
+        target.root, [item.file for item in files], recorded, quick=dry_run
+    )
     say(_plan(target, files, stock, download))
     for note in stock.notes:
         say(note)
@@ -135,7 +164,9 @@ def _finish(target: Target, further: Iterable[Entry] = ()) -> None:
     journal = _journal(target)
     entries = manifest.by_key(manifest.read(journal)) | manifest.by_key(further)
     for entry in entries.values():
-        transfer.discard(manifest.local_path(target.root, entry))  # a kill may have left the log of a finished file
+        transfer.discard(
+            manifest.local_path(target.root, entry)
+        )  # a kill may have left the log of a finished file
     manifest.write(target.manifest, entries.values())
     journal.unlink()
 
@@ -144,9 +175,13 @@ def _entry(file: RemoteFile, sha256: str = "", local: bool = True) -> Entry:
     return Entry(key=file.key, bytes=file.size, etag=file.etag, sha256=sha256, local=local)
 
 
-def _plan(target: Target, files: Sequence[Needed], stock: inventory.Inventory, download: Download) -> str:
+def _plan(
+    target: Target, files: Sequence[Needed], stock: inventory.Inventory, download: Download
+) -> str:
     """Table of what is needed, there and missing, in files and GB."""
-    lines = [f"{target.name}: from {download.endpoint or 's3:/'}/{download.bucket} to {target.root}"]
+    lines = [
+        f"{target.name}: from {download.endpoint or 's3:/'}/{download.bucket} to {target.root}"
+    ]
     missing = {file.key for file in stock.missing}
     for purpose in dict.fromkeys(item.purpose for item in files):
         group = [item.file for item in files if item.purpose == purpose]
@@ -160,6 +195,7 @@ def _plan(target: Target, files: Sequence[Needed], stock: inventory.Inventory, d
 def _row(purpose: str, files: Sequence[RemoteFile], missing: Sequence[RemoteFile]) -> str:
     total, rest = (sum(file.size for file in group) / GB for group in (files, missing))
     return (
-        f"  {purpose:<12} {len(files):>5} files {total:>9.3f} GB, there: {len(files) - len(missing):>5} files "
+        f"  {purpose:<12} {len(files):>5} files {total:>9.3f} GB, there: "
+        f"{len(files) - len(missing):>5} files "
         f"{total - rest:>9.3f} GB, to fetch: {len(missing):>5} files {rest:>9.3f} GB"
     )

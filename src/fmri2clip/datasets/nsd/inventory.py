@@ -1,9 +1,11 @@
-"""What of a list of needed files is there already, what is damaged, and what lies there that nobody needs.
+"""What of a list of needed files is there already, what is damaged, and what lies there that nobody
+needs.
 
-A file counts as there if its size is the source's and its SHA-256 is the one that an earlier download recorded. A file
-without record, such as one copied from a colleague, is taken in if its size fits and, where the source's ETag is an MD5
-(objects that were uploaded in one piece), its MD5 too. Files that are not needed are moved aside, never deleted:
-a DVC output holds exactly what its manifest names.
+A file counts as there if its size is the source's and its SHA-256 is the one that an earlier
+download recorded. A file without record, such as one copied from a colleague, is taken in if its
+size fits and, where the source's ETag is an MD5 (objects that were uploaded in one piece), its MD5
+too. Files that are not needed are moved aside, never deleted: a DVC output holds exactly what its
+manifest names.
 """
 
 from __future__ import annotations
@@ -35,7 +37,12 @@ class Inventory:
 
 
 def take_stock(
-    root: Path, files: Sequence[RemoteFile], recorded: Mapping[str, Entry], *, quick: bool = False, threads: int = 4
+    root: Path,
+    files: Sequence[RemoteFile],
+    recorded: Mapping[str, Entry],
+    *,
+    quick: bool = False,
+    threads: int = 4,
 ) -> Inventory:
     """Sort files into those that are there and those to fetch.
 
@@ -45,13 +52,19 @@ def take_stock(
     if not quick:
         notes += [note for file in files if (note := _bring_back(root, file))]
     with ThreadPoolExecutor(threads) as pool:
-        verdicts = list(pool.map(lambda file: _examine(root, file, recorded.get(file.key), quick), files))
+        verdicts = list(
+            pool.map(lambda file: _examine(root, file, recorded.get(file.key), quick), files)
+        )
     there = {file.key: entry for file, (entry, _) in zip(files, verdicts, strict=True) if entry}
     notes += [note for _, note in verdicts if note]
-    return Inventory(there=there, missing=[file for file in files if file.key not in there], notes=notes)
+    return Inventory(
+        there=there, missing=[file for file in files if file.key not in there], notes=notes
+    )
 
 
-def _examine(root: Path, file: RemoteFile, recorded: Entry | None, quick: bool) -> tuple[Entry | None, str]:
+def _examine(
+    root: Path, file: RemoteFile, recorded: Entry | None, quick: bool
+) -> tuple[Entry | None, str]:
     path = root / file.key
     if not path.is_file():
         return None, ""
@@ -80,7 +93,8 @@ def _bring_back(root: Path, file: RemoteFile) -> str:
 
 
 def move_aside(root: Path, folders: Iterable[Path], keep: Iterable[str]) -> list[str]:
-    """Move every file below the folders whose key is not to be kept out of the tree; one note for each.
+    """Move every file below the folders whose key is not to be kept out of the tree; one note for
+    each.
 
     Unfinished parts of files to keep stay where they are.
     """

@@ -1,9 +1,11 @@
 """Where every NSD file lies and which constants its format fixes.
 
-Sources are named behind each constant: the NSD manual (cvnlab.slite.page), the scripts that wrote the release
-(cvnlab/nsddatapaper: main/export.m, main/analysis_drawrois_*.m, main/analysis_surfaceroistovolume.m), Allen et al.
-2022. Every path function takes the root of the tree, the folder that holds `nsddata`, `nsddata_betas` and
-`nsddata_stimuli`; subjects are written 'subj01'. Paths are returned whether or not they exist.
+Sources are named behind each constant: the NSD manual (cvnlab.slite.page), the scripts that wrote
+the release (cvnlab/nsddatapaper: main/export.m, main/analysis_drawrois_*.m,
+main/analysis_surfaceroistovolume.m), Allen et al.
+2022. Every path function takes the root of the tree, the folder that holds `nsddata`,
+`nsddata_betas` and `nsddata_stimuli`; subjects are written 'subj01'. Paths are returned whether or
+not they exist.
 """
 
 from __future__ import annotations
@@ -31,9 +33,27 @@ BETAS_DATASET = "betas"
 IMAGES_PER_SUBJECT = 10_000  # columns of subjectim in the real file
 N_SHARED = 1_000  # sharedix.size in the real file
 
-SESSIONS_RELEASED = (40, 40, 32, 30, 40, 32, 40, 30)  # subjects 1 to 8, everything public since 2023-08-20
+SESSIONS_RELEASED = (
+    40,
+    40,
+    32,
+    30,
+    40,
+    32,
+    40,
+    30,
+)  # subjects 1 to 8, everything public since 2023-08-20
 SESSIONS_OLD37 = (37, 37, 29, 27, 37, 29, 37, 27)  # before the Algonauts sessions were released
-NSDGENERAL_VOXELS = (15724, 14278, 15226, 13153, 13039, 17907, 12682, 14386)  # real tree, func1pt8mm
+NSDGENERAL_VOXELS = (
+    15724,
+    14278,
+    15226,
+    13153,
+    13039,
+    17907,
+    12682,
+    14386,
+)  # real tree, func1pt8mm
 VOLUME_SHAPES = (  # X, Y, Z of func1pt8mm (nsdsetup.m)
     (81, 104, 83), (82, 106, 84), (81, 106, 82), (85, 99, 80),
     (79, 97, 78), (85, 113, 83), (78, 95, 81), (80, 103, 78),
@@ -44,7 +64,8 @@ UNLABELLED = 0  # in the ribbon, no label; labels are 1..N, so the test for a me
 GENERAL_ROI = "nsdgeneral"
 HEMISPHERES = ("lh", "rh")  # files lh.NAME.nii.gz and rh.NAME.nii.gz; NAME.nii.gz merges both
 
-ROI_LABELS: dict[str, tuple[str, ...]] = {  # label k is entry k - 1 (analysis_drawrois_*.m; manual, ROIs)
+# label k is entry k - 1 (analysis_drawrois_*.m; manual, ROIs)
+ROI_LABELS: dict[str, tuple[str, ...]] = {
     "nsdgeneral": ("nsdgeneral",),
     "prf-visualrois": ("V1v", "V1d", "V2v", "V2d", "V3v", "V3d", "hV4"),
     "prf-eccrois": ("ecc0pt5", "ecc1", "ecc2", "ecc4", "ecc4+"),
@@ -58,9 +79,13 @@ ROI_LABELS: dict[str, tuple[str, ...]] = {  # label k is entry k - 1 (analysis_d
         "V3b", "V3a", "IPS0", "IPS1", "IPS2", "IPS3", "IPS4", "IPS5", "SPL1", "FEF",
     ),
 }  # fmt: skip
-UNNAMED_ROIS = {"HCP_MMP1": 180, "corticalsulc": 28}  # exist in the release; labels are used by number here
+UNNAMED_ROIS = {
+    "HCP_MMP1": 180,
+    "corticalsulc": 28,
+}  # exist in the release; labels are used by number here
 OPEN_ROIS = ("MTL", "thalamus")  # likewise; how many labels they have is read from the file
-FILE_PREFIX = "file:"  # 'file:my-roi' is my-roi.nii.gz in the subject's ROI folder: a mask that NSD does not name
+# 'file:my-roi' is my-roi.nii.gz in the subject's ROI folder: a mask that NSD does not name
+FILE_PREFIX = "file:"
 TERMS_URL = "https://cvnlab.slite.page/p/IB6BSeW_7o"  # NSD's terms of use
 
 CSV_COLUMNS = (  # nsd_stim_info_merged.csv after its unnamed index column (manual, Experiments)
@@ -78,7 +103,9 @@ COCO_SPLITS = ("train2017", "val2017")
 def subject_number(subject: str) -> int:
     """1-based number of a subject name; 'subj03' -> 3. Unknown names raise ValueError."""
     if subject not in SUBJECTS:
-        raise ValueError(f"subject {subject!r} is not in NSD; choose from {SUBJECTS[0]} ... {SUBJECTS[-1]}")
+        raise ValueError(
+            f"subject {subject!r} is not in NSD; choose from {SUBJECTS[0]} ... {SUBJECTS[-1]}"
+        )
     return SUBJECTS.index(subject) + 1
 
 
@@ -88,15 +115,19 @@ def released_sessions(subject: str) -> int:
 
 
 def old37_sessions(subject: str) -> int:
-    """Number of sessions of a subject in the first release (37 for the subjects that came for 40)."""
+    """Number of sessions of a subject in the first release (37 for the subjects that came for
+    40).
+    """
     return SESSIONS_OLD37[subject_number(subject) - 1]
 
 
 def split_roi_name(name: str) -> tuple[str, str, str]:
-    """'lh.floc-faces/OFA' -> ('lh', 'floc-faces', 'OFA'); hemisphere and label are '' when not given.
+    """'lh.floc-faces/OFA' -> ('lh', 'floc-faces', 'OFA'); hemisphere and label are '' when not
+    given.
 
-    A label may be given by its number: 'streams/5' is 'streams/ventral'. Files that NSD does not name keep their prefix
-    and have numbers only: 'file:my-roi/2' -> ('', 'file:my-roi', '2'). Raises ValueError for unknown ROIs and labels.
+    A label may be given by its number: 'streams/5' is 'streams/ventral'. Files that NSD does not
+    name keep their prefix and have numbers only: 'file:my-roi/2' -> ('', 'file:my-roi', '2').
+    Raises ValueError for unknown ROIs and labels.
     """
     volume, slash, label = name.partition("/")
     prefix, _, rest = volume.partition(".")
@@ -105,11 +136,15 @@ def split_roi_name(name: str) -> tuple[str, str, str]:
     if volume.startswith(FILE_PREFIX):
         own = volume.removeprefix(FILE_PREFIX)
         if not own or "\\" in own or own.removeprefix("lh.").removeprefix("rh.") in known:
-            raise ValueError(f"ROI {name!r}: {FILE_PREFIX} takes the name of a file that NSD does not have")
+            raise ValueError(
+                f"ROI {name!r}: {FILE_PREFIX} takes the name of a file that NSD does not have"
+            )
     elif roi not in known:
         raise ValueError(
-            f"ROI {name!r} is not in NSD; choose from {', '.join(known)}{did_you_mean(roi, known)}, with lh. or rh. in "
-            f"front for one hemisphere; any other file of the roi folder is written {FILE_PREFIX}NAME"
+            f"ROI {name!r} is not in NSD; choose from "
+            f"{', '.join(known)}{did_you_mean(roi, known)}, with lh. or rh. in "
+            "front for one hemisphere; any other file of the roi folder is written "
+            f"{FILE_PREFIX}NAME"
         )
     return hemisphere, roi, _find_label(roi, label) if slash else ""
 
@@ -117,18 +152,27 @@ def split_roi_name(name: str) -> tuple[str, str, str]:
 def _find_label(roi: str, label: str) -> str:
     """The label's name; the number itself where it has none."""
     labels = roi_labels(roi)
-    number = int(label) if label.isascii() and label.isdecimal() and len(label) < 6 and label[0] != "0" else 0
+    number = (
+        int(label)
+        if label.isascii() and label.isdecimal() and len(label) < 6 and label[0] != "0"
+        else 0
+    )
     if label in labels or (number and not labels):
         return label
     if 1 <= number <= len(labels):
         return labels[number - 1]
     numbers = f"the numbers 1 to {len(labels) or 'N'}"
-    named = f"{', '.join(labels)}{did_you_mean(label, labels)} or {numbers}" if roi in ROI_LABELS else numbers
+    named = (
+        f"{', '.join(labels)}{did_you_mean(label, labels)} or {numbers}"
+        if roi in ROI_LABELS
+        else numbers
+    )
     raise ValueError(f"ROI {roi!r} has no label {label!r}; choose from {named}")
 
 
 def roi_labels(roi: str) -> tuple[str, ...]:
-    """Names of the labels 1..N of an ROI volume; the number itself where the release gives no name here.
+    """Names of the labels 1..N of an ROI volume; the number itself where the release gives no name
+    here.
 
     Empty for OPEN_ROIS and files of the user, whose N only the file knows.
     """
@@ -198,8 +242,12 @@ def brainmask_path(root: Path, subject: str) -> Path:
 
 
 def valid_path(root: Path, subject: str, session: int | None = None) -> Path:
-    """0/1 mask of a session (1-based), or without a session the fraction of sessions in which a voxel is valid."""
-    return volumes_dir(root, subject) / ("valid.nii.gz" if session is None else f"valid_session{session:02d}.nii.gz")
+    """0/1 mask of a session (1-based), or without a session the fraction of sessions in which a
+    voxel is valid.
+    """
+    return volumes_dir(root, subject) / (
+        "valid.nii.gz" if session is None else f"valid_session{session:02d}.nii.gz"
+    )
 
 
 def roi_dir(root: Path, subject: str) -> Path:
@@ -208,14 +256,18 @@ def roi_dir(root: Path, subject: str) -> Path:
 
 def roi_path(root: Path, subject: str, roi: str, hemisphere: str = "") -> Path:
     """Volume of an ROI; hemisphere '' (both merged), 'lh' or 'rh'."""
-    return roi_dir(root, subject) / (f"{hemisphere}.{roi}.nii.gz" if hemisphere else f"{roi}.nii.gz")
+    return roi_dir(root, subject) / (
+        f"{hemisphere}.{roi}.nii.gz" if hemisphere else f"{roi}.nii.gz"
+    )
 
 
 def betas_dir(root: Path, subject: str, preparation: str) -> Path:
     return root / "nsddata_betas" / "ppdata" / subject / SPACE / preparation
 
 
-def betas_path(root: Path, subject: str, preparation: str, session: int, suffix: str = ".hdf5") -> Path:
+def betas_path(
+    root: Path, subject: str, preparation: str, session: int, suffix: str = ".hdf5"
+) -> Path:
     """Betas of one session (1-based) in the container named by the suffix, one of BETA_SUFFIXES."""
     return betas_dir(root, subject, preparation) / f"betas_session{session:02d}{suffix}"
 
@@ -246,7 +298,11 @@ def stimuli_folders(root: Path) -> tuple[Path, ...]:
 
 def subject_folders(root: Path, subject: str) -> tuple[Path, ...]:
     """Folders that hold nothing but files of one subject."""
-    return manifest_path(root, subject).parent, ppdata_dir(root, subject), labels_dir(root, subject).parent
+    return (
+        manifest_path(root, subject).parent,
+        ppdata_dir(root, subject),
+        labels_dir(root, subject).parent,
+    )
 
 
 def labels_dir(root: Path, subject: str) -> Path:

@@ -1,7 +1,9 @@
-"""The list of files that a download stage answers for: key, bytes, and the checksums as far as they are known.
+"""The list of files that a download stage answers for: key, bytes, and the checksums as far as they
+are known.
 
-A manifest is written by the stage that fetches or simulates the files and lies beside them; it is an output, never an
-input of a download. The key of a file in NSD's bucket is its path relative to the root of the tree.
+A manifest is written by the stage that fetches or simulates the files and lies beside them; it is
+an output, never an input of a download. The key of a file in NSD's bucket is its path relative to
+the root of the tree.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ FORMAT = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One file. `etag` is what the source calls this version of it, `sha256` what was computed here; '' if unknown."""
+    """One file. `etag` is what the source calls this version of it, `sha256` what was computed
+    here; '' if unknown.
+    """
 
     key: str
     bytes: int
@@ -39,33 +43,46 @@ class Entry:
 
 
 def check_key(key: str) -> None:
-    """Raise ValueError unless the key is a path inside NSD's folders; a hostile one must not leave the tree."""
+    """Raise ValueError unless the key is a path inside NSD's folders; a hostile one must not
+    leave the tree.
+    """
     parts = key.split("/")
     plain = all(part not in ("", ".", "..") for part in parts) and key.isprintable()
     if not plain or "\\" in key or ":" in key or len(parts) < 2 or parts[0] not in TOP_FOLDERS:
         folders = ", ".join(f"{folder}/" for folder in TOP_FOLDERS)
-        raise ValueError(f"key {key!r} is not a plain path below {folders}; this is no manifest of NSD files")
+        raise ValueError(
+            f"key {key!r} is not a plain path below {folders}; this is no manifest of NSD files"
+        )
 
 
 def read(path: Path) -> list[Entry]:
-    """Entries of a manifest; a file that is none, or names a path outside the tree, raises ValueError with its path."""
+    """Entries of a manifest; a file that is none, or names a path outside the tree, raises
+    ValueError with its path.
+    """
     if not path.is_file():
         raise ValueError(f"{path} does not exist; run the download stage")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is no JSON ({error}); delete it and run the download stage again") from None
+        raise ValueError(
+            f"{path} is no JSON ({error}); delete it and run the download stage again"
+        ) from None
     if (
         not isinstance(content, Mapping)
         or content.get("format") != FORMAT
         or not isinstance(content.get("files"), list)
     ):
-        raise ValueError(f"{path} is no manifest of format {FORMAT}; delete it and run the download stage again")
-    entries = [build(Entry, item, str(path), f"files[{row}]") for row, item in enumerate(content["files"])]
+        raise ValueError(
+            f"{path} is no manifest of format {FORMAT}; delete it and run the download stage again"
+        )
+    entries = [
+        build(Entry, item, str(path), f"files[{row}]") for row, item in enumerate(content["files"])
+    ]
     keys = [entry.key for entry in entries]
     if len(set(keys)) < len(keys):
         raise ValueError(
-            f"{path} names {next(key for key in keys if keys.count(key) > 1)} twice; delete it and download"
+            f"{path} names {next(key for key in keys if keys.count(key) > 1)} twice; delete it and "
+            "download"
         )
     return entries
 
@@ -74,7 +91,9 @@ def write(path: Path, entries: Iterable[Entry]) -> None:
     """Write entries in the order of their keys."""
     files = [dataclasses.asdict(entry) for entry in sorted(entries, key=lambda entry: entry.key)]
     with store.replacing(path) as (temporary,):
-        temporary.write_text(json.dumps({"format": FORMAT, "files": files}, indent=1) + "\n", encoding="utf-8")
+        temporary.write_text(
+            json.dumps({"format": FORMAT, "files": files}, indent=1) + "\n", encoding="utf-8"
+        )
 
 
 def local_path(root: Path, entry: Entry) -> Path:
@@ -96,7 +115,9 @@ def record(path: Path, root: Path, folders: Sequence[Path], threads: int = 2) ->
 
 def describe(root: Path, path: Path) -> Entry:
     """Entry of a file of the tree that nobody else describes."""
-    return Entry(key=path.relative_to(root).as_posix(), bytes=path.stat().st_size, sha256=sha256(path))
+    return Entry(
+        key=path.relative_to(root).as_posix(), bytes=path.stat().st_size, sha256=sha256(path)
+    )
 
 
 def sha256(path: Path) -> str:

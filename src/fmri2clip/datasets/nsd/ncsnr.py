@@ -1,4 +1,5 @@
-"""Noise ceiling signal-to-noise ratio of every voxel: as shipped, and recomputed on training trials only.
+"""Noise ceiling signal-to-noise ratio of every voxel: as shipped, and recomputed on training trials
+only.
 
 The shipped ncsnr was made from all trials, those of the test pictures included (nsddatapaper,
 main/export_noiseceiling.m). Letters: N trials, I images, V voxels, S sessions.
@@ -29,11 +30,15 @@ def read_ncsnr(root: Path, subject: str, preparation: str, mask: NDArray[np.bool
     path = layout.ncsnr_path(root, subject, preparation)
     volume = read_volume(path)
     if volume.shape != mask.shape:
-        raise ValueError(f"{path} has shape {volume.shape}, but {layout.GENERAL_ROI} of {subject} has {mask.shape}")
+        raise ValueError(
+            f"{path} has shape {volume.shape}, but {layout.GENERAL_ROI} of {subject} has "
+            f"{mask.shape}"
+        )
     ncsnr_V: Floats = volume[mask]
     if np.isnan(ncsnr_V).all():
         raise ValueError(
-            f"{path} is NaN in all {ncsnr_V.size} voxels of {layout.GENERAL_ROI} of {subject}; download it again"
+            f"{path} is NaN in all {ncsnr_V.size} voxels of {layout.GENERAL_ROI} of {subject}; "
+            "download it again"
         )
     return ncsnr_V
 
@@ -43,15 +48,20 @@ def compute_ncsnr(
 ) -> NDArray[np.float32]:
     """ncsnr of every voxel, NaN where undefined.
 
-    noise = mean over images of the unbiased variance over three presentations of the betas z-scored within session;
-    ncsnr = sqrt(max(0, 1 - noise)) / sqrt(noise) (Allen et al. 2022; nsddatapaper, main/export_noiseceiling.m).
-    For a voxel, images count that have three presentations among these trials, all in sessions where it has signal.
-    bands: betas (N, v) of the voxels in order, some at a time. session_N: sorted.
+    noise = mean over images of the unbiased variance over three presentations of the betas z-scored
+    within session; ncsnr = sqrt(max(0, 1 - noise)) / sqrt(noise) (Allen et al. 2022; nsddatapaper,
+    main/export_noiseceiling.m). For a voxel, images count that have three presentations among these
+    trials, all in sessions where it has signal. bands: betas (N, v) of the voxels in order, some at
+    a time. session_N: sorted.
     """
     assert np.all(np.diff(session_N) >= 0), "trials are not in the order of sessions"
     thrice_I3 = _shown_thrice(image_N)
     noise_V: NDArray[np.float64] = np.concatenate(
-        [_noise(band_NV[:, part], session_N, thrice_I3) for band_NV in bands for part in cut(band_NV.shape[1], CHUNK_V)]
+        [
+            _noise(band_NV[:, part], session_N, thrice_I3)
+            for band_NV in bands
+            for part in cut(band_NV.shape[1], CHUNK_V)
+        ]
     )
     noise_V[noise_V == 0] = np.nan
     return np.asarray(np.sqrt(np.maximum(0, 1 - noise_V) / noise_V), dtype=np.float32)
@@ -60,7 +70,9 @@ def compute_ncsnr(
 def agreement(shipped_V: Floats, recomputed_V: Floats) -> float | None:
     """Pearson r over the voxels where both are numbers; None where it is undefined."""
     both_V = np.isfinite(shipped_V) & np.isfinite(recomputed_V)
-    first_V, second_V = (values_V[both_V].astype(np.float64) for values_V in (shipped_V, recomputed_V))
+    first_V, second_V = (
+        values_V[both_V].astype(np.float64) for values_V in (shipped_V, recomputed_V)
+    )
     if not both_V.any() or not (np.ptp(first_V) and np.ptp(second_V)):
         return None
     return float(np.corrcoef(first_V, second_V)[0, 1])
@@ -70,10 +82,14 @@ def _shown_thrice(image_N: NDArray[np.integer[Any]]) -> NDArray[np.intp]:
     """Trials of the images with three presentations, one row an image."""
     _, image_of_N, shown_I = np.unique(image_N, return_inverse=True, return_counts=True)
     order_N = np.argsort(image_of_N, kind="stable")
-    return order_N[shown_I[image_of_N[order_N]] == layout.REPETITIONS].reshape(-1, layout.REPETITIONS)
+    return order_N[shown_I[image_of_N[order_N]] == layout.REPETITIONS].reshape(
+        -1, layout.REPETITIONS
+    )
 
 
-def _noise(betas_NV: Floats, session_N: NDArray[np.integer[Any]], thrice_I3: NDArray[np.intp]) -> NDArray[np.float64]:
+def _noise(
+    betas_NV: Floats, session_N: NDArray[np.integer[Any]], thrice_I3: NDArray[np.intp]
+) -> NDArray[np.float64]:
     """Noise variance, z-scored within session; NaN for a voxel without an image that counts."""
     z_NV = betas_NV.astype(np.float64)
     sessions_S, starts_S = np.unique(session_N, return_index=True)
@@ -86,4 +102,6 @@ def _noise(betas_NV: Floats, session_N: NDArray[np.integer[Any]], thrice_I3: NDA
     session_I3 = np.searchsorted(sessions_S, session_N)[thrice_I3]
     counted_IV = signal_SV[session_I3].all(axis=1)
     sum_V = np.sum(z_NV[thrice_I3].var(axis=1, ddof=1), axis=0, where=counted_IV)
-    return np.asarray(sum_V / np.where(counted_IV.any(axis=0), counted_IV.sum(axis=0), np.nan), dtype=np.float64)
+    return np.asarray(
+        sum_V / np.where(counted_IV.any(axis=0), counted_IV.sum(axis=0), np.nan), dtype=np.float64
+    )

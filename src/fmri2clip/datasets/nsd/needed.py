@@ -1,8 +1,8 @@
 """Which keys of NSD's bucket a choice of subjects, sessions, preparation and container needs.
 
-NSD manual, How to get the data and Functional data; keys as in the bucket's listing. Files that every analysis here
-reads are required; files that only describe or check the data (coverage masks, behaviour, label names) are taken where
-the bucket has them.
+NSD manual, How to get the data and Functional data; keys as in the bucket's listing. Files that
+every analysis here reads are required; files that only describe or check the data (coverage masks,
+behaviour, label names) are taken where the bucket has them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ from fmri2clip.datasets.remotes import RemoteFile
 from fmri2clip.params import Dataset
 
 ROOT = Path()
-SUFFIXES = {"hdf5": (".hdf5", ".mat"), "nifti": (".nii.gz",)}  # .mat: the first release, HDF5 inside
+SUFFIXES = {
+    "hdf5": (".hdf5", ".mat"),
+    "nifti": (".nii.gz",),
+}  # .mat: the first release, HDF5 inside
 Listing = Mapping[str, RemoteFile]
 
 
@@ -61,21 +64,42 @@ def stimuli_files(listing: Listing) -> list[Needed]:
     return [Needed(_required(listing, path), purpose) for path, purpose in purposes.items()]
 
 
-def subject_files(listing: Listing, subject: str, dataset: Dataset, n_sessions: int) -> list[Needed]:
-    """Betas of the first sessions, masks, ROIs, behaviour, label names; a missing required one raises ValueError."""
-    files = [Needed(file, "betas", is_betas=True) for file in _sessions(listing, subject, dataset, n_sessions)]
-    files.append(Needed(_required(listing, layout.ncsnr_path(ROOT, subject, dataset.preparation)), "masks"))
+def subject_files(
+    listing: Listing, subject: str, dataset: Dataset, n_sessions: int
+) -> list[Needed]:
+    """Betas of the first sessions, masks, ROIs, behaviour, label names; a missing required one
+    raises ValueError.
+    """
+    files = [
+        Needed(file, "betas", is_betas=True)
+        for file in _sessions(listing, subject, dataset, n_sessions)
+    ]
+    files.append(
+        Needed(_required(listing, layout.ncsnr_path(ROOT, subject, dataset.preparation)), "masks")
+    )
     files.append(Needed(_required(listing, layout.brainmask_path(ROOT, subject)), "masks"))
-    coverage = [layout.valid_path(ROOT, subject, session) for session in (None, *range(1, n_sessions + 1))]
+    coverage = [
+        layout.valid_path(ROOT, subject, session) for session in (None, *range(1, n_sessions + 1))
+    ]
     files += [Needed(file, "masks") for file in _present(listing, coverage)]
     _required(listing, layout.roi_path(ROOT, subject, layout.GENERAL_ROI))
-    files += [Needed(file, "ROIs") for file in _below(listing, layout.roi_dir(ROOT, subject), ".nii.gz")]
-    files += [Needed(file, "behaviour") for file in _present(listing, [layout.responses_path(ROOT, subject)])]
-    files += [Needed(file, "label names") for file in _below(listing, layout.labels_dir(ROOT, subject), ".mgz.ctab")]
+    files += [
+        Needed(file, "ROIs") for file in _below(listing, layout.roi_dir(ROOT, subject), ".nii.gz")
+    ]
+    files += [
+        Needed(file, "behaviour")
+        for file in _present(listing, [layout.responses_path(ROOT, subject)])
+    ]
+    files += [
+        Needed(file, "label names")
+        for file in _below(listing, layout.labels_dir(ROOT, subject), ".mgz.ctab")
+    ]
     return files
 
 
-def _sessions(listing: Listing, subject: str, dataset: Dataset, n_sessions: int) -> list[RemoteFile]:
+def _sessions(
+    listing: Listing, subject: str, dataset: Dataset, n_sessions: int
+) -> list[RemoteFile]:
     found, missing = [], []
     for session in range(1, n_sessions + 1):
         paths = [
@@ -88,8 +112,10 @@ def _sessions(listing: Listing, subject: str, dataset: Dataset, n_sessions: int)
     if missing:
         folder = layout.betas_dir(ROOT, subject, dataset.preparation).as_posix()
         raise ValueError(
-            f"the bucket has no {dataset.container} betas of {subject} for session {_ranges(missing)} in {folder}/ "
-            f"(it has {len(found)} of {n_sessions}); change dataset.container, dataset.preparation or dataset.sessions"
+            f"the bucket has no {dataset.container} betas of {subject} for session "
+            f"{_ranges(missing)} in {folder}/ "
+            f"(it has {len(found)} of {n_sessions}); change dataset.container, dataset.preparation "
+            "or dataset.sessions"
         )
     return found
 
@@ -109,9 +135,13 @@ def _required(listing: Listing, path: Path) -> RemoteFile:
     key = path.as_posix()
     if key not in listing:
         folder = path.parent.as_posix()
-        near = sorted(other.removeprefix(f"{folder}/") for other in listing if other.startswith(f"{folder}/"))
+        near = sorted(
+            other.removeprefix(f"{folder}/") for other in listing if other.startswith(f"{folder}/")
+        )
         seen = f"it has {', '.join(near[:20])}" if near else "that folder is empty"
-        raise ValueError(f"the bucket has no {key}; {seen}. Is download.bucket or download.endpoint right?")
+        raise ValueError(
+            f"the bucket has no {key}; {seen}. Is download.bucket or download.endpoint right?"
+        )
     return listing[key]
 
 
@@ -121,7 +151,11 @@ def _present(listing: Listing, paths: Iterable[Path]) -> Iterable[RemoteFile]:
 
 def _below(listing: Listing, folder: Path, suffix: str) -> list[RemoteFile]:
     prefix = f"{folder.as_posix()}/"
-    return [file for key, file in sorted(listing.items()) if key.startswith(prefix) and key.endswith(suffix)]
+    return [
+        file
+        for key, file in sorted(listing.items())
+        if key.startswith(prefix) and key.endswith(suffix)
+    ]
 
 
 def _folder(path: Path, recursive: bool = False) -> Prefix:

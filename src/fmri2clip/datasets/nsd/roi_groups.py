@@ -3,8 +3,8 @@
     expression = term {'or' term}        term = factor {'and' factor}
     factor     = 'not' factor | '(' expression ')' | ROI
 
-Words instead of signs, because names of ROIs contain '-', '+', '.' and '/'. Every ROI is meant inside nsdgeneral, and
-`not X` is the rest of nsdgeneral. Letters: V voxels of nsdgeneral.
+Words instead of signs, because names of ROIs contain '-', '+', '.' and '/'. Every ROI is meant
+inside nsdgeneral, and `not X` is the rest of nsdgeneral. Letters: V voxels of nsdgeneral.
 """
 
 from __future__ import annotations
@@ -48,14 +48,18 @@ Expression: TypeAlias = Roi | Not | And | Or
 
 
 def parse_groups(groups: Mapping[str, Sequence[str]]) -> dict[str, Expression]:
-    """Each group as one expression, the union of its entries; ValueError names the group and the wrong entry.
+    """Each group as one expression, the union of its entries; ValueError names the group and the
+    wrong entry.
 
-    Checks the spelling of every ROI and label that NSD has; whether a subject has the file shows when it is read.
+    Checks the spelling of every ROI and label that NSD has; whether a subject has the file shows
+    when it is read.
     """
     parsed: dict[str, Expression] = {}
     for group, entries in groups.items():
         if not entries:
-            raise ValueError(f"rois.{group} is empty; list at least one ROI, or nsdgeneral for all voxels")
+            raise ValueError(
+                f"rois.{group} is empty; list at least one ROI, or nsdgeneral for all voxels"
+            )
         try:
             parsed[group] = Or(tuple(parse(entry) for entry in entries))
             for name in names(parsed[group]):
@@ -66,7 +70,10 @@ def parse_groups(groups: Mapping[str, Sequence[str]]) -> dict[str, Expression]:
 
 
 def parse(text: str) -> Expression:
-    """Tree of one entry; a syntax error raises ValueError with the text and the place. Names are not checked."""
+    """Tree of one entry; a syntax error raises ValueError with the text and the place.
+
+    Names are not checked.
+    """
     return _Parser(text).parse()
 
 

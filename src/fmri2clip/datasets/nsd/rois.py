@@ -1,10 +1,11 @@
 """Regions of interest as boolean columns over the voxels of nsdgeneral.
 
-ROI volumes are float64: -1 outside the cortical ribbon, 0 in it without label, 1..N labels (nsddatapaper,
-main/analysis_surfaceroistovolume.m), so a member is `> 0`. ROIs overlap (a voxel may lie in floc-faces and floc-words):
-hence one column per label, per ROI and per group, never one integer a voxel. An empty label is legal; some named areas
-are missing in some subjects. What a group may name stands in roi_groups. Voxels are in C order over (X, Y, Z).
-Letters: V voxels, G columns.
+ROI volumes are float64: -1 outside the cortical ribbon, 0 in it without label, 1..N labels
+(nsddatapaper, main/analysis_surfaceroistovolume.m), so a member is `> 0`. ROIs overlap (a voxel may
+lie in floc-faces and floc-words): hence one column per label, per ROI and per group, never one
+integer a voxel. An empty label is legal; some named areas are missing in some subjects. What a
+group may name stands in roi_groups. Voxels are in C order over (X, Y, Z). Letters: V voxels, G
+columns.
 """
 
 from __future__ import annotations
@@ -43,27 +44,37 @@ def read_volume(path: Path) -> NDArray[Any]:
         image: Any = nib.load(path)
         return np.asarray(image.dataobj)
     except Exception as error:
-        raise ValueError(f"{path} cannot be read as NIfTI ({error}); delete it and download it again") from error
+        raise ValueError(
+            f"{path} cannot be read as NIfTI ({error}); delete it and download it again"
+        ) from error
 
 
 def list_rois(root: Path, subject: str) -> list[str]:
     """Names of the ROI volumes that the tree has for a subject, hemispheres with their prefix."""
-    return sorted(path.name.removesuffix(".nii.gz") for path in layout.roi_dir(root, subject).glob("*.nii.gz"))
+    return sorted(
+        path.name.removesuffix(".nii.gz") for path in layout.roi_dir(root, subject).glob("*.nii.gz")
+    )
 
 
 def read_roi(root: Path, subject: str, roi: str, hemisphere: str = "") -> NDArray[np.int16]:
-    """Labels (X, Y, Z) of an ROI: -1, 0, or 1..N. A missing file raises ValueError with the ROIs that exist."""
+    """Labels (X, Y, Z) of an ROI: -1, 0, or 1..N. A missing file raises ValueError with the
+    ROIs that exist.
+    """
     path = _roi_path(root, subject, roi, hemisphere)
     if not path.is_file():
         present = list_rois(root, subject)
         near = layout.did_you_mean(path.name.removesuffix(".nii.gz"), present)
-        raise ValueError(f"{path} does not exist; {subject} has {', '.join(present) or 'no ROI files'}{near}")
+        raise ValueError(
+            f"{path} does not exist; {subject} has {', '.join(present) or 'no ROI files'}{near}"
+        )
     volume = read_volume(path)
     if volume.ndim != 3:
         raise ValueError(f"{path} has shape {volume.shape}, expected the three axes X, Y, Z")
     n_labels = len(layout.roi_labels(roi)) or MAX_LABEL
     if volume.dtype.kind not in "iuf" or not _is_label(volume, n_labels).all():
-        raise ValueError(f"{path} has values other than -1, 0 and the labels 1 to {n_labels} of {roi}")
+        raise ValueError(
+            f"{path} has values other than -1, 0 and the labels 1 to {n_labels} of {roi}"
+        )
     return volume.astype(np.int16)
 
 
@@ -73,25 +84,33 @@ def _is_label(volume: NDArray[Any], n_labels: int) -> NDArray[np.bool_]:
 
 
 def load_rois(root: Path, subject: str, groups: Mapping[str, Sequence[str]]) -> Rois:
-    """nsdgeneral with columns for every ROI of the tree that has named labels, every ROI that groups name, and groups.
+    """nsdgeneral with columns for every ROI of the tree that has named labels, every ROI that
+    groups name, and groups.
 
-    groups: name -> entries, each an ROI ('floc-faces'), a hemisphere of it ('lh.floc-faces'), a label of it
-    ('prf-visualrois/V1v', 'HCP_MMP1/18'), a file that NSD does not name ('file:my-roi'), or an expression of these in
-    words (roi_groups). A group is the union of its entries inside nsdgeneral and may not be empty.
+    groups: name -> entries, each an ROI ('floc-faces'), a hemisphere of it ('lh.floc-faces'), a
+    label of it ('prf-visualrois/V1v', 'HCP_MMP1/18'), a file that NSD does not name
+    ('file:my-roi'), or an expression of these in words (roi_groups). A group is the union of its
+    entries inside nsdgeneral and may not be empty.
     """
     parsed = roi_groups.parse_groups(groups)
     mask = read_roi(root, subject, layout.GENERAL_ROI) > 0
     if not mask.any():
-        raise ValueError(f"{layout.roi_path(root, subject, layout.GENERAL_ROI)} has no voxel above 0")
+        raise ValueError(
+            f"{layout.roi_path(root, subject, layout.GENERAL_ROI)} has no voxel above 0"
+        )
     columns: dict[str, NDArray[np.bool_]] = {}
     for volume in _volumes(root, subject, parsed):
         columns.update(_read_columns(root, subject, volume, mask))
     for group, expression in parsed.items():
-        written = {name: _find_column(columns, name, subject, group) for name in roi_groups.names(expression)}
+        written = {
+            name: _find_column(columns, name, subject, group)
+            for name in roi_groups.names(expression)
+        }
         member_V = roi_groups.evaluate(expression, written)
         if not member_V.any():
             raise ValueError(
-                f"rois.{group} has no voxel of {subject} in nsdgeneral; its members are {list(groups[group])}"
+                f"rois.{group} has no voxel of {subject} in nsdgeneral; its members are "
+                f"{list(groups[group])}"
             )
         columns[GROUP_PREFIX + group] = member_V
     return Rois(
@@ -114,13 +133,19 @@ def _column_name(name: str) -> str:
 
 
 def _volumes(root: Path, subject: str, parsed: Mapping[str, roi_groups.Expression]) -> list[str]:
-    """ROI volumes to read, such as 'streams' and 'lh.streams': those with named labels, then those that groups name."""
+    """ROI volumes to read, such as 'streams' and 'lh.streams': those with named labels, then
+    those that groups name.
+    """
     volumes = [roi for roi in layout.ROI_LABELS if layout.roi_path(root, subject, roi).is_file()]
     named = [name for expression in parsed.values() for name in roi_groups.names(expression)]
-    return list(dict.fromkeys([*volumes, *(_column_name(name).partition("/")[0] for name in named)]))
+    return list(
+        dict.fromkeys([*volumes, *(_column_name(name).partition("/")[0] for name in named)])
+    )
 
 
-def _read_columns(root: Path, subject: str, volume: str, mask: NDArray[np.bool_]) -> dict[str, NDArray[np.bool_]]:
+def _read_columns(
+    root: Path, subject: str, volume: str, mask: NDArray[np.bool_]
+) -> dict[str, NDArray[np.bool_]]:
     """Members of the whole ROI and of each of its labels, over the voxels of the mask.
 
     Where the release gives neither names nor a number of labels, those that the volume has.
@@ -129,13 +154,18 @@ def _read_columns(root: Path, subject: str, volume: str, mask: NDArray[np.bool_]
     labels = read_roi(root, subject, roi, hemisphere)
     if labels.shape != mask.shape:
         path = _roi_path(root, subject, roi, hemisphere)
-        raise ValueError(f"{path} has shape {labels.shape}, but {layout.GENERAL_ROI} of {subject} has {mask.shape}")
+        raise ValueError(
+            f"{path} has shape {labels.shape}, but {layout.GENERAL_ROI} of {subject} has "
+            f"{mask.shape}"
+        )
     if roi.startswith(layout.FILE_PREFIX):
         _check_affine(root, subject, roi)
     labels_V = labels[mask]
     columns = {volume: labels_V > 0}
     known = dict(enumerate(layout.roi_labels(roi), start=1))
-    for number, label in (known or {n: str(n) for n in np.unique(labels[labels > 0]).tolist()}).items():
+    for number, label in (
+        known or {n: str(n) for n in np.unique(labels[labels > 0]).tolist()}
+    ).items():
         columns[f"{volume}/{label}"] = labels_V == number
     return columns
 
@@ -146,13 +176,19 @@ def _check_affine(root: Path, subject: str, roi: str) -> None:
     own, general = (np.asarray(nib.load(path).affine) for path in paths)  # type: ignore[attr-defined]
     if not np.allclose(own, general, atol=AFFINE_TOLERANCE):
         raise ValueError(
-            f"{paths[0]} has another affine than {paths[1].name} ({own.tolist()}, expected {general.tolist()}), so its "
-            "voxels may lie elsewhere; resample it to that grid, or give it that affine if the grids agree"
+            f"{paths[0]} has another affine than {paths[1].name} ({own.tolist()}, expected "
+            f"{general.tolist()}), so its "
+            "voxels may lie elsewhere; resample it to that grid, or give it that affine if the "
+            "grids agree"
         )
 
 
-def _find_column(columns: Mapping[str, NDArray[np.bool_]], name: str, subject: str, group: str) -> NDArray[np.bool_]:
-    """Members of an ROI by any way to write its name; a label that the file lacks raises ValueError."""
+def _find_column(
+    columns: Mapping[str, NDArray[np.bool_]], name: str, subject: str, group: str
+) -> NDArray[np.bool_]:
+    """Members of an ROI by any way to write its name; a label that the file lacks raises
+    ValueError.
+    """
     column = _column_name(name)
     if column not in columns:
         volume = column.partition("/")[0]

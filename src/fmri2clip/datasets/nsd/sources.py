@@ -1,6 +1,7 @@
 """Where the extraction gets a session's betas from: the tree, or the bucket, one session at a time.
 
-This is the one place after the download stage that knows whether raw betas are kept (`dataset.keep_raw`).
+This is the one place after the download stage that knows whether raw betas are kept
+(`dataset.keep_raw`).
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ SCRATCH = resume.RESUME_ROOT / "stream"
 class SessionSource(Protocol):
     """Betas of one subject and preparation, session by session (1-based)."""
 
-    is_local: bool  # False: sessions come one after the other, so reading several at once gains nothing
+    is_local: (
+        bool  # False: sessions come one after the other, so reading several at once gains nothing
+    )
 
     def open(self, session: int) -> AbstractContextManager[Path]:
         """The file of a session, there as long as the context is open."""
@@ -54,7 +57,10 @@ class LocalSource:
         yield betas.find_session(self.root, self.subject, self.preparation, session)
 
     def identity(self, n_sessions: int) -> dict[str, list[int]]:
-        paths = [betas.find_session(self.root, self.subject, self.preparation, s) for s in range(1, n_sessions + 1)]
+        paths = [
+            betas.find_session(self.root, self.subject, self.preparation, s)
+            for s in range(1, n_sessions + 1)
+        ]
         return resume.fingerprint(paths)
 
     def close(self) -> None:
@@ -63,9 +69,11 @@ class LocalSource:
 
 @dataclass(frozen=True)
 class StreamingSource:
-    """Sessions that the manifest names and the bucket holds. Each is fetched into scratch and deleted after use.
+    """Sessions that the manifest names and the bucket holds. Each is fetched into scratch and
+    deleted after use.
 
-    A fetch that was interrupted goes on where it stopped, so `scratch` outlives a kill until close().
+    A fetch that was interrupted goes on where it stopped, so `scratch` outlives a kill until
+    close().
     """
 
     root: Path
@@ -108,7 +116,10 @@ class StreamingSource:
             file = layout.betas_path(self.root, self.subject, self.preparation, session, suffix)
             if (key := file.relative_to(self.root).as_posix()) in entries:
                 return entries[key]
-        raise ValueError(f"{path} does not name session {session} of {self.preparation}; run the download stage again")
+        raise ValueError(
+            f"{path} does not name session {session} of {self.preparation}; run the download stage "
+            "again"
+        )
 
 
 def session_source(root: Path, subject: str, dataset: Dataset, download: Download) -> SessionSource:

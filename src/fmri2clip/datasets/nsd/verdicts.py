@@ -11,7 +11,9 @@ Status = Literal["PASS", "WARN", "SKIP", "FAIL"]
 
 
 class Finding(NamedTuple):
-    """Outcome of a check that ran to its end; the detail says what was seen, or why nothing was looked at."""
+    """Outcome of a check that ran to its end; the detail says what was seen, or why nothing was
+    looked at.
+    """
 
     status: Status
     detail: str
@@ -28,7 +30,9 @@ class Check(NamedTuple):
 
     @property
     def passed(self) -> bool:
-        """False for a failure only: a warning is for the reader, a skipped check found nothing wrong."""
+        """False for a failure only: a warning is for the reader, a skipped check found nothing
+        wrong.
+        """
         return self.status != "FAIL"
 
 
@@ -40,7 +44,11 @@ def require(condition: bool | np.bool_, problem: str) -> None:
 
 def passed(detail: str, warnings: Sequence[str] = ()) -> Finding:
     """PASS with what was seen, or WARN with the warnings before it."""
-    return Finding("WARN", f"{'; '.join(warnings)} ({detail})") if warnings else Finding("PASS", detail)
+    return (
+        Finding("WARN", f"{'; '.join(warnings)} ({detail})")
+        if warnings
+        else Finding("PASS", detail)
+    )
 
 
 def skipped(why: str) -> Finding:

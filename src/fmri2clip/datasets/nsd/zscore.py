@@ -1,8 +1,8 @@
 """z-scores of one session.
 
-z_tv = (beta_tv - mean_v) / std_v (unbiased std), with statistics of the trials that `norm.stats` names. A voxel without
-signal in a session gets 0 there, the mean. Letters: T the 750 trials of a session, V voxels, I the trials among them
-that are used.
+z_tv = (beta_tv - mean_v) / std_v (unbiased std), with statistics of the trials that `norm.stats`
+names. A voxel without signal in a session gets 0 there, the mean. Letters: T the 750 trials of a
+session, V voxels, I the trials among them that are used.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from fmri2clip.datasets.nsd import betas
 
-CHUNK_V = 512  # voxels at a time, so that the float64 copies of a session stay in the processor's cache
+CHUNK_V = (
+    512  # voxels at a time, so that the float64 copies of a session stay in the processor's cache
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,16 +31,24 @@ class Session:
 
 
 def cut(n: int, size: int) -> list[slice]:
-    """Nearly equal slices of at most `size` (4 or more) that cover n; none has length 1 unless n is 1.
+    """Nearly equal slices of at most `size` (4 or more) that cover n; none has length 1 unless n is
+    1.
 
-    Numpy adds up an array of one column in another order than a wider one, so single columns would differ in bytes.
+    Numpy adds up an array of one column in another order than a wider one, so single columns would
+    differ in bytes.
     """
     n_parts = -(-n // size)
-    return [slice(start, stop) for start, stop in pairwise(n * part // n_parts for part in range(n_parts + 1))]
+    return [
+        slice(start, stop)
+        for start, stop in pairwise(n * part // n_parts for part in range(n_parts + 1))
+    ]
 
 
 def zscore_session(stored_TV: NDArray[np.int16], used_T: NDArray[np.bool_]) -> Session:
-    """stored_TV: integers of the file. used_T: trials behind mean and std. All trials are z-scored with them."""
+    """stored_TV: integers of the file.
+
+    used_T: trials behind mean and std. All trials are z-scored with them.
+    """
     n_voxels = stored_TV.shape[1]
     betas_TV = np.empty(stored_TV.shape, dtype=np.float16)
     mean_V, std_V = np.empty((2, n_voxels))
