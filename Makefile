@@ -9,12 +9,14 @@ export PATH := $(abspath $(VENV))/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help venv repro test lint mlflow preset study asset
+.PHONY: help venv repro test lint deps docs mlflow preset study asset
 
 help:
 	@echo "make repro                rebuild every result that is out of date; ends at reports/index.html"
 	@echo "make test                 all tests, the end-to-end one included"
-	@echo "make lint                 ruff and mypy"
+	@echo "make lint                 ruff, mypy, and whether dvc.yaml and the pages match code and results"
+	@echo "make deps                 write the code deps of dvc.yaml from what the stages import"
+	@echo "make docs                 write the numbers of README.md and docs/ from reports/"
 	@echo "make mlflow               add missing runs to the MLflow store and open its UI"
 	@echo "make preset NAME=smoke    patch params.yaml with presets/smoke.yaml (NAME=default puts it back)"
 	@echo "make study NAME=...       queue, run and collect the variants of studies/NAME.yaml"
@@ -38,14 +40,23 @@ test: venv
 
 lint: venv
 	ruff check .
+	ruff format --check .
 	mypy
+	python -m pipeline.deps --check
+	python -m pipeline.docs --check
+
+deps: venv
+	python -m pipeline.deps
+
+docs: venv
+	python -m pipeline.docs
 
 mlflow: venv
 	python -m pipeline.sync_mlflow
 	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(abspath mlflow.db)}"
 
 preset: venv
-	@test -n "$(NAME)" || { echo "name a preset: make preset NAME=smoke; there are: $(basename $(notdir $(wildcard presets/*.yaml)))"; exit 2; }
+	@test -n "$(NAME)" || { echo "name a preset: make preset NAME=smoke; there are: default $(basename $(notdir $(wildcard presets/*.yaml)))"; exit 2; }
 	python -m pipeline.preset $(NAME)
 
 study: venv

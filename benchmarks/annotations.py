@@ -27,7 +27,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
-from fmri2clip.datasets.nsd import coco, layout  # noqa: E402
+from fmri2clip.datasets.nsd import layout  # noqa: E402
+from fmri2clip.datasets.nsd.pictures import coco  # noqa: E402
 
 N_IMAGES, N_ANNOTATIONS = 118_287, 860_001
 N_WANTED = 37_000  # pictures of four subjects
@@ -72,16 +73,31 @@ def write_annotations(root: Path) -> None:
     layout.annotations_dir(root).mkdir(parents=True)
     with layout.instances_path(root, SPLIT).open("w") as file:
         file.write('{"info": {}, "licenses": [], "images": [')
-        names = ({"license": 3, "file_name": f"{i:012d}.jpg", "coco_url": f"http://images/{SPLIT}/{i:012d}.jpg",
-                  "height": 480, "width": 640, "date_captured": "2013-11-14 11:18:45",
-                  "flickr_url": f"http://farm/{i}.jpg", "id": i} for i in range(1, N_IMAGES + 1))  # fmt: skip
+        names = (
+            {
+                "license": 3,
+                "file_name": f"{i:012d}.jpg",
+                "coco_url": f"http://images/{SPLIT}/{i:012d}.jpg",
+                "height": 480,
+                "width": 640,
+                "date_captured": "2013-11-14 11:18:45",
+                "flickr_url": f"http://farm/{i}.jpg",
+                "id": i,
+            }
+            for i in range(1, N_IMAGES + 1)
+        )
         file.write(", ".join(json.dumps(image) for image in names))
         file.write('], "annotations": [')
         for k in range(N_ANNOTATIONS):
             box = [round(rng.uniform(0, limit), 2) for limit in (400, 300, 200, 150)]
-            head = f'{{"segmentation": {polygons[rng.randrange(N_POLYGONS)]}, "area": {box[2] * box[3] * 0.6:.4f}, '
-            tail = f'"image_id": {1 + k % N_IMAGES}, "bbox": {box}, "category_id": {rng.choice(categories)}, "id": {k}}}'
-            file.write((", " if k else "") + head + '"iscrowd": 0, ' + tail)
+            # The random draws come in the order of the fields.
+            polygon = polygons[rng.randrange(N_POLYGONS)]
+            category = rng.choice(categories)
+            area = box[2] * box[3] * 0.6
+            head = f'{{"segmentation": {polygon}, "area": {area:.4f}, "iscrowd": 0, '
+            tail = f'"image_id": {1 + k % N_IMAGES}, "bbox": {box}, '
+            end = f'"category_id": {category}, "id": {k}}}'
+            file.write((", " if k else "") + head + tail + end)
         file.write('], "categories": []}')
     captions = [{"image_id": i, "id": i, "caption": "A picture."} for i in range(1, N_IMAGES + 1)]
     layout.captions_path(root, SPLIT).write_text(json.dumps({"annotations": captions}))
@@ -117,8 +133,10 @@ def read_typed(root: Path) -> tuple[Any, Any]:
 
 
 READERS: dict[str, Callable[[Path], tuple[Any, Any]]] = {
-    "imports": lambda root: ({}, {}), "json.loads": read_json, "coco": read_typed,
-}  # fmt: skip
+    "imports": lambda root: ({}, {}),
+    "json.loads": read_json,
+    "coco": read_typed,
+}
 
 
 def measure(name: str, root: Path) -> dict[str, float]:

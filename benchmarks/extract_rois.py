@@ -33,9 +33,12 @@ sys.path.insert(0, str(ROOT / "src"))
 
 from real_size import N_RIBBON, N_TRIALS, PREPARATION, SUBJECT, betas_path, tree, write_trees  # noqa: E402
 
-from fmri2clip.datasets.nsd import betas, extract, layout  # noqa: E402
-from fmri2clip.datasets.nsd.sources import LocalSource  # noqa: E402
-from fmri2clip.params import Dataset, Norm  # noqa: E402
+from fmri2clip.artefacts.paths import Paths  # noqa: E402
+from fmri2clip.core.params import Dataset, Norm  # noqa: E402
+from fmri2clip.datasets.nsd import layout  # noqa: E402
+from fmri2clip.datasets.nsd.voxels import betas  # noqa: E402
+from fmri2clip.stages.extract_rois import extract  # noqa: E402
+from fmri2clip.stages.extract_rois.sources import LocalSource  # noqa: E402
 
 REPEATS = 3
 MEMORY_SESSIONS = (1, 4, 12, 40)
@@ -162,11 +165,15 @@ def run_extraction(scratch: Path, suffix: str, n_sessions: int, workers: int) ->
     with tempfile.TemporaryDirectory(dir=scratch) as name:
         out = Path(name)
         extract.extract_subject(
-            root, SUBJECT, dataset=Dataset(preparation=PREPARATION, sessions=n_sessions),
-            rois={"all": [layout.GENERAL_ROI]}, norm=Norm(), source=LocalSource(root, SUBJECT, PREPARATION),
-            workers=workers, train_path=out / "train.h5", test_path=out / "test.h5", voxels_path=out / "voxels.h5",
-            report_path=out / "report.json", resume_root=out / "resume",
-        )  # fmt: skip
+            Paths(out, nsd=root),
+            SUBJECT,
+            dataset=Dataset(preparation=PREPARATION, sessions=n_sessions),
+            rois={"all": [layout.GENERAL_ROI]},
+            norm=Norm(),
+            source=LocalSource(root, SUBJECT, PREPARATION),
+            workers=workers,
+            resume_root=out / "resume",
+        )
 
 
 def peak_memory(scratch: Path, n_sessions: int) -> float:

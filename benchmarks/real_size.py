@@ -1,5 +1,5 @@
-"""Synthetic NSD trees of real size for benchmarks: subj01's grid, NSD's chunks, noise that
-packs like real betas.
+"""Synthetic NSD trees of real size for benchmarks: subj01's grid, NSD's chunks, noise that packs
+like real betas.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def write_trees(scratch: Path, sessions: dict[str, int]) -> None:
 
 
 def make_masks(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Brain (an ellipsoid) and a folded ribbon near its surface at the back, both boolean (X,
-    Y, Z).
+    """Brain (an ellipsoid) and a folded ribbon near its surface at the back, both boolean (X, Y,
+    Z).
     """
     centre = (np.array(SHAPE) - 1) / 2
     grid = np.moveaxis(np.indices(SHAPE), 0, -1) - centre
@@ -75,8 +75,8 @@ def smooth_noise(rng: np.random.Generator, width: float) -> np.ndarray:
 
 
 def make_session(brain: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Stored integers (Z, Y, X, 750): 2 to 3 percent of noise around a mean inside the brain,
-    zero outside.
+    """Stored integers (Z, Y, X, 750): 2 to 3 percent of noise around a mean inside the brain, zero
+    outside.
     """
     session = np.zeros((*SHAPE[::-1], N_TRIALS), dtype="<i2")
     for plane, inside in zip(session, brain.T, strict=True):

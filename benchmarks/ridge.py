@@ -29,10 +29,14 @@ from torch import Tensor
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
-from fmri2clip import kernel_ridge  # noqa: E402
-from fmri2clip.decoders.ridge import Config  # noqa: E402
+from fmri2clip.core.params import load  # noqa: E402
+from fmri2clip.core.strict import build  # noqa: E402
+from fmri2clip.decoders.ridge.decoder import Config  # noqa: E402
+from fmri2clip.solvers import kernel_ridge  # noqa: E402
 
-CONFIG, SEED, N_TIMED = Config(), 0, 3
+CONFIG = build(Config, load(ROOT / "params.yaml").decoders["ridge"], "params.yaml")
+SEED = 0
+N_TIMED = 3
 SETS = {
     "embeddings": {"image": 128, "text": 128},
     "with tokens": {"image": 128, "text": 128, "token": 65 * 128},

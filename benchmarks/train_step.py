@@ -21,6 +21,7 @@ import resource
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,12 @@ from torch.nn.functional import normalize
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
-from fmri2clip.decoders import TrainingData  # noqa: E402
-from fmri2clip.decoders.brainmclip import Config, Decoder  # noqa: E402
-from fmri2clip.training import trainer  # noqa: E402
-from fmri2clip.training.data import EpochBatches  # noqa: E402
+from fmri2clip.core.params import load  # noqa: E402
+from fmri2clip.decoders.batches import TrainingData  # noqa: E402
+from fmri2clip.decoders.brainmclip.decoder import Config, Decoder  # noqa: E402
+from fmri2clip.stages.count_parameters.settings import nsd_config  # noqa: E402
+from fmri2clip.stages.train import trainer  # noqa: E402
+from fmri2clip.stages.train.data import EpochBatches  # noqa: E402
 
 # Voxels, images of an epoch, tokens, width of tokens, width and rank of the network.
 NAMES = ("voxels", "images", "tokens", "text", "width", "hidden", "rank")
@@ -55,10 +58,16 @@ def main() -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     label = "tiny" if arguments.tiny else "real size" if device == "cuda" else "reduced width"
     size = dict(zip(NAMES, SIZES[label], strict=True))
-    config = Config(
-        hidden=size["hidden"], token_rank=size["rank"], max_epochs=N_WARM + N_TIMED, patience=99, batch_size=64,
+    params = load(ROOT / "params.yaml")
+    config = replace(
+        nsd_config(params, "brainmclip", Config, ROOT / "presets" / "nsd.yaml"),
+        hidden=size["hidden"],
+        token_rank=size["rank"],
+        max_epochs=N_WARM + N_TIMED,
+        patience=99,
+        batch_size=64,
         mixco_epochs=0.0,
-    )  # fmt: skip
+    )
     data = make_data(size, device)
     row: dict[str, Any] = {
         "size": label,
@@ -77,8 +86,8 @@ def main() -> None:
 
 
 def make_data(size: dict[str, int], device: str) -> TrainingData:
-    """Random voxels and tokens, one trial an image; two thirds of the voxels are category
-    voxels, all are detail.
+    """Random voxels and tokens, one trial an image; two thirds of the voxels are category voxels,
+    all are detail.
     """
     generator = torch.Generator().manual_seed(0)
     n, width = size["images"], size["width"]
@@ -144,8 +153,8 @@ class Clock(pl.Callback):
 
 
 def time_trainer(config: Config, data: TrainingData, device: str) -> dict[str, float]:
-    """The same steps through training/trainer.py, from the start of the first timed epoch to
-    that of one more.
+    """The same steps through training/trainer.py, from the start of the first timed epoch to that
+    of one more.
     """
     decoder, clock = Decoder.from_data(config, [data], 0), Clock(device)
     scores, trainer.validation_scores = (
@@ -157,9 +166,16 @@ def time_trainer(config: Config, data: TrainingData, device: str) -> dict[str, f
     try:
         with tempfile.TemporaryDirectory() as folder:
             trainer.fit(
-                decoder, data, longer, seed=0, device=device, resume_dir=Path(folder), callbacks=[clock],
-                checkpoint_every_s=1e9, progress=None,
-            )  # fmt: skip
+                decoder,
+                data,
+                longer,
+                seed=0,
+                device=device,
+                resume_dir=Path(folder),
+                callbacks=[clock],
+                checkpoint_every_s=1e9,
+                progress=None,
+            )
     finally:
         trainer.validation_scores = scores
     n_steps = -(-len(data.nsd_id_I) // config.batch_size)

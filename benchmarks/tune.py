@@ -26,9 +26,11 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
-from fmri2clip import params as parameters  # noqa: E402
-from fmri2clip import strict, studies  # noqa: E402
-from fmri2clip.training.run import train_run  # noqa: E402
+from fmri2clip.artefacts.paths import Paths  # noqa: E402
+from fmri2clip.core import params as parameters  # noqa: E402
+from fmri2clip.core import strict  # noqa: E402
+from fmri2clip.stages.train.run import train_run  # noqa: E402
+from fmri2clip.studies import plan  # noqa: E402
 
 WINDOW = 3  # epochs, as in training/trainer.py
 AUTHORS_WEIGHTS = {"w_high": 1e-3, "w_low": 1e-1}  # of the guidance, on HCP
@@ -143,7 +145,7 @@ def load_params(run: str) -> parameters.Params:
     base = parameters.load(ROOT / "params.yaml")
     if run in base.runs:
         return base
-    planned = studies.plan(studies.load(ROOT / "studies" / "mused_maps.yaml"), ROOT / "params.yaml")
+    planned = plan.plan(plan.load(ROOT / "studies" / "mused_maps.yaml"), ROOT / "params.yaml")
     content = next(
         content for experiment, content in planned.items() if experiment.variant == "clip_aligned"
     )
@@ -157,13 +159,10 @@ def validate(base: parameters.Params, name: str, subjects: tuple[str, ...], tria
     )
     changed = dataclasses.replace(base, runs={name: run})
     with tempfile.TemporaryDirectory() as folder:
-        curve = Path(folder) / "curve.csv"
-        train_run(
-            name, changed, rois_train_dir=ROOT / "data/rois/train", voxels_dir=ROOT / "data/rois/voxels",
-            clip_train_path=ROOT / f"data/clip/{run.clip}/train.h5", models_dir=Path(folder) / "models",
-            curve_path=curve, resume_root=Path(folder) / "resume",
-        )  # fmt: skip
-        rows = list(csv.DictReader(curve.open()))
+        paths = Paths(Path(folder))
+        paths.root.joinpath("data").symlink_to(ROOT / "data")
+        train_run(name, changed, paths, resume_root=Path(folder) / "resume")
+        rows = list(csv.DictReader(paths.curve(name).open()))
     models = sorted({row["subject"] for row in rows})
     return float(
         np.mean([best([float(r["val_mean"]) for r in rows if r["subject"] == m]) for m in models])

@@ -1,30 +1,27 @@
-"""Stage cache_clip: one CLIP's embeddings of pictures, captions and category names; test images
-in their own file.
-"""
+"""Stage cache_clip: features of one CLIP model for pictures, captions and category names."""
 
 from __future__ import annotations
 
-from fmri2clip.clip.cache import cache_clip as cache
-from fmri2clip.params import Params
-from pipeline import _stage
+from fmri2clip.artefacts.paths import Paths
+from fmri2clip.core import stage
+from fmri2clip.core.params import Params
+from fmri2clip.stages.cache_clip import cache
 
 
 def cache_clip(params: Params, clip: str) -> None:
     """Write data/clip/<clip>/train.h5 and shared.h5."""
-    _stage.check_named(clip, params.clips, "clips")
-    cache(
-        _stage.RAW,
+    stage.check_named(clip, params.clips, "clips")
+    cache.cache_clip(
+        Paths(),
         clip,
         params.clips[clip],
         params.subjects,
         dataset=params.dataset,
         labels=params.labels,
-        train_path=_stage.CLIP / clip / "train.h5",
-        shared_path=_stage.CLIP / clip / "shared.h5",
-        device=_stage.device(params),
+        device=stage.device(params),
         threads=params.compute.threads,
     )
 
 
 if __name__ == "__main__":
-    _stage.run(cache_clip)
+    stage.run(cache_clip)

@@ -1,16 +1,15 @@
-"""Stage check_data: the properties that every NSD tree has, real or simulated, before anything
-is computed from it.
-"""
+"""Stage check_data: what every NSD tree must hold before anything is computed from it."""
 
 from __future__ import annotations
 
 import json
 
-from fmri2clip import store
-from fmri2clip.datasets.nsd import check_report
-from fmri2clip.datasets.nsd.check import iterate_checks
-from fmri2clip.params import Params
-from pipeline import _stage
+from fmri2clip.artefacts.paths import Paths
+from fmri2clip.core import stage
+from fmri2clip.core.files import replacing
+from fmri2clip.core.params import Params
+from fmri2clip.stages.check_data import check_report
+from fmri2clip.stages.check_data.check import iterate_checks
 
 
 def check_data(params: Params) -> None:
@@ -18,7 +17,9 @@ def check_data(params: Params) -> None:
 
     Writes reports/data_checks.json and a verdict that later stages wait for, if nothing failed.
     """
-    root, checks = _stage.RAW, []
+    paths = Paths()
+    root = paths.raw
+    checks = []
     print(check_report.format_header(root, params.subjects, params.dataset), flush=True)
     for check in iterate_checks(root, params.subjects, params.dataset):
         print(check_report.format_check(check), flush=True)
@@ -30,7 +31,7 @@ def check_data(params: Params) -> None:
             f"{len(failed)} of {len(checks)} checks failed: {', '.join(failed)}; see above for "
             "repairs"
         )
-    with store.replacing(_stage.DATA / "raw_checked.txt", _stage.REPORTS / "data_checks.json") as (
+    with replacing(paths.root / "data/raw_checked.txt", paths.reports / "data_checks.json") as (
         verdict,
         table,
     ):
@@ -39,4 +40,4 @@ def check_data(params: Params) -> None:
 
 
 if __name__ == "__main__":
-    _stage.run(check_data)
+    stage.run(check_data)

@@ -1,34 +1,29 @@
-"""Stage check_params: a typo in params.yaml fails here, in seconds, and not after the
-extraction.
-"""
+"""Stage check_params: a typo in params.yaml fails here, in seconds, not after the extraction."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
 
-from fmri2clip import store, validation
-from fmri2clip.params import Params
-from pipeline import _stage
-
-VERDICT = _stage.DATA / "params_checked.txt"
-RECONSTRUCTIONS = _stage.DATA / "reconstructions"
+from fmri2clip.artefacts.paths import Paths
+from fmri2clip.core import stage
+from fmri2clip.core.files import replacing
+from fmri2clip.core.params import Params
+from fmri2clip.stages.check_params import validate
 
 
 def check_params(params: Params) -> None:
     """Check every name in params.yaml, and forget results of what it no longer names."""
-    validation.validate(params)
-    named = {"train": params.subjects, "test": params.subjects, "voxels": params.subjects}
-    for folder, names in named.items():
-        remove_others(_stage.ROIS / folder, names)
-    remove_others(
-        _stage.PREDICTIONS, [*params.runs, *(f"reference_{clip}" for clip in params.clips)]
-    )
-    RECONSTRUCTIONS.mkdir(
-        parents=True, exist_ok=True
-    )  # scoring depends on the folder, also where it stays empty
-    remove_others(RECONSTRUCTIONS, params.reconstructions)
-    with store.replacing(VERDICT) as (verdict,):
+    validate.validate(params)
+    paths = Paths()
+    for folder in ("train", "test", "voxels", "noise_free"):
+        remove_others(paths.rois / folder, params.subjects)
+    references = [f"reference_{clip}" for clip in params.clips]
+    remove_others(paths.predictions_folder, [*params.runs, *references])
+    # Scoring depends on the folder, also where it stays empty.
+    paths.reconstructions_folder.mkdir(parents=True, exist_ok=True)
+    remove_others(paths.reconstructions_folder, params.reconstructions)
+    with replacing(paths.root / "data/params_checked.txt") as (verdict,):
         verdict.write_text("every name in params.yaml exists\n")
 
 
@@ -45,4 +40,4 @@ def remove_others(folder: Path, names: Iterable[str]) -> None:
 
 
 if __name__ == "__main__":
-    _stage.run(check_params)
+    stage.run(check_params)

@@ -1,30 +1,32 @@
-"""Stage count_parameters: how many weights the BrainMCLIP- and CLIP-MUSED-style networks have
-at real size.
-"""
+"""Stage count_parameters: weights of the BrainMCLIP- and CLIP-MUSED-style networks at real size."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 
-from fmri2clip import mused_sizes, parameters
-from fmri2clip.params import Params
-from fmri2clip.predictions import write_json
-from pipeline import _stage
+from fmri2clip.artefacts.paths import Paths
+from fmri2clip.core import stage
+from fmri2clip.core.files import write_json
+from fmri2clip.core.params import Params
+from fmri2clip.stages.count_parameters import brainmclip, clip_mused
+from fmri2clip.stages.count_parameters.settings import nsd_config
 
 
 def count_parameters(params: Params) -> None:
-    """Write reports/parameters.json; no parameter changes it, as the sizes are those of NSD and
-    ViT-L/14.
-    """
-    references = {"mindeye1_vae": parameters.MINDEYE1_WITH_VAE, "mindeye2": parameters.MINDEYE2}
+    """Write reports/parameters.json: settings of presets/nsd.yaml, sizes of NSD and ViT-L/14."""
+    sizes = brainmclip.Sizes()
+    config = nsd_config(params, "brainmclip", brainmclip.Config)
+    references = {"mindeye1_vae": brainmclip.MINDEYE1_WITH_VAE, "mindeye2": brainmclip.MINDEYE2}
     content = {
-        "sizes": asdict(parameters.Sizes()),
+        "sizes": asdict(sizes),
         "references": references,
-        "rows": parameters.parameter_table(),
+        "rows": brainmclip.parameter_table(config, sizes),
     }
-    content["subjects"] = mused_sizes.count_at_nsd()
-    write_json(_stage.REPORTS / "parameters.json", content)
+    content["subjects"] = clip_mused.count_at_nsd(
+        nsd_config(params, "clip_mused", clip_mused.Config)
+    )
+    write_json(Paths().reports / "parameters.json", content)
 
 
 if __name__ == "__main__":
-    _stage.run(count_parameters)
+    stage.run(count_parameters)

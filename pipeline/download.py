@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from fmri2clip.artefacts.paths import Paths
+from fmri2clip.core import stage
+from fmri2clip.core.params import Params
 from fmri2clip.datasets.mini.write import write_subject
-from fmri2clip.datasets.nsd import design, fetch, layout, manifest
-from fmri2clip.params import Params
-from pipeline import _stage
+from fmri2clip.datasets.nsd import design, layout, manifest
+from fmri2clip.stages.download import fetch
 
 
 def download(params: Params, subject: str, dry_run: bool = False) -> None:
-    """Fill the subject's folders of nsddata_betas/ppdata, nsddata/ppdata and nsddata/freesurfer
-    under data/raw/nsd.
+    """Fill the subject's folders under data/raw/nsd.
 
-    --dry-run only prints what is to fetch: files, GB, and what is there already.
+    They lie in nsddata_betas/ppdata, nsddata/ppdata and nsddata/freesurfer. --dry-run only prints
+    what is to fetch: files, GB, and what is there already.
     """
-    _stage.check_named(subject, params.subjects, "subjects")
-    root, dataset = _stage.RAW, params.dataset
+    stage.check_named(subject, params.subjects, "subjects")
+    root = Paths().raw
+    dataset = params.dataset
     if dataset.source == "s3":
         n_sessions = design.count_sessions(design.load_design(root), subject, dataset.sessions)
         fetch.fetch_subject(root, subject, n_sessions, dataset, params.download, dry_run=dry_run)
@@ -32,4 +35,4 @@ def download(params: Params, subject: str, dry_run: bool = False) -> None:
 
 
 if __name__ == "__main__":
-    _stage.run(download)
+    stage.run(download)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from fmri2clip.artefacts.paths import Paths
+from fmri2clip.core import stage
+from fmri2clip.core.params import Params
 from fmri2clip.datasets.mini.write import write_stimuli
-from fmri2clip.datasets.nsd import fetch, layout, manifest
-from fmri2clip.params import Params
-from pipeline import _stage
+from fmri2clip.datasets.nsd import layout, manifest
+from fmri2clip.stages.download import fetch
 
 
 def download_stimuli(params: Params, dry_run: bool = False) -> None:
-    """Fill nsddata_stimuli and nsddata/experiments of data/raw/nsd; --dry-run only prints what
-    is to fetch.
+    """Fill nsddata_stimuli and nsddata/experiments of data/raw/nsd.
+
+    --dry-run only prints what is to fetch.
     """
-    root = _stage.RAW
+    root = Paths().raw
     if params.dataset.source == "s3":
         fetch.fetch_stimuli(root, params.dataset, params.download, dry_run=dry_run)
     elif dry_run:
@@ -23,4 +26,4 @@ def download_stimuli(params: Params, dry_run: bool = False) -> None:
 
 
 if __name__ == "__main__":
-    _stage.run(download_stimuli)
+    stage.run(download_stimuli)

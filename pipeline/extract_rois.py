@@ -1,32 +1,31 @@
-"""Stage extract_rois: one subject's betas inside nsdgeneral, z-scored; test trials in a file of
-their own.
-"""
+"""Stage extract_rois: z-scored betas of one subject inside nsdgeneral, ROI groups as columns."""
 
 from __future__ import annotations
 
-from fmri2clip.datasets.nsd.extract import extract_subject
-from fmri2clip.datasets.nsd.sources import session_source
-from fmri2clip.params import Params
-from pipeline import _stage
+from fmri2clip.artefacts.paths import Paths
+from fmri2clip.core import stage
+from fmri2clip.core.params import Params
+from fmri2clip.stages.extract_rois.extract import extract_subject
+from fmri2clip.stages.extract_rois.sources import session_source
 
 
 def extract_rois(params: Params, subject: str) -> None:
-    """Write data/rois/{train,test,voxels}/<subject>.h5 and reports/rois/<subject>.json."""
-    _stage.check_named(subject, params.subjects, "subjects")
+    """Write data/rois/{train,test,voxels,noise_free}/<subject>.h5.
+
+    Counts of trials and voxels go to reports/rois/<subject>.json.
+    """
+    stage.check_named(subject, params.subjects, "subjects")
+    paths = Paths()
     extract_subject(
-        _stage.RAW,
+        paths,
         subject,
         dataset=params.dataset,
         rois=params.rois,
         norm=params.norm,
-        source=session_source(_stage.RAW, subject, params.dataset, params.download),
+        source=session_source(paths.raw, subject, params.dataset, params.download),
         workers=params.compute.threads,
-        train_path=_stage.ROIS / "train" / f"{subject}.h5",
-        test_path=_stage.ROIS / "test" / f"{subject}.h5",
-        voxels_path=_stage.ROIS / "voxels" / f"{subject}.h5",
-        report_path=_stage.REPORTS / "rois" / f"{subject}.json",
     )
 
 
 if __name__ == "__main__":
-    _stage.run(extract_rois)
+    stage.run(extract_rois)

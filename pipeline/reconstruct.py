@@ -1,10 +1,11 @@
-"""Stage reconstruct: pictures of test images, from decoded or true features through a generator."""
+"""Stage reconstruct: pictures of test images from decoded features, true features, or none."""
 
 from __future__ import annotations
 
-from fmri2clip import reconstruction
-from fmri2clip.params import Params
-from pipeline import _stage
+from fmri2clip.artefacts.paths import Paths
+from fmri2clip.core import stage
+from fmri2clip.core.params import Params
+from fmri2clip.stages.reconstruct import reconstruction
 
 
 def reconstruct(params: Params, name: str = "") -> None:
@@ -13,16 +14,14 @@ def reconstruct(params: Params, name: str = "") -> None:
     A file that holds its pictures already is left as it is, so single ones may be painted
     beforehand, side by side.
     """
-    files = reconstruction.Files(
-        raw=_stage.RAW, rois=_stage.ROIS, clip=_stage.CLIP, models=_stage.MODELS
-    )
-    folder, device = _stage.DATA / "reconstructions", _stage.device(params)
+    paths = Paths()
+    device = stage.device(params)
     if name:
-        _stage.check_named(name, params.reconstructions, "reconstructions")
-        reconstruction.reconstruct(name, params, files, folder / f"{name}.h5", device)
+        stage.check_named(name, params.reconstructions, "reconstructions")
+        reconstruction.reconstruct(name, params, paths, device)
     else:
-        reconstruction.reconstruct_all(params, files, folder, device)
+        reconstruction.reconstruct_all(params, paths, device)
 
 
 if __name__ == "__main__":
-    _stage.run(reconstruct)
+    stage.run(reconstruct)

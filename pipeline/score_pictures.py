@@ -1,23 +1,17 @@
-"""Stage score_pictures: every reconstruction beside its stimuli, under the protocols that the
-parameters name.
-"""
+"""Stage score_pictures: all reconstructions beside their stimuli, under every protocol."""
 
 from __future__ import annotations
 
-from fmri2clip import picture_scores
-from fmri2clip.params import Params
-from pipeline import _stage
+from fmri2clip.artefacts.paths import Paths
+from fmri2clip.core import stage
+from fmri2clip.core.params import Params
+from fmri2clip.stages.score_pictures import picture_scores
 
 
 def score_pictures(params: Params) -> None:
     """Write reports/pictures/<name>.json and record.json, and data/picture_scores/<name>.h5."""
-    files = picture_scores.Files(raw=_stage.RAW, rois=_stage.ROIS)
-    paths = {
-        name: _stage.DATA / "reconstructions" / f"{name}.h5" for name in params.reconstructions
-    }
-    folders = _stage.REPORTS / "pictures", _stage.DATA / "picture_scores"
-    picture_scores.score_pictures(params, files, paths, *folders, _stage.device(params))
+    picture_scores.score_pictures(params, Paths(), stage.device(params))
 
 
 if __name__ == "__main__":
-    _stage.run(score_pictures)
+    stage.run(score_pictures)

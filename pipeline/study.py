@@ -1,9 +1,8 @@
-"""`python -m pipeline.study NAME`: run the variants of studies/NAME.yaml as DVC experiments and
-collect the answer.
+"""`python -m pipeline.study NAME`: run the variants of studies/NAME.yaml and collect the answer.
 
-Writes reports/studies/NAME.json. Experiments that exist for this commit, code and parameters are
-reused; --force runs them again. A stopped study goes on where it was: the queue keeps what is
-finished.
+Each variant is a DVC experiment; the answer goes to reports/studies/NAME.json. Experiments that
+exist for this commit, code and parameters are reused; --force runs them again. A stopped study goes
+on where it was: the queue keeps what is finished.
 """
 
 from __future__ import annotations
@@ -16,8 +15,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fmri2clip import experiments, params, store, studies, study_results, tracking
-from fmri2clip.strict import build
+from fmri2clip import tracking
+from fmri2clip.artefacts.paths import locate
+from fmri2clip.core import params
+from fmri2clip.core.files import replacing
+from fmri2clip.core.strict import build
+from fmri2clip.studies import experiments, plan, results
 
 FOLDERS = ("models/{run}", "reports/runs/{run}")  # of a run, beside its scores
 
@@ -25,37 +28,37 @@ FOLDERS = ("models/{run}", "reports/runs/{run}")  # of a run, beside its scores
 def run_study(
     root: Path, name: str, force: bool = False, poll_s: float = experiments.POLL_S
 ) -> Path:
-    """Run what is missing of a study, record it in MLflow and write
-    reports/studies/<name>.json; returns that path.
+    """Run what is missing of a study and write reports/studies/<name>.json; returns that path.
+
+    What is run is recorded in MLflow.
     """
-    study = studies.load(root / "studies" / f"{name}.yaml")
-    planned = studies.plan(study, root / "params.yaml")
+    study = plan.load(root / "studies" / f"{name}.yaml")
+    planned = plan.plan(study, root / "params.yaml")
     print(f"{study.question}\n{len(planned)} experiments; {study.budget}", flush=True)
     digest = experiments.code_digest(root)
-    tracking.never_raises(tracking.init_store)(
-        root, params.load(root / "params.yaml").tracking.experiment
-    )
+    experiment = params.load(root / "params.yaml").tracking.experiment
+    tracking.never_raises(tracking.init_store)(root, experiment)
     run_missing(root, planned, force, poll_s)
-    results = {
+    found = {
         (e.variant, e.seed): collect(root, study, e, content) for e, content in planned.items()
     }
+    answer = results.summarise(study, found, digest)
     out = root / "reports" / "studies" / f"{name}.json"
-    with store.replacing(out) as (temporary,):
-        temporary.write_text(
-            json.dumps(study_results.summarise(study, results, digest), indent=1, allow_nan=False)
-            + "\n"
-        )
+    with replacing(out) as (temporary,):
+        temporary.write_text(json.dumps(answer, indent=1, allow_nan=False) + "\n")
     return out
 
 
 def run_missing(
-    root: Path, planned: Mapping[studies.Experiment, Mapping[str, Any]], force: bool, poll_s: float
+    root: Path, planned: Mapping[plan.Experiment, Mapping[str, Any]], force: bool, poll_s: float
 ) -> None:
-    """Queue and run the experiments without a current result; ValueError with the log of the
-    first that fails.
+    """Queue and run the experiments without a current result.
+
+    Raises ValueError with the log of the first that fails.
     """
     names = [e.name for e in planned]
-    experiments.run_queue(root, names, poll_s=poll_s)  # of a study that was interrupted
+    # What a study that was interrupted has left in the queue.
+    experiments.run_queue(root, names, poll_s=poll_s)
     missing = []
     for e, content in planned.items():
         commit = experiments.find(root, e.name)
@@ -71,24 +74,25 @@ def run_missing(
 
 
 def collect(
-    root: Path, study: studies.Study, e: studies.Experiment, content: Mapping[str, Any]
-) -> study_results.Result:
-    """Result of a finished experiment; its models are recorded in MLflow where DVC restored
-    them without executing.
+    root: Path, study: plan.Study, e: plan.Experiment, content: Mapping[str, Any]
+) -> results.Result:
+    """Result of a finished experiment.
+
+    Its models are recorded in MLflow where DVC restored them without executing.
     """
     commit = experiments.find(root, e.name)
     assert commit is not None, e.name
     with tempfile.TemporaryDirectory() as folder:
         paths = {path.format(run=run) for run in study.runs for path in FOLDERS}
-        paths |= {path for name in study.scores for path in study_results.locate(name, content)}
+        paths |= {path for name in study.scores for path in locate(name, content)}
         experiments.fetch(root, commit, sorted(paths), Path(folder))
-        tracking.sync_from_files(
-            root, build(params.Params, content, "params.yaml"), Path(folder), e.name
-        )
-        return study_results.read_result(study, Path(folder), content)
+        own = build(params.Params, content, "params.yaml")
+        tracking.sync_from_files(root, own, Path(folder), e.name)
+        return results.read_result(study, Path(folder), content)
 
 
 def main() -> None:
+    """Command line."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.study", description=__doc__)
     parser.add_argument("name", help="a file of studies/, without .yaml")
     parser.add_argument("--force", action="store_true", help="run again what exists")

@@ -1,25 +1,22 @@
-"""`python -m pipeline.sync_mlflow`: create the MLflow runs of models that DVC restored without
-executing.
-"""
+"""`python -m pipeline.sync_mlflow`: create the MLflow runs of models that DVC only restored."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from fmri2clip import tracking
-from fmri2clip.params import Params
-from pipeline import _stage
+from fmri2clip.core import stage
+from fmri2clip.core.params import Params
 
 
 def sync_mlflow(params: Params) -> None:
     """Record every model under models/ that the MLflow store lacks, from its files."""
     created = tracking.sync_from_files(Path.cwd(), params)
-    print(
-        "MLflow could not be reached"
-        if created is None
-        else f"{len(created)} MLflow runs created from files"
-    )
+    if created is None:
+        print("MLflow could not be reached")
+    else:
+        print(f"{len(created)} MLflow runs created from files")
 
 
 if __name__ == "__main__":
-    _stage.run(sync_mlflow)
+    stage.run(sync_mlflow)

@@ -6,31 +6,22 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fmri2clip import tracking
-from fmri2clip.params import Params
-from fmri2clip.training.run import train_run
-from pipeline import _stage
+from fmri2clip.artefacts.paths import Paths
+from fmri2clip.core import stage
+from fmri2clip.core.params import Params
+from fmri2clip.stages.train.run import train_run
 
 
 def train(params: Params, run: str) -> None:
     """Write models/<run> and reports/runs/<run>/curve.csv; record each model in MLflow."""
-    _stage.check_named(run, params.runs, "runs")
+    stage.check_named(run, params.runs, "runs")
 
     def log(folder: Path, curve: Path, seconds: Mapping[str, float]) -> None:
-        tracking.log_training(
-            folder, curve, params, {f"{name}_s": value for name, value in seconds.items()}
-        )
+        timings = {f"{name}_s": value for name, value in seconds.items()}
+        tracking.log_training(folder, curve, params, timings)
 
-    train_run(
-        run,
-        params,
-        rois_train_dir=_stage.ROIS / "train",
-        voxels_dir=_stage.ROIS / "voxels",
-        clip_train_path=_stage.CLIP / params.runs[run].clip / "train.h5",
-        models_dir=_stage.MODELS,
-        curve_path=_stage.REPORTS / "runs" / run / "curve.csv",
-        log=log,
-    )
+    train_run(run, params, Paths(), log=log)
 
 
 if __name__ == "__main__":
-    _stage.run(train)
+    stage.run(train)

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.transfer.s3_service import Service
 
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")  # before numpy and torch are loaded
@@ -34,3 +40,18 @@ def root() -> Path:
 def _own_mlflow_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test writes to the MLflow store of the checkout, unless it sets its own."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+
+
+@pytest.fixture
+def serve_s3() -> Iterator[Callable[..., Service]]:
+    """serve_s3(folder=None, bucket="natural-scenes-dataset") -> Service, closed after the test; see
+    s3_service.py.
+    """
+    from tests.transfer.s3_service import s3_service  # moto takes a moment to import
+
+    with ExitStack() as stack:
+
+        def serve(folder: Path | None = None, bucket: str = "natural-scenes-dataset") -> Service:
+            return stack.enter_context(s3_service(folder, bucket))
+
+        yield serve

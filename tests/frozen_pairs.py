@@ -30,8 +30,8 @@ def draw_noise(rng: np.random.Generator, n: int, side: int) -> np.ndarray:
 
 
 def make_pairs(n: int = N_PAIRS, side: int = SIDE, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Stimuli and reconstructions, float32 (n, side, side, 3): mixed with noise, shifted,
-    blurred, unrelated.
+    """Stimuli and reconstructions, float32 (n, side, side, 3): mixed with noise, shifted, blurred,
+    unrelated.
     """
     rng = np.random.default_rng(seed)
     seen = draw_noise(rng, n, side)
@@ -50,8 +50,8 @@ def make_pairs(n: int = N_PAIRS, side: int = SIDE, seed: int = 0) -> tuple[np.nd
 
 
 def make_features(n: int = N_PAIRS, width: int = 40) -> tuple[np.ndarray, np.ndarray]:
-    """Features (n, width) of stimuli and reconstructions, whose rows differ in strength:
-    directions disagree.
+    """Features (n, width) of stimuli and reconstructions, whose rows differ in strength: directions
+    disagree.
     """
     rng = np.random.default_rng(1)
     seen = rng.standard_normal((n, width))
@@ -94,8 +94,8 @@ def pearson_oracle(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def ssim_oracle(a_HWC: np.ndarray, b_HWC: np.ndarray, columns: bool = False) -> float:
-    """SSIM in float64 by SciPy's Gaussian; columns: smoothed along the columns only, border cut
-    at their ends only.
+    """SSIM in float64 by SciPy's Gaussian; columns: smoothed along the columns only, border cut at
+    their ends only.
     """
     a, b = (x.astype(np.float64) @ np.array(GREY) for x in (a_HWC, b_HWC))
 

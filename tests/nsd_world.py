@@ -1,5 +1,5 @@
-"""A small simulated NSD tree for tests: real layout and ids, pictures of 8 pixels, a cortex
-that costs nothing.
+"""A small simulated NSD tree for tests: real layout and ids, pictures of 8 pixels, a cortex that
+costs nothing.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from fmri2clip.datasets.mini.scenes import Instance, Scene
+from fmri2clip.core.params import World
+from fmri2clip.datasets.mini.scenes import Scene
+from fmri2clip.datasets.mini.shapes import Instance
 from fmri2clip.datasets.mini.volume import Volume
 from fmri2clip.datasets.mini.write import write_stimuli, write_subject
-from fmri2clip.params import World
 
 WORLD = World(seed=3, n_sessions=2, n_shared=30, image_size=8)
 SUBJECT = "subj05"
@@ -36,18 +37,27 @@ def render(
 ) -> list[Scene]:
     """Noise for a picture, with the annotation of one dog."""
     thing = Instance(
-        category="dog", category_id=18, colour="red", bbox=(200.0, 100.0, 80.0, 60.0),
-        segmentation=[[200.0, 100.0, 280.0, 100.0, 280.0, 160.0]], area=2400.0, centre=(0.4, 0.3),
-    )  # fmt: skip
+        category="dog",
+        category_id=18,
+        colour="red",
+        bbox=(200.0, 100.0, 80.0, 60.0),
+        segmentation=[[200.0, 100.0, 280.0, 100.0, 280.0, 160.0]],
+        area=2400.0,
+        centre=(0.4, 0.3),
+    )
     shape = (image_size, image_size, 3)
     return [
         Scene(
-            image=np.random.default_rng((seed, index)).integers(0, 256, shape, dtype=np.uint8), width=640, height=480,
-            crop_box=(0.0, 0.0, 0.25, 0.0), background="field", instances=[thing],
+            image=np.random.default_rng((seed, index)).integers(0, 256, shape, dtype=np.uint8),
+            width=640,
+            height=480,
+            crop_box=(0.0, 0.0, 0.25, 0.0),
+            background="field",
+            instances=[thing],
             captions=[f"caption {k} of {index}" for k in range(5)],
         )
         for index in indices
-    ]  # fmt: skip
+    ]
 
 
 @dataclass

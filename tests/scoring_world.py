@@ -1,24 +1,29 @@
-"""A tiny world of files for the tests of evaluation and references: linear brains, six
-categories, two subjects.
+"""A tiny world of files for the tests of evaluation and references: linear brains, six categories,
+two subjects.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.numpy import save_file
+from ruamel.yaml import YAML
 
-from fmri2clip import decoders, store
-from fmri2clip.decoders import ridge
-from fmri2clip.params import Evaluation
+from fmri2clip.artefacts.clip_cache import write_cache
+from fmri2clip.artefacts.model import save, save_subject
+from fmri2clip.artefacts.paths import Paths
+from fmri2clip.artefacts.trials import write_betas, write_voxels
+from fmri2clip.core import strict
+from fmri2clip.core.params import Evaluation, Params
+from fmri2clip.decoders.ridge import decoder as ridge
+from tests.decoders.settings import make_config
 
 WIDTH, N_VOXELS, N_CATEGORIES = 12, 40, 6
 N_TRAIN, N_TEST = 90, 45
 SUBJECTS = ("subj01", "subj02")
+CLIP = "tiny"
 EVALUATION = Evaluation(n_way=20, n_draws=8, n_hard=5, n_bootstrap=60, seed=0, dominant_area=0.6)
 
 
@@ -26,20 +31,41 @@ EVALUATION = Evaluation(n_way=20, n_draws=8, n_hard=5, n_bootstrap=60, seed=0, d
 class World:
     root: Path
 
+    @property
+    def at(self) -> Paths:
+        return Paths(self.root)
+
     def paths(self, kind: str) -> dict[str, Path]:
-        return {subject: self.root / kind / f"{subject}.h5" for subject in SUBJECTS}
+        return {subject: self.at.rois / kind / f"{subject}.h5" for subject in SUBJECTS}
 
     @property
     def clip_train(self) -> Path:
-        return self.root / "clip_train.h5"
+        return self.at.clip_train(CLIP)
 
     @property
     def clip_test(self) -> Path:
-        return self.root / "clip_shared.h5"
+        return self.at.clip_shared(CLIP)
 
     @property
     def models(self) -> Path:
-        return self.root / "models"
+        return self.at.models
+
+    def settings(
+        self, runs: tuple[str, ...] = ("demo",), subjects: tuple[str, ...] = SUBJECTS
+    ) -> Params:
+        """The parameters of the checkout with these runs on this world's files."""
+        content = YAML(typ="safe").load((Path(__file__).parents[1] / "params.yaml").read_text())
+        run = {"clip": CLIP, "voxels": "part", "decoder": "ridge", "subjects": list(subjects)}
+        content |= {
+            "subjects": list(SUBJECTS),
+            "rois": {"all": ["streams"], "part": ["streams"]},
+            "clips": {CLIP: {"model": "ViT-tiny", "pretrained": ""}},
+            "runs": dict.fromkeys(runs, run),
+            "generators": {},
+            "reconstructions": {},
+            "evaluation": asdict(EVALUATION),
+        }
+        return strict.build(Params, content, "params.yaml")
 
 
 def unit(x: np.ndarray) -> np.ndarray:
@@ -47,8 +73,8 @@ def unit(x: np.ndarray) -> np.ndarray:
 
 
 def make_clip(rng: np.random.Generator, nsd_id_I: np.ndarray, prototype_CD: np.ndarray) -> dict:
-    """Each image has a dominant category (one of the first five) and sometimes a small second
-    one; 1 to 3 captions.
+    """Each image has a dominant category (one of the first five) and sometimes a small second one;
+    1 to 3 captions.
     """
     n = len(nsd_id_I)
     category_I = rng.integers(0, N_CATEGORIES - 1, n)
@@ -109,7 +135,7 @@ def write_world(root: Path, noise: float = 1.0, noise_free: bool = True) -> Worl
     ids = rng.permutation(5000)[: N_TRAIN + N_TEST].astype(np.int64)
     clips = [make_clip(rng, np.sort(part), prototype_CD) for part in (ids[:N_TRAIN], ids[N_TRAIN:])]
     for path, clip in zip((world.clip_train, world.clip_test), clips, strict=True):
-        store.write(path, "clip", clip, {"clip": "tiny"})
+        write_cache(path, clip, {"clip": "tiny"})
     for subject in SUBJECTS:
         map_DV = rng.standard_normal((WIDTH, N_VOXELS))
         for kind, clip, first in (("train", clips[0], 1), ("test", clips[1], 1000)):
@@ -120,19 +146,18 @@ def write_world(root: Path, noise: float = 1.0, noise_free: bool = True) -> Worl
                     for name, value in betas.items()
                     if not name.startswith("noise_free")
                 }
-            store.write(world.paths(kind)[subject], "betas", betas)
-        write_voxels(world.paths("voxels")[subject])
+            write_betas(world.paths(kind)[subject], betas)
+        write_flat_voxels(world.paths("voxels")[subject])
         write_model(world.models / "demo" / subject, clips[0], map_DV)
     return world
 
 
-def write_voxels(path: Path) -> None:
+def write_flat_voxels(path: Path) -> None:
     ones_1V = np.ones((1, N_VOXELS), np.float32)
     roi_VG = np.ones((N_VOXELS, 2), bool)
     roi_VG[::4, 1] = False
-    store.write(
+    write_voxels(
         path,
-        "voxels",
         {
             "ijk_V3": np.arange(3 * N_VOXELS, dtype=np.int16).reshape(N_VOXELS, 3),
             "roi_VG": roi_VG,
@@ -149,7 +174,7 @@ def write_voxels(path: Path) -> None:
 def write_model(folder: Path, clip: dict, map_DV: np.ndarray) -> None:
     """A linear decoder that inverts the brain of the subject, on the voxels of group 'part'."""
     rows_V = np.flatnonzero(np.arange(N_VOXELS) % 4)
-    config = ridge.Config()
+    config = make_config("ridge")
     decoder = ridge.Decoder(config, len(rows_V), WIDTH, 0)
     weight_VD = torch.from_numpy(np.linalg.pinv(map_DV[:, rows_V])).float()
     decoder.image_weight_VD.copy_(weight_VD)
@@ -162,7 +187,7 @@ def write_model(folder: Path, clip: dict, map_DV: np.ndarray) -> None:
         "seed": 0,
         "config": asdict(config),
     }
-    decoders.save(folder, decoder, described)
+    save(folder, decoder, described)
     mean_image_D = clip["image_embedding_ID"].astype(np.float32).mean(axis=0)
     inputs = {
         "voxel_rows_V": rows_V,
@@ -172,7 +197,5 @@ def write_model(folder: Path, clip: dict, map_DV: np.ndarray) -> None:
         "mean_predicted_image_D": mean_image_D,
         "mean_predicted_text_D": mean_image_D - np.float32(0.2),
     }
-    save_file(inputs, folder / "inputs.safetensors")
-    (folder / "split.json").write_text(
-        json.dumps({"validation": [], "left_out": [], "unseen_categories": []})
-    )
+    split = {"validation": [], "left_out": [], "unseen_categories": []}
+    save_subject(folder, inputs, split)

@@ -1,11 +1,12 @@
-"""presets/: each loads, validates and stays readable; its groups have voxels; tables are
-replaced as a whole.
+"""presets/: each loads, validates and stays readable; its groups have voxels; tables are replaced
+as a whole.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import shutil
+import subprocess
 from functools import lru_cache
 from pathlib import Path
 
@@ -13,18 +14,45 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
-from fmri2clip import params, validation
+from fmri2clip import decoders
+from fmri2clip.core import params, strict
 from fmri2clip.datasets.mini import volume
-from fmri2clip.datasets.nsd import layout, roi_groups
+from fmri2clip.datasets.nsd import layout
+from fmri2clip.datasets.nsd.voxels import roi_groups
+from fmri2clip.stages.check_params import validate
 from pipeline import preset
 
 PRESETS = sorted(path.stem for path in Path(__file__).parents[1].glob("presets/*.yaml"))
+TABLES = ("runs", "generators", "reconstructions")
 
 
 def unexplained(text: str) -> list[str]:
     """Lines of keys without a comment above, or their name in a comment above the list that
-    precedes them.
+    precedes them; keys of entries that templates do not explain.
     """
+    return [*unexplained_lines(text), *unexplained_entries(text)]
+
+
+def unexplained_entries(text: str) -> list[str]:
+    """Keys of entries of TABLES that are neither in a template nor, as `key: `, in the comments of
+    templates.
+    """
+    section = text.split("\ntemplates:\n")[1].split("\nruns:\n")[0]
+    keys = {
+        key for template in YAML(typ="safe").load(text)["templates"].values() for key in template
+    }
+    content = YAML(typ="safe").load(text)
+    return [
+        f"{table}.{name}.{key}"
+        for table in TABLES
+        for name, entry in content[table].items()
+        for key in entry
+        if key not in keys and f"{key}: " not in section
+    ]
+
+
+def unexplained_lines(text: str) -> list[str]:
+    """As `unexplained`, line by line."""
     bare, above, named = [], "", ""
     for line in text.splitlines():
         text = line.strip()
@@ -43,21 +71,30 @@ def unexplained(text: str) -> list[str]:
 @pytest.fixture(params=PRESETS)
 def applied(request: pytest.FixtureRequest, root: Path, tmp_path: Path) -> Path:
     """params.yaml after a preset, the user having accepted the terms where it needs that."""
-    path = tmp_path / "params.yaml"
-    shutil.copy(root / "presets" / "default.yaml", path)
+    path = commit_params(root, tmp_path)
     preset.apply_preset(request.param, path, root / "presets")
     if params.load(path).dataset.source == "s3":
         path.write_text(path.read_text().replace("accept_terms: false", "accept_terms: true"))
     return path
 
 
+def commit_params(root: Path, folder: Path) -> Path:
+    """The checkout's params.yaml as the only commit of a repository of its own."""
+    path = folder / "params.yaml"
+    shutil.copy(root / "params.yaml", path)
+    author = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
+    for command in (["init", "-q"], ["add", path.name], [*author, "commit", "-q", "-m", "params"]):
+        subprocess.run(["git", *command], cwd=folder, check=True)
+    return path
+
+
 def test_presets_apply_and_default_restores(applied: Path, root: Path) -> None:
-    validation.validate(params.load(applied))
+    validate.validate(params.load(applied))
     assert applied.read_text().count("#") > 60
     assert not unexplained(applied.read_text())
     assert max(len(line) for line in applied.read_text().splitlines()) <= 120
     preset.apply_preset("default", applied, root / "presets")
-    assert applied.read_bytes() == (root / "presets" / "default.yaml").read_bytes()
+    assert applied.read_bytes() == (root / "params.yaml").read_bytes()
 
 
 def test_layout_of_presets_survives_dvc_overrides(applied: Path) -> None:
@@ -74,6 +111,100 @@ def test_layout_of_presets_survives_dvc_overrides(applied: Path) -> None:
     ] == comments
 
 
+def test_default_leaves_alone_what_is_the_users_own(root: Path, tmp_path: Path) -> None:
+    """A section and runs of the user's survive with their comments; all else is as committed."""
+    path = commit_params(root, tmp_path)
+    committed = path.read_text()
+    section = "  # of my own\n  mine:\n    width: 3  # narrow\n"
+    run = "  # mine, too\n  mine: {<<: *run, decoder: mine}\n"
+    long_run = (
+        "  other:\n    <<: *run\n    # deep\n    decoder: mine\n    overrides:\n      width: 4\n"
+    )
+    with_mine = (
+        committed.replace("\ndecoders:\n", f"\ndecoders:\n{section}")
+        .replace("\nruns:\n", f"\nruns:\n{run}{long_run}")
+        .replace("  ridge: {<<: *run,", "  ridge: {<<: *run, overrides: {n_alphas: 3},")
+        .replace("  image_size: 64", "  image_size: 32")
+    )
+    path.write_text(with_mine)
+    mine = params.load(path)
+    assert mine.runs["ridge"].overrides == {"n_alphas": 3} and mine.world.image_size == 32
+    preset.apply_preset("default", path, root / "presets")
+    text, loaded = path.read_text(), params.load(path)
+    assert loaded.decoders["mine"] == {"width": 3}
+    for name in ("mine", "other"):
+        assert loaded.runs[name] == mine.runs[name]
+    for block in (section, run, long_run):
+        assert block in text
+        text = text.replace(block, "")
+    assert text == committed
+    preset.apply_preset("default", path, root / "presets")
+    assert params.load(path) == loaded
+
+
+def test_default_takes_out_what_a_preset_brought(root: Path, tmp_path: Path) -> None:
+    path = commit_params(root, tmp_path)
+    preset.apply_preset("nsd", path, root / "presets")
+    preset.apply_preset("rois_streams", path, root / "presets")
+    path.write_text(
+        path.read_text().replace("\nclips:\n", "\nclips:\n  own: {model: a, pretrained: b}\n")
+    )
+    assert {"vit_l14", "own"} == set(params.load(path).clips)
+    preset.apply_preset("default", path, root / "presets")
+    loaded = params.load(path)
+    assert {"mini", "own"} == set(loaded.clips)
+    assert loaded.rois == params.load(root / "params.yaml").rois
+
+
+def test_default_without_a_commit_or_with_a_broken_file_says_what_to_do(
+    root: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "params.yaml"
+    shutil.copy(root / "params.yaml", path)
+    with pytest.raises(ValueError, match=r"git cannot show .*commit the file first"):
+        preset.apply_preset("default", path, root / "presets")
+    commit_params(root, tmp_path)
+    path.write_text(path.read_text().replace("  image_size:", "  image_sise:"))
+    with pytest.raises(ValueError, match=r"world\.image_sise .*git checkout .*params\.yaml"):
+        preset.apply_preset("default", path, root / "presets")
+
+
+@pytest.mark.parametrize(("first", "second"), [("nsd", "smoke"), ("smoke", "nsd")])
+def test_tables_do_not_depend_on_an_earlier_preset(
+    first: str, second: str, root: Path, tmp_path: Path
+) -> None:
+    both, alone = tmp_path / "both.yaml", tmp_path / "alone.yaml"
+    for path, names in ((both, (first, second)), (alone, (second,))):
+        shutil.copy(root / "params.yaml", path)
+        for name in names:
+            preset.apply_preset(name, path, root / "presets")
+    found, expected = params.load(both), params.load(alone)
+    assert found.runs == expected.runs
+    assert found.reconstructions == expected.reconstructions
+
+
+def test_an_anchor_that_nothing_uses_survives_a_preset(root: Path, tmp_path: Path) -> None:
+    """The next preset may need it."""
+    path = tmp_path / "params.yaml"
+    shutil.copy(root / "params.yaml", path)
+    (tmp_path / "none.yaml").write_text("reconstructions: {}\n")
+    for name, folder in (("none", tmp_path), ("none", tmp_path), ("smoke", root / "presets")):
+        preset.apply_preset(name, path, folder)
+    assert "null_mean" in params.load(path).reconstructions
+
+
+def test_nsd_has_a_full_section_for_every_decoder(root: Path, tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    shutil.copy(root / "params.yaml", path)
+    preset.apply_preset("nsd", path, root / "presets")
+    sections = params.load(path).decoders
+    assert set(sections) == set(decoders.names())
+    for name, section in sections.items():
+        config = decoders.load_decoder(name).Config
+        strict.build(config, section, "params.yaml", f"decoders.{name}")
+        assert set(section) == {field.name for field in dataclasses.fields(config)}
+
+
 @pytest.mark.parametrize("name", [name for name in PRESETS if name.startswith("rois_")])
 def test_roi_presets_keep_what_runs_name(name: str, root: Path, tmp_path: Path) -> None:
     """Every preset of groups serves the default runs, and says what its low and high mean."""
@@ -81,7 +212,7 @@ def test_roi_presets_keep_what_runs_name(name: str, root: Path, tmp_path: Path) 
     assert set(YAML(typ="safe").load(text)) == {"rois"}
     assert text.startswith("# ") and "# low: " in text and "# high: " in text
     path = tmp_path / "params.yaml"
-    shutil.copy(root / "presets" / "default.yaml", path)
+    shutil.copy(root / "params.yaml", path)
     before = params.load(path)
     preset.apply_preset(name, path, root / "presets")
     after = params.load(path)
@@ -121,7 +252,7 @@ def volume_of(subject: str) -> volume.Volume:
 
 def test_the_real_nsd_waits_for_the_user(root: Path, tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
-    shutil.copy(root / "presets" / "default.yaml", path)
+    shutil.copy(root / "params.yaml", path)
     preset.apply_preset("nsd", path, root / "presets")
     loaded = params.load(path)
     assert (
@@ -133,10 +264,10 @@ def test_the_real_nsd_waits_for_the_user(root: Path, tmp_path: Path) -> None:
         "vit_l14"
     }
     with pytest.raises(ValueError) as caught:
-        validation.validate(loaded)
+        validate.validate(loaded)
     for part in ("research and education only", layout.TERMS_URL, "set dataset.accept_terms: true"):
         assert part in str(caught.value)
-    default = YAML(typ="safe").load((root / "presets" / "default.yaml").read_text())
+    default = YAML(typ="safe").load((root / "params.yaml").read_text())
     assert dataclasses.asdict(loaded.world) == default["world"]
 
 
@@ -145,7 +276,7 @@ def test_tables_of_a_preset_are_taken_as_they_stand(root: Path, tmp_path: Path) 
     comments.
     """
     path = tmp_path / "params.yaml"
-    default = (root / "presets" / "default.yaml").read_text()
+    default = (root / "params.yaml").read_text()
     path.write_text(default)
     table = """rois:
   # mine: a block of text in words
@@ -168,7 +299,7 @@ def test_tables_of_a_preset_are_taken_as_they_stand(root: Path, tmp_path: Path) 
     loaded = params.load(path)
     assert loaded.rois == {"mine": ("streams/early", "file:my-roi"), "all": ("nsdgeneral",)}
     assert set(loaded.clips) == {"other"} and set(loaded.runs) == {"one"} and loaded.world.seed == 2
-    validation.validate(loaded)
+    validate.validate(loaded)
     text = path.read_text()
     assert (
         f"\n\n{table}\nnorm:" in text

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from fmri2clip import params as parameters
 from fmri2clip import tracking
+from fmri2clip.core import params as parameters
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 
@@ -19,8 +19,8 @@ def params() -> parameters.Params:
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project root with an initialised store, shared because its creation takes seconds;
-    tests differ by run name.
+    """A project root with an initialised store, shared because its creation takes seconds; tests
+    differ by run name.
     """
     root = tmp_path_factory.mktemp("project")
     with pytest.MonkeyPatch.context() as patch:
@@ -47,7 +47,7 @@ def write_model(files: Path, run: str, weights: bytes = b"weights") -> Path:
     (folder / "weights.safetensors").write_bytes(weights)
     (folder / "config.yaml").write_text(
         "decoder: brainclip\nclip: mini\nseed: 3\nconfig:\n  lr: 0.001\n"
-        "inputs:\n  clip: d1\n  subjects:\n    subj01:\n      betas: d2\n"
+        "digests:\n  clip: d1\n  subj01:\n    betas: d2\n"
     )
     report = files / "reports" / "runs" / run
     report.mkdir(parents=True)
@@ -90,10 +90,7 @@ def test_training_is_recorded_once(store: Path, params: parameters.Params, tmp_p
         "decoder": "brainclip",
         "dataset": "simulated",
     }
-    assert (
-        expected.items() <= run.data.tags.items()
-        and run.data.tags["input.subjects.subj01.betas"] == "d2"
-    )
+    assert expected.items() <= run.data.tags.items() and run.data.tags["input.subj01.betas"] == "d2"
     assert tracking.model_key(folder).items() <= run.data.tags.items()
     assert [(m.step, m.value) for m in client(store).get_metric_history(first, "loss")] == [
         (0, 2.0),

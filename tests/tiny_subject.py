@@ -5,16 +5,16 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import normalize
 
-from fmri2clip.decoders import TrainingData
+from fmri2clip.decoders.batches import TrainingData
 
 
 def make_tiny(subject: str = "subj01", seed: int = 0) -> TrainingData:
-    """60 images (12 for validation), three trials and two captions each; 30 voxels mix an
-    8-dimensional CLIP.
+    """60 images, three trials and two captions each; 30 voxels mix an 8-dimensional CLIP.
 
-    5 image tokens (class token first) and 4 text tokens; early voxels 0 to 13, category voxels 12
-    to 24. Labels: three categories that the picture's code decides, one that no picture shows.
-    ROIs: V1 of 8 voxels, V2 of 6, faces of 13, bodies without any; three voxels are in none.
+    12 images are for validation. 5 image tokens (class token first) and 4 text tokens; early voxels
+    0 to 13, category voxels 12 to 24. Labels: three categories that the picture's code decides, one
+    that no picture shows. ROIs: V1 of 8 voxels, V2 of 6, faces of 13, bodies without any; three
+    voxels are in none.
     """
     generator = torch.Generator().manual_seed(seed)
 

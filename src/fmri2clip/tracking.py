@@ -12,7 +12,6 @@ import csv
 import dataclasses
 import fcntl
 import functools
-import hashlib
 import json
 import logging
 import os
@@ -24,30 +23,29 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from ruamel.yaml import YAML
-
-from fmri2clip.params import Params
+from fmri2clip.artefacts.model import (
+    has_weights,
+    list_models,
+    read_description,
+    read_digests,
+    weights_sha256,
+)
+from fmri2clip.artefacts.paths import Paths
+from fmri2clip.core.files import flatten
+from fmri2clip.core.params import Params
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-WEIGHTS = "weights.safetensors"
-SECTIONS = (
-    "dataset",
-    "world",
-    "norm",
-    "labels",
-    "evaluation",
-)  # of params.yaml, shown beside a model's own settings
+# Of params.yaml, shown beside a model's own settings.
+SECTIONS = ("dataset", "world", "norm", "labels", "evaluation")
 KEY = ("run", "subject", "weights_sha256")  # tags that identify a model
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 def never_raises(function: Callable[P, T]) -> Callable[P, T | None]:
-    """Turn any failure of `function` into a warning and None: tracking watches, it does not
-    touch.
-    """
+    """Turn any failure of `function` into a warning and None: tracking watches, never touches."""
 
     @functools.wraps(function)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> T | None:
@@ -62,17 +60,18 @@ def never_raises(function: Callable[P, T]) -> Callable[P, T | None]:
 
 
 def project_root(root: Path | None = None) -> Path:
-    """The project that owns the store: DVC_ROOT, which in a queued experiment is the parent and not
-    the temporary copy.
+    """The project that owns the store.
 
-    Without it `root`, else the working directory.
+    DVC_ROOT, which in a queued experiment is the parent and not the temporary copy. Without it
+    `root`, else the working directory.
     """
     return Path(os.environ.get("DVC_ROOT") or root or ".").resolve()
 
 
 def tracking_uri(root: Path | None = None) -> str:
-    """MLFLOW_TRACKING_URI if set, else SQLite in the project root: absolute, a relative one
-    dies with a queued copy.
+    """MLFLOW_TRACKING_URI if set, else SQLite in the project root.
+
+    The path is absolute: a relative one dies with a queued copy.
     """
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project_root(root)}/mlflow.db"
 
@@ -102,14 +101,13 @@ def log_training(
     timings: Mapping[str, float] | None = None,
     root: Path | None = None,
 ) -> str | None:
-    """Record one trained model and return its MLflow run id; a model that is on record already is
-    not recorded twice.
+    """Record one trained model and return its MLflow run id; what is on record stays as it is.
 
     folder: models/<run>/<subject>, complete; one without weights (its run has a model for all
     subjects) is passed over. curve: the run's curve.csv; timings: seconds by name, kept nowhere
     else.
     """
-    if not (folder / WEIGHTS).is_file():
+    if not has_weights(folder):
         return None
     key = model_key(folder) | _dvc("DVC_EXP_NAME")
     run_id = find_run(key, params, root) or _create(folder, curve, params, key, root)
@@ -132,26 +130,24 @@ def log_test_metrics(
     None, and nothing recorded, if the folder has no weights or the model no run: `sync_from_files`
     creates that later.
     """
-    if not (folder / WEIGHTS).is_file():
+    if not has_weights(folder):
         return None
     run_id = find_run(model_key(folder) | _dvc("DVC_EXP_NAME"), params, root)
     if run_id is not None:
         client = _client(root)
-        _log_new_metrics(
-            client, run_id, flatten_metrics(json.loads(metrics.read_text()), folder.name)
-        )
+        tree = json.loads(metrics.read_text())
+        _log_new_metrics(client, run_id, flatten_metrics(tree, folder.name))
         _log_points(client, run_id, _timing_points(timings))
     return run_id
 
 
 def find_run(tags: Mapping[str, str], params: Params, root: Path | None = None) -> str | None:
-    """Id of the newest MLflow run that has all these tags (`model_key` gives those of a model),
-    or None.
+    """Id of the newest MLflow run that has all these tags, or None.
+
+    `model_key` gives the tags of a model.
     """
-    store, query = (
-        init_store(root, params.tracking.experiment),
-        [f"tags.`{name}` = '{tags[name]}'" for name in tags],
-    )
+    store = init_store(root, params.tracking.experiment)
+    query = [f"tags.`{name}` = '{value}'" for name, value in tags.items()]
     runs = _client(root).search_runs([store], " and ".join(query), max_results=1)
     return str(runs[0].info.run_id) if runs else None
 
@@ -160,15 +156,16 @@ def find_run(tags: Mapping[str, str], params: Params, root: Path | None = None) 
 def sync_from_files(
     root: Path, params: Params, files: Path | None = None, exp_name: str = ""
 ) -> list[str]:
-    """Create the MLflow runs that are missing for the models under `files` (default: root) and
-    return their ids.
+    """Create the MLflow runs that models under `files` lack and return their ids.
 
-    They are tagged restored=true. Test metrics are added where the store lacks them. exp_name: DVC
-    experiment that the files come from; its runs are kept apart from those of equal weights
-    elsewhere. Models without a curve are skipped.
+    The runs are tagged restored=true. Test metrics are added where the store lacks them. files: by
+    default root. exp_name: DVC experiment that the files come from; its runs are kept apart from
+    those of equal weights elsewhere. Models without a curve are skipped.
     """
-    files, created = files or root, []
-    for folder in sorted(path.parent for path in files.glob(f"models/*/*/{WEIGHTS}")):
+    files = files or root
+    created = []
+    runs = sorted(Paths(files).models.glob("*"))
+    for folder in [folder for run in runs for folder in list_models(run)]:
         report = files / "reports" / "runs" / folder.parent.name
         if not (report / "curve.csv").is_file():
             continue
@@ -185,26 +182,14 @@ def sync_from_files(
 
 def model_key(folder: Path) -> dict[str, str]:
     """Tags that identify the model in models/<run>/<subject>: run, subject, weights_sha256."""
-    with (folder / WEIGHTS).open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return dict(zip(KEY, (folder.parent.name, folder.name, digest), strict=True))
-
-
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} -> {"a.b": 1}; lists stay values."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= (
-            flatten(value, f"{prefix}{key}.")
-            if isinstance(value, Mapping)
-            else {f"{prefix}{key}": value}
-        )
-    return flat
+    values = (folder.parent.name, folder.name, weights_sha256(folder))
+    return dict(zip(KEY, values, strict=True))
 
 
 def flatten_metrics(metrics: Mapping[str, Any], subject: str) -> dict[str, float]:
-    """A subject's part of metrics.json as test/<dotted name>; the whole tree for a model that
-    all subjects share.
+    """A subject's part of metrics.json as test/<dotted name>.
+
+    The whole tree for a model that all subjects share.
     """
     tree = metrics.get("subjects", {}).get(subject) or {
         name: part for name, part in metrics.items() if name != "subjects"
@@ -226,13 +211,13 @@ def read_curve(path: Path, subject: str) -> list[dict[str, float]]:
     ]
 
 
-def read_config(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """Settings and tags of a model's config.yaml; the digests of its inputs become tags."""
-    config = YAML(typ="safe").load(path.read_text())
-    tags = {
-        f"input.{name}": str(digest) for name, digest in flatten(config.pop("inputs", {})).items()
-    }
-    return flatten(config), {"decoder": str(config["decoder"]), "clip": str(config["clip"]), **tags}
+def describe_model(folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """Settings and tags of a model; the digests of its inputs become tags input.<name>."""
+    description = read_description(folder)
+    description.pop("digests")
+    tags = {f"input.{name}": digest for name, digest in read_digests(folder).items()}
+    named = {name: str(description[name]) for name in ("decoder", "clip")}
+    return flatten(description), named | tags
 
 
 def _client(root: Path | None) -> MlflowClient:
@@ -257,35 +242,33 @@ def _create(
 ) -> str:
     from mlflow.entities import Param
 
-    client, store = _client(root), init_store(root, params.tracking.experiment)
-    settings, described = read_config(folder / "config.yaml")
-    context = flatten(
-        {name: part for name, part in dataclasses.asdict(params).items() if name in SECTIONS}
-    )
+    client = _client(root)
+    store = init_store(root, params.tracking.experiment)
+    settings, described = describe_model(folder)
+    sections = dataclasses.asdict(params)
+    context = flatten({name: part for name, part in sections.items() if name in SECTIONS})
     tags = {**_origin(), "dataset": params.dataset.source, **described, **tags}
-    run_id = str(
-        client.create_run(store, run_name=f"{tags['run']}/{tags['subject']}", tags=tags).info.run_id
-    )
+    run_name = f"{tags['run']}/{tags['subject']}"
+    run_id = str(client.create_run(store, run_name=run_name, tags=tags).info.run_id)
     entries = [Param(name, str(value)[:6000]) for name, value in (context | settings).items()]
     for i in range(0, len(entries), 100):  # MLflow takes at most 100 params a call
         client.log_batch(run_id, params=entries[i : i + 100])
     rows = read_curve(curve, folder.name)
-    _log_points(
-        client,
-        run_id,
-        [(n, v, int(row["epoch"])) for row in rows for n, v in row.items() if n != "epoch"],
-    )
+    points = [
+        (name, value, int(row["epoch"]))
+        for row in rows
+        for name, value in row.items()
+        if name != "epoch"
+    ]
+    _log_points(client, run_id, points)
     client.set_terminated(run_id)
     return run_id
 
 
 def _log_new_metrics(client: MlflowClient, run_id: str, metrics: Mapping[str, float]) -> None:
     known = client.get_run(run_id).data.metrics
-    _log_points(
-        client,
-        run_id,
-        [(name, value, 0) for name, value in metrics.items() if known.get(name) != value],
-    )
+    new = [(name, value, 0) for name, value in metrics.items() if known.get(name) != value]
+    _log_points(client, run_id, new)
 
 
 def _log_points(
@@ -304,9 +287,7 @@ def _timing_points(timings: Mapping[str, float] | None) -> list[tuple[str, float
 
 
 def _dvc(*variables: str) -> dict[str, str]:
-    """What DVC tells its commands, as tags: DVC_EXP_NAME becomes dvc.exp.name; variables not
-    set are left out.
-    """
+    """DVC's variables as tags: DVC_EXP_NAME becomes dvc.exp.name; those not set are left out."""
     return {
         name.lower().replace("_", ".", 2): os.environ[name]
         for name in variables
@@ -315,8 +296,9 @@ def _dvc(*variables: str) -> dict[str, str]:
 
 
 def _origin() -> dict[str, str]:
-    """Where the files come from: DVC experiment and stage, git commit (under `dvc exp run` the
-    baseline).
+    """Where the files come from: DVC experiment and stage, and git commit.
+
+    Under `dvc exp run` the commit is the baseline.
     """
     git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     commit = {"git_commit": git.stdout.strip()} if git.returncode == 0 else {}

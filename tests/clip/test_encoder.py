@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from fmri2clip import params
 from fmri2clip.clip import encoder
+from fmri2clip.core import params
 
 TINY = {
     "embed_dim": 16,

@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from fmri2clip import params
 from fmri2clip.clip import encoder, tokens
+from fmri2clip.core import params
 
 N, BAND = 3, tuple(range(11, 21))  # the band of the summary of the paper: blocks 11 to 20 of 24
 TEXTS = ["a dog", "two cats on a mat", "a very long caption " * 20]
@@ -26,8 +26,8 @@ CONFIG: dict[str, Any] = {  # ViT-L-14-quickgelu, narrowed: 24 blocks, class tok
 
 
 def make(folder: Path, name: str, config: dict[str, Any], **changes: Any) -> params.Clip:
-    """Params of a random open_clip model; norms and class token are moved off their initial
-    ones and zeros.
+    """Params of a random open_clip model; norms and class token are moved off their initial ones
+    and zeros.
     """
     (folder / f"{name}.json").write_text(json.dumps(config))
     torch.manual_seed(0)
@@ -144,16 +144,19 @@ def test_detail_tokens_equal_a_loop_over_the_chosen_blocks(
 def test_detail_tokens_equal_open_clips_intermediates(
     clip: params.Clip, images: np.ndarray
 ) -> None:
-    """forward_intermediates counts from 0, gives the class token apart, and may apply LN: the
-    same two targets.
+    """forward_intermediates counts from 0, gives the class token apart, and may apply LN: the same
+    two targets.
     """
     enc = encoder.load(clip)
     for how, normalise in (("raw", False), ("project_then_mean", True)):
         with torch.no_grad():
             found = enc.model.visual.forward_intermediates(
-                enc.preprocess(images), indices=[*range(10, 20)], output_fmt="NLC", output_extra_tokens=True,
+                enc.preprocess(images),
+                indices=[*range(10, 20)],
+                output_fmt="NLC",
+                output_extra_tokens=True,
                 normalize_intermediates=normalise,
-            )  # fmt: skip
+            )
             prefix, patches = found["image_intermediates_prefix"], found["image_intermediates"]
             mean = torch.stack(
                 [torch.cat(pair, dim=1) for pair in zip(prefix, patches, strict=True)]
@@ -168,8 +171,8 @@ def test_detail_tokens_equal_open_clips_intermediates(
     "layers", [range(10, 20), range(12, 22), range(11, 20), range(11, 22), range(10, 21)]
 )
 def test_neighbouring_bands_differ(clip: params.Clip, images: np.ndarray, layers: range) -> None:
-    """The test of the loop can fail: a band that is off by one moves the target by far more
-    than its tolerance.
+    """The test of the loop can fail: a band that is off by one moves the target by far more than
+    its tolerance.
     """
     band, off = target(clip, images), target(clip, images, layers)
     assert np.abs(band - off).max() > 3e-3
@@ -284,13 +287,21 @@ def test_a_detail_layer_outside_the_model(
 @pytest.mark.parametrize(
     ("part", "change", "message"),
     [
-        ("vision_cfg", {"layers": [1, 1, 1, 1], "image_size": 32, "width": 8}, "is a ModifiedResNet, not"),
+        (
+            "vision_cfg",
+            {"layers": [1, 1, 1, 1], "image_size": 32, "width": 8},
+            "is a ModifiedResNet, not",
+        ),
         ("vision_cfg", {"pool_type": "avg"}, "pools by avg, not its class token"),
-        ("vision_cfg", {"attentional_pool": True, "attn_pooler_heads": 2}, "pools by attention, not its class token"),
+        (
+            "vision_cfg",
+            {"attentional_pool": True, "attn_pooler_heads": 2},
+            "pools by attention, not its class token",
+        ),
         ("text_cfg", {"no_causal_mask": True}, "text tower is not causal"),
         ("text_cfg", {"pool_type": "last"}, "text tower is not causal, pooled at the end token"),
     ],
-)  # fmt: skip
+)
 def test_towers_that_give_no_token_targets(
     tmp_path: Path, part: str, change: dict[str, Any], message: str
 ) -> None:
@@ -309,8 +320,8 @@ def test_towers_that_give_no_token_targets(
 
 
 def test_the_real_architecture_has_the_parts_that_the_targets_use() -> None:
-    """ViT-L-14-quickgelu on the meta device: 24 blocks, 257 tokens of 1024, projection to 768,
-    77 text tokens.
+    """ViT-L-14-quickgelu on the meta device: 24 blocks, 257 tokens of 1024, projection to 768, 77
+    text tokens.
     """
     with torch.device("meta"):
         model = open_clip.CLIP(**open_clip.get_model_config("ViT-L-14-quickgelu"))

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from fmri2clip.decoders import TrainingData
+from fmri2clip.decoders.batches import TrainingData
 from tests.tiny_subject import make_tiny
 
 

@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from fmri2clip import decoders
-from fmri2clip.decoders import TrainingData
+from fmri2clip.artefacts.model import load, save
+from fmri2clip.decoders.batches import TrainingData
+from tests.decoders.settings import make_config
 
 AREAS = "V1, V2, floc-faces, floc-bodies, rest"
 SMALL = {
@@ -20,28 +22,26 @@ SMALL = {
 }
 
 
-def make_config(name: str) -> Any:
-    return decoders.load_decoder(name).Config(**SMALL.get(name, {}))
+def small_config(name: str) -> Any:
+    return make_config(name, **SMALL.get(name, {}))
 
 
 def model_config(name: str) -> dict:
     n_voxels = 30 if decoders.load_decoder(name).Decoder.per_subject else {"subj01": 30}
     return {
         "decoder": name,
-        "config": asdict(make_config(name)),
+        "config": asdict(small_config(name)),
         "n_voxels": n_voxels,
         "width_D": 8,
         "seed": 3,
     }
 
 
-def test_every_file_of_the_folder_is_a_decoder() -> None:
-    files = {path.stem for path in Path(decoders.__file__).parent.glob("*.py")} - {"__init__"}
-    assert (
-        set(decoders.names())
-        == files
-        >= {"ridge", "brainclip", "brainmclip", "clip_mused", "label_ridge"}
-    )
+def test_every_folder_with_a_decoder_is_one() -> None:
+    folder = Path(decoders.__file__).parent
+    found = {path.name for path in folder.iterdir() if (path / "decoder.py").is_file()}
+    published = {"ridge", "brainclip", "brainmclip", "clip_mused", "label_ridge"}
+    assert set(decoders.names()) == found >= published
 
 
 @pytest.mark.parametrize("name", decoders.names())
@@ -49,10 +49,26 @@ def test_decoder_keeps_the_protocol(name: str, tiny: TrainingData) -> None:
     module = decoders.load_decoder(name)
     assert isinstance(module.CITATION, str) and isinstance(module.Decoder.targets, tuple)
     assert isinstance(module.Decoder.per_subject, bool)
-    assert hasattr(module.Decoder, "fit") != hasattr(module.Decoder, "loss")
-    config = make_config(name)
-    assert set(decoders.find_targets(module, config)) <= set(module.Decoder.targets)
-    assert set(decoders.build(module, config, [tiny], 0).n_parameters()) == {"trained", "deployed"}
+    assert issubclass(module.Decoder, decoders.Decoder)
+    own = {key for key in ("fit", "loss") if key in vars(module.Decoder)}
+    assert own == ({"fit"} if module.Decoder.closed_form else {"loss"})
+    config = small_config(name)
+    assert set(module.Decoder.select_targets(config)) <= set(module.Decoder.targets)
+    decoder = module.Decoder.from_data(config, [tiny], 0)
+    assert set(decoder.n_parameters()) == {"trained", "deployed"}
+
+
+@pytest.mark.parametrize("name", decoders.names())
+def test_decoding_needs_no_gradients_and_leaves_the_mode(name: str, tiny: TrainingData) -> None:
+    """Called while training is on: twice the same, as nothing is dropped."""
+    decoder = decoders.load_decoder(name).Decoder.from_data(small_config(name), [tiny], 0)
+    for training in (True, False):
+        decoder.train(training)
+        decoded = [decoder.decode(tiny.mean_betas_IV, "subj01") for _ in range(2)]
+        assert decoder.training is training
+        for field in ("embedding_ID", "text_embedding_ID", "logits_IC"):
+            one, two = (getattr(found, field) for found in decoded)
+            assert one is None or (torch.equal(one, two) and not one.requires_grad)
 
 
 @pytest.mark.parametrize("name", decoders.names())
@@ -60,12 +76,12 @@ def test_saved_model_decodes_the_same_from_its_folder_alone(
     name: str, tmp_path: Path, tiny: TrainingData
 ) -> None:
     module = decoders.load_decoder(name)
-    decoder = decoders.build(module, make_config(name), [tiny], 3)
-    if hasattr(decoder, "fit"):
+    decoder = module.Decoder.from_data(small_config(name), [tiny], 3)
+    if decoder.closed_form:
         decoder.fit(tiny)
-    decoders.save(tmp_path / "a", decoder, model_config(name))
-    decoders.save(tmp_path / "b", decoder, model_config(name))
-    loaded, config = decoders.load(tmp_path / "a")
+    save(tmp_path / "a", decoder, model_config(name))
+    save(tmp_path / "b", decoder, model_config(name))
+    loaded, config = load(tmp_path / "a")
     expected, found = (d.decode(tiny.mean_betas_IV, "subj01") for d in (decoder.eval(), loaded))
     offered = [
         n
@@ -76,8 +92,8 @@ def test_saved_model_decodes_the_same_from_its_folder_alone(
         torch.equal(getattr(expected, name), getattr(found, name)) for name in offered
     )
     assert {key: value for key, value in config.items() if key != "sizes"} == model_config(name)
-    assert config.get("sizes", {}) == getattr(decoder, "sizes", {})
-    if hasattr(decoder, "decode_tokens"):
+    assert config.get("sizes") == decoder.sizes
+    if decoder.offers_tokens:
         expected, found = (
             d.decode_tokens(tiny.mean_betas_IV, "subj01").tokens for d in (decoder, loaded)
         )
@@ -95,7 +111,7 @@ def test_unknown_decoder_is_refused_with_a_hint() -> None:
 
 def test_incomplete_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"has no config\.yaml"):
-        decoders.load(tmp_path)
+        load(tmp_path)
 
 
 def test_means_over_repeats_and_captions_match_loops(tiny: TrainingData) -> None:
@@ -116,7 +132,7 @@ def test_moving_keeps_every_field(tiny: TrainingData) -> None:
 
 def test_package_and_closed_form_decoder_do_not_import_lightning_or_mlflow() -> None:
     code = (
-        "import sys, fmri2clip.decoders as d, fmri2clip.training.run; d.load_decoder('ridge'); "
+        "import sys, fmri2clip.decoders as d, fmri2clip.stages.train.run; d.load_decoder('ridge'); "
         "heavy = ('lightning', 'mlflow', 'himalaya', 'sklearn', 'matplotlib', 'open_clip'); "
         "print([m for m in heavy if m in sys.modules])"
     )

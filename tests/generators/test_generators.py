@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from fmri2clip import generators, strict
+from fmri2clip import generators
+from fmri2clip.core import strict
 from fmri2clip.generators import Conditioning, _pipeline
 from fmri2clip.generators import tokens as family_of_tokens
 from tests.generators import tiny_pipelines as tiny
@@ -286,7 +287,10 @@ def test_a_setting_with_a_typo_is_refused_with_a_hint() -> None:
 
 
 def test_families_are_listed_without_loading_diffusers(root: Path) -> None:
-    code = "import sys; from fmri2clip import generators; [generators.load_family(n) for n in generators.names()]"
+    code = (
+        "import sys; from fmri2clip import generators; "
+        "[generators.load_family(n) for n in generators.names()]"
+    )
     check = (
         f"{code}; sys.exit(any(m in sys.modules for m in ('torch', 'diffusers', 'transformers')))"
     )

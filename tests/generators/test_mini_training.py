@@ -68,8 +68,8 @@ def test_a_killed_training_goes_on_to_the_same_weights(
 def test_the_networks_of_the_params_fit_together(
     train: ModuleType, root: Path, tmp_path: Path
 ) -> None:
-    """One step of each network at the size of params.yaml, on noise; the pipeline paints
-    pictures of 64 px.
+    """One step of each network at the size of params.yaml, on noise; the pipeline paints pictures
+    of 64 px.
     """
     folder = root / "assets" / "mini" / "generator"
     params: dict[str, Any] = YAML(typ="safe").load(folder / "params.yaml")

@@ -1,5 +1,5 @@
-"""Tiny random pipelines of the real diffusers classes, saved to a folder as a hub repository
-would hold them.
+"""Tiny random pipelines of the real diffusers classes, saved to a folder as a hub repository would
+hold them.
 """
 
 from __future__ import annotations

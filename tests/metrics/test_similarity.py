@@ -1,5 +1,5 @@
-"""similarity.py and voxel_shuffle.py: ranks, distances, CKA and shuffles against SciPy, loops
-and simulated noise.
+"""similarity.py and voxel_shuffle.py: ranks, distances, CKA and shuffles against SciPy, loops and
+simulated noise.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from scipy.ndimage import gaussian_filter
 from scipy.spatial.distance import pdist
 from scipy.stats import rankdata, spearmanr
 
-from fmri2clip.metrics import similarity, voxel_shuffle
+from fmri2clip.metrics import similarity
+from fmri2clip.stages.hierarchy import voxel_shuffle
 
 
 def signal(rng: np.random.Generator, n_images: int, n_voxels: int, rank: int = 6) -> np.ndarray:

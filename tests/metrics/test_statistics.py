@@ -20,8 +20,8 @@ IDS = np.arange(10, 130, 2)
 def make_run(
     seed: int, shift: float = 0.0, subjects: tuple[str, ...] = ("subj01", "subj02")
 ) -> dict[str, Scores]:
-    """Scores with a part common to all runs (the difficulty of the image), one subject saw a
-    third of the images.
+    """Scores with a part common to all runs (the difficulty of the image), one subject saw a third
+    of the images.
     """
     difficulty_I = np.random.default_rng(0).random(len(IDS))
     rng = np.random.default_rng(seed + 1)
@@ -87,8 +87,8 @@ def test_nan_images_do_not_count() -> None:
 
 
 def test_interval_covers_the_truth_about_95_times_of_100() -> None:
-    """2,000 experiments as 2,000 metrics; nominal coverage of the percentile interval at n = 60
-    is just below 0.95.
+    """2,000 experiments as 2,000 metrics; nominal coverage of the percentile interval at n = 60 is
+    just below 0.95.
     """
     score_IM = np.random.default_rng(0).standard_normal((len(IDS), 2000)) + 1.0
     scores = Scores(
@@ -188,9 +188,15 @@ def test_worlds_with_other_images_are_averaged_independently() -> None:
 
 @pytest.mark.parametrize(
     ("low", "high", "verdict"),
-    [(0.01, 0.1, "better"), (-0.02, 0.1, "no worse"), (-0.05, 0.1, "unclear"), (-0.1, -0.01, "worse"),
-     (-0.02, -0.01, "worse"), (float("nan"), float("nan"), "unclear")],
-)  # fmt: skip
+    [
+        (0.01, 0.1, "better"),
+        (-0.02, 0.1, "no worse"),
+        (-0.05, 0.1, "unclear"),
+        (-0.1, -0.01, "worse"),
+        (-0.02, -0.01, "worse"),
+        (float("nan"), float("nan"), "unclear"),
+    ],
+)
 def test_judge(low: float, high: float, verdict: str) -> None:
     assert statistics.judge(Estimate(value=(low + high) / 2, low=low, high=high)) == verdict
 

@@ -23,7 +23,7 @@ sys.path.insert(0, str(HERE.parents[2] / "src"))
 
 from fmri2clip.datasets.mini.scenes import render_many  # noqa: E402
 from fmri2clip.datasets.mini.shapes import CATEGORIES  # noqa: E402
-from fmri2clip.metrics.small_alexnet import WEIGHTS, SmallAlexNet, to_input  # noqa: E402
+from fmri2clip.metrics.pictures.small_alexnet import WEIGHTS, SmallAlexNet, to_input  # noqa: E402
 
 
 def main() -> None:

@@ -132,8 +132,8 @@ def normalised(images: np.ndarray) -> torch.Tensor:
 def score(
     model: nn.Module, tokenizer: open_clip.SimpleTokenizer, params: dict, n_scenes: int
 ) -> dict[str, float]:
-    """300-way image-to-text top-1 and zero-shot categories of single-object scenes, all on
-    unseen scenes.
+    """300-way image-to-text top-1 and zero-shot categories of single-object scenes, all on unseen
+    scenes.
     """
     seed, threads = params["held_out_seed"], params["threads"]
     scenes = render_many(seed, range(n_scenes), threads=threads)

@@ -32,9 +32,9 @@ sys.path[:0] = [str(HERE), str(ROOT / "src")]
 
 from training import fit  # noqa: E402
 
-from fmri2clip import params as knobs  # noqa: E402
-from fmri2clip import resume  # noqa: E402
 from fmri2clip.clip import encoder as clip  # noqa: E402
+from fmri2clip.core import params as knobs  # noqa: E402
+from fmri2clip.core import resume  # noqa: E402
 from fmri2clip.datasets.mini.scenes import render_many  # noqa: E402
 from fmri2clip.generators.tokens import N_PLACES, add_places  # noqa: E402
 
@@ -82,8 +82,8 @@ def load_clip() -> clip.Encoder:
 def draw_scenes(
     encoder: clip.Encoder, seed: int, n: int, threads: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures (I, H, W, 3) uint8 and semantic tokens (I, T, D) float16 of the first n scenes
-    of a seed.
+    """Pictures (I, H, W, 3) uint8 and semantic tokens (I, T, D) float16 of the first n scenes of a
+    seed.
     """
     images, tokens = [], []
     for start in range(0, n, CHUNK):
@@ -101,10 +101,15 @@ def train_autoencoder(images_IHWC: np.ndarray, params: dict, folder: Path) -> An
     torch.manual_seed(params["seed"])
     channels = tuple(params["autoencoder_channels"])
     model = AutoencoderKL(
-        block_out_channels=channels, down_block_types=("DownEncoderBlock2D",) * len(channels),
-        up_block_types=("UpDecoderBlock2D",) * len(channels), latent_channels=LATENT_CHANNELS, layers_per_block=1,
-        norm_num_groups=8, mid_block_add_attention=False, sample_size=images_IHWC.shape[1],
-    )  # fmt: skip
+        block_out_channels=channels,
+        down_block_types=("DownEncoderBlock2D",) * len(channels),
+        up_block_types=("UpDecoderBlock2D",) * len(channels),
+        latent_channels=LATENT_CHANNELS,
+        layers_per_block=1,
+        norm_num_groups=8,
+        mid_block_add_attention=False,
+        sample_size=images_IHWC.shape[1],
+    )
 
     def loss_of(rng: np.random.Generator, noise: torch.Generator) -> torch.Tensor:
         rows = rng.integers(len(images_IHWC), size=params["autoencoder_batch_size"])
@@ -131,9 +136,12 @@ def make_scheduler() -> Any:
     from diffusers import DDIMScheduler
 
     return DDIMScheduler(
-        beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction", timestep_spacing="trailing",
-        clip_sample=False, steps_offset=1,
-    )  # fmt: skip
+        beta_schedule="squaredcos_cap_v2",
+        prediction_type="v_prediction",
+        timestep_spacing="trailing",
+        clip_sample=False,
+        steps_offset=1,
+    )
 
 
 def make_unet(params: dict, side: int, width_D: int) -> Any:
@@ -145,11 +153,19 @@ def make_unet(params: dict, side: int, width_D: int) -> Any:
     torch.manual_seed(params["seed"] + 1)
     channels = tuple(params["unet_channels"])
     model = UNet2DConditionModel(
-        sample_size=side, in_channels=LATENT_CHANNELS, out_channels=LATENT_CHANNELS, block_out_channels=channels,
-        layers_per_block=1, down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"), attention_head_dim=channels[-1] // 32, norm_num_groups=16,
-        encoder_hid_dim=width_D + N_PLACES, encoder_hid_dim_type="text_proj", cross_attention_dim=width_D,
-    )  # fmt: skip
+        sample_size=side,
+        in_channels=LATENT_CHANNELS,
+        out_channels=LATENT_CHANNELS,
+        block_out_channels=channels,
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        attention_head_dim=channels[-1] // 32,
+        norm_num_groups=16,
+        encoder_hid_dim=width_D + N_PLACES,
+        encoder_hid_dim_type="text_proj",
+        cross_attention_dim=width_D,
+    )
     with (
         torch.no_grad()
     ):  # a token has about norm 1; attention learns faster from elements of about 1
@@ -165,8 +181,8 @@ def train_unet(
     params: dict,
     folder: Path,
 ) -> Any:
-    """mean |v - U(a x + s e, t, c)|^2 with v = a e - s x (Salimans & Ho 2022, arXiv
-    2202.00512), a^2 + s^2 = 1.
+    """mean |v - U(a x + s e, t, c)|^2 with v = a e - s x (Salimans & Ho 2022, arXiv 2202.00512),
+    a^2 + s^2 = 1.
     """
     model = make_unet(params, latents_ICHW.shape[-1], tokens_ITD.shape[-1])
     alpha_bar = make_scheduler().alphas_cumprod
@@ -230,8 +246,8 @@ def load_pipeline() -> Any:
 def score(
     encoder: clip.Encoder, pipe: Any, params: dict, seed: int, n: int, grid: Path | None = None
 ) -> dict[str, float]:
-    """300-way top-1 of the pictures, encoded again, among the true embeddings of the scenes
-    they should show.
+    """300-way top-1 of the pictures, encoded again, among the true embeddings of the scenes they
+    should show.
     """
     images_IHWC, tokens_ITD = draw_scenes(encoder, seed, n, params["threads"])
     rebuilt = [

@@ -1,5 +1,5 @@
-"""A training loop that a kill does not hurt: it goes on from its last checkpoint and ends with
-the same weights.
+"""A training loop that a kill does not hurt: it goes on from its last checkpoint and ends with the
+same weights.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ def fit(
     use.
 
     name: prefix of `steps` and `lr` in params, '' for the main training. folder: keeps the
-    checkpoint. All randomness of a step comes from the two generators, which derive from the seed
-    and the step. watch: sees the average at times.
+    checkpoint. All randomness
+    of a step comes from the two generators, which derive from the seed and the step. watch: sees
+    the average at times.
     """
     prefix = f"{name}_" if name else ""
     n_steps, lr, path = (

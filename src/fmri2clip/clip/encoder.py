@@ -8,7 +8,6 @@ of a picture, T tokens, W in `_ITW` token width, U text tokens, D embedding widt
 
 from __future__ import annotations
 
-import hashlib
 import json
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,8 +21,9 @@ import open_clip
 import torch
 from PIL import Image
 
-from fmri2clip import params
 from fmri2clip.clip import tokens
+from fmri2clip.core import params
+from fmri2clip.core.files import sha256_file
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 
@@ -32,8 +32,9 @@ class Encoder:
     """A frozen CLIP model with its tokenizer and preprocessing.
 
     image_size: side of the square pictures that the model reads, in pixels; width_D: embedding
-    width; n_blocks: transformer blocks of the image tower (0 where it is no ViT); weights_sha256:
-    of the checkpoint file.
+    width;
+    n_blocks: transformer blocks of the image tower (0 where it is no ViT); weights_sha256: of the
+    checkpoint file.
     """
 
     def __init__(
@@ -45,20 +46,21 @@ class Encoder:
         device: str,
         weights_sha256: str,
     ) -> None:
-        self.model: Any = model.eval().requires_grad_(
-            False
-        )  # open_clip's CLIP: torch knows none of its attributes
-        self.tokenizer, self.clip, self.weights_sha256 = tokenizer, clip, weights_sha256
+        # Any: torch's Module knows none of the attributes of open_clip's CLIP.
+        self.model: Any = model.eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.clip = clip
+        self.weights_sha256 = weights_sha256
         self.device = torch.device(device)
         self.dtype = open_clip.get_input_dtype(clip.precision) or torch.float32
         size = model.visual.image_size
         self.image_size = int(size if isinstance(size, int) else size[0])
+        # open_clip's transform works picture by picture. Its resizing is kept as it is; conversion
+        # and normalisation, which are arithmetic, are done for a whole batch in `preprocess`.
         *self._resize, to_tensor, normalise = transform.transforms
         assert hasattr(normalise, "mean") and "ToTensor" in type(to_tensor).__name__
-        self._mean, self._std = (
-            torch.tensor(x, device=self.device).view(1, 3, 1, 1)
-            for x in (normalise.mean, normalise.std)
-        )
+        self._mean = torch.tensor(normalise.mean, device=self.device).view(1, 3, 1, 1)
+        self._std = torch.tensor(normalise.std, device=self.device).view(1, 3, 1, 1)
         self._resblocks = getattr(getattr(model.visual, "transformer", None), "resblocks", ())
         self.n_blocks = len(self._resblocks)
 
@@ -84,12 +86,11 @@ class Encoder:
         return np.asarray(image)
 
     def preprocess(self, images_IHWC: np.ndarray, threads: int = 1) -> torch.Tensor:
-        """uint8 (I, H, W, 3) -> normalised float32 (I, 3, size, size) on the device, as
-        open_clip's own transform.
+        """uint8 (I, H, W, 3) -> normalised float32 (I, 3, size, size) on the device, as open_clip's
+        own transform.
         """
-        images = torch.from_numpy(np.ascontiguousarray(self.resize(images_IHWC, threads))).to(
-            self.device
-        )
+        resized_IHWC = np.ascontiguousarray(self.resize(images_IHWC, threads))
+        images = torch.from_numpy(resized_IHWC).to(self.device)
         return images.permute(0, 3, 1, 2).float().div_(255).sub_(self._mean).div_(self._std)
 
     def features(
@@ -110,9 +111,11 @@ class Encoder:
         self.check_blocks([*blocks, 1] if low_level else blocks)
         if targets:
             self.check_targets()
-        n, step = len(images_IHWC), self.clip.batch_size
-        wanted = (blocks, threads, targets, low_level)
-        parts = [self._forward(images_IHWC[i : i + step], *wanted) for i in range(0, n, step)]
+        step = self.clip.batch_size
+        parts = [
+            self._forward(images_IHWC[i : i + step], blocks, threads, targets, low_level)
+            for i in range(0, len(images_IHWC), step)
+        ]
         if not parts:
             raise ValueError("no pictures to encode; pass at least one")
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -138,9 +141,12 @@ class Encoder:
             if gather:
                 gather.add(block, tokens_ITW)
 
-        with self._tap(
-            {*blocks, *(gather.blocks if gather else ()), *((1,) if low_level else ())}, take
-        ):
+        tapped = set(blocks)
+        if gather:
+            tapped |= gather.blocks
+        if low_level:
+            tapped.add(1)
+        with self._tap(tapped, take):
             pooled_ID = self.model.encode_image(images).float()
         found["image_embedding_ID"] = torch.nn.functional.normalize(pooled_ID, dim=-1)
         found |= gather.finish() if gather else {}
@@ -153,9 +159,9 @@ class Encoder:
         """Hand the outputs (I, T, W) of chosen blocks to `take` while the model runs; the hooks
         leave afterwards.
         """
-        batch_first = bool(
-            getattr(getattr(self.model.visual, "transformer", None), "batch_first", True)
-        )
+        # Some towers of open_clip run with the tokens first; what is handed on never does.
+        transformer = getattr(self.model.visual, "transformer", None)
+        batch_first = bool(getattr(transformer, "batch_first", True))
 
         def hand(block: int) -> Any:
             return lambda module, inputs, output: take(
@@ -183,8 +189,8 @@ class Encoder:
         return {block: features[f"block_{block}_ITW"] for block in blocks}
 
     def check_blocks(self, blocks: Sequence[int], key: str = "blocks") -> None:
-        """Raise ValueError for a block that the image tower does not have; key: the parameter
-        that names it.
+        """Raise ValueError for a block that the image tower does not have; key: the parameter that
+        names it.
         """
         wrong = [b for b in blocks if not 1 <= b <= self.n_blocks]
         if wrong:
@@ -200,8 +206,8 @@ class Encoder:
         self.check_blocks(self.clip.detail_layers, "detail_layers")
 
     def texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Unit-norm float32 embedding (I, D) of each text; the tokenizer cuts texts at the
-        model's context length.
+        """Unit-norm float32 embedding (I, D) of each text; the tokenizer cuts texts at the model's
+        context length.
         """
         unit = torch.nn.functional.normalize
         return self._encode_texts(
@@ -254,6 +260,7 @@ def load(clip: params.Clip, device: str = "cpu") -> Encoder:
     if clip.config:
         _register(clip)
     _check_names(clip)
+    # The README of open_clip promises QuickGELU for OpenAI's weights, its code warns at most.
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="QuickGELU mismatch")
         try:
@@ -315,9 +322,7 @@ def _twin(model: str) -> str:
 
 
 def _weights_sha256(clip: params.Clip) -> str:
-    tag = open_clip.get_pretrained_cfg(
-        clip.model, clip.pretrained
-    )  # open_clip takes a tag before a file of that name
+    # open_clip takes a tag before a file of that name
+    tag = open_clip.get_pretrained_cfg(clip.model, clip.pretrained)
     path = Path(open_clip.download_pretrained(tag)) if tag else Path(clip.pretrained)
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_file(path)

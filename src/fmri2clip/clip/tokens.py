@@ -4,11 +4,14 @@ its caption.
 x_l is the output of image block l (counted from 1), LN the image tower's own final layer norm, W_p
 its projection:
 
-    semantic   e_S = LN(x_last) W_p                           divided by the norm of its class token
-    detail     e_D = LN(mean over detail_layers of x_l) W_p   the same          (mean_then_project)
-               e_D = mean of LN(x_l) W_p                      the same          (project_then_mean)
-               e_D = mean of x_l                              the same          (raw)
-    text       e_T = LN_text(states) W_text                   divided by the norm of the pooled text embedding
+    semantic   e_S = LN(x_last) W_p
+    detail     e_D = LN(mean over detail_layers of x_l) W_p   (mean_then_project)
+               e_D = mean of LN(x_l) W_p                      (project_then_mean)
+               e_D = mean of x_l                              (raw)
+    text       e_T = LN_text(states) W_text
+
+Each is divided by a norm: e_S and e_D by that of their own class token, e_T by that of the pooled
+text embedding.
 
 LN and projection on every token, over the norm of the pooled one, is what diffusers' Versatile
 Diffusion pipeline reads (`_encode_image_prompt`, `_encode_text_prompt`). That detail features are a
@@ -25,10 +28,12 @@ from typing import Any
 import torch
 from open_clip.transformer import VisionTransformer
 
-from fmri2clip import params
+from fmri2clip.core import params
 
-SEMANTIC, TEXT = "semantic_tokens_ITD", "text_tokens_IUD"
-LOW_CLS, LOW_MEAN = "low_cls_IW", "low_mean_IW"
+SEMANTIC = "semantic_tokens_ITD"
+TEXT = "text_tokens_IUD"
+LOW_CLS = "low_cls_IW"
+LOW_MEAN = "low_mean_IW"
 
 
 def image_names(clip: params.Clip) -> tuple[str, str]:
@@ -66,7 +71,9 @@ class ImageTargets:
     """
 
     def __init__(self, visual: Any, clip: params.Clip) -> None:
-        self._visual, self._clip, self._last = visual, clip, len(visual.transformer.resblocks)
+        self._visual = visual
+        self._clip = clip
+        self._last = len(visual.transformer.resblocks)
         self._final_ITW: torch.Tensor | None = None
         self._sum_ITW: torch.Tensor | None = None
 
@@ -81,28 +88,27 @@ class ImageTargets:
         if block == self._last:
             self._final_ITW = tokens_ITW
         if block in self._clip.detail_layers:
-            if (
-                self._clip.aggregation == "project_then_mean"
-            ):  # W_p is linear: it can wait for the mean
+            # W_p is linear: it can wait for the mean. LN is not.
+            if self._clip.aggregation == "project_then_mean":
                 tokens_ITW = self._visual.ln_post(tokens_ITW)
             self._sum_ITW = tokens_ITW if self._sum_ITW is None else self._sum_ITW + tokens_ITW
 
     def finish(self) -> dict[str, torch.Tensor]:
-        """The two targets under their names in the cache, float32; the class token of each has
-        norm 1.
+        """The two targets under their names in the cache, float32; the class token of each has norm
+        1.
         """
         assert self._final_ITW is not None and self._sum_ITW is not None, (
             "a block was not handed over"
         )
-        ln_post, proj = self._visual.ln_post, self._visual.proj.float()
+        ln_post = self._visual.ln_post
+        proj = self._visual.proj.float()
         detail = self._sum_ITW / len(self._clip.detail_layers)
         if self._clip.aggregation == "mean_then_project":
             detail = ln_post(detail)
         if self._clip.aggregation != "raw":
             detail = detail @ proj
-        targets = zip(
-            image_names(self._clip), (ln_post(self._final_ITW) @ proj, detail), strict=True
-        )
+        semantic = ln_post(self._final_ITW) @ proj
+        targets = zip(image_names(self._clip), (semantic, detail), strict=True)
         return {name: tokens / tokens[:, :1].norm(dim=-1, keepdim=True) for name, tokens in targets}
 
 
@@ -114,9 +120,11 @@ def text_targets(model: Any, ids_IU: torch.Tensor) -> torch.Tensor:
     (transformers' for OpenAI's CLIP) repeats the end token there, so that is done here: the pooled
     embedding stays the same, the context is the one VD knows.
     """
-    tower, end_I = _text_tower(model), ids_IU.argmax(dim=-1)  # the end token has the highest id
+    tower = _text_tower(model)
+    end_I = ids_IU.argmax(dim=-1)  # the end token has the highest id
     place_U = torch.arange(ids_IU.shape[1], device=ids_IU.device)
     ids_IU = torch.where(place_U > end_I[:, None], ids_IU.amax(dim=-1, keepdim=True), ids_IU)
+    # encode_text returns the pooled embedding alone; the states behind it pass the last norm.
     seen: list[torch.Tensor] = []
     hook = tower.ln_final.register_forward_hook(lambda module, inputs, output: seen.append(output))
     try:
@@ -136,7 +144,8 @@ def check_towers(model: Any, name: str) -> None:
     token, projected by a matrix. name: of the model, for the message.
     """
     advice = "set tokens to false, or choose a model such as ViT-L-14-quickgelu"
-    visual, text = model.visual, _text_tower(model)
+    visual = model.visual
+    text = _text_tower(model)
     if not isinstance(visual, VisionTransformer):
         kind = type(visual).__name__
         raise ValueError(
@@ -154,12 +163,10 @@ def check_towers(model: Any, name: str) -> None:
     if pool != "argmax" or not causal or not isinstance(text.text_projection, torch.nn.Parameter):
         raise ValueError(
             f"{name} has no text tokens: its text tower is not causal, pooled at the end token and "
-            "projected by a "
-            f"matrix, as OpenAI's is; {advice}"
+            f"projected by a matrix, as OpenAI's is; {advice}"
         )
 
 
 def _text_tower(model: Any) -> Any:
-    return getattr(
-        model, "text", model
-    )  # open_clip's CLIP carries the layers of its text tower itself
+    # open_clip's CLIP carries the layers of its text tower itself
+    return getattr(model, "text", model)

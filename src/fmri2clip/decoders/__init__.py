@@ -1,32 +1,8 @@
-"""Decoders, one file a method. The file's name is the decoder's name; nothing else registers it.
+"""Decoders, one folder a method, whose name is the decoder's; nothing else registers it.
 
-A decoder file defines `CITATION`, `Config` (frozen dataclass, optimiser settings included) and
-`Decoder`, a module:
-
-    Decoder(config, n_voxels, width_D, seed)   n_voxels: int; a mapping subject -> int where per_subject is False
-    targets: tuple[str, ...]                   cached CLIP arrays (names of the clip file) that training needs
-    per_subject: bool                          one model a subject, or one for all; the latter trains on MixedBatch
-    trains_alone(config) -> bool               optional static method, where per_subject is False: one model for each
-                                               subject after all, by the code of the shared one (a
-                                               baseline)
-    select_targets(config) -> tuple[str, ...]  optional static method: the targets where they depend
-    on the settings;
-                                               'a_ITD|b_ITW' is the first of them that the clip file
-                                               has
-    from_data(config, data, seed) -> Decoder   optional class method: builds from a list of TrainingData what n_voxels
-                                               and width_D do not determine; the further keywords of
-                                               the constructor stand in `sizes`, arrays (such as a
-                                               choice of voxels) are buffers
-    sizes: dict[str, Any]                      optional, with from_data; what YAML can hold
-    fit(data) -> dict of numbers               closed form decoders only; the row of the curve
-    loss(batch, epoch) -> dict of terms        gradient decoders only; their sum is minimised, epoch counts fractions
-    decode(betas_IV, subject) -> Decoded       inference on z-scored betas, mean of repeats; no tokens
-    decode_tokens(betas_IV, subject)           optional: decode with `tokens`; large, so called for blocks of images
-    phases(data) -> iterable of Phase          optional: trainings one after the other, instead of one on all data;
-                                               the decoder freezes and frees its weights between two
-                                               of them
-    facts(subject) -> dict of numbers          optional: constants for metrics.json, by dotted name
-    n_parameters() -> {"trained", "deployed"}
+`decoders/<name>/decoder.py` defines `CITATION`, `Config` (a frozen dataclass, optimiser settings
+included) and `Decoder`, a subclass of `decoders.Decoder` below, whose docstrings are the contract.
+What several decoders are made of lies in `parts/`; what training hands to them in `batches.py`.
 
 Axis letters: N trials, I images, V voxels, D embedding width, K captions, C categories, T tokens, W
 token width, B images of a batch, S subjects.
@@ -35,135 +11,200 @@ token width, B images of a batch, S subjects.
 from __future__ import annotations
 
 import importlib
-import pkgutil
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
-from functools import cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
-if TYPE_CHECKING:
-    from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-
-@dataclass
-class TrainingData:
-    """All that training may see of one subject; tensors of one device, float32 and int64."""
-
-    subject: str
-    betas_NV: Tensor  # z-scored single trials
-    image_N: Tensor  # row in I of each trial
-    nsd_id_I: Tensor
-    image_embedding_ID: Tensor  # unit norm
-    text_embedding_KD: Tensor  # unit norm
-    caption_image_K: Tensor  # row in I of each caption
-    caption_K: list[str]
-    is_validation_I: Tensor  # bool
-    features: dict[str, Tensor] = field(
-        default_factory=dict
-    )  # further targets by cached name, rows are images
-    groups: dict[str, Tensor] = field(
-        default_factory=dict
-    )  # ROI group -> bool, members among V; stays on the CPU
-    rois: dict[str, Tensor] = field(
-        default_factory=dict
-    )  # every ROI of the voxel file -> bool among V; on the CPU
-    ncsnr_V: Tensor | None = None  # signal over noise deviation, from training trials
-    labels_IC: Tensor | None = None  # bool, category visible in the picture
-
-    def to(self, device: str) -> TrainingData:
-        """The same data on another device."""
-        moved = {
-            f.name: v.to(device) for f in fields(self) if hasattr(v := getattr(self, f.name), "to")
-        }
-        return replace(
-            self,
-            **moved,
-            features={name: value.to(device) for name, value in self.features.items()},
-        )
-
-    @cached_property
-    def mean_betas_IV(self) -> Tensor:
-        """Mean over the repeats of each image."""
-        return _mean_by(self.betas_NV, self.image_N, len(self.nsd_id_I))
-
-    @cached_property
-    def mean_text_ID(self) -> Tensor:
-        """Mean of the caption embeddings of each image, back on the unit sphere."""
-        mean_ID = _mean_by(self.text_embedding_KD, self.caption_image_K, len(self.nsd_id_I))
-        return mean_ID / mean_ID.norm(dim=1, keepdim=True)
+from fmri2clip.decoders.batches import Decoded, Phase, TrainingData
 
 
-def _mean_by(values: Tensor, group: Tensor, n: int) -> Tensor:
-    """Mean of the rows of each of n groups."""
-    sums = values.new_zeros((n, values.shape[1])).index_add_(0, group, values)
-    return sums / group.bincount(minlength=n).to(values.dtype)[:, None]
+class Decoder(nn.Module):
+    """What every decoder is: built from data, trained, and able to decode betas.
 
-
-@dataclass
-class Batch:
-    """One training step: images of one subject, one caption each."""
-
-    subject: str
-    betas_BV: Tensor
-    image_embedding_BD: Tensor
-    text_embedding_BD: Tensor
-    image_id_B: Tensor  # nsd_id
-    text_id_B: Tensor  # equal captions have equal numbers
-    features: dict[str, Tensor] = field(default_factory=dict)
-    mean_text_BD: Tensor | None = None  # mean of all captions of the image, unit norm
-    labels_BC: Tensor | None = None  # float32, 1 where the category is visible
-
-
-@dataclass
-class MixedBatch:
-    """One training step of a model for several subjects: images of each of them, subjects in
-    order of their names.
+    A subclass has the constructor `(config, n_voxels, width_D, seed, **sizes)` and implements
+    `predict`, and either `fit` (closed_form = True) or `loss`. Everything else has a default here.
     """
 
-    parts: list[Batch]
-
-
-@dataclass
-class Phase:
-    """One of several trainings of a decoder: on which subjects, with which settings."""
-
-    name: str
-    data: list[TrainingData]
     config: Any
 
+    targets: tuple[str, ...] = ("image_embedding_ID", "text_embedding_KD")
+    """Cached CLIP arrays, by name, that training needs with some settings or other."""
 
-@dataclass
-class Decoded:
-    """What a decoder offers for each image; None where it offers nothing."""
+    per_subject: bool = True
+    """One model a subject, or one for all.
 
-    embedding_ID: Tensor | None = None
-    text_embedding_ID: Tensor | None = None
-    logits_IC: Tensor | None = None
-    tokens: dict[str, Tensor] = field(
-        default_factory=dict
-    )  # by the names of TOKEN_TARGETS, (I, T, W) each
+    The latter gets a mapping subject -> int as n_voxels, and MixedBatch.
+    """
 
+    closed_form: bool = False
+    """True: `fit` solves for the weights at once. False: `loss` is minimised by the trainer."""
 
-# What predicted tokens are compared with, by stream: arrays of the clip file ('|': the first that
-# it has). A stream of fewer tokens than its target is compared with the target's first ones.
-TOKEN_TARGETS = {
-    "fused": "semantic_tokens_ITD",
-    "semantic": "semantic_tokens_ITD",
-    "detail": "detail_tokens_ITD|detail_tokens_ITW",
-    "text": "text_tokens_IUD",
-}
+    sizes: Mapping[str, Any] | None = None
+    """Further keywords of the constructor, which the data decide.
+
+    Kept in config.yaml, so what YAML can hold.
+    """
+
+    subjects: tuple[str, ...] = ()
+    """Subjects of a model that serves several."""
+
+    roi_names: tuple[str, ...] = ()
+    """ROIs whose share of attention can be read (clip_mused)."""
+
+    # Before training
+
+    @classmethod
+    def select_targets(cls, config: Any) -> tuple[str, ...]:
+        """The targets with these settings; 'a_ITD|b_ITW' is the first that the file has."""
+        return cls.targets
+
+    @classmethod
+    def trains_alone(cls, config: Any) -> bool:
+        """True if each subject has a model of its own, by nature or by a setting."""
+        return cls.per_subject
+
+    @classmethod
+    def first_sessions(cls, config: Any, subject: str) -> int:
+        """How many of a subject's sessions to train on; 0 for all that the split leaves."""
+        return 0
+
+    @classmethod
+    def check_run(
+        cls, config: Any, subjects: Sequence[str], groups: Iterable[str], where: str
+    ) -> None:
+        """Raise ValueError where the settings name subjects or ROI groups that the run lacks."""
+
+    @classmethod
+    def from_data(cls, config: Any, data: Sequence[TrainingData], seed: int) -> Self:
+        """An untrained decoder for these subjects.
+
+        Override it for what n_voxels and width_D do not determine: numbers go to `sizes`, arrays
+        (such as a choice of voxels) are buffers. Raises ValueError if the data do not fit the
+        settings.
+        """
+        sizes = {d.subject: d.betas_NV.shape[1] for d in data}
+        n_voxels = sizes[data[0].subject] if cls.per_subject else sizes
+        width_D = data[0].image_embedding_ID.shape[1]
+        return cls(config, n_voxels, width_D, seed)
+
+    # Training
+
+    def fit(self, data: TrainingData) -> dict[str, float]:
+        """Solve for the weights; returns numbers for the row of the curve. Closed form only."""
+        raise NotImplementedError(f"{type(self).__module__} is trained by gradients")
+
+    def loss(self, batch: Any, epoch: float) -> dict[str, Tensor]:
+        """Named terms, whose sum is minimised. Gradients only.
+
+        epoch: counted in fractions, for schedules.
+        """
+        raise NotImplementedError(f"{type(self).__module__} is trained in closed form")
+
+    def phases(self, data: Sequence[TrainingData]) -> Iterator[Phase]:
+        """Trainings one after the other; between two, the decoder freezes and frees its weights."""
+        yield Phase("", list(data), self.config)
+
+    # Decoding
+
+    def predict(self, betas_IV: Tensor, subject: str, n_repeats: int = 1) -> Decoded:
+        """What `decode` returns, for a module that is in evaluation mode and needs no gradients."""
+        raise NotImplementedError(f"{type(self).__module__} has no predict")
+
+    def predict_tokens(self, betas_IV: Tensor, subject: str, n_repeats: int = 1) -> Decoded:
+        """What `decode_tokens` returns; without tokens unless a decoder overrides it."""
+        return self.predict(betas_IV, subject, n_repeats)
+
+    def decode(self, betas_IV: Tensor, subject: str, n_repeats: int = 1) -> Decoded:
+        """What the decoder offers for each row of z-scored betas; no tokens.
+
+        n_repeats: how many trials each row is the mean of.
+        """
+        with self.inference():
+            return self.predict(betas_IV, subject, n_repeats)
+
+    def decode_tokens(self, betas_IV: Tensor, subject: str, n_repeats: int = 1) -> Decoded:
+        """decode, with all streams of tokens that the decoder offers.
+
+        They are large, so it is called for blocks of images.
+        """
+        with self.inference():
+            return self.predict_tokens(betas_IV, subject, n_repeats)
+
+    def identify(
+        self, betas_IV: Tensor, features: Mapping[str, Tensor], n_repeats: int = 1
+    ) -> Tensor | None:
+        """Log-likelihood (queries x gallery) of pictures' features; None without a density."""
+        return None
+
+    def heldout(self) -> Mapping[str, Tensor]:
+        """Predictions for training images that their weights have not seen; none by default."""
+        return {}
+
+    @property
+    def offers_tokens(self) -> bool:
+        """Whether decode_tokens gives any stream of tokens."""
+        return type(self).predict_tokens is not Decoder.predict_tokens
+
+    @contextmanager
+    def inference(self) -> Iterator[None]:
+        """Evaluation mode without gradients; afterwards the mode is what it was."""
+        training = self.training
+        self.eval()
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self.train(training)
+
+    # Subject tokens, of a decoder that has them
+
+    @property
+    def n_tokens(self) -> int:
+        """Subject tokens whose outputs and attention can be read."""
+        return 0
+
+    @property
+    def knows_subject(self) -> bool:
+        """Whether anything behind a subject's input differs between subjects and can be swapped."""
+        return False
+
+    def decode_as(self, betas_IV: Tensor, subject: str, token_subject: str) -> Decoded:
+        """decode with the tokens of another subject; the input map stays the subject's own."""
+        raise NotImplementedError(f"{type(self).__module__} knows no subjects")
+
+    def read_tokens(self, betas_IV: Tensor, subject: str) -> dict[str, Tensor]:
+        """Outputs of the tokens by name, (I, W) each."""
+        raise NotImplementedError(f"{type(self).__module__} has no subject tokens")
+
+    def read_attention(self, betas_IV: Tensor, subject: str, rollout: bool = False) -> Tensor:
+        """Attention (I, T, R) of the tokens over roi_names; rollout: through all layers."""
+        raise NotImplementedError(f"{type(self).__module__} has no subject tokens")
+
+    # What it states about itself
+
+    def n_parameters(self) -> dict[str, int]:
+        """Numbers that are trained, and those that decoding needs (deployed)."""
+        n = sum(value.numel() for value in (*self.parameters(), *self.buffers()))
+        return {"trained": n, "deployed": n}
+
+    def facts(self, subject: str) -> Mapping[str, float]:
+        """Constants for metrics.json, by dotted name."""
+        return {}
 
 
 def names() -> list[str]:
-    """Names of all decoders: the files of this folder."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    """Names of all decoders: the folders here that hold a decoder.py."""
+    return sorted(path.parent.name for path in Path(__file__).parent.glob("*/decoder.py"))
 
 
 def load_decoder(name: str) -> ModuleType:
-    """Module of a decoder; only its own file is imported.
+    """Module of a decoder, with CITATION, Config and Decoder; only its own folder is imported.
 
     Raises ValueError if no such decoder exists.
     """
@@ -173,78 +214,4 @@ def load_decoder(name: str) -> ModuleType:
         raise ValueError(
             f"decoder {name!r} does not exist{guess}; choose from {', '.join(names())}"
         )
-    return importlib.import_module(f"{__name__}.{name}")
-
-
-def find_targets(module: ModuleType, config: Any) -> tuple[str, ...]:
-    """Cached CLIP arrays that training a decoder with these settings needs."""
-    select = getattr(module.Decoder, "select_targets", None)
-    targets: tuple[str, ...] = select(config) if select else module.Decoder.targets
-    return targets
-
-
-def trains_alone(module: ModuleType, config: Any) -> bool:
-    """True if each subject has a model of its own."""
-    return bool(
-        module.Decoder.per_subject
-        or getattr(module.Decoder, "trains_alone", lambda config: False)(config)
-    )
-
-
-def build(module: ModuleType, config: Any, data: Sequence[TrainingData], seed: int) -> Any:
-    """An untrained decoder for these subjects.
-
-    Raises ValueError if the data do not fit the settings.
-    """
-    if hasattr(module.Decoder, "from_data"):
-        return module.Decoder.from_data(config, data, seed)
-    sizes = {d.subject: d.betas_NV.shape[1] for d in data}
-    n_voxels = sizes[data[0].subject] if module.Decoder.per_subject else sizes
-    return module.Decoder(config, n_voxels, data[0].image_embedding_ID.shape[1], seed)
-
-
-def save(folder: Path, decoder: Any, config: dict[str, Any]) -> None:
-    """Write weights.safetensors and config.yaml into a folder that is not yet visible under its
-    final name.
-
-    `config` must hold decoder (name), n_voxels, width_D, seed and config (the resolved Config as a
-    mapping); the `sizes` of a decoder that has them are added.
-    """
-    from ruamel.yaml import YAML
-    from safetensors.torch import save_file
-
-    folder.mkdir(parents=True, exist_ok=True)
-    state = {
-        name: value.detach().cpu().contiguous() for name, value in decoder.state_dict().items()
-    }
-    save_file(state, folder / "weights.safetensors")
-    if hasattr(decoder, "sizes"):
-        config = {**config, "sizes": dict(decoder.sizes)}
-    yaml = YAML()
-    yaml.default_flow_style = False
-    with (folder / "config.yaml").open("w") as file:
-        yaml.dump(config, file)
-
-
-def load(folder: Path, device: str = "cpu") -> tuple[Any, dict[str, Any]]:
-    """Trained decoder and the content of its config.yaml; needs nothing but the folder.
-
-    Raises ValueError if the folder is not a complete model.
-    """
-    from ruamel.yaml import YAML
-    from safetensors.torch import load_file
-
-    for name in ("config.yaml", "weights.safetensors"):
-        if not (folder / name).is_file():
-            raise ValueError(
-                f"{folder} is not a trained model: it has no {name}; run the train stage (dvc "
-                "repro train)"
-            )
-    config = YAML(typ="safe").load((folder / "config.yaml").read_text())
-    module = load_decoder(config["decoder"])
-    settings, sizes = module.Config(**config["config"]), config.get("sizes", {})
-    decoder = module.Decoder(
-        settings, config["n_voxels"], config["width_D"], config["seed"], **sizes
-    )
-    decoder.load_state_dict(load_file(folder / "weights.safetensors"))
-    return decoder.to(device).eval(), config
+    return importlib.import_module(f"{__name__}.{name}.decoder")

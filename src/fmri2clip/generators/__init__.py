@@ -4,9 +4,12 @@ A generator file defines `CITATION`, `Config` (frozen dataclass) and `Generator`
 CLIP features say:
 
     Generator(config, device)       loads the pipeline from a hub name or a folder
-    needs: tuple[str, ...]          arrays of Conditioning that it reads; 'a|b' is the first of them that is given
-    check(conditioning)             ValueError for features of another CLIP model, width or number of tokens
-    generate(conditioning, seeds_I) pictures (I, H, W, C) uint8; that of an image depends on its own features and seed
+    needs: tuple[str, ...]          arrays of Conditioning that it reads; 'a|b' is the first of them
+                                    that is given
+    check(conditioning)             ValueError for features of another CLIP model, width or number
+                                    of tokens
+    generate(conditioning, seeds_I) pictures (I, H, W, C) uint8; that of an image depends on its own
+                                    features and seed
     image_shape: (H, W, C)          of a picture, in pixels
 
 Files whose names start with '_' hold what the families share. Axis letters: I images, T image
@@ -20,12 +23,13 @@ import importlib
 import pkgutil
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from difflib import get_close_matches
 from types import ModuleType
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fmri2clip.core.strict import suggest
 
 Array = NDArray[Any]
 
@@ -80,16 +84,24 @@ class Generator(Protocol):
     config: Any
 
     @property
-    def needs(self) -> tuple[str, ...]: ...
+    def needs(self) -> tuple[str, ...]:
+        """Names of the arrays of Conditioning that it reads; 'a|b' is the first that is given."""
+        ...
 
     @property
-    def image_shape(self) -> tuple[int, int, int]: ...
+    def image_shape(self) -> tuple[int, int, int]:
+        """(H, W, C) of a picture, in pixels."""
+        ...
 
-    def check(self, conditioning: Conditioning) -> None: ...
+    def check(self, conditioning: Conditioning) -> None:
+        """Raise ValueError for features of another CLIP model, width or number of tokens."""
+        ...
 
     def generate(
         self, conditioning: Conditioning, seeds_I: Sequence[int] | Array
-    ) -> NDArray[np.uint8]: ...
+    ) -> NDArray[np.uint8]:
+        """Pictures (I, H, W, C); that of an image depends on its own features and seed only."""
+        ...
 
 
 def names() -> list[str]:
@@ -106,10 +118,9 @@ def load_family(name: str) -> ModuleType:
     Raises ValueError if no such family exists.
     """
     if name not in names():
-        hint = get_close_matches(name, names(), 1)
-        guess = f" (did you mean {hint[0]}?)" if hint else ""
         raise ValueError(
-            f"generator {name!r} does not exist{guess}; choose from {', '.join(names())}"
+            f"generator {name!r} does not exist{suggest(name, names())}; choose from "
+            f"{', '.join(names())}"
         )
     return importlib.import_module(f"{__name__}.{name}")
 

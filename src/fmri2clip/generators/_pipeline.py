@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fmri2clip.core.strict import at_least
 from fmri2clip.generators import Array, Conditioning
-from fmri2clip.strict import at_least
 
 if TYPE_CHECKING:
     import torch
@@ -31,6 +31,8 @@ DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
+    """Parameters that every family of generators has; a family's Config adds its own."""
+
     path: str  # hub name (owner/name) or folder of a diffusers pipeline
     revision: str = ""  # commit or branch on the hub, '' for its newest
     clip_model: str  # open_clip's name of the CLIP model whose features the pipeline reads
@@ -38,9 +40,8 @@ class Settings:
     guidance_scale: float = 1.0  # of classifier-free guidance, 1 is none
     scheduler: Literal["as_saved", "ddim", "unipc", "dpm"] = "as_saved"
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"  # of weights and arithmetic
-    offload: Literal["none", "model", "sequential"] = (
-        "none"  # parts that wait in the CPU's memory; GPU only
-    )
+    # parts that wait in the CPU's memory; GPU only
+    offload: Literal["none", "model", "sequential"] = "none"
     batch_size: int = 8  # pictures at once
     variant: str = ""  # of the weight files, such as 'fp16' for model.fp16.safetensors
     pickled: bool = False  # true also reads weights that are not safetensors
@@ -57,7 +58,8 @@ class PipelineGenerator(ABC):
     needs: tuple[str, ...]
 
     def __init__(self, config: Any, device: str = "cpu") -> None:
-        self.config, self.device = config, device
+        self.config = config
+        self.device = device
         _check_hardware(config, device)
         self.pipe = place(self._load(), config, device)
         self.shapes = self._shapes()
@@ -75,27 +77,25 @@ class PipelineGenerator(ABC):
         """Pictures (B, H, W, 3) from 0 to 1; `noise` holds a generator an image."""
 
     def check(self, conditioning: Conditioning) -> None:
-        """Raise ValueError for features that the pipeline was not made for, and for those that
-        are no numbers.
+        """Raise ValueError for features that the pipeline was not made for, and for those that are
+        no numbers.
         """
-        name, own, given = self.config.path, self.config.clip_model, conditioning.clip_model
+        name = self.config.path
+        own = self.config.clip_model
+        given = conditioning.clip_model
         if given != own:
             raise ValueError(
                 f"generator {name} reads features of {own}, these are of {given}; decode to {own}, "
-                "or choose a "
-                f"generator whose clip_model is {given}"
+                f"or choose a generator whose clip_model is {given}"
             )
         for array_name in self._read(conditioning):
             array = conditioning.arrays()[array_name]
             if array.shape[1:] != self.shapes[array_name]:
-                has, wants = (
-                    _describe(array_name, shape)
-                    for shape in (array.shape[1:], self.shapes[array_name])
-                )
+                has = _describe(array_name, array.shape[1:])
+                wants = _describe(array_name, self.shapes[array_name])
                 raise ValueError(
                     f"generator {name} reads {wants}, {array_name} has {has}; choose a generator "
-                    "for these features, "
-                    f"or check that clip_model is what they come from"
+                    "for these features, or check that clip_model is what they come from"
                 )
             if not np.isfinite(array).all():
                 row = int(np.argwhere(~np.isfinite(array))[0][0])
@@ -106,7 +106,8 @@ class PipelineGenerator(ABC):
 
     def _read(self, conditioning: Conditioning) -> list[str]:
         """Names of the arrays that are read; ValueError where one is missing."""
-        there, found = conditioning.arrays(), []
+        there = conditioning.arrays()
+        found = []
         for need in self.needs:
             name = next((option for option in need.split("|") if option in there), None)
             if name is None:
@@ -135,18 +136,19 @@ class PipelineGenerator(ABC):
                 f"{len(seeds_I)} seeds for {len(conditioning)} images; pass one seed for each image"
             )
         kept = {name: conditioning.arrays()[name] for name in self._read(conditioning)}
-        conditioning, step = (
-            Conditioning(clip_model=conditioning.clip_model, **kept),
-            self.config.batch_size,
-        )
-        batches = [slice(start, start + step) for start in range(0, len(conditioning), step)]
-        return np.concatenate(
-            [to_uint8(self._paint(conditioning.take(b), make_noise(seeds_I[b]))) for b in batches]
-        )
+        conditioning = Conditioning(clip_model=conditioning.clip_model, **kept)
+        step = self.config.batch_size
+        painted = []
+        for start in range(0, len(conditioning), step):
+            batch = slice(start, start + step)
+            noise = make_noise(seeds_I[batch])  # one source an image, so batches leave no trace
+            painted.append(to_uint8(self._paint(conditioning.take(batch), noise)))
+        return np.concatenate(painted)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(H, W, C) of a picture, in pixels."""
+        # Versatile Diffusion has two U-Nets, the others one.
         unet = getattr(self.pipe, "image_unet", None) or self.pipe.unet
         size = unet.config.sample_size
         height, width = (size, size) if isinstance(size, int) else size
@@ -156,9 +158,10 @@ class PipelineGenerator(ABC):
         """An array on the device that the pipeline computes on, in its precision."""
         import torch
 
-        return torch.from_numpy(np.array(array, np.float32, order="C")).to(
-            self.pipe._execution_device, getattr(torch, DTYPES[self.config.precision])
-        )
+        # With offload, the pipeline's own device is the CPU; where it computes, it says itself.
+        dtype = getattr(torch, DTYPES[self.config.precision])
+        copied = torch.from_numpy(np.array(array, np.float32, order="C"))
+        return copied.to(self.pipe._execution_device, dtype)
 
 
 def load_pipeline(class_name: str, settings: Settings, **parts: Any) -> Any:
@@ -198,9 +201,9 @@ def finish(pipe: Any, settings: Settings) -> Any:
     import diffusers
 
     if settings.scheduler != "as_saved":
-        pipe.scheduler = getattr(diffusers, SCHEDULERS[settings.scheduler]).from_config(
-            pipe.scheduler.config
-        )
+        # The noise schedule stays that of the training; only the solver changes.
+        scheduler = getattr(diffusers, SCHEDULERS[settings.scheduler])
+        pipe.scheduler = scheduler.from_config(pipe.scheduler.config)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
@@ -267,9 +270,8 @@ def to_uint8(images_BHWC: Array) -> NDArray[np.uint8]:
 def unit(array: Array) -> Array:
     """Embeddings (B, D) with norm 1, or tokens (B, T, W) whose class token has norm 1."""
     pooled = array if array.ndim == 2 else array[:, :1]
-    return array.astype(np.float32) / np.linalg.norm(
-        pooled.astype(np.float32), axis=-1, keepdims=True
-    )
+    norm = np.linalg.norm(pooled.astype(np.float32), axis=-1, keepdims=True)
+    return array.astype(np.float32) / norm
 
 
 def _check_hardware(settings: Settings, device: str) -> None:
@@ -282,8 +284,6 @@ def _check_hardware(settings: Settings, device: str) -> None:
 
 
 def _describe(name: str, shape: tuple[int, ...]) -> str:
-    return (
-        f"width {shape[0]} in {name}"
-        if len(shape) == 1
-        else f"{shape[0]} tokens of width {shape[1]} in {name}"
-    )
+    if len(shape) == 1:
+        return f"width {shape[0]} in {name}"
+    return f"{shape[0]} tokens of width {shape[1]} in {name}"

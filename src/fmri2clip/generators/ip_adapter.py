@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from fmri2clip.core.strict import at_least
 from fmri2clip.generators import Array, Conditioning
 from fmri2clip.generators._pipeline import PipelineGenerator, Settings, load_pipeline, unit
-from fmri2clip.strict import at_least
 
 if TYPE_CHECKING:
     import torch
@@ -27,13 +27,14 @@ CLASSES = {"sd": "StableDiffusionPipeline", "sdxl": "StableDiffusionXLPipeline"}
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Settings):
+    """A Stable Diffusion pipeline (SD 1.5 or SDXL) and the adapter that feeds it an embedding."""
+
     base: Literal["sd", "sdxl"]  # what `path` holds
     adapter: str  # hub name or folder of the adapter
     weights: str  # its file, such as ip-adapter_sd15.safetensors
     subfolder: str = ""  # of that file
-    embedding_norm: (
-        float  # mean norm of the CLIP model's image embeddings before they are normalised
-    )
+    # mean norm of the CLIP model's image embeddings before they are normalised
+    embedding_norm: float
     scale: float = 1.0  # of the adapter beside the prompt
     prompt: str = ""
     negative_prompt: str = ""
@@ -56,12 +57,11 @@ class Generator(PipelineGenerator):
 
     def _load(self) -> Any:
         config = self.config
-        unchecked = (
-            {"safety_checker": None, "requires_safety_checker": False}
-            if config.base == "sd"
-            else {}
+        # SDXL has no checker of its pictures, and its class knows no such argument.
+        without = {"safety_checker": None, "requires_safety_checker": False}
+        pipe = load_pipeline(
+            CLASSES[config.base], config, **(without if config.base == "sd" else {})
         )
-        pipe = load_pipeline(CLASSES[config.base], config, **unchecked)
         where = f"{config.adapter}, {config.subfolder or '.'}/{config.weights}"
         try:
             pipe.load_ip_adapter(
@@ -79,8 +79,7 @@ class Generator(PipelineGenerator):
         if projection != "ImageProjection":
             raise ValueError(
                 f"the adapter {where} reads hidden states ({projection}); choose one of the pooled "
-                "embedding, such as "
-                f"ip-adapter_sd15.safetensors"
+                "embedding, such as ip-adapter_sd15.safetensors"
             )
         pipe.set_ip_adapter_scale(config.scale)
         pipe.prepare_ip_adapter_image_embeds = _take_as_given
@@ -93,9 +92,9 @@ class Generator(PipelineGenerator):
     def _paint(self, batch: Conditioning, noise: list[torch.Generator]) -> Array:
         import torch
 
-        read = self.tensor(unit(batch.arrays()["embedding_ID"]) * self.config.embedding_norm)[
-            :, None
-        ]
+        # The adapter was trained on embeddings as CLIP gives them, before they are normalised.
+        embedding_ID = unit(batch.arrays()["embedding_ID"]) * self.config.embedding_norm
+        read = self.tensor(embedding_ID)[:, None]
         guided = self.config.guidance_scale > 1
         images: Array = self.pipe(
             prompt=[self.config.prompt] * len(batch),

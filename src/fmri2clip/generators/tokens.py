@@ -24,14 +24,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from fmri2clip.core.strict import at_least
 from fmri2clip.generators import Array, Conditioning
 from fmri2clip.generators._pipeline import PipelineGenerator, Settings, load_pipeline, unit
-from fmri2clip.strict import at_least
 
 if TYPE_CHECKING:
     import torch
 
-CITATION = "Rombach et al. 2022, arXiv 2112.10752 (latent diffusion); conditioning on CLIP tokens is our decision"
+CITATION = (
+    "Rombach et al. 2022, arXiv 2112.10752 (latent diffusion); conditioning on CLIP tokens is our "
+    "decision"
+)
 CLASS = "StableDiffusionPipeline"
 UNUSED = ("text_encoder", "tokenizer", "safety_checker")  # no text is read
 FREQUENCIES = (1, 2, 4, 8)
@@ -39,8 +42,8 @@ N_PLACES = 4 * len(FREQUENCIES)
 
 
 def add_places(tokens_BTW: Array) -> Array:
-    """Tokens (B, T, W + N_PLACES): class token first, then a square grid of patches row by row,
-    or nothing.
+    """Tokens (B, T, W + N_PLACES): class token first, then a square grid of patches row by row, or
+    nothing.
     """
     n_images, n_tokens, _ = tokens_BTW.shape
     side = isqrt(n_tokens - 1)
@@ -56,10 +59,11 @@ def add_places(tokens_BTW: Array) -> Array:
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Settings):
+    """A latent diffusion pipeline that was trained on image tokens in place of a prompt."""
+
     n_tokens: int  # image tokens that the pipeline was trained with, class token included
-    places: Literal["none", "grid"] = (
-        "none"  # whether the pipeline was trained with the places of patches
-    )
+    # whether the pipeline was trained with the places of patches
+    places: Literal["none", "grid"] = "none"
     steps: int = 10
     batch_size: int = 50
 
@@ -85,18 +89,17 @@ class Generator(PipelineGenerator):
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:
         unet = self.pipe.unet.config
-        width = (unet.encoder_hid_dim or unet.cross_attention_dim) - N_PLACES * (
-            self.config.places == "grid"
-        )
+        width = unet.encoder_hid_dim or unet.cross_attention_dim
+        if self.config.places == "grid":
+            width -= N_PLACES  # the numbers of a place lie beside those of its token
         return {"tokens_ITW": (self.config.n_tokens, width), "embedding_ID": (width,)}
 
     def _paint(self, batch: Conditioning, noise: list[torch.Generator]) -> Array:
-        tokens_BTW = (
-            batch.tokens_ITW
-            if batch.tokens_ITW is not None
-            else batch.arrays()["embedding_ID"][:, None]
-        )
-        tokens_BTW = unit(tokens_BTW)
+        # An embedding is read as a class token without any patch.
+        if batch.tokens_ITW is not None:
+            tokens_BTW = unit(batch.tokens_ITW)
+        else:
+            tokens_BTW = unit(batch.arrays()["embedding_ID"][:, None])
         read = self.tensor(add_places(tokens_BTW) if self.config.places == "grid" else tokens_BTW)
         guided = self.config.guidance_scale > 1
         images: Array = self.pipe(

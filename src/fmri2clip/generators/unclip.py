@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fmri2clip.core.strict import at_least
 from fmri2clip.generators import Array, Conditioning
 from fmri2clip.generators._pipeline import PipelineGenerator, Settings, load_pipeline, unit
-from fmri2clip.strict import at_least
 
 if TYPE_CHECKING:
     import torch
@@ -29,6 +29,8 @@ CLASS = "StableUnCLIPImg2ImgPipeline"
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Settings):
+    """A Stable unCLIP pipeline and how its image embedding is scaled and noised."""
+
     steps: int = 20
     guidance_scale: float = 10.0
     noise_level: int = 0  # step of the noise that is added to the embedding
@@ -54,6 +56,8 @@ class Generator(PipelineGenerator):
     @property
     def embedding_norm(self) -> float:
         """Norm of the embeddings that the pipeline is given."""
+        # The pipeline keeps mean and std of the embeddings that it was trained on; for each width
+        # E x^2 = mean^2 + std^2.
         statistics = self.pipe.image_normalizer
         squares = sum(
             part.detach().float().square().sum() for part in (statistics.mean, statistics.std)

@@ -4,7 +4,8 @@ ViT-L/14.
 The pipeline's own call encodes a picture and a text; here the context is predicted features, so its
 parts are driven:
 
-    context   [text tokens (77), image tokens (257)] on the token axis; zeros where it is unconditional
+    context   [text tokens (77), image tokens (257)] on the token axis; zeros where it is
+              unconditional
     dual      m * attention to text + (1 - m) * attention to the image, m = mix_ratio
     guided    e = e_0 + g (e_c - e_0), g = guidance_scale
 
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from fmri2clip.core.strict import fraction
 from fmri2clip.generators import Array, Conditioning
 from fmri2clip.generators._pipeline import (
     PipelineGenerator,
@@ -31,24 +33,23 @@ from fmri2clip.generators._pipeline import (
     load_part,
     unit,
 )
-from fmri2clip.strict import fraction
 
 if TYPE_CHECKING:
     import torch
 
 CITATION = "Xu et al. 2023, arXiv 2211.08332"
 CLASS = "VersatileDiffusionDualGuidedPipeline"
-IMAGE_TOKENS, TEXT_TOKENS = 257, 77  # as in the pipeline's set_transformer_params
-UNUSED = (
-    "tokenizer",
-    "image_feature_extractor",
-    "text_encoder",
-    "image_encoder",
-)  # predicted features need none
+# As in the pipeline's set_transformer_params.
+IMAGE_TOKENS = 257
+TEXT_TOKENS = 77
+# Predicted features need no encoder.
+UNUSED = ("tokenizer", "image_feature_extractor", "text_encoder", "image_encoder")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Settings):
+    """A Versatile Diffusion pipeline and how it weighs text against image."""
+
     mix_ratio: float = 0.5  # weight of the text; 0: image tokens only, no text is read
     steps: int = 20
     guidance_scale: float = 5.0
@@ -64,6 +65,7 @@ class Generator(PipelineGenerator):
 
     @property
     def needs(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Image tokens (I, T, W), and text tokens (I, U, W) unless the mixing ratio is 0."""
         return ("tokens_ITW", "text_tokens_IUW") if self.config.mix_ratio > 0 else ("tokens_ITW",)
 
     def _load(self) -> Any:
@@ -80,16 +82,15 @@ class Generator(PipelineGenerator):
 
         with torch.no_grad():
             latents = self._denoise(self._context(batch), noise)
-            images = self.pipe.vae.decode(
-                latents / self.pipe.vae.config.scaling_factor, return_dict=False
-            )[0]
+            scaled = latents / self.pipe.vae.config.scaling_factor
+            images = self.pipe.vae.decode(scaled, return_dict=False)[0]
         painted = self.pipe.image_processor.postprocess(images, output_type="np")
         self.pipe.maybe_free_model_hooks()
         return np.asarray(painted)
 
     def _context(self, batch: Conditioning) -> torch.Tensor:
-        """Tokens (B, 77 + 257, W), text first; zeros for a text that has no weight. Doubled,
-        zeros first, if guided.
+        """Tokens (B, 77 + 257, W), text first; zeros for a text that has no weight. Doubled, zeros
+        first, if guided.
         """
         import torch
 
@@ -97,14 +98,13 @@ class Generator(PipelineGenerator):
         text = batch.text_tokens_IUW
         blank = image.new_zeros(len(image), TEXT_TOKENS, image.shape[-1])
         context = torch.cat([blank if text is None else self.tensor(text), image], dim=1)
-        return (
-            torch.cat([torch.zeros_like(context), context])
-            if self.config.guidance_scale > 1
-            else context
-        )
+        if self.config.guidance_scale > 1:
+            return torch.cat([torch.zeros_like(context), context])
+        return context
 
     def _denoise(self, context: torch.Tensor, noise: list[torch.Generator]) -> torch.Tensor:
-        pipe, guidance = self.pipe, self.config.guidance_scale
+        pipe = self.pipe
+        guidance = self.config.guidance_scale
         side = pipe.image_unet.config.sample_size * pipe.vae_scale_factor
         pipe.scheduler.set_timesteps(self.config.steps, device=context.device)
         channels = pipe.image_unet.config.in_channels
@@ -113,10 +113,10 @@ class Generator(PipelineGenerator):
         )
         takes_noise = "generator" in inspect.signature(pipe.scheduler.step).parameters
         for t in pipe.scheduler.timesteps:
+            # Twice if guided: e_0 and e_c come from one pass.
             repeated = latents.repeat(len(context) // len(latents), 1, 1, 1)
-            predicted = pipe.image_unet(
-                pipe.scheduler.scale_model_input(repeated, t), t, context, return_dict=False
-            )[0]
+            scaled = pipe.scheduler.scale_model_input(repeated, t)
+            predicted = pipe.image_unet(scaled, t, context, return_dict=False)[0]
             if guidance > 1:
                 without, conditioned = predicted.chunk(2)
                 predicted = without + guidance * (conditioned - without)
@@ -126,8 +126,8 @@ class Generator(PipelineGenerator):
 
 
 def _mix(unet: Any, mix_ratio: float) -> None:
-    """Replace the library's dual attention, which its own blocks cannot call any more (an
-    argument has been added).
+    """Replace the library's dual attention, which its own blocks cannot call any more (an argument
+    has been added).
     """
     from diffusers.models import DualTransformer2DModel
     from torch import nn
@@ -139,23 +139,22 @@ def _mix(unet: Any, mix_ratio: float) -> None:
 
         def __init__(self, image: nn.Module, text: nn.Module) -> None:
             super().__init__()
-            self.image, self.text = image, text
+            self.image = image
+            self.text = text
 
         def forward(
             self, x: Any, encoder_hidden_states: Any, return_dict: bool = False, **more: Any
         ) -> tuple[Any]:
-            text, image = (
-                encoder_hidden_states[:, :TEXT_TOKENS],
-                encoder_hidden_states[:, TEXT_TOKENS:],
-            )
+            text = encoder_hidden_states[:, :TEXT_TOKENS]
+            image = encoder_hidden_states[:, TEXT_TOKENS:]
             sides = ((self.text, text, mix_ratio), (self.image, image, 1 - mix_ratio))
-            return (
-                sum(
-                    w * part(x, context, return_dict=False, **more)[0]
-                    for part, context, w in sides
-                    if w > 0
-                ),
+            # A tuple of one, as the library's own transformers return.
+            mixed = sum(
+                w * part(x, context, return_dict=False, **more)[0]
+                for part, context, w in sides
+                if w > 0
             )
+            return (mixed,)
 
     for name, module in list(unet.named_modules()):
         if isinstance(module, DualTransformer2DModel):

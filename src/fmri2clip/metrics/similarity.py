@@ -5,8 +5,10 @@ Letters: I images, P pairs i < j of images, N trials, V voxels, F features, H th
 trials, R resamples of the images (row 0 is the sample itself), L blocks.
 
 A model's distance is 1 - Pearson (Kriegeskorte et al. 2008). A brain's distance, ours:
-    d_ij = 1 - c_ij / v,  c_ij = cov over voxels of the mean patterns of i and j, v = mean over i of
-    cov(x_iA, x_iB),
+
+    d_ij = 1 - c_ij / v,  c_ij = cov over voxels of the mean patterns of i and j,
+                          v    = mean over i of cov(x_iA, x_iB),
+
 where A and B are two halves of each image's trials. No product joins a trial with itself, so noise
 neither shortens nor lengthens a distance on average: E d_ij is the distance of the noise-free
 patterns. One v stands for all images because a variance of one image from two or three trials is
@@ -51,8 +53,8 @@ def take_pairs(matrix_II: Floats) -> Floats:
 
 
 def put_pairs(value_P: Floats, n_images: int) -> NDArray[np.float32]:
-    """Matrix (I, I) with the values above the diagonal and 0 elsewhere; so an image's distance
-    to itself has no say.
+    """Matrix (I, I) with the values above the diagonal and 0 elsewhere; so an image's distance to
+    itself has no say.
     """
     matrix_II = np.zeros((n_images, n_images), dtype=np.float32)
     np.put(matrix_II, pair_positions(n_images), value_P)
@@ -61,9 +63,8 @@ def put_pairs(value_P: Floats, n_images: int) -> NDArray[np.float32]:
 
 def correlation_distances(feature_IF: Floats) -> Floats:
     """1 - Pearson correlation of the rows, (P); a row without variance raises ValueError."""
-    centred_IF = np.asarray(feature_IF, dtype=np.float64) - np.mean(
-        feature_IF, axis=1, keepdims=True, dtype=np.float64
-    )
+    mean_I1 = np.mean(feature_IF, axis=1, keepdims=True, dtype=np.float64)
+    centred_IF = np.asarray(feature_IF, dtype=np.float64) - mean_I1
     norm_I1 = np.linalg.norm(centred_IF, axis=1, keepdims=True)
     if not (norm_I1 > 0).all():
         raise ValueError(
@@ -83,9 +84,11 @@ def split_trials(image_N: Ints, rng: np.random.Generator) -> NDArray[np.bool_]:
     assert (np.diff(image_N) >= 0).all() and (n_I >= 2).all(), (
         "images in order, each with two trials"
     )
+    # Trials in random order within their image; rank_N counts them from 0 in that order.
     order = np.lexsort((rng.random(len(image_N)), image_N))
     rank_N = np.empty(len(image_N), dtype=np.int64)
     rank_N[order] = np.arange(len(image_N)) - np.repeat(np.cumsum(n_I) - n_I, n_I)
+    # A coin decides about the odd trial: half of the images give it to half B.
     n_b_I = (n_I + rng.integers(0, 2, len(n_I))) // 2
     return rank_N < n_b_I[image_N]
 
@@ -97,6 +100,7 @@ def half_patterns(
     halves = []
     for rows_N in (~in_b_N, in_b_N):
         image_M = image_N[rows_N]
+        # Trials are in the order of their images: reduceat adds up the run of rows of each.
         first_I = np.flatnonzero(np.diff(image_M, prepend=-1))
         total_IV = np.add.reduceat(betas_NV[rows_N], first_I, axis=0, dtype=np.float32)
         halves.append(total_IV / np.bincount(image_M)[:, None].astype(np.float32))
@@ -105,10 +109,10 @@ def half_patterns(
 
 def cross_validated_distances(pattern_HIV: NDArray[np.float32]) -> tuple[Floats, Floats]:
     """d_P of either half, as the head of this file defines it; both divide by the same v."""
+    # Each half's own products x_i x_j hold two different images, hence different trials.
     centred_HIV = pattern_HIV - pattern_HIV.mean(axis=2, keepdims=True)
-    v = float(np.einsum("iv,iv->", centred_HIV[0], centred_HIV[1], dtype=np.float64)) / len(
-        centred_HIV[0]
-    )
+    total = np.einsum("iv,iv->", centred_HIV[0], centred_HIV[1], dtype=np.float64)
+    v = float(total) / len(centred_HIV[0])
     if v <= 0:
         raise ValueError(
             "repeats of an image resemble each other no more than chance; take voxels or images "
@@ -119,19 +123,22 @@ def cross_validated_distances(pattern_HIV: NDArray[np.float32]) -> tuple[Floats,
 
 
 def rank_pairs(distance_P: Floats) -> NDArray[np.float32]:
-    """Midranks of the distances with mean 0 and variance 1, so that products average to
-    Spearman's correlation.
+    """Midranks of the distances with mean 0 and variance 1, so that products average to Spearman's
+    correlation.
     """
-    low, high = float(distance_P.min()), float(distance_P.max())
+    low = float(distance_P.min())
+    high = float(distance_P.max())
     if not low < high:
         raise ValueError(
             "all distances are equal, so they have no order; are the features constant?"
         )
+    # Hundreds of thousands of distances: counting levels takes one pass where a sort takes many.
     level_P = ((distance_P - low) * (LEVELS / (high - low))).astype(np.int64)
     count = np.bincount(level_P, minlength=LEVELS + 1)
-    rank = np.cumsum(count) - count / 2.0
+    rank = np.cumsum(count) - count / 2.0  # middle of the places that a level takes
     mean = float(count @ rank) / len(level_P)
     deviation = np.sqrt(float(count @ (rank - mean) ** 2) / len(level_P))
+    # Every pair of a level has one rank, so it is looked up rather than computed.
     return ((rank - mean) / deviation).astype(np.float32)[level_P]
 
 
@@ -145,16 +152,16 @@ def correct_attenuation(
 
 
 def correlate_ranks(a_P: Floats, b_P: Floats, model_LP: Floats) -> Floats:
-    """RSA (L) of one brain with L models, corrected; all are ranks of `rank_pairs`, a and b of
-    the two halves.
+    """RSA (L) of one brain with L models, corrected; all are ranks of `rank_pairs`, a and b of the
+    two halves.
     """
     n = a_P.size
     return correct_attenuation(model_LP @ ((a_P + b_P) / (2 * n)), np.asarray(a_P @ b_P / n))
 
 
 def pair_means(weight_RI: Floats, upper_II: Floats) -> Floats:
-    """Mean (R) of an upper triangle over pairs that weigh w_i w_j: pairs of an image with its
-    own copy are left out.
+    """Mean (R) of an upper triangle over pairs that weigh w_i w_j: pairs of an image with its own
+    copy are left out.
     """
     weight_RI = weight_RI.astype(np.float32, copy=False)
     total_R = np.einsum("ri,ri->r", weight_RI @ upper_II, weight_RI, dtype=np.float64)
@@ -174,7 +181,9 @@ class BrainRanks:
 
     def __init__(self, n_images: int) -> None:
         zero_II = np.zeros((n_images, n_images), dtype=np.float32)
-        self.n_draws, self.mean_II, self.product_II = 0, zero_II, zero_II.copy()
+        self.n_draws = 0
+        self.mean_II = zero_II
+        self.product_II = zero_II.copy()
         self.halves: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
 
     def add(self, pattern_HIV: NDArray[np.float32]) -> None:
@@ -184,6 +193,7 @@ class BrainRanks:
             put_pairs(rank_pairs(d_P), n) for d_P in cross_validated_distances(pattern_HIV)
         )
         self.halves.append((a_II, b_II))
+        # Running means, so that memory does not grow with the number of draws.
         self.n_draws += 1
         self.mean_II += ((a_II + b_II) / 2 - self.mean_II) / self.n_draws
         self.product_II += (a_II * b_II - self.product_II) / self.n_draws
@@ -192,12 +202,12 @@ class BrainRanks:
         """Covariance (R) of the ranks of the two halves, mean over draws; on the sample itself
         their correlation.
         """
-        means = [
-            (pair_means(weight_RI, a_II), pair_means(weight_RI, b_II)) for a_II, b_II in self.halves
+        # cov = mean of the product - product of the means; a resample's ranks have means of their
+        # own.
+        products_R = [
+            pair_means(weight_RI, a_II) * pair_means(weight_RI, b_II) for a_II, b_II in self.halves
         ]
-        return pair_means(weight_RI, self.product_II) - np.mean(
-            [a_R * b_R for a_R, b_R in means], axis=0
-        )
+        return pair_means(weight_RI, self.product_II) - np.mean(products_R, axis=0)
 
     def covariances(self, model_LP: Floats, mean_RL: Floats, weight_RI: Floats) -> Floats:
         """Covariance (R, L) of the ranks, mean over draws and halves, with those of L models of
@@ -232,10 +242,12 @@ def centre_kernel(feature_IF: Floats) -> Floats:
     <centre_kernel(X), centre_kernel(Y)> / (I (I - 3)) is the unbiased HSIC of Song et al. (2012),
     which needs I > 3.
     """
+    # The estimate divides by I - 3.
     n = len(feature_IF)
     if n < 4:
         raise ValueError(f"the unbiased HSIC needs at least 4 images, got {n}")
     feature_IF = np.asarray(feature_IF, dtype=np.float64)
+    # Without its diagonal, no image meets itself: the products are of independent samples.
     kernel_II = feature_IF @ feature_IF.T
     np.fill_diagonal(kernel_II, 0.0)
     row_I = kernel_II.sum(axis=1) / (n - 2)
@@ -245,9 +257,9 @@ def centre_kernel(feature_IF: Floats) -> Floats:
 
 
 def debiased_cka(a_II: Floats, b_II: Floats) -> float:
-    """Linear CKA (Kornblith et al.
+    """Linear CKA (Kornblith et al. 2019) of kernels of `centre_kernel`.
 
-    2019) with the unbiased HSIC in all three places, of kernels of `centre_kernel`.
+    The unbiased HSIC stands in all three places.
     """
     return float(np.vdot(a_II, b_II) / np.sqrt(np.vdot(a_II, a_II) * np.vdot(b_II, b_II)))
 
@@ -261,8 +273,10 @@ class BrainKernels:
     """
 
     def __init__(self, n_images: int) -> None:
-        self.n_draws, self.mean_II = 0, np.zeros((n_images, n_images))
-        self.shared, self.scale = 0.0, 0.0
+        self.n_draws = 0
+        self.mean_II = np.zeros((n_images, n_images))
+        self.shared = 0.0
+        self.scale = 0.0
 
     def add(self, pattern_HIV: NDArray[np.float32]) -> None:
         """One draw: patterns (2, I, V) of the two halves in the voxels drawn."""
@@ -270,9 +284,8 @@ class BrainKernels:
         self.n_draws += 1
         self.mean_II += ((a_II + b_II) / 2 - self.mean_II) / self.n_draws
         self.shared += (float(np.vdot(a_II, b_II)) - self.shared) / self.n_draws
-        self.scale += (
-            float(np.linalg.norm(a_II) * np.linalg.norm(b_II)) - self.scale
-        ) / self.n_draws
+        scale = float(np.linalg.norm(a_II) * np.linalg.norm(b_II))
+        self.scale += (scale - self.scale) / self.n_draws
 
     def cka(self, model_II: Floats) -> float:
         """CKA with a model's kernel of `centre_kernel`."""

@@ -24,7 +24,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from fmri2clip.metrics.classification import score_classes
+from fmri2clip.solvers.average_precision import score_classes
 
 Floats = NDArray[np.floating]
 MARGIN = 0.03  # "no worse": the interval of the difference stays above minus three points
@@ -39,9 +39,11 @@ class Scores:
     itself only.
 
     per_image: dotted metric -> (score_I, weight_I), NaN where the image is not scored; the metric
-    is the weighted mean. class_scores: dotted prefix such as 'classification' -> score_IC; gives
-    <prefix>.map and <prefix>.auc. label_IC, class_C: truth and the fixed class set of those.
-    constants: numbers that have no interval.
+    is the weighted mean.
+    class_scores: dotted prefix such as 'classification' -> score_IC; gives <prefix>.map and
+    <prefix>.auc.
+    label_IC, class_C: truth and the fixed class set of those. constants: numbers that have no
+    interval.
     """
 
     nsd_id_I: NDArray[np.int64]
@@ -105,6 +107,7 @@ def resample_counts(n_images: int, n_bootstrap: int, seed: tuple[int, ...]) -> F
     """count_RI: how often each image is drawn in each of n_bootstrap resamples of n_images with
     replacement.
     """
+    # A multinomial draw is the counts of a bootstrap sample; who is drawn first does not matter.
     rng = np.random.default_rng(seed)
     count_RI = rng.multinomial(
         n_images, np.full(n_images, 1.0 / n_images), size=n_bootstrap
@@ -132,6 +135,7 @@ def replicate(
     A metric that a subject does not have is NaN there. What memo has is not computed again; what is
     computed is put in.
     """
+    # One row more than resamples, for the score itself; NaN until a subject has the metric.
     memo = {} if memo is None else memo
     value_RMS = np.full((n_bootstrap + 1, len(metrics), len(run)), np.nan)
     for s, scores in enumerate(run.values()):
@@ -140,10 +144,11 @@ def replicate(
             assert np.all(np.diff(scores.nsd_id_I) > 0), "images must be in ascending NSD id"
             column_I = np.searchsorted(image_ids, scores.nsd_id_I)
             count_RI = resample_counts(len(image_ids), n_bootstrap, seed)[:, column_I]
+            # Row 0 counts every image once: the score itself, computed as the resamples are.
             weight_RI = np.concatenate([np.ones((1, len(column_I)), np.float32), count_RI])
-            known |= _weigh_means(scores, missing, weight_RI) | _weigh_functionals(
-                scores, missing, weight_RI
-            )
+            known |= _weigh_means(scores, missing, weight_RI)
+            known |= _weigh_functionals(scores, missing, weight_RI)
+        # What a subject does not have stays NaN and is left out of its mean over subjects.
         for m, metric in enumerate(metrics):
             if metric in known:
                 value_RMS[:, m, s] = known[metric]
@@ -160,17 +165,20 @@ def _weigh_means(scores: Scores, metrics: Sequence[str], weight_RI: Floats) -> d
     names = [metric for metric in metrics if metric in scores.per_image]
     if not names:
         return {}
-    score_IM, weight_IM = (
-        np.stack(
-            [np.asarray(scores.per_image[name][part], dtype=np.float64) for name in names], axis=1
-        )
-        for part in (0, 1)
-    )
+    score_IM = _stack_columns([scores.per_image[name][0] for name in names])
+    weight_IM = _stack_columns([scores.per_image[name][1] for name in names])
+    # NaN: the image has no score. Weight 0 takes it out of both sums of the weighted mean.
     weight_IM = np.where(np.isfinite(score_IM), weight_IM, 0.0)
     weight_RI = weight_RI.astype(np.float64)
-    total_RM, mass_RM = weight_RI @ (np.nan_to_num(score_IM) * weight_IM), weight_RI @ weight_IM
+    total_RM = weight_RI @ (np.nan_to_num(score_IM) * weight_IM)
+    mass_RM = weight_RI @ weight_IM
     value_RM = np.divide(total_RM, mass_RM, out=np.full_like(total_RM, np.nan), where=mass_RM > 0)
     return dict(zip(names, value_RM.T, strict=True))
+
+
+def _stack_columns(value_MI: Sequence[Floats]) -> Floats:
+    """(I, M) in float64 of M vectors."""
+    return np.stack([np.asarray(value_I, dtype=np.float64) for value_I in value_MI], axis=1)
 
 
 def _weigh_functionals(
@@ -197,6 +205,7 @@ def estimate(point: float, replicate_R: Floats, metric: str = "") -> Estimate:
     if not (np.isfinite(point) and defined_R.size):
         return Estimate(value=float(point), low=float("nan"), high=float("nan"))
     low, high = np.percentile(defined_R, [2.5, 97.5])
+    # The basic interval reflects the percentiles at the score, which undoes the lift.
     if metric.rsplit(".", 1)[-1] in BASIC_INTERVAL:
         low, high = 2 * point - high, 2 * point - low
     return Estimate(value=float(point), low=float(low), high=float(high))
@@ -204,6 +213,7 @@ def estimate(point: float, replicate_R: Floats, metric: str = "") -> Estimate:
 
 def mean_defined(value_xS: Floats) -> Floats:
     """Mean over the last axis, NaN left out; NaN where all are."""
+    # np.nanmean would warn where all are NaN, which is nothing unusual here.
     defined = np.isfinite(value_xS)
     n = defined.sum(axis=-1)
     total = np.where(defined, value_xS, 0.0).sum(axis=-1)
@@ -252,23 +262,24 @@ def paired_difference(
 
     pairs: one (a, b) per training seed or variant. independent=True resamples the images of each
     pair anew: for pairs whose images are different pictures (worlds of different seeds), even
-    though their ids are equal numbers. memo: one dictionary, empty at first, for calls whose pairs
-    have runs in common; it saves time and changes nothing. Only subjects of both runs count. The
-    sign of a lower-is-better metric is kept in the estimate, not in the verdict.
+    though their ids are equal numbers.
+    memo: one dictionary, empty at first, for calls whose pairs have runs in common; it saves time
+    and changes nothing. Only subjects of both runs count. The sign of a lower-is-better metric is
+    kept in the estimate, not in the verdict.
     """
     shared = [_shared_subjects(a, b) for a, b in pairs]
+    # One population for all pairs, so that a resample means the same images in each of them.
     ids = [union_ids([run for pair in shared for run in pair])] * len(shared)
     if independent:
         ids = [union_ids(pair) for pair in shared]
-    a, b = (
-        _replicate_all(
-            [pair[i] for pair in shared], metric, ids, n_bootstrap, seed, independent, memo
-        )
-        for i in (0, 1)
-    )
+    firsts = [first for first, _ in shared]
+    seconds = [second for _, second in shared]
+    a = _replicate_all(firsts, metric, ids, n_bootstrap, seed, independent, memo)
+    b = _replicate_all(seconds, metric, ids, n_bootstrap, seed, independent, memo)
     point_S, replicate_RS = _average(a, b)
     sign = -1.0 if metric.rsplit(".", 1)[-1] in LOWER_IS_BETTER else 1.0
     total = estimate(float(mean_defined(point_S)), mean_defined(replicate_RS), metric)
+    # Turned over, the limits change places.
     oriented = total if sign > 0 else Estimate(value=-total.value, low=-total.high, high=-total.low)
     subjects = a[0].subject_S
     return Difference(
@@ -296,9 +307,9 @@ def _shared_subjects(a: Run, b: Run) -> tuple[Run, Run]:
                 f"the two runs scored different test images of {subject}; evaluate both on the "
                 "same data"
             )
-    return {subject: a[subject] for subject in subjects}, {
-        subject: b[subject] for subject in subjects
-    }
+    first = {subject: a[subject] for subject in subjects}
+    second = {subject: b[subject] for subject in subjects}
+    return first, second
 
 
 def _replicate_all(
@@ -319,6 +330,7 @@ def _replicate_all(
                 f"runs to be averaged have different subjects: {', '.join(runs[0])} and "
                 f"{', '.join(run)}"
             )
+    # Equal seeds and ids give equal resamples: that is what makes the difference a paired one.
     seeds = [(seed, i) if independent else (seed,) for i in range(len(runs))]
     return [
         replicate({s: run[s] for s in runs[0]}, [metric], ids[i], n_bootstrap, seeds[i], memo)
@@ -333,9 +345,9 @@ def _average(a: list[Replicates], b: list[Replicates] | None = None) -> tuple[Fl
     if b is not None:
         point_xS = point_xS - np.stack([item.point_MS[0] for item in b])
         replicate_xRS = replicate_xRS - np.stack([item.replicate_RMS[:, 0] for item in b])
-    return mean_defined(np.moveaxis(point_xS, 0, -1)), mean_defined(
-        np.moveaxis(replicate_xRS, 0, -1)
-    )
+    point_S = mean_defined(np.moveaxis(point_xS, 0, -1))
+    replicate_RS = mean_defined(np.moveaxis(replicate_xRS, 0, -1))
+    return point_S, replicate_RS
 
 
 def is_testable(noise_free: Mapping[str, float], metric: str, chance: float) -> bool:

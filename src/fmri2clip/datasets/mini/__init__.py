@@ -1,3 +1,3 @@
-"""The simulated NSD: a small world of drawn scenes and artificial cortex, written in NSD's own
-file layout.
+"""The simulated NSD: a small world of drawn scenes and artificial cortex, written in NSD's own file
+layout.
 """

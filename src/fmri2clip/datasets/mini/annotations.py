@@ -15,15 +15,16 @@ import pandas as pd
 from fmri2clip.datasets.mini.design import BLOCK, Design
 from fmri2clip.datasets.mini.scenes import Scene
 from fmri2clip.datasets.nsd import layout
-from fmri2clip.datasets.nsd.categories import COCO_CATEGORIES
+from fmri2clip.datasets.nsd.pictures.categories import COCO_CATEGORIES
 
 DAYS_BETWEEN_SESSIONS = 7
-RUN_SECONDS, SLOT_SECONDS = 300, 4
-P_CORRECT_RECENT, P_CORRECT = (
-    0.88,
-    0.72,
-)  # old pictures seen within the last session's worth of trials; all others
-P_NO_BUTTON, P_MISSING = 0.005, 0.002
+RUN_SECONDS = 300
+SLOT_SECONDS = 4
+# old pictures seen within the last session's worth of trials; all others
+P_CORRECT_RECENT = 0.88
+P_CORRECT = 0.72
+P_NO_BUTTON = 0.005
+P_MISSING = 0.002
 _LICENCE = {"id": 1, "name": "simulated", "url": ""}
 
 
@@ -39,26 +40,40 @@ class CocoFiles:
 
     def add(self, scene: Scene, coco_id: int, split: str) -> None:
         """Adds one picture; annotation ids are 10 times the COCO id plus a running number."""
-        self._images[split].append({
-            "id": coco_id, "width": scene.width, "height": scene.height, "license": 1,
-            "file_name": f"{coco_id:012d}.jpg", "coco_url": f"simulated://{split}/{coco_id:012d}.jpg",
-        })  # fmt: skip
+        self._images[split].append(
+            {
+                "id": coco_id,
+                "width": scene.width,
+                "height": scene.height,
+                "license": 1,
+                "file_name": f"{coco_id:012d}.jpg",
+                "coco_url": f"simulated://{split}/{coco_id:012d}.jpg",
+            }
+        )
         for k, instance in enumerate(scene.instances):
-            self._instances[split].append({
-                "id": coco_id * 10 + k, "image_id": coco_id, "category_id": int(instance.category_id), "iscrowd": 0,
-                "bbox": [float(v) for v in instance.bbox], "area": float(instance.area),
-                "segmentation": instance.segmentation,
-            })  # fmt: skip
+            self._instances[split].append(
+                {
+                    "id": coco_id * 10 + k,
+                    "image_id": coco_id,
+                    "category_id": int(instance.category_id),
+                    "iscrowd": 0,
+                    "bbox": [float(v) for v in instance.bbox],
+                    "area": float(instance.area),
+                    "segmentation": instance.segmentation,
+                }
+            )
         for k, caption in enumerate(scene.captions):
             self._captions[split].append(
                 {"id": coco_id * 10 + k, "image_id": coco_id, "caption": caption}
             )
 
     def instances(self, split: str) -> bytes:
+        """The COCO instance file of a split: boxes of objects with their categories, as JSON."""
         categories = [category._asdict() for category in COCO_CATEGORIES]
         return self._file(split, {"annotations": self._instances[split], "categories": categories})
 
     def captions(self, split: str) -> bytes:
+        """The COCO caption file of a split, as JSON."""
         return self._file(split, {"annotations": self._captions[split]})
 
     def _file(self, split: str, content: Mapping[str, object]) -> bytes:
@@ -87,8 +102,8 @@ def responses(design: Design, subject: str, seed: tuple[int, ...]) -> pd.DataFra
 
 
 def _add_answers(table: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
-    """Memory columns from the order of trials, and a fallible answer to 'have you seen this
-    picture before?'.
+    """Memory columns from the order of trials, and a fallible answer to 'have you seen this picture
+    before?'.
     """
     n = len(table)
     trial = pd.Series(np.arange(n))
@@ -101,8 +116,11 @@ def _add_answers(table: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
     recent = trial - previous - 1
     says_old = old == (rng.random(n) < np.where(recent < BLOCK, P_CORRECT_RECENT, P_CORRECT))
     answers = {
-        "ISOLD": old.astype(int), "MEMORYRECENT": recent, "MEMORYFIRST": (trial - first - 1).where(old),
-        "ISOLDCURRENT": old_now.astype(int), "MISSINGDATA": missing.astype(int),
+        "ISOLD": old.astype(int),
+        "MEMORYRECENT": recent,
+        "MEMORYFIRST": (trial - first - 1).where(old),
+        "ISOLDCURRENT": old_now.astype(int),
+        "MISSINGDATA": missing.astype(int),
         "ISCORRECT": np.where(silent, np.nan, says_old == old),
         "ISCORRECTCURRENT": np.where(silent, np.nan, says_old == old_now),
         "RT": np.where(silent, np.nan, rng.lognormal(6.8, 0.3, n).round(2)),
@@ -110,7 +128,7 @@ def _add_answers(table: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
         "TOTAL1": np.where(missing, np.nan, ~silent & ~says_old),
         "TOTAL2": np.where(missing, np.nan, ~silent & says_old),
         "BUTTON": np.where(silent, np.nan, 1 + says_old),
-    }  # fmt: skip
+    }
     return table.assign(**answers)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from fmri2clip.datasets.mini.scenes import Instance
+    from fmri2clip.datasets.mini.shapes import Instance
 
 PLACES = {
     "street": ("on a street", "in the city", "near some houses"),
@@ -19,15 +19,20 @@ PLACES = {
     "forest": ("in a forest", "among the trees", "in the woods"),
     "kitchen": ("in a kitchen", "near a tiled wall", "on a kitchen counter"),
     "room": ("in a room", "inside a house", "in front of a striped wall"),
-}  # fmt: skip
+}
 UNINFORMATIVE = (
-    "a picture of something", "this is a photo", "an image that somebody took", "a photograph taken some time ago",
-    "something can be seen here", "one of many pictures", "a view of a place", "a photo with some things in it",
-)  # fmt: skip
-LARGE, SMALL = (
-    0.16,
-    0.05,
-)  # fraction of the picture above and below which an object is called large or small
+    "a picture of something",
+    "this is a photo",
+    "an image that somebody took",
+    "a photograph taken some time ago",
+    "something can be seen here",
+    "one of many pictures",
+    "a view of a place",
+    "a photo with some things in it",
+)
+# fraction of the picture above and below which an object is called large or small
+LARGE = 0.16
+SMALL = 0.05
 P_SIXTH = 0.01  # a few COCO pictures have six captions
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
+from fmri2clip.core.params import World
 from fmri2clip.datasets.mini import filters
 from fmri2clip.datasets.mini.network import (
     CODE_CHANNELS,
@@ -30,7 +31,6 @@ from fmri2clip.datasets.mini.network import (
 )
 from fmri2clip.datasets.mini.volume import Volume
 from fmri2clip.datasets.nsd import layout
-from fmri2clip.params import World
 
 # Median ncsnr in nsdgeneral of the real subjects (func1pt8mm, b3), rounded as in the data's own
 # summary.
@@ -39,41 +39,43 @@ NCSNR_MEDIANS = dict(
 )
 EARLY_NCSNR = 1.15  # early areas are a little less noisy
 NCSNR_SPREAD = 0.45  # standard deviation of log ncsnr over voxels
-FIELD_SIZE = {
-    "V1": 0.05,
-    "V2": 0.08,
-    "V3": 0.11,
-    "hV4": 0.16,
-}  # Gaussian width, fraction of the picture
+# Gaussian width, fraction of the picture.
+FIELD_SIZE = {"V1": 0.05, "V2": 0.08, "V3": 0.11, "hV4": 0.16}
 EXPONENT = {"V1": 0.6, "V2": 0.5, "V3": 0.45, "hV4": 0.4}  # smaller is more compressive
-FLAT_FIELD, FLAT_EXPONENT = 0.12, 0.5
+FLAT_FIELD = 0.12
+FLAT_EXPONENT = 0.5
 TOLERANCE = 0.3  # Gaussian width of a category voxel's window
-N_PROTOTYPES, N_UNITS = 12, 8  # tuning prototypes of an area and the network units that each reads
-OWN_TUNING, SUBJECT_TUNING = (
-    0.5,
-    0.3,
-)  # strength of voxel-specific and subject-specific tuning beside the prototype
+# tuning prototypes of an area and the network units that each reads
+N_PROTOTYPES = 12
+N_UNITS = 8
+# strength of voxel-specific and subject-specific tuning beside the prototype
+OWN_TUNING = 0.5
+SUBJECT_TUNING = 0.3
 AUTOCORRELATION = 0.3  # of the noise between successive trials of a run
 NOISE_SMOOTHNESS = 0.9  # voxels
-SHARED_NOISE, N_SHARED_NOISE = 0.25, 6  # variance fraction and number of brain-wide noise patterns
-GAIN_DRIFT, OFFSET_DRIFT = (
-    0.08,
-    0.25,
-)  # standard deviations over sessions, of the gain and in units of the voxel's sd
+# variance fraction and number of brain-wide noise patterns
+SHARED_NOISE = 0.25
+N_SHARED_NOISE = 6
+# standard deviations over sessions, of the gain and in units of the voxel's sd
+GAIN_DRIFT = 0.08
+OFFSET_DRIFT = 0.25
 ADAPTATION = 0.04  # loss of response with each repetition
 RUN_LENGTHS = layout.TRIALS_PER_RUN * (layout.RUNS_PER_SESSION // 2)
 FLOC_ROIS = ("floc-faces", "floc-words", "floc-places", "floc-bodies")
 
-EARLY, MIDDLE, CATEGORY = "early", "middle", "category"  # kinds of features that a voxel reads
+# kinds of features that a voxel reads
+EARLY = "early"
+MIDDLE = "middle"
+CATEGORY = "category"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class SubjectSimulation:
     """Everything drawn for one subject; ``sessions()`` yields the betas.
 
-    signal_IV : unit-variance noise-free responses, 0 for voxels that see nothing. baseline_V,
-    scale_V : mean and standard deviation of the voxel's betas in percent signal change (PSC).
-    ncsnr_V : ratio of signal to noise standard deviation.
+    signal_IV: unit-variance noise-free responses, 0 for voxels that see nothing.
+    baseline_V, scale_V: mean and standard deviation of the voxel's betas in percent signal change.
+    ncsnr_V: ratio of signal to noise standard deviation.
     """
 
     volume: Volume
@@ -87,13 +89,12 @@ class SubjectSimulation:
 
     @property
     def noise_free_IV(self) -> np.ndarray:
-        """Betas of a first presentation without noise and drift, PSC, (I, voxels of nsdgeneral
-        in C order).
+        """Betas of a first presentation without noise and drift, PSC, (I, voxels of nsdgeneral in C
+        order).
         """
         inside = self.volume.nsdgeneral[self.volume.brainmask]
-        return (self.baseline_V + self.scale_V * self._signal_share() * self.signal_IV)[
-            :, inside
-        ].astype(np.float32)
+        psc_IV = self.baseline_V + self.scale_V * self._signal_share() * self.signal_IV
+        return psc_IV[:, inside].astype(np.float32)
 
     def sessions(self) -> Iterator[np.ndarray]:
         """Betas of one session after the other, float32 (750 trials, V), PSC."""
@@ -107,9 +108,8 @@ class SubjectSimulation:
             adapted = (1 - ADAPTATION * (self.repetition_N[trials] - 1))[:, None]
             signal = gain * adapted * self._signal_share() * self.signal_IV[self.image_N[trials]]
             noise = _noise(rng, self.volume.brainmask, patterns)
-            yield (
-                self.baseline_V + self.scale_V * (offset_V + signal + noise_share * noise)
-            ).astype(np.float32)
+            psc_TV = self.baseline_V + self.scale_V * (offset_V + signal + noise_share * noise)
+            yield psc_TV.astype(np.float32)
 
     def _signal_share(self) -> np.ndarray:
         return self.ncsnr_V / np.sqrt(1 + self.ncsnr_V**2)
@@ -125,13 +125,11 @@ def simulate_subject(
 ) -> SubjectSimulation:
     """Responses of one subject.
 
-    Parameters
-    ----------
-    images_IHWC : the subject's pictures, uint8.
-    image_N : row of ``images_IHWC`` shown in each trial, in time order.
-    volume : the subject's geometry.
-    world : seed, hierarchy ('graded' or 'flat') and the network's weights file.
-    threads : of the filters; the responses do not depend on it.
+    images_IHWC: the subject's pictures, uint8.
+    image_N: row of ``images_IHWC`` shown in each trial, in time order.
+    volume: the subject's geometry.
+    world: seed, hierarchy ('graded' or 'flat') and the network's weights file.
+    threads: of the filters; the responses do not depend on it.
     """
     return _simulate(images_IHWC, len(images_IHWC), image_N, volume, world, subject, threads)
 
@@ -150,14 +148,20 @@ def respond(
     images_IHWC: the subject's pictures, whose statistics the cortex has adapted to; the probes
     change none of them.
     """
-    stacked, n = np.concatenate([images_IHWC, probes_JHWC]), len(images_IHWC)
+    stacked = np.concatenate([images_IHWC, probes_JHWC])
+    n = len(images_IHWC)
     return _simulate(stacked, n, np.arange(n), volume, world, subject, threads).noise_free_IV[n:]
 
 
 def _simulate(
-    images_IHWC: np.ndarray, n_adapted: int, image_N: np.ndarray, volume: Volume, world: World, subject: str,
+    images_IHWC: np.ndarray,
+    n_adapted: int,
+    image_N: np.ndarray,
+    volume: Volume,
+    world: World,
+    subject: str,
     threads: int,
-) -> SubjectSimulation:  # fmt: skip
+) -> SubjectSimulation:
     number = layout.subject_number(subject)
     rng = np.random.default_rng((world.seed, number, 0xC0DE))
     voxels = _Voxels(volume, rng, flat=world.hierarchy == "flat")
@@ -172,10 +176,15 @@ def _simulate(
     signal = sum(_unit(responses[kind], n_adapted) * np.sqrt(mixture[kind]) for kind in responses)
     ncsnr_V = _draw_ncsnr(rng, voxels, NCSNR_MEDIANS[subject])
     return SubjectSimulation(
-        volume=volume, signal_IV=_unit(signal, n_adapted).astype(np.float32), ncsnr_V=ncsnr_V, image_N=image_N,
-        baseline_V=rng.normal(0.5, 0.5, size=voxels.n), scale_V=1.2 * np.exp(rng.normal(0, 0.35, size=voxels.n)),
-        repetition_N=_repetition(image_N), seed=(world.seed, number),
-    )  # fmt: skip
+        volume=volume,
+        signal_IV=_unit(signal, n_adapted).astype(np.float32),
+        ncsnr_V=ncsnr_V,
+        image_N=image_N,
+        baseline_V=rng.normal(0.5, 0.5, size=voxels.n),
+        scale_V=1.2 * np.exp(rng.normal(0, 0.35, size=voxels.n)),
+        repetition_N=_repetition(image_N),
+        seed=(world.seed, number),
+    )
 
 
 class _Voxels:
@@ -199,8 +208,8 @@ class _Voxels:
         self.centre_V2 = self._centres(rng)
 
     def _centres(self, rng: np.random.Generator) -> np.ndarray:
-        """Window centres (x, y) as fractions of the picture: contralateral; ventral areas see
-        the upper field.
+        """Window centres (x, y) as fractions of the picture: contralateral; ventral areas see the
+        upper field.
         """
         bands = [(self.eccentricity == k) & (not self.flat) for k in range(1, 6)]
         radius = np.select(bands, (0.04, 0.1, 0.2, 0.32, 0.45), 0.22) * np.exp(
@@ -216,30 +225,31 @@ class _Voxels:
         return 0.5 + radius[:, None] * np.stack([side * np.cos(angle), -np.sin(angle)], axis=1)
 
     def mixture(self) -> dict[str, np.ndarray]:
-        """Share of variance that each kind of feature has in each voxel; the same for all
-        voxels if flat.
+        """Share of variance that each kind of feature has in each voxel; the same for all voxels if
+        flat.
         """
         early = np.select([(self.prf > 0) & (self.prf < 7), self.prf == 7], (1.0, 0.6), 0.0)
-        middle = np.select(
-            [self.prf == 7, np.isin(self.streams, (1, 2, 3, 4))], (0.4, 0.5), 0.0
-        ) * (early < 1)
+        middle_areas = [self.prf == 7, np.isin(self.streams, (1, 2, 3, 4))]
+        middle = np.select(middle_areas, (0.4, 0.5), 0.0) * (early < 1)
         parietal = 0.3 * ((self.streams == 7) & (self.prf <= 0))
-        early, middle = (
-            np.where(self.is_category, 0.0, early + parietal),
-            np.where(self.is_category, 0.0, middle),
-        )
+        early = np.where(self.is_category, 0.0, early + parietal)
+        middle = np.where(self.is_category, 0.0, middle)
         if self.flat:
-            early, middle = np.full(self.n, 0.5), np.zeros(self.n)
-        return {kind: share * self.sees for kind, share in
-                ((EARLY, early), (MIDDLE, middle), (CATEGORY, 1 - early - middle))}  # fmt: skip
+            early = np.full(self.n, 0.5)
+            middle = np.zeros(self.n)
+        return {
+            kind: share * self.sees
+            for kind, share in ((EARLY, early), (MIDDLE, middle), (CATEGORY, 1 - early - middle))
+        }
 
     def windows(self, side: int, width_V: np.ndarray) -> np.ndarray:
         """Gaussian windows over a side x side map, (V, side * side), each summing to 1."""
         ticks = (np.arange(side) + 0.5) / side
         x, y = np.meshgrid(ticks, ticks)
-        distance = (x.ravel() - self.centre_V2[:, :1]) ** 2 + (
-            y.ravel() - self.centre_V2[:, 1:]
-        ) ** 2
+        across = x.ravel() - self.centre_V2[:, :1]
+        down = y.ravel() - self.centre_V2[:, 1:]
+        distance = across**2 + down**2
+        # 1e-9: a window far outside of the picture is flat, not 0 / 0.
         window = np.exp(-distance / (2 * width_V[:, None] ** 2)) + 1e-9
         return window / window.sum(axis=1, keepdims=True)
 
@@ -247,14 +257,12 @@ class _Voxels:
 def _early_responses(maps_IF: np.ndarray, voxels: _Voxels, rng: np.random.Generator) -> np.ndarray:
     """Receptive field times channel weights over the filter maps, then a power law."""
     names = [name.rstrip("vd") for name in layout.ROI_LABELS["prf-visualrois"]]
-    size = np.select(
-        [voxels.prf == k + 1 for k in range(7)], [FIELD_SIZE[n] for n in names], FLAT_FIELD
-    )
-    power = np.select(
-        [voxels.prf == k + 1 for k in range(7)], [EXPONENT[n] for n in names], FLAT_EXPONENT
-    )
+    areas = [voxels.prf == k + 1 for k in range(7)]
+    size = np.select(areas, [FIELD_SIZE[n] for n in names], FLAT_FIELD)
+    power = np.select(areas, [EXPONENT[n] for n in names], FLAT_EXPONENT)
     if voxels.flat:
-        size, power = np.full(voxels.n, FLAT_FIELD), np.full(voxels.n, FLAT_EXPONENT)
+        size = np.full(voxels.n, FLAT_FIELD)
+        power = np.full(voxels.n, FLAT_EXPONENT)
     size = size * np.exp(rng.normal(0, 0.25, size=voxels.n))
     tuning = rng.gamma(0.4, size=(voxels.n, filters.N_CHANNELS)) - 0.15
     drive = _read(maps_IF, tuning, voxels.windows(filters.SIDE, size))
@@ -309,6 +317,7 @@ def _network_features(
     n = len(images_IHWC)
     middle = middle.reshape(n, MIDDLE_CHANNELS, 8, 2, 8, 2).mean(axis=(3, 5))
     middle = _standardise_units(middle, n_adapted, 0.0)
+    # Divided by its mean, each unit competes with the same weight.
     code = code / (code[:n_adapted].mean(axis=(0, 2, 3), keepdims=True) + 1e-6)
     rivals = code.mean(axis=1, keepdims=True) + code.mean(axis=(2, 3), keepdims=True)
     code = _standardise_units(code / (1.0 + rivals), n_adapted, 1e-6)
@@ -328,8 +337,8 @@ def _standardise_units(maps: np.ndarray, n_adapted: int, epsilon: float) -> np.n
 
 
 def _unit(values_IV: np.ndarray, n_adapted: int) -> np.ndarray:
-    """Zero mean and unit variance over the first n_adapted pictures; voxels that are constant
-    there become 0.
+    """Zero mean and unit variance over the first n_adapted pictures; voxels that are constant there
+    become 0.
     """
     adapted = values_IV[:n_adapted]
     deviation = adapted.std(axis=0)
@@ -337,8 +346,8 @@ def _unit(values_IV: np.ndarray, n_adapted: int) -> np.ndarray:
 
 
 def _draw_ncsnr(rng: np.random.Generator, voxels: _Voxels, median: float) -> np.ndarray:
-    """Log-normal over voxels, with the given median in nsdgeneral, lower outside, 0 where
-    nothing is seen.
+    """Log-normal over voxels, with the given median in nsdgeneral, lower outside, 0 where nothing
+    is seen.
     """
     ncsnr = np.exp(rng.normal(0, NCSNR_SPREAD, size=voxels.n))
     ncsnr *= np.where((voxels.prf > 0) & (not voxels.flat), EARLY_NCSNR, 1.0)
@@ -347,8 +356,8 @@ def _draw_ncsnr(rng: np.random.Generator, voxels: _Voxels, median: float) -> np.
 
 
 def _noise(rng: np.random.Generator, mask: np.ndarray, patterns: np.ndarray) -> np.ndarray:
-    """Noise of one session (750, V) with unit variance: local, brain-wide, autocorrelated
-    within runs.
+    """Noise of one session (750, V) with unit variance: local, brain-wide, autocorrelated within
+    runs.
     """
     local = rng.standard_normal((layout.TRIALS_PER_SESSION, *mask.shape), dtype=np.float32)
     local = gaussian_filter(local, (0, *(NOISE_SMOOTHNESS,) * 3), mode="wrap")[:, mask]

@@ -24,10 +24,11 @@ BUNCHED = 0.62  # probability that a presentation lies near the first draw of it
 BUNCH_WIDTH = 0.25  # standard deviation of that lie, in sessions
 COCO_ID_STEP = 7  # largest step from one COCO id to the next; ids rise with the nsd id, with gaps
 VAL2017_SHARE = 0.04  # of the pictures that are not shared; all shared ones are train2017
-MAT_HEADER = (
-    b"MATLAB 5.0 MAT-file, simulated NSD design"  # instead of scipy's, which holds the date
-)
-FIRST_SLOT, LAST_SLOT = 3, 71  # a run begins and ends with blank slots
+# Instead of scipy's, which holds the date.
+MAT_HEADER = b"MATLAB 5.0 MAT-file, simulated NSD design"
+# A run begins and ends with blank slots.
+FIRST_SLOT = 3
+LAST_SLOT = 71
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -48,7 +49,8 @@ class Design:
     @property
     def n_images(self) -> int:
         """Number of pictures in imgBrick: the shared ones and eight times the own ones."""
-        n_shared, n_own = self.sharedix.size, self.subjectim.shape[1] - self.sharedix.size
+        n_shared = self.sharedix.size
+        n_own = self.subjectim.shape[1] - self.sharedix.size
         return int(n_shared + len(layout.SUBJECTS) * n_own)
 
     def nsd_id_N(self, subject: str) -> np.ndarray:
@@ -70,14 +72,14 @@ def make_design(world_seed: int, n_sessions: int, n_shared: int) -> Design:
     if not 0 < n_shared < n_images:
         raise ValueError(
             f"world.n_shared is {n_shared}, but a subject sees {n_images} pictures in {n_sessions} "
-            "sessions; "
-            f"choose 1 to {n_images - 1}"
+            f"sessions; choose 1 to {n_images - 1}"
         )
     rng = np.random.default_rng((world_seed, 0xDE51))
     masterordering_N = _order_trials(rng, n_images, n_sessions)
     n_own = n_images - n_shared
     ids = rng.permutation(n_shared + len(layout.SUBJECTS) * n_own) + 1
-    shared, own = np.sort(ids[:n_shared]), ids[n_shared:].reshape(len(layout.SUBJECTS), n_own)
+    shared = np.sort(ids[:n_shared])
+    own = ids[n_shared:].reshape(len(layout.SUBJECTS), n_own)
     subjectim = np.concatenate((np.tile(shared, (len(layout.SUBJECTS), 1)), own), axis=1)
     return Design(
         masterordering_N=masterordering_N.astype(np.uint16),
@@ -89,22 +91,21 @@ def make_design(world_seed: int, n_sessions: int, n_shared: int) -> Design:
 
 
 def _order_trials(rng: np.random.Generator, n_images: int, n_sessions: int) -> np.ndarray:
-    """10k ids 1..n_images in time order, each three times, repeats bunched around a time of
-    their own.
+    """10k ids 1..n_images in time order, each three times, repeats bunched around a time of their
+    own.
     """
     middle = rng.random((n_images, 1)) * n_sessions
     near = middle + rng.normal(0, BUNCH_WIDTH, (n_images, layout.REPETITIONS))
     anywhere = rng.random((n_images, layout.REPETITIONS)) * n_sessions
-    time = (
-        np.where(rng.random(near.shape) < BUNCHED, near, anywhere) % n_sessions
-    )  # a circle: no session is special
+    # A circle: no session is special.
+    time = np.where(rng.random(near.shape) < BUNCHED, near, anywhere) % n_sessions
     order = np.argsort(time, axis=None, kind="stable")
     return order // layout.REPETITIONS + 1
 
 
 def _place_trials(rng: np.random.Generator, n_sessions: int) -> np.ndarray:
-    """stimpattern (S, 12, 75) uint8: 63 pictures in odd runs, 62 in even ones, blanks at both
-    ends and in between.
+    """stimpattern (S, 12, 75) uint8: 63 pictures in odd runs, 62 in even ones, blanks at both ends
+    and in between.
     """
     pattern = np.zeros((n_sessions, layout.RUNS_PER_SESSION, layout.SLOTS_PER_RUN), dtype=np.uint8)
     for session in range(n_sessions):
@@ -124,21 +125,24 @@ def count_repeats(masterordering_N: np.ndarray) -> np.ndarray:
 
 
 def design_mat(design: Design) -> bytes:
-    """nsd_expdesign.mat: a MATLAB 5 file with the names, shapes and dtypes of the release,
-    without a date.
+    """nsd_expdesign.mat: a MATLAB 5 file with the names, shapes and dtypes of the release, without
+    a date.
     """
     buffer = io.BytesIO()
     tables = {
-        "basiccnt": design.basiccnt, "masterordering": design.masterordering_N[None],
-        "sharedix": design.sharedix[None], "stimpattern": design.stimpattern, "subjectim": design.subjectim,
-    }  # fmt: skip
+        "basiccnt": design.basiccnt,
+        "masterordering": design.masterordering_N[None],
+        "sharedix": design.sharedix[None],
+        "stimpattern": design.stimpattern,
+        "subjectim": design.subjectim,
+    }
     savemat(buffer, tables, format="5")
     return MAT_HEADER.ljust(116) + buffer.getvalue()[116:]
 
 
 def presentations(design: Design) -> np.ndarray:
-    """1-based trials of each picture for each subject, (n_images, 8, 3) int64; 0 = never shown
-    to this subject.
+    """1-based trials of each picture for each subject, (n_images, 8, 3) int64; 0 = never shown to
+    this subject.
     """
     by_id_IR = (
         np.argsort(design.masterordering_N, kind="stable").reshape(-1, layout.REPETITIONS) + 1
@@ -165,7 +169,8 @@ def stim_info(
     to subjects that are not simulated, nobody reads their crop, and they get the commonest one.
     """
     rng = np.random.default_rng((world_seed, 0x1F0))
-    n, shared = design.n_images, np.zeros(design.n_images, dtype=bool)
+    n = design.n_images
+    shared = np.zeros(design.n_images, dtype=bool)
     shared[design.sharedix - 1] = True
     in_val = (rng.random(n) < VAL2017_SHARE) & ~shared
     boxes = (crop_boxes.get(i, (0, 0, 0.125, 0.125)) for i in range(n))

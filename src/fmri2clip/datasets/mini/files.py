@@ -24,8 +24,8 @@ SLOPE_BYTES = slice(112, 120)  # scl_slope and scl_inter of a NIfTI-1 header; NS
 
 @contextmanager
 def finished(path: Path) -> Iterator[Path]:
-    """Temporary path beside ``path``, moved there when the block ends well and removed when it
-    does not.
+    """Temporary path beside ``path``, moved there when the block ends well and removed when it does
+    not.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
@@ -37,6 +37,7 @@ def finished(path: Path) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file that appears under its name when it is complete."""
     with finished(path) as partial:
         partial.write_bytes(content)
 

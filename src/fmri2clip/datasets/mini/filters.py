@@ -50,10 +50,11 @@ def _maps(images_IHWC: np.ndarray) -> np.ndarray:
 
 
 def _energies(centred_IHW: np.ndarray, bank: np.ndarray) -> np.ndarray:
-    """Moduli of the responses to each filter of a bank, (N_ORIENTATIONS, I, H, W); a bank
-    shares the spectra.
+    """Moduli of the responses to each filter of a bank, (N_ORIENTATIONS, I, H, W); a bank shares
+    the spectra.
     """
-    reach, (height, width) = bank.shape[-1] // 2, centred_IHW.shape[1:]
+    reach = bank.shape[-1] // 2
+    height, width = centred_IHW.shape[1:]
     full = oaconvolve(centred_IHW[:, None], bank[None], mode="full", axes=(2, 3))
     energies: np.ndarray = np.abs(full[:, :, reach : reach + height, reach : reach + width])
     return energies.swapaxes(0, 1)
@@ -79,8 +80,8 @@ def _gabors(zoom: float) -> list[np.ndarray]:
 
 
 def _pool(map_IHW: np.ndarray) -> np.ndarray:
-    """Mean over blocks, (I, SIDE, SIDE); a picture whose side is no multiple of SIDE loses its
-    last rows.
+    """Mean over blocks, (I, SIDE, SIDE); a picture whose side is no multiple of SIDE loses its last
+    rows.
     """
     step = map_IHW.shape[1] // SIDE
     kept = map_IHW[:, : SIDE * step, : SIDE * step]

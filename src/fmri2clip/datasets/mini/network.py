@@ -15,38 +15,48 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-CODE_CHANNELS, CODE_SIDE = 64, 4
-MIDDLE_CHANNELS, MIDDLE_SIDE = 48, 16
+CODE_CHANNELS = 64
+CODE_SIDE = 4
+MIDDLE_CHANNELS = 48
+MIDDLE_SIDE = 16
 INPUT_SIDE = 64
 
 
 class CortexNetwork(nn.Module):
-    """Encoder 64 x 64 x 3 -> 16 x 16 x 48 -> 4 x 4 x 64, decoder back to the picture, and a
-    head that names objects.
+    """Encoder 64 x 64 x 3 -> 16 x 16 x 48 -> 4 x 4 x 64, decoder back to the picture, and a head
+    that names objects.
     """
 
     def __init__(self, n_categories: int) -> None:
         super().__init__()
         self.early = nn.Sequential(
-            nn.Conv2d(3, 32, 5, stride=2, padding=2), nn.GELU(),
-            nn.Conv2d(32, MIDDLE_CHANNELS, 3, stride=2, padding=1), nn.GELU(),
-        )  # fmt: skip
+            nn.Conv2d(3, 32, 5, stride=2, padding=2),
+            nn.GELU(),
+            nn.Conv2d(32, MIDDLE_CHANNELS, 3, stride=2, padding=1),
+            nn.GELU(),
+        )
         self.late = nn.Sequential(
-            nn.Conv2d(MIDDLE_CHANNELS, 96, 3, stride=2, padding=1), nn.GELU(),
-            nn.Conv2d(96, 96, 3, padding=1), nn.GELU(),
-            nn.Conv2d(96, CODE_CHANNELS, 3, stride=2, padding=1), nn.ReLU(),
-        )  # fmt: skip
+            nn.Conv2d(MIDDLE_CHANNELS, 96, 3, stride=2, padding=1),
+            nn.GELU(),
+            nn.Conv2d(96, 96, 3, padding=1),
+            nn.GELU(),
+            nn.Conv2d(96, CODE_CHANNELS, 3, stride=2, padding=1),
+            nn.ReLU(),
+        )
         self.decoder = nn.Sequential(
-            nn.ConvTranspose2d(CODE_CHANNELS, 96, 4, stride=2, padding=1), nn.GELU(),
-            nn.ConvTranspose2d(96, 64, 4, stride=2, padding=1), nn.GELU(),
-            nn.ConvTranspose2d(64, 32, 4, stride=2, padding=1), nn.GELU(),
+            nn.ConvTranspose2d(CODE_CHANNELS, 96, 4, stride=2, padding=1),
+            nn.GELU(),
+            nn.ConvTranspose2d(96, 64, 4, stride=2, padding=1),
+            nn.GELU(),
+            nn.ConvTranspose2d(64, 32, 4, stride=2, padding=1),
+            nn.GELU(),
             nn.ConvTranspose2d(32, 3, 4, stride=2, padding=1),
-        )  # fmt: skip
+        )
         self.head = nn.Linear(CODE_CHANNELS, n_categories)
 
     def encode(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Pictures (I, 3, 64, 64) in [0, 1] to the middle maps (I, 48, 16, 16) and the code (I,
-        64, 4, 4).
+        """Pictures (I, 3, 64, 64) in [0, 1] to the middle maps (I, 48, 16, 16) and the code (I, 64,
+        4, 4).
         """
         middle = self.early(images * 2 - 1)
         return middle, self.late(middle)

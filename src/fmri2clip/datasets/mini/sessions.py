@@ -14,19 +14,20 @@ import numpy as np
 from fmri2clip.datasets.mini.volume import Volume
 from fmri2clip.datasets.nsd import layout
 
-N_DEAD, N_SPIKY = 3, 3  # voxels of each kind inside nsdgeneral, and as many outside
+# Voxels of each kind inside nsdgeneral, and as many outside.
+N_DEAD = 3
+N_SPIKY = 3
 SPIKES_PER_SESSION = 6
 SPIKE_PSC = 150.0  # beyond both int16 limits at 300 a percent
-MISSING_FRACTION = (
-    0.01  # of the brain mask and of nsdgeneral: lowest voxels, which slip out of the slab
-)
+# Of the brain mask and of nsdgeneral: lowest voxels, which slip out of the slab.
+MISSING_FRACTION = 0.01
 P_SLIP = 0.4  # sessions in which some of them do
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Faults:
-    """Voxels that the scanner spoils: without signal in every session, with spikes, without
-    signal in some sessions.
+    """Voxels that the scanner spoils: without signal in every session, with spikes, without signal
+    in some sessions.
     """
 
     dead_V: np.ndarray
@@ -41,7 +42,8 @@ class Faults:
 def make_faults(volume: Volume, n_sessions: int, seed: tuple[int, ...]) -> Faults:
     """Faults of one subject; with one session only, no voxel is partly missing."""
     rng = np.random.default_rng(seed)
-    general_V, height_V = volume.nsdgeneral[volume.brainmask], np.nonzero(volume.brainmask)[2]
+    general_V = volume.nsdgeneral[volume.brainmask]
+    height_V = np.nonzero(volume.brainmask)[2]
     groups = [np.flatnonzero(general_V), np.flatnonzero(~general_V)]
     dead: list[int] = []
     spiky: list[int] = []
@@ -57,10 +59,8 @@ def make_faults(volume: Volume, n_sessions: int, seed: tuple[int, ...]) -> Fault
     missing_SV = np.zeros((n_sessions, general_V.size), dtype=bool)
     if n_sessions > 1:
         depth_S = rng.random(n_sessions) * (rng.random(n_sessions) < P_SLIP)
-        depth_S[rng.permutation(n_sessions)[:2]] = (
-            0.0,
-            1.0,
-        )  # every voxel is there once, and every one is missing once
+        # Every voxel is there once, and every one is missing once.
+        depth_S[rng.permutation(n_sessions)[:2]] = (0.0, 1.0)
         for session, depth in enumerate(depth_S):
             for voxels in lowest:
                 missing_SV[session, voxels[: round(depth * voxels.size)]] = True
@@ -73,8 +73,8 @@ def make_faults(volume: Volume, n_sessions: int, seed: tuple[int, ...]) -> Fault
 def quantise(
     psc_TV: np.ndarray, faults: Faults, session: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Stored betas (T, V) int16 of a session (0-based): faults added, x 300, rounded, saturated
-    at the int16 limits.
+    """Stored betas (T, V) int16 of a session (0-based): faults added, x 300, rounded, saturated at
+    the int16 limits.
     """
     scaled_TV = psc_TV * np.float32(layout.BETA_SCALE)
     for v in np.flatnonzero(faults.spiky_V):

@@ -24,63 +24,91 @@ from scipy.ndimage import gaussian_filter
 from fmri2clip.datasets.nsd import layout
 
 GRIDS = {
-    "subj01": (18, 20, 18), "subj02": (19, 19, 18), "subj03": (19, 18, 19), "subj04": (18, 18, 20),
-    "subj05": (17, 20, 19), "subj06": (20, 18, 18), "subj07": (18, 19, 19), "subj08": (17, 19, 20),
-}  # fmt: skip
+    "subj01": (18, 20, 18),
+    "subj02": (19, 19, 18),
+    "subj03": (19, 18, 19),
+    "subj04": (18, 18, 20),
+    "subj05": (17, 20, 19),
+    "subj06": (20, 18, 18),
+    "subj07": (18, 19, 19),
+    "subj08": (17, 19, 20),
+}
 VOXEL_RATIO = 9  # real nsdgeneral voxels per simulated one
 BRAIN_FRACTION = 0.45  # of the grid
-RIM, CORE = 0.08, 0.11  # fractions of the brain mask outside and inside the ribbon
+# Fractions of the brain mask outside and inside the ribbon
+RIM = 0.08
+CORE = 0.11
 EMPTY_LABELS = {("subj07", "floc-words", "mTL-words")}  # an area that a subject does not have
-POLE = (
-    0.2,
-    0.0,
-    0.5,
-)  # occipital pole: (medial to lateral, posterior to anterior, ventral to dorsal), each 0 to 1
+# Occipital pole: (medial to lateral, posterior to anterior, ventral to dorsal), each 0 to 1.
+POLE = (0.2, 0.0, 0.5)
 
 # Fractions of nsdgeneral, from the counts of subj01; from the pole outwards.
 VENTRAL = {"V1v": 0.038, "V2v": 0.053, "V3v": 0.041, "hV4": 0.044}
 DORSAL = {"V1d": 0.048, "V2d": 0.038, "V3d": 0.034}
 ECCENTRICITY = (0.08, 0.17, 0.25, 0.30, 0.20)  # of the prf voxels, fovea to periphery
-STREAM_EARLY, STREAM_MIDDLE, STREAM_TOTAL = (
-    0.376,
-    0.176,
-    0.93,
-)  # the last one is a fraction of the ribbon
+STREAM_EARLY = 0.376
+STREAM_MIDDLE = 0.176
+STREAM_TOTAL = 0.93  # of the ribbon
 # sectors in the plane (medial to lateral, ventral to dorsal); 0 ventral, 1 lateral, 2 parietal
 STREAM_PLACES = {
-    (0.5, 0.1): 0, (0.1, 0.3): 0, (0.9, 0.45): 1, (0.8, 0.7): 1, (0.4, 0.95): 2, (0.1, 0.75): 2,
-}  # fmt: skip
+    (0.5, 0.1): 0,
+    (0.1, 0.3): 0,
+    (0.9, 0.45): 1,
+    (0.8, 0.7): 1,
+    (0.4, 0.95): 2,
+    (0.1, 0.75): 2,
+}
 
 # Area: place (medial to lateral, posterior to anterior, ventral to dorsal) and size as a fraction
 # of nsdgeneral.
 Patches = Mapping[str, tuple[tuple[float, float, float], float]]
 AREAS: dict[str, Patches] = {
     "floc-faces": {
-        "OFA": ((0.78, 0.16, 0.28), 0.023), "FFA-1": ((0.55, 0.38, 0.06), 0.031),
-        "FFA-2": ((0.55, 0.54, 0.06), 0.020), "mTL-faces": ((0.85, 0.66, 0.25), 0.010),
+        "OFA": ((0.78, 0.16, 0.28), 0.023),
+        "FFA-1": ((0.55, 0.38, 0.06), 0.031),
+        "FFA-2": ((0.55, 0.54, 0.06), 0.020),
+        "mTL-faces": ((0.85, 0.66, 0.25), 0.010),
         "aTL-faces": ((0.70, 0.88, 0.12), 0.009),
     },
     "floc-words": {
-        "OWFA": ((0.72, 0.13, 0.22), 0.030), "VWFA-1": ((0.66, 0.34, 0.06), 0.049),
-        "VWFA-2": ((0.70, 0.58, 0.06), 0.032), "mfs-words": ((0.48, 0.46, 0.06), 0.0105),
+        "OWFA": ((0.72, 0.13, 0.22), 0.030),
+        "VWFA-1": ((0.66, 0.34, 0.06), 0.049),
+        "VWFA-2": ((0.70, 0.58, 0.06), 0.032),
+        "mfs-words": ((0.48, 0.46, 0.06), 0.0105),
         "mTL-words": ((0.90, 0.70, 0.30), 0.012),
     },
     "floc-places": {
-        "OPA": ((0.65, 0.25, 0.85), 0.085), "PPA": ((0.28, 0.56, 0.10), 0.066), "RSC": ((0.08, 0.70, 0.60), 0.036),
+        "OPA": ((0.65, 0.25, 0.85), 0.085),
+        "PPA": ((0.28, 0.56, 0.10), 0.066),
+        "RSC": ((0.08, 0.70, 0.60), 0.036),
     },
     "floc-bodies": {
-        "EBA": ((0.95, 0.38, 0.45), 0.160), "FBA-1": ((0.62, 0.44, 0.08), 0.015),
-        "FBA-2": ((0.60, 0.60, 0.08), 0.027), "mTL-bodies": ((0.92, 0.72, 0.38), 0.012),
+        "EBA": ((0.95, 0.38, 0.45), 0.160),
+        "FBA-1": ((0.62, 0.44, 0.08), 0.015),
+        "FBA-2": ((0.60, 0.60, 0.08), 0.027),
+        "mTL-bodies": ((0.92, 0.72, 0.38), 0.012),
     },
     "Kastner2015": {
-        "VO1": ((0.30, 0.30, 0.12), 0.02), "VO2": ((0.30, 0.38, 0.10), 0.02), "PHC1": ((0.30, 0.46, 0.10), 0.02),
-        "PHC2": ((0.30, 0.54, 0.10), 0.02), "MST": ((0.95, 0.44, 0.52), 0.01), "hMT": ((0.95, 0.38, 0.45), 0.015),
-        "LO2": ((0.92, 0.28, 0.45), 0.025), "LO1": ((0.86, 0.20, 0.45), 0.025), "V3b": ((0.60, 0.20, 0.80), 0.02),
-        "V3a": ((0.42, 0.18, 0.80), 0.02), "IPS0": ((0.50, 0.28, 0.90), 0.02), "IPS1": ((0.50, 0.36, 0.95), 0.02),
-        "IPS2": ((0.50, 0.44, 0.95), 0.02), "IPS3": ((0.50, 0.52, 0.95), 0.02), "IPS4": ((0.50, 0.60, 0.95), 0.01),
-        "IPS5": ((0.50, 0.68, 0.95), 0.01), "SPL1": ((0.22, 0.52, 0.95), 0.02), "FEF": ((0.60, 0.85, 0.85), 0.02),
+        "VO1": ((0.30, 0.30, 0.12), 0.02),
+        "VO2": ((0.30, 0.38, 0.10), 0.02),
+        "PHC1": ((0.30, 0.46, 0.10), 0.02),
+        "PHC2": ((0.30, 0.54, 0.10), 0.02),
+        "MST": ((0.95, 0.44, 0.52), 0.01),
+        "hMT": ((0.95, 0.38, 0.45), 0.015),
+        "LO2": ((0.92, 0.28, 0.45), 0.025),
+        "LO1": ((0.86, 0.20, 0.45), 0.025),
+        "V3b": ((0.60, 0.20, 0.80), 0.02),
+        "V3a": ((0.42, 0.18, 0.80), 0.02),
+        "IPS0": ((0.50, 0.28, 0.90), 0.02),
+        "IPS1": ((0.50, 0.36, 0.95), 0.02),
+        "IPS2": ((0.50, 0.44, 0.95), 0.02),
+        "IPS3": ((0.50, 0.52, 0.95), 0.02),
+        "IPS4": ((0.50, 0.60, 0.95), 0.01),
+        "IPS5": ((0.50, 0.68, 0.95), 0.01),
+        "SPL1": ((0.22, 0.52, 0.95), 0.02),
+        "FEF": ((0.60, 0.85, 0.85), 0.02),
     },
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -101,6 +129,7 @@ class Volume:
 
     @property
     def shape(self) -> tuple[int, int, int]:
+        """(X, Y, Z) of the volumes, in voxels."""
         x, y, z = self.brainmask.shape
         return x, y, z
 
@@ -115,10 +144,8 @@ class Volume:
         """Voxels of a whole ROI ('floc-faces'), or of one label of it, as (X, Y, Z) bool."""
         if not label:
             return self.rois[roi] > 0
-        return (
-            self.rois[roi]
-            == layout.ROI_LABELS[roi.removeprefix("lh.").removeprefix("rh.")].index(label) + 1
-        )
+        both = roi.removeprefix("lh.").removeprefix("rh.")
+        return self.rois[roi] == layout.ROI_LABELS[both].index(label) + 1
 
 
 class _Head:
@@ -148,22 +175,21 @@ class _Head:
         return np.sqrt((steps**2).sum(axis=-1)) + 0.4 * self.noise()
 
     def size(self, fraction: float, spread: float = 0.15) -> int:
-        """Voxels per hemisphere of an area that covers this fraction of nsdgeneral in the
-        average subject.
+        """Voxels per hemisphere of an area that covers this fraction of nsdgeneral in the average
+        subject.
         """
         return max(1, round(fraction * self.n_general / 2 * np.exp(self.rng.normal(0, spread))))
 
 
 def make_volume(subject: str, world_seed: int) -> Volume:
-    """Geometry of a subject ('subj01' ...
+    """Geometry of a subject, 'subj01' to 'subj08', in a world.
 
-    'subj08') in a world; the same arguments give the same volume.
+    The same arguments give the same volume.
     """
     head = _Head(subject, world_seed)
-    depth = (
-        np.sqrt((((head.places - (0.48, 0.5, 0.5)) / (0.52, 0.54, 0.54)) ** 2).sum(axis=-1))
-        + 0.03 * head.noise()
-    )
+    # A slightly rough ellipsoid in each half: brain outside in, then the ribbon as its shell.
+    from_centre = (head.places - (0.48, 0.5, 0.5)) / (0.52, 0.54, 0.54)
+    depth = np.sqrt((from_centre**2).sum(axis=-1)) + 0.03 * head.noise()
     brainmask = _lowest(depth, np.ones(head.shape, dtype=bool), round(BRAIN_FRACTION * depth.size))
     n_brain = int(brainmask.sum())
     inner = _lowest(depth, brainmask, round((1 - RIM) * n_brain))
@@ -174,9 +200,8 @@ def make_volume(subject: str, world_seed: int) -> Volume:
     rois["prf-visualrois"] = _in_both(head, ribbon, _retinotopic)
     rois["prf-eccrois"] = _in_both(head, rois["prf-visualrois"] > 0, _eccentricity)
     rois["streams"] = _in_both(head, ribbon, _streams)
-    taken = {
-        roi: np.isin(rois["prf-visualrois"], (1, 2, 3, 4)) for roi in AREAS
-    }  # floc areas spare V1 and V2
+    # floc areas spare V1 and V2
+    taken = {roi: np.isin(rois["prf-visualrois"], (1, 2, 3, 4)) for roi in AREAS}
     taken["Kastner2015"] = rois["prf-visualrois"] > 0
     for roi in AREAS:
         rois[roi] = _in_both(
@@ -184,33 +209,37 @@ def make_volume(subject: str, world_seed: int) -> Volume:
         )
     rois["Kastner2015"] += rois["prf-visualrois"]  # its labels 1 to 7 are the same areas
     return Volume(
-        subject=subject, brainmask=brainmask, ribbon=ribbon, lh=head.lh, nsdgeneral=nsdgeneral,
+        subject=subject,
+        brainmask=brainmask,
+        ribbon=ribbon,
+        lh=head.lh,
+        nsdgeneral=nsdgeneral,
         rois=_with_hemispheres({name: rois[name] for name in layout.ROI_LABELS}, ribbon, head.lh),
-    )  # fmt: skip
+    )
 
 
 def _lowest(score: np.ndarray, mask: np.ndarray, n: int) -> np.ndarray:
     """The n voxels of a mask with the lowest score, as a mask; all of them if there are fewer."""
-    order = np.argsort(np.where(mask, score, np.inf), axis=None, kind="stable")[
-        : min(n, int(mask.sum()))
-    ]
+    order = np.argsort(np.where(mask, score, np.inf), axis=None, kind="stable")
     chosen = np.zeros(mask.shape, dtype=bool)
-    chosen.flat[order] = True
+    chosen.flat[order[: min(n, int(mask.sum()))]] = True
     return chosen
 
 
 def _grow(score: np.ndarray, mask: np.ndarray, n: int) -> np.ndarray:
-    """A connected patch of n voxels of a mask (fewer if its part of the mask is smaller), from
-    its lowest score on.
+    """A connected patch of n voxels of a mask (fewer if its part of the mask is smaller), from its
+    lowest score on.
     """
-    patch, seen = np.zeros(mask.shape, dtype=bool), ~mask
+    patch = np.zeros(mask.shape, dtype=bool)
+    seen = ~mask
     border: list[tuple[float, tuple[int, ...]]] = []
     if mask.any():
         lowest = np.unravel_index(np.where(mask, score, np.inf).argmin(), mask.shape)
         border.append((0.0, tuple(int(i) for i in lowest)))
     while border and n > 0:
         _, voxel = heapq.heappop(border)
-        patch[voxel], n = True, n - 1
+        patch[voxel] = True
+        n -= 1
         around = tuple(slice(max(0, i - 1), i + 2) for i in voxel)
         corner = [part.start for part in around]
         for step in np.argwhere(~seen[around]):
@@ -233,7 +262,8 @@ def _in_both(
 def _retinotopic(head: _Head, ribbon: np.ndarray) -> np.ndarray:
     """V1 to hV4 as bands around the occipital pole, ventral and dorsal of it."""
     labels = np.zeros(head.shape, dtype=np.int8)
-    distance, dorsal = head.distance(POLE), head.places[..., 2] + 0.03 * head.noise() > POLE[2]
+    distance = head.distance(POLE)
+    dorsal = head.places[..., 2] + 0.03 * head.noise() > POLE[2]
     for sequence, part in ((VENTRAL, ~dorsal), (DORSAL, dorsal)):
         for name, fraction in sequence.items():
             patch = _grow(distance, ribbon & part & (labels == 0), head.size(fraction, spread=0.1))
@@ -244,7 +274,8 @@ def _retinotopic(head: _Head, ribbon: np.ndarray) -> np.ndarray:
 def _eccentricity(head: _Head, visual: np.ndarray) -> np.ndarray:
     """Fovea lateral, periphery medial, over the voxels of the retinotopic areas."""
     labels = np.zeros(head.shape, dtype=np.int8)
-    score, n_visual = -head.places[..., 0] + 0.05 * head.noise(), int(visual.sum())
+    score = -head.places[..., 0] + 0.05 * head.noise()
+    n_visual = int(visual.sum())
     for k, reached in enumerate(np.cumsum(ECCENTRICITY), start=1):
         labels[_lowest(score, visual, round(reached * n_visual)) & (labels == 0)] = k
     return labels
@@ -259,7 +290,8 @@ def _streams(head: _Head, ribbon: np.ndarray) -> np.ndarray:
     plane = head.places[..., (0, 2)] + 0.03 * np.stack((head.noise(), head.noise()), axis=-1)
     nearest = ((plane[..., None, :] - sector_places) ** 2).sum(axis=-1).argmin(axis=-1)
     sector = np.array(list(STREAM_PLACES.values()), dtype=np.int8)[nearest]
-    n_early, n_middle = head.size(STREAM_EARLY, spread=0.05), head.size(STREAM_MIDDLE, spread=0.05)
+    n_early = head.size(STREAM_EARLY, spread=0.05)
+    n_middle = head.size(STREAM_MIDDLE, spread=0.05)
     early = _lowest(distance, ribbon, n_early)
     middle = _lowest(distance, ribbon, n_early + n_middle) & ~early
     rest = _lowest(distance, ribbon, round(STREAM_TOTAL * ribbon.sum())) & ~early & ~middle

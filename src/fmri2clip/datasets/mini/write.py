@@ -19,6 +19,7 @@ from typing import Protocol
 import h5py
 import numpy as np
 
+from fmri2clip.core.params import World
 from fmri2clip.datasets.mini import scenes
 from fmri2clip.datasets.mini.annotations import CocoFiles, ctab, responses
 from fmri2clip.datasets.mini.design import BLOCK, design_mat, make_design, stim_info
@@ -33,14 +34,12 @@ from fmri2clip.datasets.mini.files import (
 from fmri2clip.datasets.mini.sessions import Faults, NoiseCeiling, make_faults, quantise
 from fmri2clip.datasets.mini.volume import Volume, make_volume
 from fmri2clip.datasets.nsd import layout
-from fmri2clip.params import World
 
 CONTAINERS = {"hdf5": ".hdf5", "nifti": ".nii.gz"}
 RENDER_BLOCK = 2000  # pictures held in memory at once
 
-Render = Callable[
-    ..., Sequence[scenes.Scene]
-]  # render_many(seed, indices, image_size, captions, threads)
+# render_many(seed, indices, image_size, captions, threads)
+Render = Callable[..., Sequence[scenes.Scene]]
 
 
 class Responses(Protocol):
@@ -50,9 +49,13 @@ class Responses(Protocol):
     """
 
     @property
-    def noise_free_IV(self) -> np.ndarray: ...
+    def noise_free_IV(self) -> np.ndarray:
+        """Responses to the shared images without any noise, percent signal change."""
+        ...
 
-    def sessions(self) -> Iterator[np.ndarray]: ...
+    def sessions(self) -> Iterator[np.ndarray]:
+        """Betas (T, V) of one session after the other, percent signal change."""
+        ...
 
 
 Simulate = Callable[[np.ndarray, np.ndarray, Volume, World, str], Responses]
@@ -73,8 +76,10 @@ def write_stimuli(
     _refuse_real_stimuli(root)
     design = make_design(world.seed, world.n_sessions, world.n_shared)
     info = stim_info(world.seed, design, {})
-    coco_ids, splits = info["cocoId"].tolist(), info["cocoSplit"].tolist()
-    coco, crop_boxes = CocoFiles(), {}
+    coco_ids = info["cocoId"].tolist()
+    splits = info["cocoSplit"].tolist()
+    coco = CocoFiles()
+    crop_boxes = {}
     with finished(layout.stimuli_path(root)) as partial, h5py.File(partial, "w") as file:
         size = world.image_size
         brick = file.create_dataset(
@@ -102,9 +107,15 @@ def write_stimuli(
 
 
 def write_subject(
-    root: Path, world: World, subject: str, preparation: str, container: str = "hdf5", threads: int = 2,
-    render: Render = scenes.render_many, simulate: Simulate | None = None,
-) -> None:  # fmt: skip
+    root: Path,
+    world: World,
+    subject: str,
+    preparation: str,
+    container: str = "hdf5",
+    threads: int = 2,
+    render: Render = scenes.render_many,
+    simulate: Simulate | None = None,
+) -> None:
     """Betas, ncsnr, masks, ROI volumes, label names and behaviour of one subject.
 
     ``container`` is 'hdf5', 'nifti' or 'both'. Files of the subject that this world does not name
@@ -115,7 +126,8 @@ def write_subject(
     _refuse_real_subject(root, subject)
     design = make_design(world.seed, world.n_sessions, world.n_shared)
     volume = make_volume(subject, world.seed)
-    ids_I, nsd_id_N = design.nsd_ids((subject,)), design.nsd_id_N(subject)
+    ids_I = design.nsd_ids((subject,))
+    nsd_id_N = design.nsd_id_N(subject)
     images_IHWC = np.stack([scene.image for _, scene in _draw(world, ids_I, threads, render)])
     image_index_N = np.searchsorted(ids_I, nsd_id_N)
     cortex = (simulate or _load_cortex(threads))(images_IHWC, image_index_N, volume, world, subject)
@@ -145,8 +157,8 @@ def _load_cortex(threads: int) -> Simulate:
 def _draw(
     world: World, ids: np.ndarray, threads: int, render: Render
 ) -> Iterator[tuple[int, scenes.Scene]]:
-    """(nsd id, scene) in the order of the ids; a picture is a function of the world's seed and
-    its nsd id.
+    """(nsd id, scene) in the order of the ids; a picture is a function of the world's seed and its
+    nsd id.
     """
     for start in range(0, ids.size, RENDER_BLOCK):
         block = [int(i) for i in ids[start : start + RENDER_BLOCK]]
@@ -173,11 +185,17 @@ def _write_anatomy(root: Path, subject: str, volume: Volume) -> list[Path]:
 
 
 def _write_sessions(
-    root: Path, world: World, volume: Volume, preparation: str, suffixes: Sequence[str], cortex: Responses,
+    root: Path,
+    world: World,
+    volume: Volume,
+    preparation: str,
+    suffixes: Sequence[str],
+    cortex: Responses,
     image_index_N: np.ndarray,
-) -> list[Path]:  # fmt: skip
+) -> list[Path]:
     """Betas and valid mask of every session, then what is computed over all of them."""
-    subject, seed = volume.subject, (world.seed, layout.subject_number(volume.subject))
+    subject = volume.subject
+    seed = (world.seed, layout.subject_number(volume.subject))
     faults = make_faults(volume, world.n_sessions, (*seed, 0xFA17))
     ijk_V3 = np.argwhere(volume.brainmask)
     ceiling = NoiseCeiling(int(image_index_N.max()) + 1, len(ijk_V3))
@@ -216,8 +234,8 @@ def _coverage_V(faults: Faults) -> np.ndarray:
 
 
 def _fill(values_V: np.ndarray, volume: Volume, outside: np.generic) -> np.ndarray:
-    """Values of the brain mask's voxels as an (X, Y, Z) volume with the dtype of ``outside``,
-    which fills the rest.
+    """Values of the brain mask's voxels as an (X, Y, Z) volume with the dtype of ``outside``, which
+    fills the rest.
     """
     block = np.full(volume.shape, outside)
     block[volume.brainmask] = values_V

@@ -1,4 +1,4 @@
-"""The Natural Scenes Dataset (Allen et al.
+"""The Natural Scenes Dataset: one reader for its files, whether released or simulated.
 
-2022, Nature Neuroscience 25:116-126): one reader for its file layout.
+Allen et al. 2022, Nature Neuroscience 25:116-126.
 """

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from functools import cache
 
+from fmri2clip.core.params import Dataset, Download
 from fmri2clip.datasets.nsd import layout
-from fmri2clip.datasets.remotes import S3Remote
-from fmri2clip.params import Dataset, Download
+from fmri2clip.transfer.remotes import S3Remote
 
 
 @cache
@@ -20,7 +20,6 @@ def require_terms(dataset: Dataset) -> None:
     if not dataset.accept_terms:
         raise ValueError(
             "nothing was downloaded: NSD is given under terms (research and education only, no "
-            "redistribution), see "
-            f"{layout.TERMS_URL}; set dataset.accept_terms to true in params.yaml once you accept "
-            "them"
+            f"redistribution), see {layout.TERMS_URL}; set dataset.accept_terms to true in "
+            "params.yaml once you accept them"
         )

@@ -11,7 +11,7 @@ images, S subjects, J columns of subjectim.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,6 +98,7 @@ def make_design(
             )
     ordering_N = masterordering.astype(np.int64).ravel()
     nsd_id_SJ = np.atleast_2d(subjectim.astype(np.int64)) - 1
+    # The first problem is raised; later ones may only follow from it.
     for problem in _find_problems(ordering_N, nsd_id_SJ, sharedix.astype(np.int64).ravel() - 1):
         raise ValueError(f"{source}: {problem}; download it again")
     return Design(ordering_N=ordering_N, nsd_id_SJ=nsd_id_SJ, n_shared=sharedix.size)
@@ -108,7 +109,10 @@ def _find_problems(ordering_N: Ints, nsd_id_SJ: Ints, shared_I: Ints) -> Iterato
     n_subjects, n_columns = nsd_id_SJ.shape
     n_shared = shared_I.size
     if ordering_N.size % layout.TRIALS_PER_SESSION or not ordering_N.size:
-        yield f"masterordering has {ordering_N.size} trials, no multiple of {layout.TRIALS_PER_SESSION}"
+        yield (
+            f"masterordering has {ordering_N.size} trials, no multiple of "
+            f"{layout.TRIALS_PER_SESSION}"
+        )
     if n_subjects != len(layout.SUBJECTS):
         yield f"subjectim has {n_subjects} rows, not {len(layout.SUBJECTS)}"
     wrong_N = (ordering_N < 1) | (ordering_N > n_columns)
@@ -116,11 +120,17 @@ def _find_problems(ordering_N: Ints, nsd_id_SJ: Ints, shared_I: Ints) -> Iterato
         trial = int(wrong_N.argmax())
         yield f"masterordering leaves 1..{n_columns}: trial {trial + 1} shows {ordering_N[trial]}"
     if ordering_N.size != layout.REPETITIONS * n_columns:
-        yield f"masterordering has {ordering_N.size} trials, not {layout.REPETITIONS} for each of {n_columns} pictures"
+        yield (
+            f"masterordering has {ordering_N.size} trials, not {layout.REPETITIONS} for each of "
+            f"{n_columns} pictures"
+        )
     if nsd_id_SJ.min() < 0:
         yield f"an id of subjectim is below 1: {nsd_id_SJ.min() + 1}"
     if nsd_id_SJ.max() >= layout.N_IMAGES:
-        yield f"an id of subjectim is above the {layout.N_IMAGES} pictures of NSD: {nsd_id_SJ.max() + 1}"
+        yield (
+            f"an id of subjectim is above the {layout.N_IMAGES} pictures of NSD: "
+            f"{nsd_id_SJ.max() + 1}"
+        )
     if n_shared > n_columns:
         yield f"sharedix has {n_shared} pictures, subjectim only {n_columns}"
     if np.ptp(nsd_id_SJ[:, :n_shared], axis=0).any():
@@ -162,16 +172,16 @@ def list_trials(design: Design, subject: str, sessions: str | int) -> Trials:
 
 
 def count_repetitions(ids_N: NDArray[Any]) -> Ints:
-    """How often each entry has occurred up to and including its own position: [7, 4, 7] -> [1,
-    1, 2].
+    """How often each entry has occurred up to and including its own position: [7, 4, 7] -> [1, 1,
+    2].
     """
     order = np.argsort(ids_N, kind="stable")
     ranked = ids_N[order]
-    starts = (
-        np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
-        if ranked.size
-        else np.zeros(0, dtype=np.int64)
-    )
+    # Equal ids stand together now, in time order: their rank is the distance from the first.
+    if ranked.size:
+        starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
+    else:
+        starts = np.zeros(0, dtype=np.int64)
     lengths = np.diff(np.r_[starts, ranked.size])
     repetition_N = np.empty(ranked.size, dtype=np.int64)
     repetition_N[order] = np.arange(ranked.size) - np.repeat(starts, lengths) + 1
@@ -192,3 +202,21 @@ def count_presentations(trials: Trials, *, shared: bool) -> dict[int, int]:
     chosen_N = trials.is_shared_N == shared
     _, shown_I = np.unique(trials.nsd_id_N[chosen_N], return_counts=True)
     return {times: int(np.sum(shown_I == times)) for times in range(1, layout.REPETITIONS + 1)}
+
+
+Array = NDArray[Any]
+
+
+def list_pictures(
+    root: Path, subjects: Sequence[str], sessions: str | int
+) -> dict[str, NDArray[np.int64]]:
+    """Sorted nsd_ids that the subjects see in the sessions asked for.
+
+    'train' (not shared) and 'shared' (the test set).
+    """
+    planned = load_design(root)
+    trials = [list_trials(planned, subject, sessions) for subject in subjects]
+    return {
+        name: np.unique(np.concatenate([list_images(t, shared=shared) for t in trials]))
+        for name, shared in (("train", False), ("shared", True))
+    }

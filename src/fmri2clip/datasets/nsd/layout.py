@@ -2,17 +2,16 @@
 
 Sources are named behind each constant: the NSD manual (cvnlab.slite.page), the scripts that wrote
 the release (cvnlab/nsddatapaper: main/export.m, main/analysis_drawrois_*.m,
-main/analysis_surfaceroistovolume.m), Allen et al.
-2022. Every path function takes the root of the tree, the folder that holds `nsddata`,
-`nsddata_betas` and `nsddata_stimuli`; subjects are written 'subj01'. Paths are returned whether or
-not they exist.
+main/analysis_surfaceroistovolume.m), Allen et al. 2022. Every path function takes the root of the
+tree, the folder that holds `nsddata`, `nsddata_betas` and `nsddata_stimuli`; subjects are written
+'subj01'. Paths are returned whether or not they exist.
 """
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
 from pathlib import Path
+
+from fmri2clip.core.strict import suggest
 
 SUBJECTS = tuple(f"subj{number:02d}" for number in range(1, 9))  # NSD manual, General information
 SPACE = "func1pt8mm"  # the 1.8 mm volumes that the decoding literature uses
@@ -33,31 +32,21 @@ BETAS_DATASET = "betas"
 IMAGES_PER_SUBJECT = 10_000  # columns of subjectim in the real file
 N_SHARED = 1_000  # sharedix.size in the real file
 
-SESSIONS_RELEASED = (
-    40,
-    40,
-    32,
-    30,
-    40,
-    32,
-    40,
-    30,
-)  # subjects 1 to 8, everything public since 2023-08-20
+# Subjects 1 to 8, everything public since 2023-08-20.
+SESSIONS_RELEASED = (40, 40, 32, 30, 40, 32, 40, 30)
 SESSIONS_OLD37 = (37, 37, 29, 27, 37, 29, 37, 27)  # before the Algonauts sessions were released
-NSDGENERAL_VOXELS = (
-    15724,
-    14278,
-    15226,
-    13153,
-    13039,
-    17907,
-    12682,
-    14386,
-)  # real tree, func1pt8mm
+# Real tree, func1pt8mm.
+NSDGENERAL_VOXELS = (15724, 14278, 15226, 13153, 13039, 17907, 12682, 14386)
 VOLUME_SHAPES = (  # X, Y, Z of func1pt8mm (nsdsetup.m)
-    (81, 104, 83), (82, 106, 84), (81, 106, 82), (85, 99, 80),
-    (79, 97, 78), (85, 113, 83), (78, 95, 81), (80, 103, 78),
-)  # fmt: skip
+    (81, 104, 83),
+    (82, 106, 84),
+    (81, 106, 82),
+    (85, 99, 80),
+    (79, 97, 78),
+    (85, 113, 83),
+    (78, 95, 81),
+    (80, 103, 78),
+)
 
 OUTSIDE_CORTEX = -1  # ROI volumes (analysis_surfaceroistovolume.m): not in the cortical ribbon
 UNLABELLED = 0  # in the ribbon, no label; labels are 1..N, so the test for a member is `> 0`
@@ -73,30 +62,83 @@ ROI_LABELS: dict[str, tuple[str, ...]] = {
     "floc-words": ("OWFA", "VWFA-1", "VWFA-2", "mfs-words", "mTL-words"),
     "floc-places": ("OPA", "PPA", "RSC"),
     "floc-bodies": ("EBA", "FBA-1", "FBA-2", "mTL-bodies"),
-    "streams": ("early", "midventral", "midlateral", "midparietal", "ventral", "lateral", "parietal"),
-    "Kastner2015": (
-        "V1v", "V1d", "V2v", "V2d", "V3v", "V3d", "hV4", "VO1", "VO2", "PHC1", "PHC2", "MST", "hMT", "LO2", "LO1",
-        "V3b", "V3a", "IPS0", "IPS1", "IPS2", "IPS3", "IPS4", "IPS5", "SPL1", "FEF",
+    "streams": (
+        "early",
+        "midventral",
+        "midlateral",
+        "midparietal",
+        "ventral",
+        "lateral",
+        "parietal",
     ),
-}  # fmt: skip
-UNNAMED_ROIS = {
-    "HCP_MMP1": 180,
-    "corticalsulc": 28,
-}  # exist in the release; labels are used by number here
+    "Kastner2015": (
+        "V1v",
+        "V1d",
+        "V2v",
+        "V2d",
+        "V3v",
+        "V3d",
+        "hV4",
+        "VO1",
+        "VO2",
+        "PHC1",
+        "PHC2",
+        "MST",
+        "hMT",
+        "LO2",
+        "LO1",
+        "V3b",
+        "V3a",
+        "IPS0",
+        "IPS1",
+        "IPS2",
+        "IPS3",
+        "IPS4",
+        "IPS5",
+        "SPL1",
+        "FEF",
+    ),
+}
+# Exist in the release; labels are used by number here.
+UNNAMED_ROIS = {"HCP_MMP1": 180, "corticalsulc": 28}
 OPEN_ROIS = ("MTL", "thalamus")  # likewise; how many labels they have is read from the file
 # 'file:my-roi' is my-roi.nii.gz in the subject's ROI folder: a mask that NSD does not name
 FILE_PREFIX = "file:"
 TERMS_URL = "https://cvnlab.slite.page/p/IB6BSeW_7o"  # NSD's terms of use
 
 CSV_COLUMNS = (  # nsd_stim_info_merged.csv after its unnamed index column (manual, Experiments)
-    "cocoId", "cocoSplit", "cropBox", "loss", "nsdId", "flagged", "BOLD5000", "shared1000",
+    "cocoId",
+    "cocoSplit",
+    "cropBox",
+    "loss",
+    "nsdId",
+    "flagged",
+    "BOLD5000",
+    "shared1000",
     *(f"subject{s}" for s in range(1, 9)),
     *(f"subject{s}_rep{r}" for s in range(1, 9) for r in range(3)),
-)  # fmt: skip
+)
 RESPONSE_COLUMNS = (  # responses.tsv, tab-separated (manual, Behavioral data)
-    "SUBJECT", "SESSION", "RUN", "TRIAL", "73KID", "10KID", "TIME", "ISOLD", "ISCORRECT", "RT", "CHANGEMIND",
-    "MEMORYRECENT", "MEMORYFIRST", "ISOLDCURRENT", "ISCORRECTCURRENT", "TOTAL1", "TOTAL2", "BUTTON", "MISSINGDATA",
-)  # fmt: skip
+    "SUBJECT",
+    "SESSION",
+    "RUN",
+    "TRIAL",
+    "73KID",
+    "10KID",
+    "TIME",
+    "ISOLD",
+    "ISCORRECT",
+    "RT",
+    "CHANGEMIND",
+    "MEMORYRECENT",
+    "MEMORYFIRST",
+    "ISOLDCURRENT",
+    "ISCORRECTCURRENT",
+    "TOTAL1",
+    "TOTAL2",
+    "BUTTON",
+    "MISSINGDATA",
+)
 COCO_SPLITS = ("train2017", "val2017")
 
 
@@ -142,9 +184,8 @@ def split_roi_name(name: str) -> tuple[str, str, str]:
     elif roi not in known:
         raise ValueError(
             f"ROI {name!r} is not in NSD; choose from "
-            f"{', '.join(known)}{did_you_mean(roi, known)}, with lh. or rh. in "
-            "front for one hemisphere; any other file of the roi folder is written "
-            f"{FILE_PREFIX}NAME"
+            f"{', '.join(known)}{suggest(roi, known)}, with lh. or rh. in front for one "
+            f"hemisphere; any other file of the roi folder is written {FILE_PREFIX}NAME"
         )
     return hemisphere, roi, _find_label(roi, label) if slash else ""
 
@@ -163,7 +204,7 @@ def _find_label(roi: str, label: str) -> str:
         return labels[number - 1]
     numbers = f"the numbers 1 to {len(labels) or 'N'}"
     named = (
-        f"{', '.join(labels)}{did_you_mean(label, labels)} or {numbers}"
+        f"{', '.join(labels)}{suggest(label, labels)} or {numbers}"
         if roi in ROI_LABELS
         else numbers
     )
@@ -183,13 +224,8 @@ def roi_labels(roi: str) -> tuple[str, ...]:
     return ROI_LABELS[roi]
 
 
-def did_you_mean(value: str, allowed: Iterable[str]) -> str:
-    """' (did you mean X?)' with the nearest of the allowed names, or '' if none is near."""
-    near = difflib.get_close_matches(value, list(allowed), n=1)
-    return f" (did you mean {near[0]}?)" if near else ""
-
-
 def experiments_dir(root: Path) -> Path:
+    """Folder of the experiment: the design and the table of pictures."""
     return root / "nsddata" / "experiments" / "nsd"
 
 
@@ -204,6 +240,7 @@ def stim_info_path(root: Path) -> Path:
 
 
 def stimuli_dir(root: Path) -> Path:
+    """Folder of the pictures that were shown."""
     return root / "nsddata_stimuli" / "stimuli" / "nsd"
 
 
@@ -218,26 +255,32 @@ def annotations_dir(root: Path) -> Path:
 
 
 def instances_path(root: Path, split: str) -> Path:
+    """COCO instance annotations of a split, such as train2017."""
     return annotations_dir(root) / f"instances_{split}.json"
 
 
 def captions_path(root: Path, split: str) -> Path:
+    """COCO captions of a split."""
     return annotations_dir(root) / f"captions_{split}.json"
 
 
 def ppdata_dir(root: Path, subject: str) -> Path:
+    """Folder of a subject without its betas."""
     return root / "nsddata" / "ppdata" / subject
 
 
 def responses_path(root: Path, subject: str) -> Path:
+    """Table of a subject's trials: one row a trial, with what was shown and answered."""
     return ppdata_dir(root, subject) / "behav" / "responses.tsv"
 
 
 def volumes_dir(root: Path, subject: str) -> Path:
+    """Folder of a subject's volumes in the space of the betas."""
     return ppdata_dir(root, subject) / SPACE
 
 
 def brainmask_path(root: Path, subject: str) -> Path:
+    """Mask (X, Y, Z) of the voxels inside the brain."""
     return volumes_dir(root, subject) / "brainmask.nii.gz"
 
 
@@ -251,6 +294,7 @@ def valid_path(root: Path, subject: str, session: int | None = None) -> Path:
 
 
 def roi_dir(root: Path, subject: str) -> Path:
+    """Folder of a subject's ROI volumes."""
     return volumes_dir(root, subject) / "roi"
 
 
@@ -262,6 +306,7 @@ def roi_path(root: Path, subject: str, roi: str, hemisphere: str = "") -> Path:
 
 
 def betas_dir(root: Path, subject: str, preparation: str) -> Path:
+    """Folder of a subject's betas of one preparation, one file a session."""
     return root / "nsddata_betas" / "ppdata" / subject / SPACE / preparation
 
 
@@ -273,6 +318,7 @@ def betas_path(
 
 
 def ncsnr_path(root: Path, subject: str, preparation: str) -> Path:
+    """Volume (X, Y, Z) of the noise ceiling signal-to-noise ratio."""
     return betas_dir(root, subject, preparation) / "ncsnr.nii.gz"
 
 
@@ -306,6 +352,7 @@ def subject_folders(root: Path, subject: str) -> tuple[Path, ...]:
 
 
 def labels_dir(root: Path, subject: str) -> Path:
+    """Folder of the tables that name the labels of the ROIs."""
     return root / "nsddata" / "freesurfer" / subject / "label"
 
 

@@ -9,16 +9,15 @@ the root of the tree.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from fmri2clip import store
+from fmri2clip.core.files import replacing, sha256_file
+from fmri2clip.core.strict import build
 from fmri2clip.datasets.nsd import layout
-from fmri2clip.strict import build
 
 TOP_FOLDERS = ("nsddata", "nsddata_betas", "nsddata_stimuli")
 FORMAT = 1
@@ -43,8 +42,8 @@ class Entry:
 
 
 def check_key(key: str) -> None:
-    """Raise ValueError unless the key is a path inside NSD's folders; a hostile one must not
-    leave the tree.
+    """Raise ValueError unless the key is a path inside NSD's folders; a hostile one must not leave
+    the tree.
     """
     parts = key.split("/")
     plain = all(part not in ("", ".", "..") for part in parts) and key.isprintable()
@@ -90,7 +89,7 @@ def read(path: Path) -> list[Entry]:
 def write(path: Path, entries: Iterable[Entry]) -> None:
     """Write entries in the order of their keys."""
     files = [dataclasses.asdict(entry) for entry in sorted(entries, key=lambda entry: entry.key)]
-    with store.replacing(path) as (temporary,):
+    with replacing(path) as (temporary,):
         temporary.write_text(
             json.dumps({"format": FORMAT, "files": files}, indent=1) + "\n", encoding="utf-8"
         )
@@ -116,14 +115,8 @@ def record(path: Path, root: Path, folders: Sequence[Path], threads: int = 2) ->
 def describe(root: Path, path: Path) -> Entry:
     """Entry of a file of the tree that nobody else describes."""
     return Entry(
-        key=path.relative_to(root).as_posix(), bytes=path.stat().st_size, sha256=sha256(path)
+        key=path.relative_to(root).as_posix(), bytes=path.stat().st_size, sha256=sha256_file(path)
     )
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file, as hexadecimal text."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def by_key(entries: Iterable[Entry]) -> dict[str, Entry]:

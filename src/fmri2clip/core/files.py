@@ -1,0 +1,52 @@
+"""Files that appear complete, and their digests."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def replacing(*paths: Path) -> Iterator[list[Path]]:
+    """Yield a temporary path per final path; all are renamed on success, none on failure."""
+    temporaries = [path.with_name(f".{path.name}.tmp") for path in paths]
+    try:
+        for path in paths:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporaries
+        for temporary, path in zip(temporaries, paths, strict=True):
+            os.replace(temporary, path)
+    finally:
+        for temporary in temporaries:
+            temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, tree: Mapping[str, Any]) -> None:
+    """Write numbers as JSON; the file appears when it is complete."""
+    with replacing(path) as (temporary,):
+        temporary.write_text(json.dumps(tree, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a.b": 1}; lists stay values."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{name}.")
+        else:
+            flat[name] = value
+    return flat
+
+
+def sha256_file(path: Path) -> str:
+    """sha256 of a file's content. Raises ValueError if it does not exist."""
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist; run the stage that writes it (dvc repro)")
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

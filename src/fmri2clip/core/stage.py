@@ -1,0 +1,82 @@
+"""What all stages share: parameters, threads, command line, one line instead of a traceback."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import os
+import sys
+from collections.abc import Callable, Iterable
+
+from fmri2clip.core.params import Params, load
+from fmri2clip.core.strict import check_known
+
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
+
+
+def run(stage: Callable[..., None]) -> None:
+    """Call `stage(params, *arguments)`, the arguments taken from the command line.
+
+    A parameter with the default False becomes an option: dry_run is `--dry-run`. One with the
+    default '' may be left out. A ValueError or OSError ends the process with one line and exit code
+    1; FMRI2CLIP_TRACEBACK=1 shows where it rose.
+    """
+    name = stage.__name__
+    arguments = list(inspect.signature(stage).parameters.values())[1:]
+    parser = argparse.ArgumentParser(
+        prog=f"python -m pipeline.{name}", description=inspect.getdoc(stage)
+    )
+    for argument in arguments:
+        if argument.default is False:
+            parser.add_argument(f"--{argument.name.replace('_', '-')}", action="store_true")
+        elif argument.default == "":
+            parser.add_argument(argument.name, nargs="?", default="")
+        else:
+            parser.add_argument(argument.name)
+    given = vars(parser.parse_args())
+    try:
+        params = load()
+        set_threads(params.compute.threads)
+        stage(params, **given)
+    except (ValueError, OSError) as error:
+        if os.environ.get("FMRI2CLIP_TRACEBACK"):
+            raise
+        named = [value for value in given.values() if value and isinstance(value, str)]
+        sys.exit(f"{' '.join([name, *named])}: {error}")
+
+
+def set_threads(n: int) -> None:
+    """Limit numerical libraries to n threads: those loaded now, and those still to come.
+
+    The latter read the environment.
+    """
+    from threadpoolctl import threadpool_limits
+
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(n)))
+    threadpool_limits(n)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(n)
+
+
+def check_named(name: str, table: Iterable[str], key: str) -> None:
+    """Raise ValueError unless params.yaml has `name` in the table of that key."""
+    check_known(name, table, "params.yaml", key)
+
+
+def device(params: Params) -> str:
+    """'cpu' or 'cuda': compute.device with auto resolved.
+
+    Raises ValueError if cuda is asked for and absent.
+    """
+    import torch
+
+    wanted = params.compute.device
+    has_cuda = torch.cuda.is_available()
+    if wanted == "cuda" and not has_cuda:
+        raise ValueError("compute.device is cuda, but torch finds no GPU; set it to auto or cpu")
+    return "cuda" if has_cuda and wanted != "cpu" else "cpu"

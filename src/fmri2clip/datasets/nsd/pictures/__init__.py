@@ -1,0 +1,1 @@
+"""NSD's pictures and what COCO says of them."""

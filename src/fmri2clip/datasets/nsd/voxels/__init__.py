@@ -1,0 +1,1 @@
+"""Betas and masks of one subject, as NSD stores them."""

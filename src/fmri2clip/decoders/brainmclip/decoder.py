@@ -1,0 +1,410 @@
+"""BrainMCLIP-style decoder: low and high visual areas to intermediate and final CLIP layers.
+
+    b_D = E_D(F_D), b_S = E_S(F_S)                   F_D, F_S: voxels of detail and semantic ROIs
+    e_D = H_D(b_D), e_S = H_S(b_S), e_T = H_T(b_S)   detail, semantic and text tokens
+    e_F = e_S + g * (W_2 gelu(W_1 norm(e_D)))        fused tokens, g = 0 at the start
+    L_glob(x) = C(x) + k C(x_0) + c (1 - cos(x_0))   C: BiMixCo, later SoftCLIP, of flat tokens;
+                                                     x_0: class token
+    L_fine(x) = mean_t (1 - cos(x_t)) + n mean_t InfoNCE_t
+    L = sum_x w_x (L_glob(x) + alpha L_fine(x)) + beta_rec L_rec + beta_cross L_cross
+    L_rec   = MSE(D_D(b_D), F_D) + MSE(D_S(b_S), F_S)
+    L_cross = MSE(D_D(b_S), F_D) + MSE(D_S(b_D), F_S)
+              (decoder, R1; source, R2: the two targets change places)
+
+Read in the paper's abstract: that fMRI of functionally distinct areas is aligned with intermediate
+and final CLIP layers and fused, Cross-Reconstruction, a multi-granularity loss, no VAE route. Read
+in third-party summaries: the ROIs, detail = mean of CLIP layers 11 to 20, the direction of
+Cross-Reconstruction. Losses, widths, heads, fusion and schedule were not available to us: they are
+our decisions, hence "style". The contrastive recipe is MindEye1's, the trunk that of MindEye1 and
+MindBridge. Our own: low-rank heads; a pooled text embedding, predicted by a linear head, which
+stands in front of the text tokens as their class token (where the end token of an unknown caption
+is, nobody knows); k C(x_0), without which the pooled embedding, 1 of 65 or 257 tokens, is hardly
+contrasted; everything but C uses unmixed images only; the schedule is a warm-up and a cosine;
+targets are cached, so pictures are not augmented.
+
+Axis letters: B images, V voxels, H hidden, T image tokens, U text tokens, D embedding width, W
+width of detail tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args, get_type_hints
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fmri2clip import decoders
+from fmri2clip.core.strict import at_least, check_known, fraction
+from fmri2clip.decoders.batches import Batch, Decoded, TrainingData
+from fmri2clip.decoders.brainmclip.losses import Tokens, align, draw_mixing
+from fmri2clip.decoders.brainmclip.networks import TwoStreams
+from fmri2clip.decoders.brainmclip.routing import group_names, route
+
+CITATION = (
+    "T. Xia, Z. Ma, X. Wang, Q. Liu, X. He, T. Liu, Y. Ren, 'BrainMCLIP: Brain Image Decoding with "
+    "Multi-Layer feature Fusion of CLIP', arXiv:2510.19332, 2025."
+)
+SEMANTIC = "semantic_tokens_ITD"
+DETAIL = "detail_tokens_ITD|detail_tokens_ITW"  # the second where the aggregation is raw
+TEXT = "text_tokens_IUD"
+POOLED = ("image_embedding_ID", "text_embedding_KD")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Settings of the network, its losses and its training."""
+
+    variant: Literal["tokens", "pooled"]  # pooled: class tokens only, full-rank heads
+    hidden: int  # width of the codes b_D and b_S
+    blocks: int  # residual blocks of an encoder
+    token_rank: int  # rank of the token heads; 0 = full
+    dropout_in: float  # after the first layer of an encoder
+    dropout_res: float  # in its residual blocks
+    text_branch: bool  # predict text tokens and a text embedding from b_S
+    fusion: Literal["gated", "mix", "semantic_only"]  # mix: convex, when decoding only
+    mix_weight: float  # of the detail tokens in a mix
+    detail_rois: str  # ROI groups of the detail stream: a name, or names joined by +
+    semantic_rois: str  # ROI groups of the semantic stream
+    routing: Literal[
+        "paper",
+        "swapped",
+        "random",
+        "none",
+        "disjoint",
+        "disjoint_swapped",
+        "disjoint_random",
+        "disjoint_none",
+    ]  # see routing.py
+    match_caliper: float  # largest difference in ncsnr of a matched pair (disjoint)
+    voxel_pool: int  # both inputs are max-pooled to this many numbers; 0 = off
+    detail_target: Literal["detail", "semantic"]  # semantic: the final layer for both (ablation)
+    cross_rec: Literal["none", "self", "self_cross"]  # fMRI from the codes
+    cross_target: Literal["decoder", "source"]  # R1 | R2, which needs voxel_pool
+    stop_grad: Literal["none", "cross_to_semantic"]  # of D_D(b_S) into b_S
+    beta_rec: float
+    beta_cross: float
+    loss: Literal["global", "fine", "both"]
+    alpha_fine: float
+    w_detail: float
+    w_semantic: float
+    w_fused: float  # without effect unless fusion is gated
+    w_text: float
+    class_weight: float  # c, of 1 - cosine of the class token
+    class_contrast: float  # k, of the contrast of class tokens alone
+    mixco_epochs: float  # fraction of max_epochs with BiMixCo
+    mixco_share: float  # fraction of a batch that is mixed
+    mixco_beta: float  # Beta(b, b) of the weights
+    mixco_tau: float
+    softclip_tau_start: float  # along half a cosine ...
+    softclip_tau_end: float  # ... to this
+    nce_tokens: int  # random tokens a step
+    nce_tau: float
+    nce_weight: float  # n
+    repeats_convex: float  # share of images trained on a random convex combination of their repeats
+    repeats_mean: float  # share trained on the mean of repeats; the rest on a single repeat
+    lr: float  # peak learning rate of AdamW; rises over warmup_epochs, falls to 0 along a cosine
+    warmup_epochs: float
+    gradient_clip: float  # largest norm of the gradient; 0 = no limit
+    weight_decay: float  # of AdamW, on matrices only
+    batch_size: int  # largest number of images in a step
+    max_epochs: int  # passes over the training images
+    patience: int  # epochs without a better validation score before training stops
+
+    def __post_init__(self) -> None:
+        for name, hint in get_type_hints(Config).items():
+            if (allowed := get_args(hint)) and getattr(self, name) not in allowed:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)!r}, expected one of {', '.join(allowed)}"
+                )
+        at_least(self, 1, "hidden", "batch_size", "max_epochs", "patience", "nce_tokens")
+        at_least(self, 0, "blocks", "token_rank", "voxel_pool", "match_caliper")
+        at_least(self, 0, "warmup_epochs", "gradient_clip", "beta_rec", "beta_cross", "alpha_fine")
+        at_least(self, 0, "w_detail", "w_semantic", "w_fused", "w_text")
+        at_least(self, 0, "class_weight", "class_contrast", "nce_weight")
+        at_least(self, 0, "repeats_convex", "repeats_mean")
+        fraction(self, "mix_weight", "mixco_epochs", "mixco_share", "dropout_in", "dropout_res")
+        temperatures = ("mixco_tau", "softclip_tau_start", "softclip_tau_end", "nce_tau")
+        for name in ("mixco_beta", *temperatures, "lr"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected a number above 0")
+        # 1e-9: the sum of shares such as 0.7 and 0.3 is a rounded number.
+        if self.repeats_convex + self.repeats_mean > 1 + 1e-9:
+            found = f"{self.repeats_convex} and {self.repeats_mean}"
+            raise ValueError(
+                f"repeats_convex and repeats_mean are {found}, "
+                "expected shares that sum to at most 1"
+            )
+        if self.cross_target == "source" and not self.voxel_pool:
+            raise ValueError(
+                "cross_target is 'source' (R2), expected with a voxel_pool above 0 (such as 8192): "
+                "without one the two inputs have different lengths; "
+                "set voxel_pool, or cross_target to decoder (R1)"
+            )
+        detail_only = set(self.rois()) - set(group_names(self.semantic_rois))
+        if self.routing.startswith("disjoint") and not detail_only:
+            raise ValueError(
+                f"routing is {self.routing!r}, "
+                "expected with a group in detail_rois that is not semantic"
+            )
+
+    def rois(self) -> tuple[str, ...]:
+        """ROI groups that params must define."""
+        return (*group_names(self.detail_rois), *group_names(self.semantic_rois))
+
+
+class Decoder(decoders.Decoder):
+    """Two encoders, token heads, gated fusion, and two fMRI decoders that only training uses."""
+
+    detail_rows: Tensor
+    semantic_rows: Tensor
+    text_norm: Tensor
+
+    targets = (*POOLED, SEMANTIC, DETAIL, TEXT)
+
+    def __init__(
+        self,
+        config: Config,
+        n_voxels: int,
+        width_D: int,
+        seed: int,
+        *,
+        n_detail: int,
+        n_semantic: int,
+        n_image_tokens: int = 1,
+        n_text_tokens: int = 0,
+        width_detail: int = 0,
+    ) -> None:
+        """The voxels of each stream are buffers, filled by from_data or with a model's weights.
+
+        n_detail, n_semantic: voxels of a stream; n_text_tokens: 0 for a text embedding alone;
+        width_detail: 0 = D.
+        """
+        super().__init__()
+        self.config = config
+        self.n_image_tokens = n_image_tokens
+        self.n_text_tokens = n_text_tokens
+        self.sizes = {
+            "n_detail": n_detail,
+            "n_semantic": n_semantic,
+            "n_image_tokens": n_image_tokens,
+            "n_text_tokens": n_text_tokens,
+            "width_detail": width_detail or width_D,
+        }
+        # Buffers, so that a saved model knows its voxels; the numbers here only hold their places.
+        self.register_buffer("detail_rows", torch.arange(n_detail))
+        self.register_buffer("semantic_rows", torch.arange(n_semantic))
+        self.register_buffer("text_norm", torch.ones(()))
+        # Pooling gives both streams one length, however many voxels their ROIs have.
+        voxels = (n_detail, n_semantic)
+        if config.voxel_pool:
+            voxels = (config.voxel_pool, config.voxel_pool)
+        # The first weights depend on the seed alone, and the caller's random numbers go on as if
+        # none had been drawn here.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.network = TwoStreams(
+                voxels=voxels,
+                hidden=config.hidden,
+                blocks=config.blocks,
+                dropout=(config.dropout_in, config.dropout_res),
+                n_image_tokens=n_image_tokens,
+                n_text_tokens=n_text_tokens if config.text_branch else None,
+                rank=config.token_rank if config.variant == "tokens" else 0,
+                widths=(width_detail or width_D, width_D),
+                gated=config.fusion == "gated",
+                reconstruct=config.cross_rec != "none",
+            )
+
+    @classmethod
+    def select_targets(cls, config: Config) -> tuple[str, ...]:
+        """Cached arrays of these settings; detail tokens also where they are only scored."""
+        text = (TEXT,) if config.text_branch and config.variant == "tokens" else ()
+        return (*POOLED, SEMANTIC, DETAIL, *text)
+
+    @classmethod
+    def check_run(
+        cls, config: Config, subjects: Sequence[str], groups: Iterable[str], where: str
+    ) -> None:
+        """The ROI groups of both streams must be keys of params `rois`."""
+        for group in config.rois():
+            check_known(group, groups, where, "detail_rois or semantic_rois", "a key of rois")
+
+    @classmethod
+    def from_data(cls, config: Config, data: Sequence[TrainingData], seed: int) -> Decoder:
+        """Decoder with the voxels that `routing` gives each stream and the tokens of the targets.
+
+        Raises ValueError for an ROI group that is empty for the subject or absent.
+        """
+        (single,) = data
+        rows = route(
+            {name: member.numpy() for name, member in single.groups.items()},
+            None if single.ncsnr_V is None else single.ncsnr_V.cpu().numpy(),
+            config,
+            seed,
+            single.subject,
+        )
+        text = single.features[TEXT] if TEXT in cls.select_targets(config) else None
+        width_D = single.image_embedding_ID.shape[1]
+        detail = _detail(single.features)
+        width_detail = width_D if config.detail_target == "semantic" else detail.shape[2]
+        # A mix adds the two streams number by number, so their tokens must have one width.
+        if config.fusion == "mix" and width_detail != width_D:
+            raise ValueError(
+                f"fusion is 'mix', but detail tokens have width {width_detail} and semantic tokens "
+                f"{width_D}; choose another fusion, or a clip whose aggregation is not raw"
+            )
+        decoder = cls(
+            config,
+            single.betas_NV.shape[1],
+            width_D,
+            seed,
+            n_detail=len(rows[0]),
+            n_semantic=len(rows[1]),
+            n_image_tokens=1 if config.variant == "pooled" else detail.shape[1],
+            n_text_tokens=0 if text is None else text.shape[1],
+            width_detail=width_detail,
+        )
+        decoder.detail_rows.copy_(torch.from_numpy(rows[0]))
+        decoder.semantic_rows.copy_(torch.from_numpy(rows[1]))
+        if text is not None:
+            # The start token is the same for all captions, so one of them gives the scale.
+            decoder.text_norm.copy_(text[0, 0].float().norm())
+        return decoder
+
+    def inputs(self, betas_BV: Tensor) -> tuple[Tensor, Tensor]:
+        """F_D and F_S: the voxels of each stream, pooled to one length if voxel_pool says so."""
+        detail_BV = betas_BV[:, self.detail_rows]
+        semantic_BV = betas_BV[:, self.semantic_rows]
+        n = self.config.voxel_pool
+        if not n:
+            return detail_BV, semantic_BV
+        detail_BV = F.adaptive_max_pool1d(detail_BV[:, None], n)[:, 0]
+        semantic_BV = F.adaptive_max_pool1d(semantic_BV[:, None], n)[:, 0]
+        return detail_BV, semantic_BV
+
+    def loss(self, batch: Batch, epoch: float) -> dict[str, Tensor]:
+        """Weighted terms of L (see the head of this file).
+
+        epoch: counted in fractions, for the schedules.
+        """
+        c = self.config
+        progress = epoch / c.max_epochs
+        betas_BV = batch.betas_BV
+        mixing = None
+        # Mixed images serve the contrast of the global term only; without it none are drawn.
+        if c.loss != "fine" and progress < c.mixco_epochs:
+            mixing = draw_mixing(len(betas_BV), c.mixco_beta, c.mixco_share, betas_BV.device)
+            betas_BV = mixing.apply(betas_BV)
+        inputs = self.inputs(betas_BV)
+        codes = self.network.encode(inputs)
+        predicted = self.network.predict(codes)
+        true = self._true_tokens(batch)
+        # Semantic and fused tokens have one target: its norms and cosines are computed once.
+        known = {id(tokens): Tokens(tokens) for tokens in true.values()}
+        terms: dict[str, Tensor] = {}
+        for stream, tokens_BTW in predicted.items():
+            weight = getattr(c, f"w_{stream}")
+            # The class token is contrasted once more on its own (k C(x_0)): it is 1 of 65 or 257
+            # tokens, and the contrast of flat tokens hardly sees it.
+            aligned = align(tokens_BTW, known[id(true[stream])], c, mixing, progress)
+            for name, term in aligned.items():
+                terms[f"{stream}_{name}_loss"] = weight * term
+        return terms | self._reconstruct(inputs, codes)
+
+    def _true_tokens(self, batch: Batch) -> dict[str, Tensor]:
+        """Targets of the streams, (B, T, W)."""
+        n = self.n_image_tokens
+        # A single token a stream (the pooled variant) is aimed at the picture's embedding.
+        semantic = batch.features[SEMANTIC] if n > 1 else batch.image_embedding_BD[:, None]
+        detail = semantic
+        if self.config.detail_target == "detail":
+            detail = _detail(batch.features)[:, :n]
+        # The pooled text embedding stands in front of the text tokens, as their class token.
+        text = batch.text_embedding_BD[:, None]
+        if self.n_text_tokens:
+            text = torch.cat([text, batch.features[TEXT]], 1)
+        return {"detail": detail, "semantic": semantic, "fused": semantic, "text": text}
+
+    def _reconstruct(
+        self, inputs: tuple[Tensor, Tensor], codes: tuple[Tensor, Tensor]
+    ) -> dict[str, Tensor]:
+        """Weighted Cross-Reconstruction: both fMRI decoders on their own and the other code."""
+        c = self.config
+        if c.cross_rec == "none":
+            return {}
+        detail_BV, semantic_BV = inputs
+        detail_BH, semantic_BH = codes
+        rec_detail = _mse(self.network.detail_decoder(detail_BH), detail_BV)
+        rec_semantic = _mse(self.network.semantic_decoder(semantic_BH), semantic_BV)
+        terms = {
+            "rec_detail_loss": c.beta_rec * rec_detail,
+            "rec_semantic_loss": c.beta_rec * rec_semantic,
+        }
+        if c.cross_rec == "self":
+            return terms
+        # With stop_grad, this term trains the detail decoder and leaves the semantic encoder alone.
+        crossed_BH = semantic_BH.detach() if c.stop_grad == "cross_to_semantic" else semantic_BH
+        # R1: a decoder always gives its own voxels. R2: the voxels that the code came from.
+        true = (detail_BV, semantic_BV) if c.cross_target == "decoder" else (semantic_BV, detail_BV)
+        cross_detail = _mse(self.network.detail_decoder(crossed_BH), true[0])
+        cross_semantic = _mse(self.network.semantic_decoder(detail_BH), true[1])
+        return terms | {
+            "cross_detail_loss": c.beta_cross * cross_detail,
+            "cross_semantic_loss": c.beta_cross * cross_semantic,
+        }
+
+    def predict(self, betas_IV: Tensor, subject: str, n_repeats: int = 1) -> Decoded:
+        """Class token of the fused tokens and text embedding, unit norm, of each row."""
+        return self._predict(betas_IV, 1)
+
+    def predict_tokens(self, betas_IV: Tensor, subject: str, n_repeats: int = 1) -> Decoded:
+        """predict, with the tokens of every stream in the scale of the cache.
+
+        They are divided by the norm of the class token. Text tokens have no class token: their
+        first, the start token, gets the norm that it has in the cache.
+        """
+        return self._predict(betas_IV, None)
+
+    def _predict(self, betas_IV: Tensor, n: int | None) -> Decoded:
+        """n: how many tokens of each stream to predict; None for all."""
+        predicted = self.network.predict(self.network.encode(self.inputs(betas_IV)), n)
+        text_ITD = predicted.pop("text", None)
+        tokens = {name: _in_scale(x_ITW) for name, x_ITW in predicted.items()}
+        # Only the gate is trained: a mix is made here, of tokens in the scale of the cache.
+        if self.config.fusion != "gated":
+            share = self.config.mix_weight if self.config.fusion == "mix" else 0.0
+            mixed = tokens["semantic"]
+            if share:
+                mixed = torch.lerp(mixed, tokens["detail"], share)
+            tokens["fused"] = _in_scale(mixed)
+        decoded = Decoded(embedding_ID=F.normalize(tokens["fused"][:, 0], dim=1))
+        if text_ITD is not None:
+            decoded.text_embedding_ID = F.normalize(text_ITD[:, 0].float(), dim=1)
+            if text_ITD.shape[1] > 1:
+                tokens["text"] = _in_scale(text_ITD[:, 1:]) * self.text_norm
+        decoded.tokens = tokens if n is None else {}
+        return decoded
+
+    def n_parameters(self) -> dict[str, int]:
+        """Trained, and those needed to decode (no fMRI decoders)."""
+        sizes = {name: value.numel() for name, value in self.named_parameters()}
+        spare = sum(n for name, n in sizes.items() if "_decoder." in name)
+        return {"trained": sum(sizes.values()), "deployed": sum(sizes.values()) - spare}
+
+
+def _detail(features: Mapping[str, Tensor]) -> Tensor:
+    """Detail tokens under whichever name the cache has them."""
+    return next(features[name] for name in DETAIL.split("|") if name in features)
+
+
+def _in_scale(x_ITW: Tensor) -> Tensor:
+    """float32 tokens over the norm of the first."""
+    x_ITW = x_ITW.float()
+    return x_ITW / x_ITW[:, :1].norm(dim=2, keepdim=True)
+
+
+def _mse(x_BV: Tensor, y_BV: Tensor) -> Tensor:
+    return F.mse_loss(x_BV.float(), y_BV)

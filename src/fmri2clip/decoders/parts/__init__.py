@@ -1,0 +1,1 @@
+"""What several decoders are made of."""

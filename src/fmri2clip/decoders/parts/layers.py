@@ -1,0 +1,34 @@
+"""Residual layers and the trunk that decoders build on."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class ResidualBlock(nn.Module):
+    """x + dropout(gelu(norm(A x)))."""
+
+    def __init__(self, width: int, dropout: float) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(width, width), nn.LayerNorm(width), nn.GELU(), nn.Dropout(dropout)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x + layers(x), of the shape of x."""
+        return x + self.layers(x)
+
+
+def make_trunk(
+    n_in: int, hidden: int, blocks: int, dropout_in: float, dropout_res: float
+) -> nn.Sequential:
+    """Encoder: (B, n_in) -> (B, hidden)."""
+    layers: list[nn.Module] = [
+        nn.Linear(n_in, hidden),
+        nn.LayerNorm(hidden),
+        nn.GELU(),
+        nn.Dropout(dropout_in),
+    ]
+    for _ in range(blocks):
+        layers.append(ResidualBlock(hidden, dropout_res))
+    return nn.Sequential(*layers)

@@ -1,0 +1,153 @@
+"""Ridge regression from voxels to CLIP space: the baseline that every method here has to beat.
+
+For each target (pooled image embedding; mean of the caption embeddings, on the unit sphere; with
+`tokens` all semantic tokens of the image as one long vector, as in Brain-Diffuser, arXiv
+2303.05334), with y centred:
+
+    W* = argmin_W ||X W - Y||^2 + alpha ||W||^2
+
+X holds one row an image, the mean of its repeats. alpha is one number per target, common to all D
+columns (an embedding is one geometric object), chosen by k-fold cross-validation inside the
+training images. A row is an image, so folds over rows are folds over images: no image is in both
+parts. Validation images take no part, neither in the weights nor in the choice of alpha, so that
+all decoders learn from the same images.
+
+The kernel is decomposed, not X: images are fewer than voxels in NSD (about 9,000 x 15,724), and
+even at 2,250 x 1,700 its eigendecomposition was 2 to 4 times as fast as the SVD of X. All targets
+share it (kernel_ridge.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fmri2clip import decoders
+from fmri2clip.clip.targets import TOKEN_TARGETS
+from fmri2clip.decoders.batches import Decoded, TrainingData
+from fmri2clip.solvers.kernel_ridge import solve_all
+
+CITATION = (
+    "A. E. Hoerl, R. W. Kennard, 'Ridge regression: biased estimation for nonorthogonal problems', "
+    "Technometrics 12, 55, 1970."
+)
+STREAM = "semantic"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Settings of the ridge baseline."""
+
+    n_alphas: int  # number of candidates for alpha, spaced evenly in log10
+    log10_alpha_min: float  # smallest candidate (betas are z-scored)
+    log10_alpha_max: float  # largest candidate
+    n_folds: int  # folds of the cross-validation, over images
+    tokens: bool  # a third map, to all semantic tokens: for generators that read tokens
+
+    def __post_init__(self) -> None:
+        if self.n_alphas < 1:
+            raise ValueError(f"n_alphas is {self.n_alphas}, expected at least 1")
+        if self.n_folds < 2:
+            raise ValueError(f"n_folds is {self.n_folds}, expected at least 2")
+        if self.log10_alpha_min > self.log10_alpha_max:
+            raise ValueError(
+                f"log10_alpha_min is {self.log10_alpha_min}, expected at most log10_alpha_max"
+            )
+
+
+class Decoder(decoders.Decoder):
+    """Linear maps to image and text embedding and, if asked, tokens: uncentred CLIP space."""
+
+    image_weight_VD: Tensor
+    image_bias_D: Tensor
+    text_weight_VD: Tensor
+    text_bias_D: Tensor
+    token_weight_VX: Tensor  # X: tokens x width
+    token_bias_X: Tensor
+
+    targets = (*decoders.Decoder.targets, TOKEN_TARGETS[STREAM])
+    closed_form = True
+
+    def __init__(
+        self, config: Config, n_voxels: int, width_D: int, seed: int, n_tokens: int = 0
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.seed = seed
+        self.width_D = width_D
+        # Empty without the third map: `sizes` is how predict_tokens and fit know of it.
+        self.sizes = {"n_tokens": n_tokens} if n_tokens else {}
+        if n_tokens:
+            self.register_buffer("token_weight_VX", torch.zeros(n_voxels, n_tokens * width_D))
+            self.register_buffer("token_bias_X", torch.zeros(n_tokens * width_D))
+        for kind in ("image", "text"):
+            self.register_buffer(f"{kind}_weight_VD", torch.zeros(n_voxels, width_D))
+            self.register_buffer(f"{kind}_bias_D", torch.zeros(width_D))
+
+    @classmethod
+    def select_targets(cls, config: Config) -> tuple[str, ...]:
+        """Cached CLIP arrays that these settings need."""
+        return cls.targets if config.tokens else decoders.Decoder.targets
+
+    @classmethod
+    def from_data(cls, config: Config, data: Sequence[TrainingData], seed: int) -> Decoder:
+        """A decoder for this subject and for the tokens that the CLIP cache has."""
+        subject = data[0]
+        n_voxels = subject.betas_NV.shape[1]
+        width_D = subject.image_embedding_ID.shape[1]
+        sizes = {}
+        if config.tokens:
+            sizes["n_tokens"] = subject.features[TOKEN_TARGETS[STREAM]].shape[1]
+        return cls(config, n_voxels, width_D, seed, **sizes)
+
+    def fit(self, data: TrainingData) -> dict[str, float]:
+        """Fit all maps on the training images; returns each target's alpha and squared error.
+
+        The error is that of the cross-validation.
+        """
+        # Validation images take no part, so that all decoders learn from the same images.
+        train_I = ~data.is_validation_I
+        x_IV = data.mean_betas_IV[train_I]
+        mean_V = x_IV.mean(0)
+        targets = {"image": data.image_embedding_ID[train_I], "text": data.mean_text_ID[train_I]}
+        if self.sizes:
+            targets["token"] = data.features[TOKEN_TARGETS[STREAM]][train_I].flatten(1).float()
+        means = {kind: target_IX.mean(0) for kind, target_IX in targets.items()}
+        # In place, as all tokens of NSD are 7 GB a subject; picking the rows has copied, so `data`
+        # stays as it is.
+        for kind, target_IX in targets.items():
+            target_IX -= means[kind]
+        row: dict[str, float] = {}
+        for kind, fitted in solve_all(x_IV - mean_V, targets, self.config, self.seed).items():
+            axis = "X" if kind == "token" else "D"
+            getattr(self, f"{kind}_weight_V{axis}").copy_(fitted.weight_VD)
+            # Both centrings go into the offset, so that decoding takes betas as they are.
+            getattr(self, f"{kind}_bias_{axis}").copy_(means[kind] - mean_V @ fitted.weight_VD)
+            row |= {f"{kind}_alpha": fitted.alpha, f"{kind}_cv_error": fitted.error}
+        return row
+
+    def predict(self, betas_IV: Tensor, subject: str, n_repeats: int = 1) -> Decoded:
+        """Predicted image and text embedding of each row; not normalised."""
+        return Decoded(
+            embedding_ID=betas_IV @ self.image_weight_VD + self.image_bias_D,
+            text_embedding_ID=betas_IV @ self.text_weight_VD + self.text_bias_D,
+        )
+
+    def predict_tokens(self, betas_IV: Tensor, subject: str, n_repeats: int = 1) -> Decoded:
+        """The same, with the semantic tokens (I, T, D) where the settings have them.
+
+        They are not normalised.
+        """
+        decoded = self.predict(betas_IV, subject)
+        if self.sizes:
+            tokens_IX = betas_IV @ self.token_weight_VX + self.token_bias_X
+            decoded.tokens[STREAM] = tokens_IX.unflatten(1, (-1, self.width_D))
+        return decoded
+
+    @property
+    def offers_tokens(self) -> bool:
+        """Only with the third map."""
+        return bool(self.sizes)

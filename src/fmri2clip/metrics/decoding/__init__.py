@@ -1,0 +1,1 @@
+"""Scores of decoded embeddings, tokens and labels."""

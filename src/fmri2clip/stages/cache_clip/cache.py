@@ -1,0 +1,220 @@
+"""Features of every picture and caption that the decoders use, computed once.
+
+Files are data/clip/<clip>/{train,shared}.h5: `train` holds the pictures that only one subject sees,
+`shared` those that all subjects see, the test set. Features are written block by block and a killed
+job goes on at the next block; both files appear together at the end.
+
+Letters: I images, K captions (the first five of each picture), C categories, P prompts, D
+embedding, T tokens, W width, U text tokens.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from fmri2clip.artefacts.clip_cache import open_cache
+from fmri2clip.artefacts.paths import Paths
+from fmri2clip.clip import encoder, tokens
+from fmri2clip.core import resume, store
+from fmri2clip.core.closure import code_digest
+from fmri2clip.core.params import Clip, Dataset, Labels
+from fmri2clip.datasets.nsd import layout
+from fmri2clip.datasets.nsd.design import list_pictures
+from fmri2clip.datasets.nsd.pictures import coco, stimuli
+
+Array = NDArray[Any]
+BLOCK = 1024  # pictures or captions between two saves, at most
+BLOCK_BYTES = 2**28  # of float32 features in memory, at most
+
+
+def cache_clip(
+    paths: Paths,
+    clip_name: str,
+    clip: Clip,
+    subjects: Sequence[str],
+    dataset: Dataset,
+    labels: Labels,
+    device: str = "cpu",
+    threads: int = 1,
+    resume_root: Path = resume.RESUME_ROOT,
+) -> None:
+    """Write the features of the subjects' pictures in the sessions of `dataset`.
+
+    Training and test pictures are written apart. device: cpu or cuda; threads: for resizing
+    and, on the CPU, for the model. Raises ValueError for files of the tree that are missing or
+    broken and for a CLIP model that cannot be loaded.
+    """
+    torch.set_num_threads(threads)
+    root = paths.raw
+    parts = {
+        name: _annotate(root, ids, labels)
+        for name, ids in list_pictures(root, subjects, dataset.sessions).items()
+    }
+    model = encoder.load(clip, device)
+    # Low-level features are taken from block 1, whether or not its tokens are cached.
+    model.check_blocks([*clip.blocks, 1] if clip.low_level else clip.blocks)
+    if clip.tokens:
+        model.check_targets()
+    common = _describe_categories(model, clip, parts)
+    # Whatever decides the features is in the key, so that finished blocks of another job are never
+    # taken for this one's.
+    inputs = resume.fingerprint([layout.stimuli_path(root), layout.annotations_dir(root)])
+    code = code_digest(__name__)
+    key = (clip, list(subjects), dataclasses.asdict(dataset), labels, inputs, code, threads, device)
+    folder = resume.resume_dir(f"cache_clip/{clip_name}", *key, root=resume_root)
+    outputs = {"train": paths.clip_train(clip_name), "shared": paths.clip_shared(clip_name)}
+    attrs = _describe_model(clip_name, model)
+    streams = [
+        _open(outputs[name], part, common, attrs, model, folder / name)
+        for name, part in parts.items()
+    ]
+    for (name, part), stream in zip(parts.items(), streams, strict=True):
+        _fill_pictures(stream, root, part.nsd_id_I, model, threads, f"{clip_name}: {name} pictures")
+        _fill_captions(stream, part.caption_K, model, f"{clip_name}: {name} captions")
+        if clip.tokens:
+            _fill_text_tokens(stream, part, model, f"{clip_name}: {name} caption tokens")
+    # Only now: a file that is closed would be lost if the job were killed before the other one.
+    for stream in streams:
+        stream.close()
+    resume.remove(folder, root=resume_root)
+
+
+def _annotate(root: Path, ids: Array, labels: Labels) -> coco.Annotations:
+    return coco.load_annotations(root, ids, min_area=labels.min_area)
+
+
+def _describe_model(clip_name: str, model: encoder.Encoder) -> dict[str, str | int]:
+    """Attributes of both files."""
+    attrs: dict[str, str | int] = {
+        "clip": clip_name,
+        "model": model.clip.model,
+        "image_size": model.image_size,
+        "weights_sha256": model.weights_sha256,
+    }
+    return attrs | (tokens.describe(model.clip) if model.clip.tokens else {})
+
+
+def _describe_categories(
+    model: encoder.Encoder, clip: Clip, parts: Mapping[str, coco.Annotations]
+) -> dict[str, Array | list[str]]:
+    """What both files say of the 80 categories: names, which occur, embeddings of the prompts."""
+    names = list(coco.CATEGORY_NAMES)
+    prompts = [prompt.format(category=name) for prompt in clip.prompts for name in names]
+    return {
+        "category_C": names,
+        "present_C": np.any([part.labels_IC.any(axis=0) for part in parts.values()], axis=0),
+        "prompt_P": list(clip.prompts),
+        "prompt_embedding_PCD": model.texts(prompts).reshape(len(clip.prompts), len(names), -1),
+    }
+
+
+def _open(
+    path: Path,
+    part: coco.Annotations,
+    common: Mapping[str, Array | list[str]],
+    attrs: Mapping[str, str | int],
+    model: encoder.Encoder,
+    partial: Path,
+) -> store.Stream:
+    names = ("nsd_id_I", "caption_K", "caption_image_K", "labels_IC", "area_IC", "n_objects_I")
+    sizes = {"I": len(part.nsd_id_I), "K": len(part.caption_K), "D": model.width_D}
+    if model.clip.blocks or model.clip.tokens or model.clip.low_level:
+        sizes |= dict(zip("TW", model.token_shape(), strict=True))
+    streamed = [*_picture_features(model.clip), "text_embedding_KD"]
+    if model.clip.tokens:
+        sizes["U"] = model.model.context_length
+        streamed.append(tokens.TEXT)
+    fixed = {name: getattr(part, name) for name in names} | dict(common)
+    return open_cache(path, fixed=fixed, sizes=sizes, names=streamed, attrs=attrs, partial=partial)
+
+
+def _picture_features(clip: Clip) -> list[str]:
+    """Names of what is computed from the pictures themselves."""
+    blocks = [f"block_{b}_ITW" for b in clip.blocks]
+    low = (tokens.LOW_CLS, tokens.LOW_MEAN) if clip.low_level else ()
+    return ["image_embedding_ID", *low, *blocks, *(tokens.image_names(clip) if clip.tokens else ())]
+
+
+def _fill_pictures(
+    stream: store.Stream, root: Path, ids: Array, model: encoder.Encoder, threads: int, label: str
+) -> None:
+    """All features of pictures, from the first picture that any of them lacks."""
+    names = _picture_features(model.clip)
+    start = stream.rows_done(*names)
+    step = _block_size(stream, names, model.clip.batch_size)
+    blocks = stimuli.iterate_images(root, ids, step, start)
+    # Pictures are read and resized in a thread of their own, while the model reads the last ones.
+    resized = ((position, model.resize(images, threads)) for position, images in blocks)
+    with (
+        _ahead(resized) as ready,
+        tqdm(total=len(ids), initial=start, desc=label, unit="image") as bar,
+    ):
+        for position, images in ready:
+            clip = model.clip
+            features = model.features(
+                images, clip.blocks, targets=clip.tokens, low_level=clip.low_level
+            )
+            for name in names:
+                stream.write(name, position, features[name])
+            bar.update(len(images))
+
+
+def _fill_captions(
+    stream: store.Stream, captions: Sequence[str], model: encoder.Encoder, label: str
+) -> None:
+    """Embedding of each caption; equal captions of a block are encoded once."""
+    start = stream.rows_done("text_embedding_KD")
+    with tqdm(total=len(captions), initial=start, desc=label, unit="caption") as bar:
+        for position in range(start, len(captions), BLOCK):
+            # Sorted and without repeats; row_K puts each embedding back to all of its captions.
+            texts, row_K = np.unique(
+                np.array(captions[position : position + BLOCK], dtype=object), return_inverse=True
+            )
+            stream.write("text_embedding_KD", position, model.texts(texts.tolist())[row_K])
+            bar.update(len(row_K))
+
+
+def _fill_text_tokens(
+    stream: store.Stream, part: coco.Annotations, model: encoder.Encoder, label: str
+) -> None:
+    """Text tokens of the first caption of each picture, from the first one that lacks them."""
+    first_I = np.unique(part.caption_image_K, return_index=True)[1]
+    texts = [part.caption_K[k] for k in first_I]
+    start = stream.rows_done(tokens.TEXT)
+    step = _block_size(stream, [tokens.TEXT], model.clip.batch_size)
+    with tqdm(total=len(texts), initial=start, desc=label, unit="caption") as bar:
+        for position in range(start, len(texts), step):
+            block = texts[position : position + step]
+            stream.write(tokens.TEXT, position, model.text_tokens(block))
+            bar.update(len(block))
+
+
+def _block_size(stream: store.Stream, names: Sequence[str], batch: int) -> int:
+    """Rows in a block of these arrays, a multiple of the batch: BLOCK and BLOCK_BYTES at most."""
+    bytes_I = 4 * sum(int(np.prod(stream.shapes[name][1:])) for name in names)
+    # One batch at least, even if it takes more than BLOCK_BYTES.
+    return max(1, min(BLOCK, BLOCK_BYTES // bytes_I) // batch) * batch
+
+
+@contextmanager
+def _ahead(items: Iterator[Any]) -> Iterator[Iterator[Any]]:
+    """The same items, the next one always in the making in a thread while the last one is used."""
+    with ThreadPoolExecutor(1) as pool:
+
+        def take() -> Iterator[Any]:
+            coming = pool.submit(next, items, None)
+            while (item := coming.result()) is not None:
+                coming = pool.submit(next, items, None)
+                yield item
+
+        yield take()

@@ -1,0 +1,219 @@
+"""What must hold for the betas and the noise ceiling of one subject in an NSD tree, real or
+simulated.
+
+Betas are read for a sample of voxels from every session, and whole for the first one, in parts:
+memory stays below 1 GB at any size. Sources: NSD manual; cvnlab/nsddatapaper, main/export.m,
+main/export_noiseceiling.m.
+
+Axis letters: N trials, I images, R presentations, V voxels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmri2clip.datasets.nsd import layout
+from fmri2clip.datasets.nsd.voxels import betas, rois
+from fmri2clip.stages.check_data import published
+from fmri2clip.stages.check_data.check_subject import (
+    SubjectFiles,
+    general_mask,
+    ncsnr_path,
+    read_on_grid,
+)
+from fmri2clip.stages.check_data.outcomes import Outcome, passed, require, shorten, skipped
+
+# voxels of nsdgeneral read from every session: neighbours, so that a real tree is read in minutes
+N_SAMPLE = 1000
+PSC_RANGE = (0.1, 10.0)  # of the median |beta| in nsdgeneral, percent signal change
+NCSNR_CORRELATION = 0.99
+SLAB_VOXELS = 150_000
+STREAMED = (
+    "dataset.keep_raw is false, so no betas lie here; extract_rois checks each session as it comes"
+)
+
+
+def check_ncsnr(files: SubjectFiles) -> Outcome:
+    """The shipped ncsnr is a number of 0 or more for voxels of nsdgeneral; its median the published
+    one if real.
+    """
+    path = ncsnr_path(files)
+    ncsnr_V = read_on_grid(path, files)[general_mask(files)]
+    finite_V = np.isfinite(ncsnr_V)
+    require(finite_V.any(), f"{path} holds no number for any voxel of nsdgeneral")
+    require(
+        ncsnr_V[finite_V].min() >= 0,
+        f"{path} holds {ncsnr_V[finite_V].min():.3g} in nsdgeneral; 0 or more expected",
+    )
+    median = float(np.median(ncsnr_V[finite_V]))
+    expected = files.entry(published.NCSNR_MEDIANS)
+    comparable = files.is_real and files.preparation == published.NCSNR_MEDIANS_OF
+    off = comparable and expected is not None and published.differs(median, expected)
+    warnings = [f"{path}: median {median:.3f} in nsdgeneral, published {expected}"] if off else []
+    return passed(
+        f"median {median:.3f} in nsdgeneral, {np.sum(~finite_V)} voxels without a number", warnings
+    )
+
+
+def check_first_session(files: SubjectFiles) -> Outcome:
+    """Session 1 has the grid of the masks, is zero outside the brain mask and reaches both int16
+    limits.
+    """
+    if not files.keep_raw:
+        return skipped(STREAMED)
+    brain = rois.read_volume(layout.brainmask_path(files.root, files.subject)) > 0
+    path = betas.find_session(files.root, files.subject, files.preparation, 1)
+    lowest = 0
+    highest = 0
+    outside = 0
+    for slab in _slabs(brain.shape):
+        stored_NV = betas.read_session(path, slab)
+        lowest = min(lowest, int(stored_NV.min()))
+        highest = max(highest, int(stored_NV.max()))
+        outside += int(np.logical_or.reduce(stored_NV, axis=0)[~brain[slab]].sum())
+    require(outside == 0, f"{path}: {outside} voxels outside the brain mask are not zero")
+    limits = np.iinfo(np.int16)
+    saturated = (lowest, highest) == (limits.min, limits.max)
+    require(
+        saturated,
+        f"{path} holds {lowest} to {highest}; saturated voxels are expected in every session",
+    )
+    return passed(f"{brain.sum()} voxels with data, values {lowest} to {highest}")
+
+
+def _slabs(shape: tuple[int, ...]) -> Iterator[NDArray[np.bool_]]:
+    """Masks that cut a grid along Z into parts of at most SLAB_VOXELS voxels, so that memory stays
+    bounded.
+    """
+    thickness = max(1, SLAB_VOXELS // (shape[0] * shape[1]))
+    for z in range(0, shape[2], thickness):
+        slab = np.zeros(shape, dtype=bool)
+        slab[..., z : z + thickness] = True
+        yield slab
+
+
+def check_containers(files: SubjectFiles) -> Outcome:
+    """Where a session lies in several containers, they hold the same betas."""
+    if not files.keep_raw:
+        return skipped(STREAMED)
+    sample = _sample(files)
+    compared = 0
+    for session in range(1, files.n_sessions + 1):
+        paths = [
+            layout.betas_path(files.root, files.subject, files.preparation, session, suffix)
+            for suffix in layout.BETA_SUFFIXES
+        ]
+        found = [path for path in paths if path.is_file()]
+        for other in found[1:]:
+            first_NV = betas.read_session(found[0], sample)
+            same = np.array_equal(first_NV, betas.read_session(other, sample))
+            require(same, f"{found[0]} and {other} differ")
+            compared += 1
+    if not compared:
+        return skipped("every session lies in one container only")
+    return passed(f"{compared} pairs")
+
+
+def check_betas(files: SubjectFiles) -> Outcome:
+    """Sessions are complete, voxels marked as not valid are zero, scale is percent, and the shipped
+    ncsnr follows.
+    """
+    if not files.keep_raw:
+        return skipped(STREAMED)
+    sample = _sample(files)
+    z_NV = np.empty((len(files.trials.trial_N), int(sample.sum())), dtype=np.float32)
+    medians = []
+    n_invalid = 0
+    unmarked = []
+    for session in range(1, files.n_sessions + 1):
+        path = betas.find_session(files.root, files.subject, files.preparation, session)
+        psc_NV = betas.to_percent(betas.read_session(path, sample))
+        mask = layout.valid_path(files.root, files.subject, session)
+        # The release lacks some of these masks; a simulated tree has them all.
+        if mask.is_file() or not files.is_real:
+            valid_V = read_on_grid(mask, files)[sample] > 0
+            require(
+                not psc_NV[:, ~valid_V].any(),
+                f"{path}: voxels that {mask.name} leaves out are not zero",
+            )
+        else:
+            unmarked.append(mask.name)
+        std_V = psc_NV.std(axis=0, ddof=1)
+        require(
+            (std_V > 0).any(), f"{path} has no signal in any of {std_V.size} voxels of nsdgeneral"
+        )
+        n_invalid += int(np.sum(std_V == 0))
+        medians.append(float(np.median(np.abs(psc_NV[:, std_V > 0]))))
+        centred_NV = psc_NV - psc_NV.mean(axis=0)
+        # NaN, so that a session without signal takes no part in the voxel's ncsnr.
+        z_NV[files.trials.session_N == session] = centred_NV / np.where(std_V > 0, std_V, np.nan)
+    median = float(np.median(medians))
+    folder = layout.betas_dir(files.root, files.subject, files.preparation)
+    require(
+        PSC_RANGE[0] < median < PSC_RANGE[1],
+        f"{folder}: median |beta| is {median:.4g} percent, {PSC_RANGE} expected: scaled twice or "
+        "not at all?",
+    )
+    ncsnr = _compare_ncsnr(files, z_NV, sample)
+    detail = (
+        f"{z_NV.shape[1]} voxels, median |beta| {median:.3g} percent, {n_invalid} voxel-sessions "
+        f"empty, {ncsnr}"
+    )
+    return passed(detail, [f"{folder.name}: {shorten(unmarked)} do not exist"] if unmarked else [])
+
+
+def compute_ncsnr(z_NV: NDArray[np.float32], nsd_id_N: NDArray[np.int64]) -> NDArray[np.float64]:
+    """sqrt(max(0, 1 - n) / n), n = mean over pictures shown three times of the unbiased variance;
+    NaN z = missing.
+    """
+    order = np.argsort(nsd_id_N, kind="stable")
+    _, counts = np.unique(nsd_id_N, return_counts=True)
+    shown = np.repeat(counts == layout.REPETITIONS, counts)
+    z_IRV = z_NV[order[shown]].reshape(-1, layout.REPETITIONS, z_NV.shape[1])
+    variance_IV = z_IRV.var(axis=1, ddof=1, dtype=np.float64)
+    missing_IV = np.isnan(variance_IV)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        noise_V = np.where(missing_IV, 0, variance_IV).sum(axis=0) / (~missing_IV).sum(axis=0)
+        return np.sqrt(np.maximum(0, 1 - noise_V) / noise_V)
+
+
+def _compare_ncsnr(
+    files: SubjectFiles, z_NV: NDArray[np.float32], sample: NDArray[np.bool_]
+) -> str:
+    if not files.all_sessions:
+        return "ncsnr not compared (it was made from more sessions)"
+    path = ncsnr_path(files)
+    shipped_V = read_on_grid(path, files)[sample]
+    recomputed_V = compute_ncsnr(z_NV, files.trials.nsd_id_N)
+    both = np.isfinite(shipped_V) & np.isfinite(recomputed_V)
+    require(both.sum() > 2, f"{path} holds a number for {both.sum()} of {both.size} voxels only")
+    r = float(np.corrcoef(shipped_V[both], recomputed_V[both])[0, 1])
+    require(
+        r > NCSNR_CORRELATION,
+        f"{path}: shipped and recomputed ncsnr correlate at {r:.4f}; {NCSNR_CORRELATION} expected",
+    )
+    return f"ncsnr median {np.nanmedian(shipped_V):.3f}, recomputed r = {r:.4f}"
+
+
+def _sample(files: SubjectFiles) -> NDArray[np.bool_]:
+    """Up to N_SAMPLE voxels of nsdgeneral in neighbouring slices, which HDF5 files store
+    together.
+    """
+    mask = general_mask(files)
+    k, j, i = np.nonzero(mask.T)
+    start = max(0, (len(k) - N_SAMPLE) // 2)
+    chosen = np.zeros_like(mask)
+    middle = slice(start, start + N_SAMPLE)
+    chosen[i[middle], j[middle], k[middle]] = True
+    return chosen
+
+
+CHECKS = {
+    "ncsnr": check_ncsnr,
+    "first_session": check_first_session,
+    "containers": check_containers,
+    "betas": check_betas,
+}

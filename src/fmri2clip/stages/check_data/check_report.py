@@ -1,0 +1,103 @@
+"""The table that check_data prints, made to be pasted into an issue, and what it says about
+repairs.
+"""
+
+from __future__ import annotations
+
+import platform
+import re
+from collections import Counter
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from fmri2clip.core import store
+from fmri2clip.core.params import Dataset
+from fmri2clip.datasets.nsd import layout
+from fmri2clip.stages.check_data.check import describe_kind
+from fmri2clip.stages.check_data.outcomes import Check
+
+STIMULI = "download_stimuli"
+
+
+def format_header(root: Path, subjects: Sequence[str], dataset: Dataset) -> str:
+    """What was checked, with which versions."""
+    versions = [f"python {platform.python_version()}"]
+    versions += [f"{name} {version(name)}" for name in ("numpy", "h5py", "nibabel")]
+    keep_raw = str(dataset.keep_raw).lower()
+    lines = (
+        f"{', '.join(versions)} (HDF5 {store.HDF5_VERSION})",
+        f"dataset: source {dataset.source}, container {dataset.container}, keep_raw {keep_raw}, "
+        f"{dataset.preparation}, sessions {dataset.sessions}",
+        f"subjects: {', '.join(subjects)}",
+        f"tree: {root}, {describe_kind(root, subjects, dataset)}",
+    )
+    return "\n".join(lines) + "\n"
+
+
+def format_check(check: Check) -> str:
+    """One line: status, name and detail in columns."""
+    return f"{check.status}  {check.name:<20}  {check.detail}"
+
+
+def format_summary(root: Path, checks: Sequence[Check]) -> str:
+    """Numbers of checks by status and, where something failed, commands that repair it."""
+    counts = Counter(check.status for check in checks)
+    line = ", ".join(f"{counts[status]} {status}" for status in ("PASS", "WARN", "SKIP", "FAIL"))
+    commands = list_repairs(root, checks)
+    repair = (
+        "\nTo repair, remove what is damaged and download again; what is sound is not fetched a "
+        "second time:\n"
+    )
+    return f"\n{len(checks)} checks: {line}\n" + (
+        repair + "".join(f"  {c}\n" for c in commands) if commands else ""
+    )
+
+
+def list_repairs(root: Path, checks: Sequence[Check]) -> list[str]:
+    """Commands for the files that failed checks name: remove those that exist, run their stage
+    again.
+    """
+    damaged: set[Path] = set()
+    stages: set[str] = set()
+    for check in checks:
+        if not check.passed:
+            paths = find_paths(root, check.detail)
+            damaged.update(path for path in paths if path.is_file())
+            stages.update(
+                [_stage_of_path(root, path) for path in paths] or [_stage_of_check(check.name)]
+            )
+    in_order = sorted(stages, key=lambda stage: (stage != STIMULI, stage))
+    return [
+        *(f"rm {path}" for path in sorted(damaged)),
+        *(f"dvc repro -f {stage}" for stage in in_order),
+    ]
+
+
+def find_paths(root: Path, text: str) -> list[Path]:
+    """Paths below the root that a message names."""
+    found = re.findall(rf"(?<![\w./-]){re.escape(str(root))}(/[\w./+-]+)", text)
+    return [root / name.strip("/").rstrip(".") for name in found]
+
+
+def make_report(checks: Sequence[Check]) -> dict[str, Any]:
+    """Content of reports/data_checks.json: status and detail by name, and the near-duplicate
+    pictures.
+    """
+    report: dict[str, Any] = {
+        check.name: {"status": check.status, "detail": check.detail} for check in checks
+    }
+    duplicates = next((check.data for check in checks if check.name == "stimuli.duplicates"), None)
+    return report | {"near_duplicates": duplicates}
+
+
+def _stage_of_path(root: Path, path: Path) -> str:
+    parts = path.relative_to(root).parts
+    subject = next((part for part in parts if part in layout.SUBJECTS), "")
+    return f"download@{subject}" if subject else STIMULI
+
+
+def _stage_of_check(name: str) -> str:
+    subject = next((part for part in name.split(".") if part in layout.SUBJECTS), "")
+    return f"download@{subject}" if subject else STIMULI

@@ -1,0 +1,114 @@
+"""What the data are like: figures without decoders, sample pictures, noise ceiling by region.
+
+Axis letters: I images, V voxels, G ROI groups, K captions.
+"""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmri2clip.artefacts.paths import Paths
+from fmri2clip.artefacts.stimuli import TEST, read_annotations, read_images
+from fmri2clip.artefacts.trials import read_noise_free, read_voxels
+from fmri2clip.clip import encoder
+from fmri2clip.core import store
+from fmri2clip.core.files import replacing
+from fmri2clip.core.params import Clip
+from fmri2clip.figures import plots
+from fmri2clip.stages.describe_data.world import describe_world
+
+N_SCENES = 12  # sample pictures: evenly spaced through the test images, not chosen
+WITHHELD_GREY = 200
+
+
+def describe_data(
+    subjects: Sequence[str], clip_name: str, clip: Clip, paths: Paths, device: str
+) -> None:
+    """Write the figures of the world as JSON, and two pictures beside it.
+
+    clip_name: the CLIP model whose cache, blocks and references are described.
+    """
+    truth = {s: read_truth(paths.noise_free(s), paths.voxels(s)) for s in subjects}
+    references = json.loads(paths.reference_metrics(clip_name).read_text())
+    observer = references.get("reference.ideal_observer", {}).get("subjects", {})
+    tree = describe_world(
+        subjects,
+        paths,
+        [paths.clip_train(clip_name), paths.clip_shared(clip_name)],
+        encoder.load(clip, device),
+        truth,
+        {s: scores["retrieval"]["image_given_brain"]["top1"] for s, scores in observer.items()},
+    )
+    with replacing(paths.reports / "world.json") as (temporary,):
+        temporary.write_text(json.dumps(tree, indent=1) + "\n")
+    simulated = any(responses is not None for responses in truth.values())
+    draw_scenes(paths.stimuli(TEST), paths.reports / "scenes.png", withhold=not simulated)
+    draw_ncsnr({s: paths.voxels(s) for s in subjects}, paths.reports / "ncsnr.png")
+
+
+def read_truth(path: Path, voxels_path: Path) -> store.Arrays | None:
+    """Noise-free responses: betas_IV (float32, percent signal change), nsd_id_I, high_V and low_V.
+
+    high_V, low_V: members of these groups. None if there are no noise-free responses, that is, if
+    the data are real.
+    """
+    truth = read_noise_free(path)
+    if truth is None:
+        return None
+    voxels = read_voxels(voxels_path, ["ijk_V3", "roi_VG", "roi_names_G"])
+    columns = {name: k for k, name in enumerate(voxels["roi_names_G"])}
+    arrays = {"betas_IV": truth["betas_IV"], "nsd_id_I": truth["nsd_id_I"]}
+    for group in ("high", "low"):
+        member_V = voxels["roi_VG"][:, columns[f"group/{group}"]]
+        members = {tuple(ijk) for ijk in voxels["ijk_V3"][member_V].tolist()}
+        arrays[f"{group}_V"] = np.array([tuple(ijk) in members for ijk in truth["ijk_V3"].tolist()])
+    return store.Arrays(arrays, {})
+
+
+def draw_scenes(stimuli_path: Path, path: Path, *, withhold: bool) -> None:
+    """Sample pictures, each with its first caption.
+
+    withhold: grey panels, as NSD forbids to pass its pictures on.
+    """
+    described = read_annotations(stimuli_path)
+    rows = np.unique(np.linspace(0, len(described["nsd_id_I"]) - 1, N_SCENES).astype(int))
+    pictures = read_images(stimuli_path, described["nsd_id_I"][rows])
+    if withhold:
+        pictures = np.full_like(pictures, WITHHELD_GREY)
+    captions = [_wrapped(_first_caption(described, row)) for row in rows]
+    plots.draw_gallery(pictures, captions, path)
+
+
+def draw_ncsnr(voxels_paths: Mapping[str, Path], path: Path) -> None:
+    """Distribution of ncsnr over the voxels of each region, one panel a subject."""
+    plots.draw_boxes(
+        {s: _ncsnr_by_region(voxels) for s, voxels in voxels_paths.items()}, path, y_label="ncsnr"
+    )
+
+
+def _ncsnr_by_region(voxels_path: Path) -> dict[str, NDArray[np.floating[Any]]]:
+    """Finite values of every group and whole ROI that has voxels; single labels are left out."""
+    voxels = read_voxels(voxels_path, ["ncsnr_V", "roi_VG", "roi_names_G"])
+    finite_V = np.isfinite(voxels["ncsnr_V"])
+    names = {str(name): column for column, name in enumerate(voxels["roi_names_G"])}
+    shown = {name: c for name, c in names.items() if name.startswith("group/") or "/" not in name}
+    values = {
+        name: voxels["ncsnr_V"][voxels["roi_VG"][:, c] & finite_V] for name, c in shown.items()
+    }
+    return {name.removeprefix("group/"): value for name, value in values.items() if len(value)}
+
+
+def _first_caption(clip: Mapping[str, Any], row: int) -> str:
+    own = np.flatnonzero(clip["caption_image_K"] == row)
+    return str(clip["caption_K"][own[0]]) if len(own) else ""
+
+
+def _wrapped(text: str, width: int = 44) -> str:
+    return "\n".join(textwrap.wrap(text, width))

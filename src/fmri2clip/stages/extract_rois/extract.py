@@ -1,0 +1,242 @@
+"""One subject's betas, z-scored and cut to nsdgeneral: training file, sealed test file, voxel file
+and counts.
+
+Every session is z-scored by itself (zscore.py), with statistics of its training trials only by
+default: shared pictures are spread over all sessions, so statistics of all 750 trials have seen the
+test set. A voxel without signal in a session gets 0 there, the mean; one without signal in every
+session is dropped. Repeats stay single trials.
+
+Sessions are read one by one into blocks (blocks.py), from which the outputs are put together:
+memory does not grow with their number. Letters: N trials, I images, V voxels, S sessions, T the 750
+trials of a session.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmri2clip.artefacts.paths import Paths
+from fmri2clip.artefacts.trials import write_betas, write_noise_free, write_voxels
+from fmri2clip.core import resume, store
+from fmri2clip.core.closure import code_digest
+from fmri2clip.core.files import replacing
+from fmri2clip.core.params import Dataset, Norm
+from fmri2clip.core.schema import Rows
+from fmri2clip.datasets.nsd import design, layout
+from fmri2clip.datasets.nsd.voxels import betas
+from fmri2clip.datasets.nsd.voxels.rois import Rois, load_rois
+from fmri2clip.stages.extract_rois.blocks import Blocks, Statistics, extract_sessions
+from fmri2clip.stages.extract_rois.counts import count_everything
+from fmri2clip.stages.extract_rois.ncsnr import compute_ncsnr, read_ncsnr
+from fmri2clip.stages.extract_rois.zscore import cut
+
+if TYPE_CHECKING:
+    from fmri2clip.stages.extract_rois.sources import SessionSource
+
+BAND_V = 1024  # voxels of all training trials that are held at once, 55 MB of 27,000 trials
+
+
+def extract_subject(
+    paths: Paths,
+    subject: str,
+    *,
+    dataset: Dataset,
+    rois: Mapping[str, Sequence[str]],
+    norm: Norm,
+    source: SessionSource,
+    workers: int,
+    resume_root: Path = resume.RESUME_ROOT,
+) -> None:
+    """Write the five outputs of a subject, all or none. A killed extraction goes on with the
+    session it was at.
+
+    rois: group -> ROI names. source: where the betas of a session come from.
+    workers: sessions read at
+    once. A missing, truncated or misshapen input raises ValueError with its path.
+    """
+    root = paths.raw
+    # The order of trials is the design's; every array of N in this file follows it.
+    trials = design.list_trials(design.load_design(root), subject, dataset.sessions)
+    regions = load_rois(root, subject, rois)
+    ncsnr_V = read_ncsnr(root, subject, dataset.preparation, regions.mask)
+    # Shared pictures are the test set; unless all trials are asked for, no statistic may see them.
+    used_N = ~trials.is_shared_N | (norm.stats == "all_trials")
+    used_ST = used_N.reshape(-1, layout.TRIALS_PER_SESSION)
+    folder = _resume_dir(subject, dataset, regions.mask, used_ST, source, resume_root)
+    blocks = Blocks(folder)
+    extract_sessions(source, blocks, regions.mask, used_ST, workers, subject)
+    source.close()
+
+    # A voxel that one session lacks is filled there; only one that all sessions lack is dropped.
+    statistics = blocks.statistics(len(used_ST))
+    kept_V = np.logical_or.reduce(~statistics.invalid_SV)
+    if not kept_V.any():
+        raise ValueError(
+            f"{subject} has no voxel with signal in "
+            f"{layout.betas_dir(root, subject, dataset.preparation)}"
+        )
+    statistics = statistics.select(kept_V)
+    train_N = ~trials.is_shared_N
+    bands = _bands(blocks, train_N.reshape(used_ST.shape), np.flatnonzero(kept_V))
+    ncsnr_train_V = compute_ncsnr(bands, trials.session_N[train_N], trials.nsd_id_N[train_N])
+    voxels = _describe_voxels(regions, kept_V, ncsnr_V, ncsnr_train_V, statistics)
+    truth = _read_noise_free(root, subject, dataset.preparation)
+    noise_free: dict[str, NDArray[Any]] = {}
+    if len(truth["nsd_id_I"]):
+        noise_free = _standardise_noise_free(truth, voxels["ijk_V3"], trials, statistics)
+    attrs: store.Attrs = {
+        "subject": subject,
+        "preparation": dataset.preparation,
+        "sessions": len(used_ST),
+        "norm_stats": norm.stats,
+    }
+    report = count_everything(trials, voxels, int(np.sum(~kept_V)))
+    train = _select_trials(blocks, trials, train_N, kept_V)
+    test = _select_trials(blocks, trials, ~train_N, kept_V)
+    outputs = (
+        paths.train_betas(subject),
+        paths.test_betas(subject),
+        paths.voxels(subject),
+        paths.noise_free(subject),
+        paths.roi_report(subject),
+    )
+    with replacing(*outputs) as temporaries:
+        train_file, test_file, voxel_file, truth_file, report_file = temporaries
+        write_betas(train_file, train, attrs)
+        write_betas(test_file, {**test, **noise_free}, attrs)
+        write_voxels(voxel_file, voxels, attrs)
+        write_noise_free(truth_file, truth)
+        report_file.write_text(json.dumps(report, indent=1) + "\n")
+    # The blocks go last: a kill before this line costs the writing, not the reading.
+    resume.remove(folder, resume_root)
+
+
+def _describe_voxels(
+    regions: Rois,
+    kept_V: NDArray[np.bool_],
+    ncsnr_V: NDArray[Any],
+    ncsnr_train_V: NDArray[np.float32],
+    statistics: Statistics,
+) -> dict[str, Any]:
+    """Arrays of a voxel file. ncsnr_train_V and the statistics are of the kept voxels already."""
+    return {
+        "ijk_V3": regions.ijk_V3[kept_V],
+        "roi_VG": regions.roi_VG[kept_V],
+        "roi_names_G": regions.names_G,
+        "ncsnr_V": ncsnr_V[kept_V],
+        "ncsnr_train_V": ncsnr_train_V,
+        "mean_SV": statistics.mean_SV,
+        "std_SV": statistics.std_SV,
+        "invalid_SV": statistics.invalid_SV,
+    }
+
+
+def _resume_dir(
+    subject: str,
+    dataset: Dataset,
+    mask: betas.Mask,
+    used_ST: NDArray[np.bool_],
+    source: SessionSource,
+    root: Path,
+) -> Path:
+    """Folder of the finished sessions; its name depends on all that decides about them."""
+    # Code is part of the key as well: blocks of another version are not taken up.
+    shapes = [list(mask.shape), list(used_ST.shape)]
+    digests = [
+        hashlib.sha256(np.packbits(array).tobytes()).hexdigest() for array in (mask, used_ST)
+    ]
+    identity = source.identity(len(used_ST))
+    key = (dataset.preparation, shapes, digests, identity, code_digest(Blocks.__module__))
+    return resume.resume_dir(f"extract_rois/{subject}", *key, root=root)
+
+
+def _bands(
+    blocks: Blocks, chosen_ST: NDArray[np.bool_], columns: NDArray[np.intp]
+) -> Iterator[NDArray[np.float16]]:
+    """z-scores (N, v) of the chosen trials of all sessions, for some of the columns at a time."""
+    for part in cut(len(columns), BAND_V):
+        here = columns[part]
+        band_NV = np.empty((int(chosen_ST.sum()), len(here)), dtype=np.float16)
+        start = 0
+        for session, chosen_T in enumerate(chosen_ST, start=1):
+            stop = start + int(chosen_T.sum())
+            # A range of columns first: from a mapped file it is read at a fraction of the cost of
+            # single columns, and what lies between the columns wanted is dropped in memory.
+            span_TV = blocks.betas(session)[chosen_T, here[0] : here[-1] + 1]
+            band_NV[start:stop] = span_TV[:, here - here[0]]
+            start = stop
+        yield band_NV
+
+
+def _select_trials(
+    blocks: Blocks, trials: design.Trials, chosen_N: NDArray[np.bool_], kept_V: NDArray[np.bool_]
+) -> dict[str, NDArray[Any] | Rows]:
+    """Arrays of a betas file; the betas themselves come session by session."""
+    chosen_ST = chosen_N.reshape(-1, layout.TRIALS_PER_SESSION)
+    shape = int(chosen_N.sum()), int(kept_V.sum())
+    parts = (
+        blocks.betas(session)[chosen_T][:, kept_V]
+        for session, chosen_T in enumerate(chosen_ST, start=1)
+    )
+    return {
+        "betas_NV": Rows(shape, parts),
+        "nsd_id_N": trials.nsd_id_N[chosen_N],
+        "session_N": trials.session_N[chosen_N],
+        "trial_N": trials.trial_N[chosen_N],
+        "repetition_N": trials.repetition_N[chosen_N],
+    }
+
+
+def _read_noise_free(root: Path, subject: str, preparation: str) -> dict[str, NDArray[Any]]:
+    """ijk_V3, nsd_id_I and betas_IV of the responses before noise; no pictures on a real tree."""
+    path = layout.noise_free_path(root, subject, preparation)
+    if not path.is_file():
+        return {
+            "ijk_V3": np.zeros((0, 3), dtype=np.int16),
+            "nsd_id_I": np.zeros(0, dtype=np.int64),
+            "betas_IV": np.zeros((0, 0), dtype=np.float32),
+        }
+    arrays = betas.read_noise_free(path)
+    return {
+        "ijk_V3": arrays["ijk"],
+        "nsd_id_I": arrays["nsd_id"].astype(np.int64),
+        "betas_IV": arrays["betas"],
+    }
+
+
+def _standardise_noise_free(
+    truth: Mapping[str, NDArray[Any]],
+    ijk_V3: NDArray[Any],
+    trials: design.Trials,
+    statistics: Statistics,
+) -> dict[str, NDArray[Any]]:
+    """Noise-free responses to the test pictures on the scale of the betas.
+
+    z-scored with the mean over sessions of mean and std, sessions without signal left out. Raises
+    ValueError for a voxel that they lack.
+    """
+    place = {tuple(ijk): column for column, ijk in enumerate(truth["ijk_V3"].tolist())}
+    missing = [ijk for ijk in ijk_V3.tolist() if tuple(ijk) not in place]
+    if missing:
+        raise ValueError(
+            f"the noise-free responses lack {len(missing)} voxels of {layout.GENERAL_ROI}, the "
+            f"first is {missing[0]}; download the subject again"
+        )
+    # Simulated trees hold all pictures; the sessions asked for may show fewer.
+    nsd_id_I = truth["nsd_id_I"]
+    rows = np.flatnonzero(np.isin(nsd_id_I, design.list_images(trials, shared=True)))
+    rows = rows[np.argsort(nsd_id_I[rows])]
+    columns = [place[tuple(ijk)] for ijk in ijk_V3.tolist()]
+    percent_IV = truth["betas_IV"][rows][:, columns].astype(np.float64)
+    # A noise-free response belongs to no session, so it gets the mean scale of all of them.
+    valid_SV = ~statistics.invalid_SV
+    mean_V = np.average(statistics.mean_SV, axis=0, weights=valid_SV)
+    std_V = np.average(statistics.std_SV, axis=0, weights=valid_SV)
+    return {"noise_free_IV": (percent_IV - mean_V) / std_V, "noise_free_nsd_id_I": nsd_id_I[rows]}

@@ -1,0 +1,1 @@
+"""Stage report: what is read (inputs), what is said (sections, ...), and how it is rendered."""

@@ -1,0 +1,227 @@
+"""Tables of README.md and docs/*.md: which rows and columns each has.
+
+`<!-- table: NAME -->` in a document names an entry of SCORES or COPIED; `study NAME` and
+`variants NAME METRIC` name a file of reports/studies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+REFERENCES = "reports/references/mini.json"
+SUMMARY = "reports/summary.md"
+
+
+def run(name: str) -> str:
+    """Where the scores of a run are."""
+    return f"reports/runs/{name}/metrics.json"
+
+
+def picture(name: str) -> str:
+    """Where the scores of a reconstruction are."""
+    return f"reports/pictures/{name}.json"
+
+
+@dataclass(frozen=True)
+class Column:
+    """Title, way to the number from the place of the row, format.
+
+    Of several ways, with `|` between them, the first that is there is taken.
+    """
+
+    title: str
+    way: str
+    how: str = "percent interval"
+
+
+@dataclass(frozen=True)
+class Row:
+    """Title, file, and the key in the file under which the row's numbers are; '' for all."""
+
+    title: str
+    file: str
+    key: str = ""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """A table of numbers, each found by its row and its column."""
+
+    corner: str
+    columns: Sequence[Column]
+    rows: Sequence[Row]
+
+
+@dataclass(frozen=True)
+class Copied:
+    """Some rows and columns of a table of reports/summary.md, cells as they are there.
+
+    For paired differences of the default runs, which no JSON file holds.
+    """
+
+    title: str
+    columns: Mapping[str, str]  # title there -> title here
+    pairs: Sequence[tuple[str, str]]  # the first less the second
+
+
+DECODING = (
+    Column("image given brain, top-1", "retrieval.image_given_brain.top1"),
+    Column("text given brain, top-1", "retrieval.text_given_brain.top1"),
+    Column("zero-shot category, top-1", "zero_shot.top1"),
+    Column("multi-label mAP", "classification.map"),
+)
+PRIOR = Row("no brain: mean training embedding", REFERENCES, "null.prior")
+TRUE = Row("true CLIP embedding", REFERENCES, "reference.target")
+MAPS = (
+    Column("colour", "readout.colour"),
+    Column("luminance", "readout.luminance"),
+    Column("edges", "readout.edges"),
+    Column("position of the largest object", "readout.position"),
+    Column("its size", "readout.size"),
+)
+LABELS = (
+    Column("mAP", "classification.map"),
+    Column("macro AUC", "classification.auc"),
+    Column("Hamming loss", "classification.hamming"),
+    Column("weights a subject adds", "parameters.per_subject|parameters.deployed", "count"),
+    Column("shared weights", "parameters.shared", "count"),
+)
+LOOK = (
+    Column("PixCorr", "strict-v1.pixcorr", "plain interval"),
+    Column("SSIM", "strict-v1.ssim", "plain interval"),
+    Column("AlexNet(2), %", "strict-v1.alexnet2.image_given_reconstruction"),
+    Column("AlexNet(5), %", "strict-v1.alexnet5.image_given_reconstruction"),
+    Column("CLIP, %", "strict-v1.clip.image_given_reconstruction"),
+    Column("through the true cortex", "true_cortex_correlation.all", "plain interval"),
+)
+SCORES = {
+    "headline": Scores(
+        "% [95 % interval over images]",
+        DECODING,
+        (PRIOR, Row("ridge", run("ridge")), Row("brainclip", run("brainclip")), TRUE),
+    ),
+    "decoding": Scores(
+        "% [95 % interval]",
+        DECODING,
+        (
+            PRIOR,
+            Row("nearest training response copied", REFERENCES, "baseline.nearest_brain"),
+            Row("nearest training embedding copied", REFERENCES, "baseline.nearest_oracle"),
+            Row("trained on permuted pairs", run("ridge_permuted")),
+            Row("ridge", run("ridge")),
+            Row("brainclip", run("brainclip")),
+            Row("brainmclip", run("brainmclip")),
+            TRUE,
+        ),
+    ),
+    "readout": Scores(
+        "% of variance [95 % interval]",
+        MAPS,
+        tuple(Row(name, run(name)) for name in ("ridge", "brainclip", "brainmclip")),
+    ),
+    "categories": Scores(
+        "% [95 % interval]",
+        LABELS,
+        (
+            Row("no category in any image", REFERENCES, "null.all_negative"),
+            Row("class frequency", REFERENCES, "null.prior"),
+            *(Row(f"{name}, prompts", run(name)) for name in ("ridge", "brainclip", "brainmclip")),
+            Row("label_ridge, each subject", run("label_ridge")),
+            Row("clip_mused, one model", run("clip_mused")),
+        ),
+    ),
+    "pictures": Scores(
+        "mean of 4 subjects [95 % interval]",
+        LOOK,
+        (
+            Row("null: mean training picture", picture("null_mean")),
+            Row("null: trained on permuted pairs", picture("null_permuted")),
+            Row("ridge, pooled embedding", picture("ridge")),
+            Row("brainclip, pooled embedding", picture("brainclip")),
+            Row("ridge, all tokens", picture("ridge_tokens")),
+            Row("brainmclip, semantic tokens only", picture("brainmclip_semantic")),
+            Row("brainmclip, fused tokens", picture("brainmclip")),
+            Row("reference: true pooled embedding", picture("reference_pooled")),
+            Row("reference: true tokens", picture("reference_tokens")),
+            Row("the stimulus itself", picture("stimulus")),
+        ),
+    ),
+}
+COPIED = {
+    "differences": Copied(
+        "Paired differences (points)",
+        {
+            "image given brain, 300-way top-1": "image given brain",
+            "text given brain, 300-way top-1": "text given brain",
+            "zero-shot category top-1": "zero-shot",
+            "multi-label mAP": "mAP",
+        },
+        (
+            ("brainclip", "ridge"),
+            ("brainmclip", "ridge"),
+            ("brainmclip", "brainclip"),
+            ("label_ridge", "clip_mused"),
+            ("ridge", "baseline.nearest_brain"),
+        ),
+    ),
+    "picture_differences": Copied(
+        "Reconstructed pictures, paired differences (protocol strict-v1)",
+        {
+            "PixCorr": "PixCorr",
+            "AlexNet(2), two-way (points)": "AlexNet(2), points",
+            "CLIP, two-way (points)": "CLIP, points",
+        },
+        (
+            ("brainmclip", "brainmclip_semantic"),
+            ("brainmclip", "ridge_tokens"),
+            ("brainmclip", "brainclip"),
+            ("ridge_tokens", "ridge"),
+            ("brainclip", "ridge"),
+        ),
+    ),
+}
+
+IMAGE = Column("image given brain", "retrieval.image_given_brain.top1", "points interval")
+DETAIL = Column("detail tokens", "retrieval_detail.image_given_brain.top1", "points interval")
+SEMANTIC = Column(
+    "semantic tokens", "retrieval_tokens.semantic.image_given_brain.top1", "points interval"
+)
+EDGES = Column("edges", "readout.edges", "points interval")
+PLACE = Column("position", "readout.position", "points interval")
+MAP = Column("mAP", "classification.map", "points interval")
+POINTS = (*(replace(c, how="points interval") for c in DECODING),)
+TOKENS = (IMAGE, SEMANTIC, DETAIL, EDGES, PLACE)
+STUDIES: Mapping[str, tuple[Sequence[Column], str]] = {  # columns; what a title must hold
+    "text_supervision": (POINTS, ""),
+    "controls": (POINTS, ""),
+    "worlds": (POINTS, ""),
+    "learning_curve": (POINTS, ""),
+    "permuted_training": (POINTS, ""),
+    "worlds_brainmclip": ((*POINTS, EDGES, PLACE), "mean of the reserved worlds"),
+    "detail_layers": (TOKENS, ""),
+    "routing": (TOKENS, ""),
+    "routing_flat": (TOKENS, ""),
+    "brainmclip_parts": (TOKENS, ""),
+    "unseen_categories": (
+        (
+            Column("unseen candidates only", "unseen.zero_shot.only.top1", "points interval"),
+            Column("all candidates", "unseen.zero_shot.all.top1", "points interval"),
+        ),
+        "",
+    ),
+    "mused_maps": ((MAP,), ""),
+    "mused_parts": ((MAP,), ""),
+    "mused_subjects": ((MAP,), ""),
+    "worlds_mused": ((MAP,), "mean of the worlds"),
+    "new_subject": ((MAP,), "mused_tokens"),
+    "worlds_pictures": (
+        (
+            replace(LOOK[0], how="signed interval"),
+            replace(LOOK[2], title="AlexNet(2), points", how="points interval"),
+            replace(LOOK[4], title="CLIP, points", how="points interval"),
+            replace(LOOK[5], how="signed 3 interval"),
+        ),
+        "",
+    ),
+}

@@ -1,0 +1,120 @@
+"""Writes the tables of README.md and docs/*.md as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from fmri2clip.stages.report.readme_numbers import Evidence, find
+from fmri2clip.stages.report.readme_tables import (
+    COPIED,
+    SCORES,
+    STUDIES,
+    SUMMARY,
+    Column,
+    Copied,
+    Scores,
+)
+
+
+def write_table(words: Sequence[str], evidence: Evidence) -> str:
+    """The table that these words of a marker name, as Markdown with a closing newline.
+
+    Raises ValueError for unknown words.
+    """
+    match words:
+        case [name] if name in SCORES:
+            return write_scores(SCORES[name], evidence)
+        case [name] if name in COPIED:
+            return copy_rows(COPIED[name], evidence)
+        case ["study", name] if name in STUDIES:
+            return write_study(name, evidence)
+        case ["variants", name, way]:
+            return write_variants(name, way, evidence)
+    raise ValueError(
+        f"table {' '.join(words)!r} is unknown; choose from {', '.join([*SCORES, *COPIED])}, study "
+        "NAME or variants NAME METRIC"
+    )
+
+
+def write_scores(table: Scores, evidence: Evidence) -> str:
+    """A row for each Row, a number for each Column; '-' where the file has none."""
+    rows = []
+    for row in table.rows:
+        key = [row.key] if row.key else []
+        cells = []
+        for column in table.columns:
+            ways = column.way.split("|")
+            numbers = [evidence.number(row.file, *key, way) for way in ways]
+            number = next((one for one in numbers if one is not None), None)
+            cells.append("-" if number is None else number.format(column.how))
+        if set(cells) == {"-"}:
+            raise ValueError(f"{row.file} has no number for the row {row.title!r}")
+        rows.append([row.title, *cells])
+    return format_table([table.corner, *(column.title for column in table.columns)], rows)
+
+
+def write_study(name: str, evidence: Evidence) -> str:
+    """Paired differences of a study, bold where the interval excludes 0, and what it was given."""
+    file = f"reports/studies/{name}.json"
+    columns, part = STUDIES[name]
+    rows = []
+    for comparison in evidence.tree(file)["comparisons"]:
+        title = comparison["title"]
+        if part in title:
+            cells = [_write_difference(evidence, file, title, column) for column in columns]
+            rows.append([title, *cells])
+    table = format_table(["difference", *(column.title for column in columns)], rows)
+    return f"{table}\nStudy `{name}`: {evidence.tree(file)['budget']}.\n"
+
+
+def _write_difference(evidence: Evidence, file: str, title: str, column: Column) -> str:
+    steps = ("comparisons", title, "metrics", column.way)
+    number = evidence.number(file, *steps)
+    if number is None:
+        return "-"
+    text = number.format(column.how)
+    is_clear = find(evidence.tree(file), *steps)["verdict"] in ("better", "worse")
+    return f"**{text}**" if is_clear else text
+
+
+def write_variants(name: str, way: str, evidence: Evidence) -> str:
+    """One metric of a study, in percent: a row for each variant, a column for each run."""
+    file = f"reports/studies/{name}.json"
+    variants: Mapping[str, Any] = evidence.tree(file)["variants"]
+    runs = list(dict.fromkeys(run for variant in variants.values() for run in variant["runs"]))
+    rows = []
+    for variant in variants:
+        numbers = [evidence.number(file, "variants", variant, "runs", one, way) for one in runs]
+        rows.append(
+            [variant, *("-" if n is None else n.format("percent interval") for n in numbers)]
+        )
+    return format_table(["variant", *runs], rows)
+
+
+def copy_rows(copied: Copied, evidence: Evidence) -> str:
+    """Rows of a table of the summary. Raises ValueError for a table, column or row it lacks."""
+    lines = evidence.text(SUMMARY).splitlines()
+    heading = f"**{copied.title}**"
+    if heading not in lines:
+        raise ValueError(f"{SUMMARY} has no table {copied.title!r}")
+    start = lines.index(heading) + 2
+    table = []
+    for line in lines[start:]:
+        if not line.startswith("|"):
+            break
+        table.append([cell.strip() for cell in line.strip("|").split("|")])
+    head = table[0]
+    body = {row[0]: dict(zip(head, row, strict=True)) for row in table[2:]}
+    pairs = [f"`{a}` \N{MINUS SIGN} `{b}`" for a, b in copied.pairs]
+    missing = [name for name in (*copied.columns, *pairs) if name not in (*head, *body)]
+    if missing:
+        raise ValueError(f"{SUMMARY}, table {copied.title!r}: no row or column {missing[0]!r}")
+    rows = [[name, *(body[name][column] for column in copied.columns)] for name in pairs]
+    return format_table([head[0], *copied.columns.values()], rows)
+
+
+def format_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table, numbers to the right."""
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)

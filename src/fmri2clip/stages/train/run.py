@@ -1,0 +1,267 @@
+"""One run of params.yaml: train its models and put them, complete, under models/<run>.
+
+Finished subjects wait in the resume folder until all are finished; then the run appears at once.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fmri2clip.artefacts.clip_cache import read_clip
+from fmri2clip.artefacts.model import SHARED, publish, save, save_subject
+from fmri2clip.artefacts.paths import Paths
+from fmri2clip.core import resume
+from fmri2clip.core.closure import code_digest
+from fmri2clip.core.files import replacing, sha256_file
+from fmri2clip.core.params import Params, Split, decoder_config, run_split
+from fmri2clip.decoders import Decoder, load_decoder
+from fmri2clip.decoders.batches import TrainingData
+from fmri2clip.stages.train.data import Subject, load_subject
+from fmri2clip.stages.train.split import fit_clusters
+from fmri2clip.stages.train.validation import token_means, training_means, validation_scores
+
+CURVE = "curve.json"  # rows of a finished model's curve, until all are finished
+# (folder of the model, curve.csv, seconds by name): called once a model when the run is complete,
+# for tracking.
+Log = Callable[[Path, Path, Mapping[str, float]], Any]
+
+
+def train_run(
+    run_name: str,
+    params: Params,
+    paths: Paths,
+    log: Log | None = None,
+    resume_root: Path = resume.RESUME_ROOT,
+) -> None:
+    """Train all models of a run; write models/<run_name> and the curve when all are finished.
+
+    Reads training trials, voxels and the CLIP cache of the training images, and nothing of the test
+    images.
+    """
+    torch.set_num_threads(params.compute.threads)
+    run = params.runs[run_name]
+    module = load_decoder(run.decoder)
+    config = decoder_config(params, run_name, module.Config)
+    split = run_split(params, run_name)
+    clip_path = paths.clip_train(run.clip)
+    digests = _digest_files(run.subjects, clip_path, paths)
+    described = {
+        "run": run_name,
+        **{key: getattr(run, key) for key in ("decoder", "clip", "voxels", "seed")},
+        "config": asdict(config),
+        "split": asdict(split),
+        "digests": digests,
+    }
+    # Settings, inputs and code name the folder of half-done work: a run that was killed goes on, a
+    # changed one starts anew.
+    code = code_digest(__name__, decoder=run.decoder)
+    work = resume.resume_dir(f"train/{run_name}", described, params.compute, code, root=resume_root)
+    targets = module.Decoder.select_targets(config)
+    clip = read_clip(clip_path, targets)
+    # Once for the run: its subjects hold out the same clusters.
+    clusters = fit_clusters(clip["image_embedding_ID"], split) if split.holdout_clusters else None
+    if module.Decoder.trains_alone(config):
+        models = {s: [s] for s in run.subjects}
+    else:
+        models = {SHARED: list(run.subjects)}
+    seconds: dict[str, dict[str, float]] = {}
+    for name, members in models.items():
+        # Finished before the run was killed.
+        if (work / "finished" / name).is_dir():
+            continue
+        subjects = [
+            load_subject(
+                s,
+                paths.train_betas(s),
+                paths.voxels(s),
+                clip,
+                run.voxels,
+                subject_split(split, module.Decoder, config, s),
+                clusters=clusters,
+                targets=targets,
+            )
+            for s in members
+        ]
+        # A model names the files that it has seen, and not those of other subjects.
+        own = {"clip": digests["clip"], **{s: digests[s] for s in members}}
+        started = time.monotonic()
+        _train_model(
+            name,
+            subjects,
+            module,
+            config,
+            {**described, "digests": own},
+            params.compute.device,
+            work,
+        )
+        seconds[name] = {"train": time.monotonic() - started}
+    # Under torchrun all processes train, and the first one writes.
+    if not is_writer():
+        return
+    curve_path = paths.curve(run_name)
+    for folder in _place(work / "finished", paths.model(run_name), curve_path):
+        if log:
+            log(folder, curve_path, seconds.get(folder.name, {}))
+    resume.remove(work, root=resume_root)
+
+
+def _digest_files(subjects: Sequence[str], clip_path: Path, paths: Paths) -> dict[str, Any]:
+    """sha256 of every file that the run is trained on."""
+    digests: dict[str, Any] = {"clip": sha256_file(clip_path)}
+    for subject in subjects:
+        digests[subject] = {
+            "betas": sha256_file(paths.train_betas(subject)),
+            "voxels": sha256_file(paths.voxels(subject)),
+        }
+    return digests
+
+
+def subject_split(split: Split, decoder: type[Decoder], config: Any, subject: str) -> Split:
+    """The split of one subject: a decoder's settings may leave it its first sessions only."""
+    n_sessions = decoder.first_sessions(config, subject)
+    return replace(split, n_sessions=n_sessions) if n_sessions else split
+
+
+def is_writer() -> bool:
+    """False in all but the first of the processes that torchrun starts."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _train_model(
+    name: str,
+    subjects: list[Subject],
+    module: Any,
+    config: Any,
+    described: dict[str, Any],
+    device: str,
+    work: Path,
+) -> None:
+    """Train one model for these subjects and move its complete folders to work/finished."""
+    data = [subject.data for subject in subjects]
+    sizes = {d.subject: d.betas_NV.shape[1] for d in data}
+    n_voxels = sizes[data[0].subject] if module.Decoder.per_subject else sizes
+    width_D = data[0].image_embedding_ID.shape[1]
+    decoder = module.Decoder.from_data(config, data, described["seed"])
+    rows = fit_decoder(
+        decoder, data, config, described["seed"], device, work / f"checkpoint_{name}", name
+    )
+    if not is_writer():
+        return
+    described = described | {
+        "n_voxels": n_voxels,
+        "width_D": width_D,
+        "n_training_images": {d.subject: int((~d.is_validation_I).sum()) for d in data},
+        "n_validation_images": {d.subject: int(d.is_validation_I.sum()) for d in data},
+        "parameters": decoder.n_parameters(),
+    }
+    # Written apart and renamed when complete: what lies in `finished` is whole.
+    folder = work / "unfinished" / name
+    shutil.rmtree(folder, ignore_errors=True)
+    save(folder / name, decoder, described)
+    for subject in subjects:
+        means = training_means(decoder, subject.data) | token_means(decoder, subject.data)
+        _save_subject(folder / subject.data.subject, subject, means)
+    (folder / CURVE).write_text(json.dumps(rows))
+    (work / "finished").mkdir(exist_ok=True)
+    os.replace(folder, work / "finished" / name)
+    shutil.rmtree(work / f"checkpoint_{name}", ignore_errors=True)
+
+
+def fit_decoder(
+    decoder: Any,
+    data: Sequence[TrainingData],
+    config: Any,
+    seed: int,
+    device: str,
+    folder: Path,
+    label: str = "training",
+) -> list[dict[str, float]]:
+    """Train a decoder in place, in closed form or by gradients; returns rows of its curve."""
+    device = resolve_device(device)
+    if decoder.closed_form:
+        (single,) = data
+        row = decoder.to(device).fit(single.to(device))
+        decoder.cpu()
+        return [{"epoch": 0, **row, **validation_scores(decoder, single)}]
+    # Imported here: it brings Lightning, which a closed form does not need.
+    from fmri2clip.stages.train import trainer
+
+    rows: list[dict[str, float]] = []
+    for phase in decoder.phases(data):
+        part = trainer.fit(
+            decoder,
+            phase.data,
+            phase.config,
+            seed=seed,
+            device=device,
+            resume_dir=folder / phase.name,
+            progress=f"{label} {phase.name}".strip(),
+        )
+        # Epochs count on through the phases.
+        rows += [{**row, "epoch": row["epoch"] + len(rows)} for row in part]
+    return rows
+
+
+def resolve_device(name: str) -> str:
+    """cpu or cuda for auto, cpu or cuda. Raises ValueError if cuda is asked for and absent."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("compute.device is 'cuda' but no GPU is visible; set it to auto or cpu")
+    if name not in ("cpu", "cuda"):
+        raise ValueError(f"compute.device is {name!r}; choose from auto, cpu, cuda")
+    return name
+
+
+def _save_subject(folder: Path, subject: Subject, means: dict[str, torch.Tensor]) -> None:
+    """What the model folder keeps about one subject."""
+    arrays = subject.inputs | {name: value.cpu().numpy() for name, value in means.items()}
+    # The centroids and which of them were held out, beside the voxels and statistics.
+    if subject.split.clusters is not None:
+        arrays["centroids_KD"] = subject.split.clusters.centroids_KD
+        arrays["heldout_clusters"] = subject.split.clusters.heldout
+    split = subject.split
+    ids = subject.nsd_id_I
+    content = {
+        "validation": ids[split.validation_I].tolist(),
+        "left_out": ids[split.left_out_I].tolist(),
+        "unused": ids[split.unused_I].tolist(),
+        "unseen_categories": subject.unseen,
+    }
+    save_subject(folder, arrays, content)
+
+
+def _place(finished: Path, run_folder: Path, curve_path: Path) -> list[Path]:
+    """Publish the run and its curve; returns the folders of its models."""
+    curves = {
+        file.parent.name: json.loads(file.read_text())
+        for file in sorted(finished.glob(f"*/{CURVE}"))
+    }
+    folders = publish([finished / name for name in curves], run_folder, leave=CURVE)
+    with replacing(curve_path) as (part,):
+        part.write_text(curve_csv(curves))
+    return folders
+
+
+def curve_csv(curves: dict[str, list[dict[str, float]]]) -> str:
+    """The curves as CSV: subject, then the columns of the rows; 6 significant digits."""
+    # Models of a run have one decoder and one Config, so the first row names all columns.
+    columns = list(next(iter(curves.values()))[0])
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["subject", *columns])
+    for name, rows in curves.items():
+        for row in rows:
+            writer.writerow([name, *(f"{row[column]:.6g}" for column in columns)])
+    return text.getvalue()

@@ -1,0 +1,1 @@
+"""Studies: questions that need many runs, through DVC's experiments."""

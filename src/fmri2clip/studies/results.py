@@ -1,0 +1,152 @@
+"""What a study found: scores averaged over seeds and paired differences.
+
+All of a study use the same resamples of the images.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fmri2clip.artefacts.paths import locate
+from fmri2clip.artefacts.scores import read_scores
+from fmri2clip.core.files import flatten
+from fmri2clip.metrics.statistics import Estimate, Run, mean_score, paired_difference
+from fmri2clip.metrics.summary import DECIMALS
+from fmri2clip.studies.plan import Comparison, Study
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What one experiment left: content of params.yaml; metrics.json and image scores by run."""
+
+    params: Mapping[str, Any]
+    metrics: Mapping[str, Mapping[str, Any]]
+    scores: Mapping[str, Run]
+
+
+def read_result(study: Study, files: Path, content: Mapping[str, Any]) -> Result:
+    """The result of an experiment from its files, laid out as in the project."""
+    metrics = {}
+    scores = {}
+    for name in study.scores:
+        numbers, single, shared = locate(name, content)
+        tree = json.loads((files / numbers).read_text(encoding="utf-8"))
+        found = read_scores(files / single, files / shared)
+        metrics[name] = average_subjects(tree, study.scored)
+        scores[name] = {subject: found[subject] for subject in study.scored or found}
+    return Result(params=content, metrics=metrics, scores=scores)
+
+
+def average_subjects(tree: Mapping[str, Any], subjects: Sequence[str]) -> dict[str, Any]:
+    """Dotted numbers of metrics.json, averaged over these subjects only; as they are for none."""
+    if not subjects:
+        return flatten(tree)
+    branches = [flatten(tree["subjects"][subject]) for subject in subjects]
+    return {name: sum(float(b[name]) for b in branches) / len(branches) for name in branches[0]}
+
+
+def summarise(
+    study: Study, results: Mapping[tuple[str, int], Result], digest: str
+) -> dict[str, Any]:
+    """The content of reports/studies/<name>.json.
+
+    results: (variant, seed) -> result of that experiment; digest: of the code that made them.
+    `params` holds what all experiments share, each variant what it does not share; seeds and notes
+    are left out of both.
+    """
+    flat = {key: _comparable(study, result.params) for key, result in results.items()}
+    common = {
+        k: v
+        for k, v in next(iter(flat.values())).items()
+        if all(k in f and f[k] == v for f in flat.values())
+    }
+    seeds = study.seeds.values
+    variants: dict[str, Any] = {}
+    for variant, overrides in study.variants.items():
+        own = {k: v for k, v in flat[variant, seeds[0]].items() if k not in common}
+        runs = {
+            run: _score_run(study, [results[variant, seed] for seed in seeds], run)
+            for run in study.scores
+        }
+        variants[variant] = {"overrides": list(overrides), "params": own, "runs": runs}
+        if variant in study.x:
+            variants[variant]["x"] = study.x[variant]
+    named = ("question", "budget", "budget_minutes", "same_pictures", "x_label")
+    facts = {name: getattr(study, name) for name in named} | {"scored": list(study.scored)}
+    return {
+        "study": study.name,
+        **facts,
+        "seeds": {"keys": list(study.seeds.keys), "values": list(seeds)},
+        "metrics": list(study.metrics),
+        "code_sha256": digest,
+        "params": common,
+        "variants": variants,
+        "comparisons": [_compare(study, results, comparison) for comparison in study.compare],
+    }
+
+
+def _comparable(study: Study, content: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in flatten(content).items() if k != "note" and k not in study.seeds.keys}
+
+
+def _score_run(study: Study, results: list[Result], run: str) -> dict[str, dict[str, float]]:
+    """Metric -> value, low, high, averaged over seeds; only a value where there is no interval."""
+    n_bootstrap, seed = _bootstrap(results[0])
+    scores: dict[str, dict[str, float]] = {}
+    for metric in study.metrics:
+        if all(_has(result.scores[run], metric) for result in results):
+            scores[metric] = _numbers(
+                mean_score([r.scores[run] for r in results], metric, n_bootstrap, seed)
+            )
+        elif all(metric in result.metrics[run] for result in results):
+            values = [float(result.metrics[run][metric]) for result in results]
+            scores[metric] = {"value": round(sum(values) / len(values), DECIMALS)}
+    return scores
+
+
+def _compare(
+    study: Study, results: Mapping[tuple[str, int], Result], c: Comparison
+) -> dict[str, Any]:
+    pairs = [
+        (results[a, seed].scores[c.run_a], results[b, seed].scores[c.run_b])
+        for a, b in zip(c.a, c.b, strict=True)
+        for seed in study.seeds.values
+    ]
+    n_bootstrap, seed = _bootstrap(next(iter(results.values())))
+    independent = not study.same_pictures and len(c.a) > 1
+    metrics = {}
+    for metric in study.metrics:
+        if all(_has(run, metric) for pair in pairs for run in pair):
+            found = paired_difference(pairs, metric, n_bootstrap, seed, independent)
+            metrics[metric] = {
+                **_numbers(found.estimate),
+                "verdict": found.verdict,
+                "n_positive": found.n_positive,
+                "n_subjects": found.n_subjects,
+                "per_subject": {subject: _numbers(e) for subject, e in found.per_subject.items()},
+            }
+    sides = {"a": list(c.a), "run_a": c.run_a, "b": list(c.b), "run_b": c.run_b}
+    return {"title": c.title, **sides, "metrics": metrics}
+
+
+def _has(run: Run, metric: str) -> bool:
+    return any(metric in scores.metrics() for scores in run.values())
+
+
+def _bootstrap(result: Result) -> tuple[int, int]:
+    """Number of resamples and their seed."""
+    evaluation = result.params["evaluation"]
+    return evaluation["n_bootstrap"], evaluation["seed"]
+
+
+def _numbers(estimate: Estimate) -> dict[str, float]:
+    """value, low, high; limits that are undefined are left out because JSON has no NaN."""
+    named = {"value": estimate.value, "low": estimate.low, "high": estimate.high}
+    return {
+        name: round(number, DECIMALS) for name, number in named.items() if math.isfinite(number)
+    }

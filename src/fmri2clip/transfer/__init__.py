@@ -1,0 +1,1 @@
+"""Bytes over HTTP and S3 that survive a kill."""

@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.distributions import Normal, kl_divergence
+from torch.nn.functional import normalize
+
+from fmri2clip.decoders.batches import Batch, TrainingData
+from fmri2clip.decoders.brainclip import decoder as module
+from fmri2clip.decoders.brainclip.decoder import Decoder, contrastive
+from fmri2clip.stages.train.data import EpochBatches
+from tests.decoders.settings import make_config
+
+GOLDEN = Path(__file__).parents[1] / "golden_losses.json"
+NETWORKS = ("linear", "mlp", "vae")
+# What the golden losses depend on, beside the network
+GOLDEN_SETTINGS: dict[str, Any] = {
+    "hidden": 16,
+    "latent": 0,
+    "dropout_in": 0.5,
+    "dropout_block": 0.15,
+    "alpha": 0.5,
+    "beta": 0.01,
+    "kl_warmup": 3.0,
+    "tau": 0.07,
+    "tau_min": 0.01,
+}
+
+
+def unit(*shape: int, seed: int = 0) -> torch.Tensor:
+    return normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed)), dim=1)
+
+
+def info_nce_loop(f: np.ndarray, y: np.ndarray, tau: float, same: np.ndarray) -> float:
+    """Both directions from the definition, one query at a time; masked pairs are no candidates."""
+    total = 0.0
+    for a, b in ((f, y), (y, f)):
+        for i in range(len(a)):
+            candidates = [j for j in range(len(b)) if j == i or not same[i, j]]
+            scores = np.array([a[i] @ b[j] / tau for j in candidates])
+            total += math.log(np.exp(scores).sum()) - a[i] @ b[i] / tau
+    return total / (2 * len(f))
+
+
+def batch_of(
+    n: int = 6, image_ids: list[int] | None = None, text_ids: list[int] | None = None
+) -> Batch:
+    betas = torch.randn(n, 30, generator=torch.Generator().manual_seed(5))
+    ids = [torch.tensor(ids or list(range(n))) for ids in (image_ids, text_ids)]
+    return Batch("subj01", betas, unit(n, 8, seed=1), unit(n, 8, seed=2), *ids)
+
+
+@pytest.mark.parametrize("pairs", [[], [(0, 1)], [(0, 1), (2, 4), (1, 3)]])
+def test_contrastive_matches_the_definition(pairs: list[tuple[int, int]]) -> None:
+    same = torch.eye(6, dtype=torch.bool)
+    for i, j in pairs:
+        same[i, j] = same[j, i] = True
+    f, y = unit(6, 8, seed=3), unit(6, 8, seed=4)
+    expected = info_nce_loop(f.double().numpy(), y.double().numpy(), 0.07, same.numpy())
+    assert float(contrastive(f, y, 0.07, same)) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
+def test_loss_is_the_convex_sum_with_its_own_masks(alpha: float) -> None:
+    decoder = Decoder(
+        make_config("brainclip", network="linear", alpha=alpha, tau=0.1), 30, 8, 0
+    ).eval()
+    batch = batch_of(image_ids=[1, 1, 2, 3, 4, 5], text_ids=[0, 1, 2, 2, 3, 4])
+    same_image, same_text = np.eye(6, dtype=bool), np.eye(6, dtype=bool)
+    for mask, i, j in ((same_image, 0, 1), (same_text, 0, 1), (same_text, 2, 3)):
+        mask[i, j] = mask[j, i] = True
+    f = decoder.decode(batch.betas_BV, "subj01").embedding_ID.double().numpy()
+    image = info_nce_loop(f, batch.image_embedding_BD.double().numpy(), 0.1, same_image)
+    text = info_nce_loop(f, batch.text_embedding_BD.double().numpy(), 0.1, same_text)
+    terms = decoder.loss(batch, 0.0)
+    assert terms["image_loss"].item() == pytest.approx(alpha * image, rel=1e-5)
+    assert terms["text_loss"].item() == pytest.approx((1 - alpha) * text, rel=1e-5)
+
+
+def test_kl_matches_torch_distributions() -> None:
+    generator = torch.Generator().manual_seed(0)
+    mu, logvar = torch.randn(5, 7, generator=generator), torch.randn(5, 7, generator=generator)
+    expected = kl_divergence(Normal(mu, (logvar / 2).exp()), Normal(0.0, 1.0)).sum(1).mean()
+    assert module.kl_divergence(mu, logvar).item() == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_kl_term_rises_linearly_then_stays() -> None:
+    decoder = Decoder(
+        make_config("brainclip", network="vae", hidden=16, beta=0.2, kl_warmup=4), 30, 8, 0
+    ).eval()
+    _, mu, logvar = decoder(batch_of().betas_BV)
+    full = 0.2 * module.kl_divergence(mu, logvar).item()
+    for epoch, share in ((0, 0), (1, 0.25), (4, 1), (9, 1)):
+        assert decoder.loss(batch_of(), epoch)["kl_loss"].item() == pytest.approx(
+            share * full, abs=1e-7
+        )
+
+
+def test_temperature_starts_at_tau_and_is_clamped() -> None:
+    decoder = Decoder(make_config("brainclip", tau=0.07, tau_min=0.01), 30, 8, 0)
+    assert decoder.temperature.item() == pytest.approx(0.07)
+    decoder.log_tau.data.fill_(-20.0)
+    assert decoder.temperature.item() == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_output_is_one_unit_vector_for_image_and_text_without_noise(network: str) -> None:
+    decoder = Decoder(make_config("brainclip", network=network, hidden=16), 30, 8, 0).train()
+    decoded = decoder.decode(batch_of().betas_BV, "subj01")
+    assert decoded.text_embedding_ID is decoded.embedding_ID and decoder.training
+    assert torch.allclose(decoded.embedding_ID.norm(dim=1), torch.ones(6), atol=1e-6)
+    assert torch.equal(
+        decoded.embedding_ID, decoder.decode(batch_of().betas_BV, "subj01").embedding_ID
+    )
+
+
+def test_vae_draws_noise_in_training_only_and_may_have_a_narrow_code() -> None:
+    decoder = Decoder(
+        make_config("brainclip", network="vae", hidden=16, latent=3, dropout_in=0, dropout_block=0),
+        30,
+        8,
+        0,
+    ).train()
+    one, two = decoder(batch_of().betas_BV)[0], decoder(batch_of().betas_BV)[0]
+    assert not torch.equal(one, two) and one.shape == (6, 8)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_seed_decides_the_weights_and_leaves_the_global_generator_alone(network: str) -> None:
+    torch.manual_seed(1)
+    states = [
+        Decoder(make_config("brainclip", network=network, hidden=16), 30, 8, seed).state_dict()
+        for seed in (0, 0, 1)
+    ]
+    after = torch.rand(1)
+    torch.manual_seed(1)
+    assert torch.equal(after, torch.rand(1))
+    assert torch.equal(states[0]["mu.weight"], states[1]["mu.weight"])
+    assert not torch.equal(states[0]["mu.weight"], states[2]["mu.weight"])
+
+
+def test_n_parameters_of_the_linear_and_the_vae_network() -> None:
+    assert Decoder(make_config("brainclip", network="linear"), 30, 8, 0).n_parameters() == {
+        "trained": 31 * 8 + 1,
+        "deployed": 31 * 8,
+    }
+    vae = Decoder(make_config("brainclip", network="vae", hidden=16), 30, 8, 0).n_parameters()
+    assert vae["trained"] - vae["deployed"] == 17 * 8 + 1
+
+
+BAD = [
+    {"network": "cnn"},
+    {"alpha": 1.5},
+    {"repeats_mean": 0.9},
+    {"tau": 0.001},
+    {"hidden": 0},
+    {"max_epochs": 0},
+]
+
+
+@pytest.mark.parametrize("bad", BAD, ids=lambda bad: next(iter(bad)))
+def test_config_refuses_nonsense(bad: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(bad))}.*expected"):
+        make_config("brainclip", **bad)
+
+
+def first_losses(network: str, data: TrainingData) -> list[float]:
+    """The first 20 losses of a plain AdamW loop on the tiny subject, four steps an epoch."""
+    config = make_config("brainclip", network=network, **GOLDEN_SETTINGS)
+    decoder = Decoder(config, 30, 8, 0).train()
+    optimizer = torch.optim.AdamW(decoder.parameters(), lr=1e-2)
+    losses: list[float] = []
+    torch.manual_seed(0)
+    for epoch in range(5):
+        for i, batch in enumerate(EpochBatches(data, 12, seed=0, epoch=epoch)):
+            loss = torch.stack(list(decoder.loss(batch, epoch + i / 4).values())).sum()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+    return losses
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_first_losses_are_the_golden_ones(network: str, tiny: TrainingData) -> None:
+    """After a change that is meant to alter them, write `first_losses` of each network to
+    golden_losses.json.
+    """
+    losses = first_losses(network, tiny)
+    assert len(losses) == 20 and losses[-1] < losses[0]
+    np.testing.assert_allclose(losses, json.loads(GOLDEN.read_text())[network], rtol=1e-4)

@@ -1,0 +1,143 @@
+"""check_report.py and the stage: the table, the repairs that it names, and nothing written after a
+failure.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from fmri2clip.artefacts.paths import Paths
+from fmri2clip.core import params as parameters
+from fmri2clip.core.params import Dataset
+from fmri2clip.datasets.nsd import layout
+from fmri2clip.stages.check_data import check_report
+from fmri2clip.stages.check_data.check import check_tree
+from fmri2clip.stages.check_data.outcomes import Check
+from pipeline.check_data import check_data
+from tests.stages.check_data.check_world import SUBJECT, write_manifests, write_tree
+
+PREPARATION = Dataset().preparation
+
+RAW = Paths().raw
+
+
+@pytest.fixture(scope="module")
+def intact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("intact")
+    write_tree(root)
+    write_manifests(root)
+    return root
+
+
+@pytest.fixture
+def checkout(intact: Path, tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a tree at data/raw/nsd, which is made the working directory."""
+    shutil.copytree(intact, tmp_path / RAW)
+    text = (root / "params.yaml").read_text()
+    start, stop = text.index("\nsubjects:"), text.index("\nworld:")
+    (tmp_path / "params.yaml").write_text(f"{text[:start]}\nsubjects:\n- {SUBJECT}\n{text[stop:]}")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_stage_writes_verdict_and_table(
+    checkout: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    check_data(parameters.load())
+    report = json.loads((checkout / "reports" / "data_checks.json").read_text())
+    assert report["design.tables"] == {
+        "status": "PASS",
+        "detail": "2 sessions, 500 pictures each, 30 shared",
+    }
+    assert report[f"files.{SUBJECT}"]["status"] == report["files.stimuli"]["status"] == "PASS"
+    assert report["near_duplicates"].keys() >= {"n_pairs", "pairs", "threshold"}
+    assert "holds" in (checkout / "data" / "raw_checked.txt").read_text()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("python ") and lines[3] == "tree: data/raw/nsd, simulated"
+    assert f"PASS  {SUBJECT}.nsdgeneral" in " ".join(
+        line for line in lines if "nsdgeneral  " in line
+    )
+    again = (checkout / "reports" / "data_checks.json").read_bytes()
+    check_data(parameters.load())
+    assert (checkout / "reports" / "data_checks.json").read_bytes() == again
+
+
+def test_a_failure_runs_all_checks_and_writes_nothing(
+    checkout: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    betas = layout.betas_path(RAW, SUBJECT, PREPARATION, 2)
+    betas.write_bytes(betas.read_bytes()[:5000])
+    layout.captions_path(RAW, "val2017").unlink()
+    layout.stim_info_path(RAW).write_text("<html>gone</html>")
+    with pytest.raises(ValueError) as error:
+        check_data(parameters.load())
+    failed = (
+        f"files.stimuli, files.{SUBJECT}, stimuli.table, stimuli.duplicates, coco, {SUBJECT}.betas"
+    )
+    assert str(error.value).startswith("6 of ") and f"checks failed: {failed}; see" in str(
+        error.value
+    )
+    assert "\n" not in str(error.value)
+    out = capsys.readouterr().out
+    assert sum(line.startswith(("PASS", "WARN", "SKIP", "FAIL")) for line in out.splitlines()) > 15
+    assert f"  rm {betas}\n" in out and f"  rm {layout.stim_info_path(RAW)}\n" in out
+    assert f"rm {layout.captions_path(RAW, 'val2017')}" not in out, "it is not there"
+    assert out.index("dvc repro -f download_stimuli") < out.index(
+        f"dvc repro -f download@{SUBJECT}"
+    )
+    assert (
+        not (checkout / "reports").exists() and not (checkout / "data" / "raw_checked.txt").exists()
+    )
+
+
+def test_damaged_bytes_are_found_through_the_manifest(checkout: Path) -> None:
+    path = layout.roi_path(RAW, SUBJECT, "streams", "lh")
+    content = bytearray(path.read_bytes())
+    content[4] ^= 1  # the date in gzip's header: still readable
+    path.write_bytes(content)
+    failed = [check for check in check_tree(RAW, [SUBJECT], Dataset()) if not check.passed]
+    assert [check.name for check in failed] == [f"files.{SUBJECT}"]
+    assert check_report.list_repairs(RAW, failed) == [
+        f"rm {path}",
+        f"dvc repro -f download@{SUBJECT}",
+    ]
+
+
+def test_repairs_without_a_path_follow_the_name(tmp_path: Path) -> None:
+    checks = [
+        Check("subj03.rois", "FAIL", "odd"),
+        Check("coco", "FAIL", "odd"),
+        Check("subj04.grid", "WARN", "odd"),
+    ]
+    assert check_report.list_repairs(tmp_path, checks) == [
+        "dvc repro -f download_stimuli",
+        "dvc repro -f download@subj03",
+    ]
+
+
+def test_paths_in_a_sentence() -> None:
+    root = Path("data/raw/nsd")
+    text = (
+        f"{root}/nsddata/a.nii.gz, {root}/nsddata/lh.b-1.nii.gz: differ "
+        f"(see other/data/raw/nsd/c). Or {root}/d.tsv."
+    )
+    assert check_report.find_paths(root, text) == [
+        root / "nsddata/a.nii.gz",
+        root / "nsddata/lh.b-1.nii.gz",
+        root / "d.tsv",
+    ]
+
+
+def test_summary_counts(tmp_path: Path) -> None:
+    text = check_report.format_summary(
+        tmp_path, [Check("a", "PASS", ""), Check("b", "SKIP", ""), Check("c", "PASS", "")]
+    )
+    assert (
+        "3 checks: 2 PASS, 0 WARN, 1 SKIP, 0 FAIL" in text
+        and "rm" not in text
+        and "dvc" not in text
+    )

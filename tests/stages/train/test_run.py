@@ -1,0 +1,391 @@
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from fmri2clip import tracking
+from fmri2clip.artefacts.clip_cache import write_cache
+from fmri2clip.artefacts.model import load
+from fmri2clip.artefacts.paths import Paths
+from fmri2clip.artefacts.trials import write_betas, write_voxels
+from fmri2clip.core import params
+from fmri2clip.stages.train import run as run_module
+from fmri2clip.stages.train.run import fit_decoder, resolve_device, train_run
+from tests.decoders.settings import make_config
+
+SUBJECTS = ("subj01", "subj02")
+N_IMAGES, WIDTH = 40, 6
+SMALL = {"network": "mlp", "hidden": 8, "batch_size": 16, "max_epochs": 3, "patience": 3}
+RUNS = {
+    "ridge": "ridge",
+    "clip": "brainclip",
+    "mclip": "brainmclip",
+    "mused": "clip_mused",
+    "labels": "label_ridge",
+}
+MCLIP = {
+    "hidden": 8,
+    "blocks": 1,
+    "token_rank": 2,
+    "batch_size": 16,
+    "max_epochs": 3,
+    "patience": 3,
+}
+MUSED = {
+    "areas": "V1, faces, low",
+    "components": 2,
+    "width": 8,
+    "layers": 1,
+    "heads": 2,
+    "batch_size": 16,
+}
+MUSED |= {"max_epochs": 3, "patience": 3}
+LABELS = {"areas": "V1, faces, low", "components": 2, "n_alphas": 3, "n_folds": 2}
+RIDGE = {"n_alphas": 3, "n_folds": 2, "log10_alpha_min": -2.0, "log10_alpha_max": 6.0}
+
+
+def make_params(overrides: dict[str, Any] | None = None, **split: Any) -> params.Params:
+    def run(decoder: str, **split: Any) -> params.Run:
+        return params.Run(
+            decoder=decoder,
+            clip="mini",
+            subjects=SUBJECTS,
+            voxels="all",
+            seed=1,
+            split=split,
+            overrides=overrides or {},
+        )
+
+    return params.Params(
+        note="",
+        compute=params.Compute(threads=1, device="cpu"),
+        dataset=params.Dataset(),
+        download=params.Download(),
+        subjects=SUBJECTS,
+        world=params.World(),
+        rois={"all": ("nsdgeneral",)},
+        norm=params.Norm(),
+        labels=params.Labels(),
+        clips={"mini": params.Clip(model="mini", pretrained="mini.safetensors")},
+        split=params.Split(n_validation=8),
+        decoders={
+            name: asdict(make_config(name, **changes))
+            for name, changes in (
+                ("ridge", RIDGE),
+                ("brainclip", SMALL),
+                ("brainmclip", MCLIP),
+                ("clip_mused", MUSED),
+                ("label_ridge", LABELS),
+            )
+        },
+        runs={name: run(decoder, **split) for name, decoder in RUNS.items()},
+        evaluation=params.Evaluation(),
+        hierarchy=params.Hierarchy(),
+        tracking=params.Tracking(),
+    )
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    ids = rng.permutation(2 * N_IMAGES)
+
+    def unit(*shape: int) -> np.ndarray:
+        x = rng.standard_normal(shape) + 1
+        return (x / np.linalg.norm(x, axis=-1, keepdims=True)).astype(np.float16)
+
+    embedding = unit(len(ids), WIDTH)
+    for s, subject in enumerate(SUBJECTS):
+        n_voxels = 12 + s
+        seen = np.repeat(np.arange(N_IMAGES) + s * N_IMAGES, 3)
+        code = embedding[np.argsort(ids)[seen]].astype(np.float32) @ rng.standard_normal(
+            (WIDTH, n_voxels)
+        )
+        trials = np.arange(1, len(seen) + 1)
+        betas = {
+            "betas_NV": code + rng.standard_normal(code.shape),
+            "nsd_id_N": seen,
+            "trial_N": trials,
+        }
+        numbers = {
+            "session_N": 1 + trials * 2 // (len(trials) + 1),
+            "repetition_N": np.ones_like(trials),
+        }
+        write_betas(Paths(tmp_path).train_betas(subject), {**betas, **numbers})
+        floats = {name: np.ones(n_voxels, np.float32) for name in ("ncsnr_V", "ncsnr_train_V")}
+        floats |= {name: np.ones((2, n_voxels), np.float32) for name in ("mean_SV", "std_SV")}
+        voxels = {
+            "ijk_V3": np.zeros((n_voxels, 3), np.int16),
+            "roi_VG": np.stack(
+                [np.arange(n_voxels) < n_voxels - k for k in (0, 6, 9)]
+                + [np.arange(n_voxels) > 4, np.arange(n_voxels) < 0],
+                1,
+            ),
+            "roi_names_G": ["group/all", "group/low", "prf-visualrois/V1v", "group/high", "faces"],
+            "invalid_SV": np.zeros((2, n_voxels), bool),
+        }
+        write_voxels(Paths(tmp_path).voxels(subject), {**voxels, **floats})
+    labels = np.eye(4, dtype=bool)[ids % 4]
+    clip = {
+        "nsd_id_I": ids,
+        "image_embedding_ID": embedding,
+        "text_embedding_KD": embedding,
+        "caption_K": [f"picture {i}" for i in ids],
+        "caption_image_K": np.arange(len(ids)),
+        "labels_IC": labels,
+        "area_IC": labels.astype(np.float32),
+        "n_objects_I": np.ones(len(ids), np.int16),
+        "category_C": ["cat", "dog", "cup", "bus"],
+        "present_C": np.ones(4, bool),
+        "prompt_P": ["{category}"],
+        "prompt_embedding_PCD": unit(1, 4, WIDTH),
+        "semantic_tokens_ITD": unit(len(ids), 3, WIDTH),
+        "detail_tokens_ITD": unit(len(ids), 3, WIDTH),
+        "text_tokens_IUD": unit(len(ids), 2, WIDTH),
+        "low_mean_IW": unit(len(ids), 5),
+    }
+    write_cache(Paths(tmp_path).clip_train("mini"), clip)
+    return tmp_path
+
+
+@dataclass(frozen=True)
+class Outputs(Paths):
+    """The inputs of a tree, models and curve in one folder of it."""
+
+    folder: Path = Path()
+
+    @property
+    def models(self) -> Path:
+        return self.folder / "models"
+
+    def curve(self, run: str) -> Path:
+        return self.folder / "curve.csv"
+
+
+def train(
+    tree: Path,
+    name: str,
+    out: str = "out",
+    log: Any = None,
+    overrides: dict[str, Any] | None = None,
+    **split: Any,
+) -> Path:
+    settings = make_params(overrides, **split)
+    paths = Outputs(tree, folder=tree / out)
+    train_run(name, settings, paths, log=log, resume_root=tree / ".resume")
+    return tree / out
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("name", ["ridge", "clip"])
+def test_run_is_complete_repeatable_and_loads_from_its_folder(tree: Path, name: str) -> None:
+    out = train(tree, name)
+    files = ("config.yaml", "inputs.safetensors", "split.json", "weights.safetensors")
+    assert set(content(out)) == {
+        f"models/{name}/{s}/{file}" for s in SUBJECTS for file in files
+    } | {"curve.csv"}
+    assert not list((tree / ".resume").rglob("*.*"))
+    decoder, config = load(out / "models" / name / "subj02")
+    assert decoder.decode(torch.zeros(2, 13), "subj02").embedding_ID.shape == (2, WIDTH)
+    assert (
+        config["voxels"] == "all"
+        and config["seed"] == 1
+        and config["n_training_images"] == {"subj02": 32}
+    )
+    assert len(config["digests"]["clip"]) == 64 and set(config["digests"]) == {"clip", "subj02"}
+    inputs = load_file(out / "models" / name / "subj02/inputs.safetensors")
+    means = {f"mean_{kind}_D" for kind in ("image", "text", "predicted_image", "predicted_text")}
+    assert set(inputs) == means | {"ijk_V3", "voxel_rows_V", "session_mean_SV", "session_std_SV"}
+    assert content(out) == content(train(tree, name, "again"))
+
+
+def test_run_with_tokens_keeps_their_means_and_the_voxels_of_its_streams(tree: Path) -> None:
+    out = train(tree, "mclip")
+    decoder, config = load(out / "models/mclip/subj02")
+    assert decoder.semantic_rows.tolist() == list(
+        range(5, 13)
+    ) and decoder.detail_rows.tolist() == list(range(13))
+    assert config["sizes"]["n_semantic"] == 8 and config["parameters"] == decoder.n_parameters()
+    tokens = decoder.decode_tokens(torch.zeros(2, 13), "subj02").tokens
+    assert {name: tuple(x.shape) for name, x in tokens.items()} == {
+        "fused": (2, 3, WIDTH),
+        "semantic": (2, 3, WIDTH),
+        "detail": (2, 3, WIDTH),
+        "text": (2, 2, WIDTH),
+    }
+    inputs = load_file(out / "models/mclip/subj02/inputs.safetensors")
+    for stream, x in tokens.items():
+        for kind in ("tokens", "predicted_tokens"):
+            assert inputs[f"mean_{kind}_{stream}_TW"].shape == x.shape[1:]
+    assert content(out) == content(train(tree, "mclip", "again"))
+
+
+def test_one_model_serves_all_subjects(tree: Path) -> None:
+    out = train(tree, "mused")
+    own = ("inputs.safetensors", "split.json")
+    files = {f"models/mused/{s}/{file}" for s in SUBJECTS for file in own}
+    assert set(content(out)) == files | {
+        f"models/mused/shared/{f}" for f in ("config.yaml", "weights.safetensors")
+    } | {"curve.csv"}
+    decoder, config = load(out / "models/mused/shared")
+    assert decoder.subjects == SUBJECTS and config["n_voxels"] == {"subj01": 12, "subj02": 13}
+    assert decoder.decode(torch.zeros(2, 13), "subj02").logits_IC.shape == (2, 4)
+    assert content(out) == content(train(tree, "mused", "again"))
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides"),
+    [("mused", {"shared": False, "identity": "none", "backbone": "mlp"}), ("labels", {})],
+)
+def test_label_baselines_have_a_model_for_each_subject(
+    tree: Path, name: str, overrides: dict[str, Any]
+) -> None:
+    out = train(tree, name, overrides=overrides)
+    for subject, n_voxels in zip(SUBJECTS, (12, 13), strict=True):
+        decoder, config = load(out / "models" / name / subject)
+        assert decoder.decode(torch.zeros(2, n_voxels), subject).logits_IC.shape == (2, 4)
+        assert list(config["n_training_images"]) == [subject]
+
+
+def test_a_new_subject_has_its_first_sessions_only(tree: Path) -> None:
+    out = train(tree, "mused", overrides={"new_subject": "subj02", "new_sessions": 1})
+    config = load(out / "models/mused/shared")[1]
+    assert (
+        config["n_training_images"]["subj01"] == 32
+        and 4 < config["n_training_images"]["subj02"] < 25
+    )
+    with (out / "curve.csv").open() as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == [str(epoch) for epoch in range(6)]
+    assert content(out) == content(
+        train(tree, "mused", "again", overrides={"new_subject": "subj02", "new_sessions": 1})
+    )
+
+
+@pytest.mark.parametrize(("name", "n_rows"), [("ridge", 1), ("clip", 3)])
+def test_curve_has_the_agreed_columns(tree: Path, name: str, n_rows: int) -> None:
+    with (train(tree, name) / "curve.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["subject"] for row in rows] == [s for s in SUBJECTS for _ in range(n_rows)]
+    assert list(rows[0])[:2] == ["subject", "epoch"]
+    assert list(rows[0])[-3:] == ["val_image_top1", "val_text_top1", "val_mean"]
+    assert all(
+        len(value.lstrip("0.").replace(".", "")) <= 10 for row in rows for value in row.values()
+    )
+
+
+def test_split_file_names_every_image_that_did_not_train(tree: Path) -> None:
+    import json
+
+    out = train(tree, "ridge", unseen_folds=4, n_images=5, holdout_clusters=4, seed=3)
+    split = json.loads((out / "models/ridge/subj01/split.json").read_text())
+    assert len(split["validation"]) == 8 and len(split["unseen_categories"]) == 1
+    assert len(split["validation"] + split["left_out"] + split["unused"]) == N_IMAGES - 5
+    one, two = (load_file(out / f"models/ridge/{s}/inputs.safetensors") for s in SUBJECTS)
+    assert np.array_equal(one["centroids_KD"], two["centroids_KD"]) and one[
+        "heldout_clusters"
+    ].shape == (1,)
+
+
+def test_killed_run_keeps_finished_subjects_and_shows_nothing(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = content(train(tree, "clip"))
+    trained: list[str] = []
+
+    def fit(decoder: Any, data: Any, *args: Any) -> Any:
+        trained.append(data[0].subject)
+        if trained == ["subj01", "subj02"]:
+            raise KeyboardInterrupt
+        return fit_decoder(decoder, data, *args)
+
+    monkeypatch.setattr(run_module, "fit_decoder", fit)
+    with pytest.raises(KeyboardInterrupt):
+        train(tree, "clip", "killed")
+    assert not (tree / "killed").exists()
+    assert content(train(tree, "clip", "killed")) == expected
+    assert trained == ["subj01", "subj02", "subj02"]
+
+
+def test_log_gets_every_finished_model_and_changes_nothing(tree: Path) -> None:
+    calls: list[tuple[str, bool, Mapping[str, float]]] = []
+
+    def log(folder: Path, curve: Path, seconds: Mapping[str, float]) -> None:
+        calls.append(
+            (folder.name, (folder / "weights.safetensors").is_file() and curve.is_file(), seconds)
+        )
+
+    assert content(train(tree, "ridge", log=log)) == content(train(tree, "ridge", "silent"))
+    assert [call[:2] for call in calls] == [(s, True) for s in SUBJECTS]
+    assert all(call[2]["train"] > 0 for call in calls)
+
+
+def test_models_that_are_no_longer_wanted_vanish(tree: Path) -> None:
+    old = tree / "out/models/ridge/subj08/weights.safetensors"
+    old.parent.mkdir(parents=True)
+    old.write_text("old")
+    train(tree, "ridge")
+    assert not old.exists()
+
+
+def test_permuted_training_is_another_model_of_the_same_split(tree: Path) -> None:
+    true, null = content(train(tree, "ridge")), content(train(tree, "ridge", "null", permute=True))
+    model = "models/ridge/subj01/"
+    assert true[model + "split.json"] == null[model + "split.json"]
+    assert true[model + "weights.safetensors"] != null[model + "weights.safetensors"]
+
+
+def test_missing_input_is_named_and_nothing_written(tree: Path) -> None:
+    Paths(tree).voxels("subj02").unlink()
+    with pytest.raises(ValueError, match=r"voxels/subj02\.h5 does not exist; run the stage"):
+        train(tree, "ridge")
+    assert not (tree / "out").exists()
+
+
+def test_device_names() -> None:
+    assert resolve_device("cpu") == "cpu" and resolve_device("auto") in ("cpu", "cuda")
+    with pytest.raises(ValueError, match="choose from auto, cpu, cuda"):
+        resolve_device("gpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="no GPU is visible"):
+            resolve_device("cuda")
+
+
+def test_mlflow_gets_the_digest_of_every_input(tree: Path, tmp_path: Path) -> None:
+    """By the real writer of the model: each file's own sha256, as a tag of the model's run."""
+    from mlflow import MlflowClient
+
+    settings = make_params()
+    recorded: list[str | None] = []
+
+    def log(folder: Path, curve: Path, seconds: Mapping[str, float]) -> None:
+        recorded.append(tracking.log_training(folder, curve, settings))
+
+    train(tree, "ridge", log=log)
+    at = Paths(tree)
+    for subject, run_id in zip(SUBJECTS, recorded, strict=True):
+        assert run_id is not None
+        tags = MlflowClient(tracking_uri=tracking.tracking_uri()).get_run(run_id).data.tags
+        files = {
+            "input.clip": at.clip_train("mini"),
+            f"input.{subject}.betas": at.train_betas(subject),
+            f"input.{subject}.voxels": at.voxels(subject),
+        }
+        assert {name: tags[name] for name in tags if name.startswith("input.")} == {
+            name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()
+        }

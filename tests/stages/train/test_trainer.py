@@ -1,0 +1,314 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save
+
+from fmri2clip.decoders.batches import TrainingData
+from fmri2clip.decoders.brainclip.decoder import Config, Decoder
+from fmri2clip.decoders.brainmclip import decoder as brainmclip
+from fmri2clip.stages.train import trainer
+from fmri2clip.stages.train.data import EpochBatches
+from tests.decoders.settings import make_config
+
+CONFIG = make_config(
+    "brainclip",
+    network="vae",
+    hidden=16,
+    batch_size=16,
+    max_epochs=8,
+    patience=8,
+    lr=1e-2,
+    kl_warmup=3,
+)
+
+
+class Killed(RuntimeError):
+    pass
+
+
+class KillAfter(pl.Callback):
+    """Ends the process, as far as the training can tell, when an epoch ends or in the middle of
+    one.
+    """
+
+    def __init__(self, epoch: int, step: int | None = None) -> None:
+        self.epoch, self.step, self.n = epoch, step, 0
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
+        if self.n == self.epoch and self.step is None:
+            raise Killed
+        self.n += 1
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, module: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if self.n == self.epoch and batch_idx == self.step:
+            raise Killed
+
+
+def train(
+    data: TrainingData,
+    folder: Path,
+    config: Config = CONFIG,
+    *callbacks: pl.Callback,
+    every_s: float = 0.0,
+) -> tuple[bytes, list[dict[str, float]]]:
+    decoder = Decoder(config, 30, 8, 0)
+    rows = trainer.fit(
+        decoder,
+        data,
+        config,
+        seed=0,
+        device="cpu",
+        resume_dir=folder,
+        callbacks=callbacks,
+        checkpoint_every_s=every_s,
+        progress=None,
+    )
+    return save(dict(decoder.state_dict())), rows
+
+
+@pytest.mark.parametrize(
+    "kills", [[KillAfter(0)], [KillAfter(4)], [KillAfter(3, 1), KillAfter(2)], [KillAfter(7)]]
+)
+def test_killed_training_ends_with_the_same_bytes(
+    kills: list[KillAfter], tiny: TrainingData, tmp_path: Path
+) -> None:
+    expected = train(tiny, tmp_path / "whole")
+    for kill in kills:
+        torch.manual_seed(len(kills))  # whatever state the process is in
+        with pytest.raises(Killed):
+            train(tiny, tmp_path / "killed", CONFIG, kill)
+    assert train(tiny, tmp_path / "killed") == expected
+    assert len(expected[1]) == 8
+
+
+def train_brainmclip(
+    data: TrainingData, folder: Path, *callbacks: pl.Callback
+) -> tuple[bytes, list[dict[str, float]]]:
+    config = make_config(
+        "brainmclip",
+        warmup_epochs=2.0,
+        hidden=16,
+        blocks=1,
+        token_rank=3,
+        batch_size=16,
+        max_epochs=6,
+        patience=6,
+        lr=1e-2,
+    )
+    decoder = brainmclip.Decoder.from_data(config, [data], 0)
+    rows = trainer.fit(
+        decoder,
+        data,
+        config,
+        seed=0,
+        device="cpu",
+        resume_dir=folder,
+        callbacks=callbacks,
+        checkpoint_every_s=0.0,
+        progress=None,
+    )
+    return save(dict(decoder.state_dict())), rows
+
+
+@pytest.mark.parametrize("kills", [[KillAfter(1)], [KillAfter(0, 2), KillAfter(3, 1)]])
+def test_killed_brainmclip_ends_with_the_same_bytes(
+    kills: list[KillAfter], tiny: TrainingData, tmp_path: Path
+) -> None:
+    """Its random numbers (mixtures, tokens, dropout), warm-up and gradient clip all survive a
+    resume.
+    """
+    expected = train_brainmclip(tiny, tmp_path / "whole")
+    for kill in kills:
+        torch.manual_seed(7)
+        with pytest.raises(Killed):
+            train_brainmclip(tiny, tmp_path / "killed", kill)
+    assert train_brainmclip(tiny, tmp_path / "killed") == expected
+    assert len(expected[1]) == 6 and expected[1][0]["loss"] > expected[1][-1]["loss"]
+
+
+def test_learning_rate_warms_up_then_falls_along_a_cosine(
+    tiny: TrainingData, tmp_path: Path
+) -> None:
+    rates: list[float] = []
+
+    class Watch(pl.Callback):
+        def on_train_batch_start(
+            self, trainer: pl.Trainer, module: Any, batch: Any, batch_idx: int
+        ) -> None:
+            rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    train_brainmclip(tiny, tmp_path, Watch())
+    n_rise, n_all = 2 * 3, 6 * 3  # two epochs of three steps
+    rise = [1e-2 * (step + 1) / (n_rise + 1) for step in range(n_rise)]
+    fall = [
+        1e-2 * (1 + np.cos(np.pi * (step - n_rise) / (n_all - n_rise))) / 2
+        for step in range(n_rise, n_all)
+    ]
+    assert rates == pytest.approx(rise + fall)
+
+
+@pytest.mark.parametrize(("limit", "clipped"), [(1e-3, True), (0.0, False)])
+def test_gradient_clip_limits_the_norm(
+    limit: float, clipped: bool, tiny: TrainingData, tmp_path: Path
+) -> None:
+    norms: list[float] = []
+
+    class Watch(pl.Callback):
+        def on_before_zero_grad(self, trainer: pl.Trainer, module: Any, optimizer: Any) -> None:
+            grads = [p.grad for p in module.parameters() if p.grad is not None]
+            if grads:
+                norms.append(float(torch.nn.utils.get_total_norm(grads)))
+
+    config = make_config(
+        "brainmclip",
+        hidden=16,
+        blocks=1,
+        token_rank=3,
+        batch_size=16,
+        max_epochs=2,
+        patience=2,
+        gradient_clip=limit,
+    )
+    decoder = brainmclip.Decoder.from_data(config, [tiny], 0)
+    trainer.fit(
+        decoder,
+        tiny,
+        config,
+        seed=0,
+        device="cpu",
+        resume_dir=tmp_path,
+        callbacks=[Watch()],
+        progress=None,
+    )
+    assert norms and (max(norms) < 1.01e-3) is clipped
+
+
+def test_resume_trains_only_the_missing_epochs(tiny: TrainingData, tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        train(tiny, tmp_path, CONFIG, KillAfter(4))
+    seen: list[int] = []
+
+    class Count(pl.Callback):
+        def on_train_epoch_start(self, trainer: pl.Trainer, module: Any) -> None:
+            seen.append(module.epoch)
+
+    train(tiny, tmp_path, CONFIG, Count())
+    assert seen == [5, 6, 7]
+    train(tiny, tmp_path, CONFIG, Count())
+    assert seen == [5, 6, 7]
+
+
+def test_early_stopping_survives_a_resume(tiny: TrainingData, tmp_path: Path) -> None:
+    config = replace(CONFIG, max_epochs=40, patience=3)
+    expected = train(tiny, tmp_path / "whole", config)
+    assert len(expected[1]) < 40
+    assert train(tiny, tmp_path / "whole", config) == expected
+    with pytest.raises(Killed):
+        train(tiny, tmp_path / "killed", config, KillAfter(2))
+    assert train(tiny, tmp_path / "killed", config) == expected
+
+
+def test_weights_equal_those_of_a_bare_loop(
+    tiny: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rising = iter(range(100))
+    monkeypatch.setattr(
+        trainer, "validation_scores", lambda decoder, data: {"val_mean": next(rising)}
+    )
+    config = replace(CONFIG, network="mlp", dropout_in=0.0, dropout_block=0.0)
+    found, rows = train(tiny, tmp_path, config)
+    decoder = Decoder(config, 30, 8, 0).train()
+    decay = [p for p in decoder.parameters() if p.ndim > 1]
+    rest = [p for p in decoder.parameters() if p.ndim <= 1]
+    optimizer = torch.optim.AdamW(
+        [{"params": decay}, {"params": rest, "weight_decay": 0.0}], weight_decay=1e-2
+    )
+    n_steps, losses = 3, []
+    for step in range(8 * n_steps):
+        for group in optimizer.param_groups:
+            group["lr"] = 1e-2 * (1 + np.cos(np.pi * step / (8 * n_steps))) / 2
+        batch = list(EpochBatches(tiny, 16, 0, step // n_steps, 0.5, 0.3))[step % n_steps]
+        loss = sum(decoder.loss(batch, step / n_steps).values())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert [row["loss"] for row in rows] == pytest.approx(
+        np.reshape(losses, (8, 3)).mean(1), rel=1e-4
+    )
+    trained = Decoder(config, 30, 8, 0)
+    from safetensors.torch import load
+
+    trained.load_state_dict(load(found))
+    for name, value in decoder.state_dict().items():
+        torch.testing.assert_close(trained.state_dict()[name], value, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("scores", "patience", "n_epochs", "best"),
+    [
+        ([0.1, 0.5, 0.6, 0.2, 0.1, 0.1, 0.1, 0.1], 3, 7, 3),  # means .1 .3 .4 .433 .3 .133 .1
+        ([0.2] * 8, 3, 4, 0),  # of equals the earliest
+        ([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8], 2, 8, 7),
+    ],
+)
+def test_best_epoch_by_the_mean_of_three_scores(
+    scores: list[float], patience: int, n_epochs: int, best: int, tiny, tmp_path: Path, monkeypatch
+) -> None:
+    values, snapshots = iter(scores), []
+
+    def scripted(decoder: Any, data: TrainingData) -> dict[str, float]:
+        snapshots.append(save(dict(decoder.state_dict())))
+        return {"val_mean": next(values)}
+
+    monkeypatch.setattr(trainer, "validation_scores", scripted)
+    found, rows = train(tiny, tmp_path, replace(CONFIG, patience=patience))
+    assert len(rows) == n_epochs and found == snapshots[best]
+
+
+def test_training_learns_and_leaves_nothing_but_a_checkpoint(
+    tiny, tmp_path: Path, monkeypatch, capfd
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(3)
+    before = torch.random.get_rng_state()
+    _, rows = train(
+        tiny, tmp_path / "resume", replace(CONFIG, network="linear", max_epochs=30, patience=30)
+    )
+    assert rows[-1]["val_mean"] > 0.4 > 3 / 12 and rows[-1]["loss"] < rows[0]["loss"]
+    assert [row["epoch"] for row in rows] == list(range(30))
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["last.ckpt"]
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert capfd.readouterr() == ("", "")
+
+
+def test_short_epochs_share_a_checkpoint(tiny: TrainingData, tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        train(tiny, tmp_path, CONFIG, KillAfter(4), every_s=1e6)
+    assert not (tmp_path / "last.ckpt").exists()
+    train(tiny, tmp_path, every_s=1e6)
+    assert (tmp_path / "last.ckpt").exists()
+
+
+def test_two_subjects_train_one_decoder(tiny: TrainingData, tmp_path: Path) -> None:
+    decoder = Decoder(CONFIG, 30, 8, 0)
+    both = [tiny, replace(tiny, subject="subj02")]
+    rows = trainer.fit(
+        decoder, both, CONFIG, seed=0, device="cpu", resume_dir=tmp_path, progress=None
+    )
+    assert len(rows) == 8 and not decoder.training
+
+
+def test_a_loss_that_is_not_finite_stops_with_advice(tiny: TrainingData, tmp_path: Path) -> None:
+    broken = replace(tiny, betas_NV=tiny.betas_NV * float("inf"))
+    with pytest.raises(ValueError, match=r"the loss became nan in epoch 0.*lower lr"):
+        train(broken, tmp_path)

@@ -1,0 +1,360 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+
+from fmri2clip.metrics.statistics import Scores
+from fmri2clip.studies import experiments, plan, results
+from pipeline import study as pipeline_study
+
+ROOT = Path(__file__).parents[2]
+STUDY = """
+question: Does alpha matter?
+budget: a minute
+budget_minutes: 1
+targets: [evaluate@brainclip]
+base:
+- "runs.brainclip.subjects=[subj01]"
+variants:
+  both: [decoders.brainclip.alpha=0.5]
+  image: [decoders.brainclip.alpha=1.0]
+  again: [++decoders.brainclip.alpha=0.5]
+seeds: {keys: [runs.brainclip.seed], values: [0, 1]}
+compare:
+- {title: image - both, a: [image], run_a: brainclip, b: [both], run_b: brainclip}
+metrics: [retrieval.image_given_brain.top1, zero_shot.chance]
+"""
+SMALL = STUDY.replace("[0, 1]", "[0]")
+
+
+def write_study(folder: Path, text: str = STUDY) -> plan.Study:
+    path = folder / "alpha.yaml"
+    path.write_text(text)
+    return plan.load(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("question", "qestion", "did you mean question"),
+        ("a: [image]", "a: [imgae]", "compare or x names the variant 'imgae'"),
+        ("run_b: brainclip", "run_b: ridge", "which no target evaluates"),
+        ("a: [image]", "a: [image, both]", "give as many"),
+        ("budget_minutes: 1", "budget_minutes: 400", "at most 40"),
+        ("values: [0, 1]", "values: [0, 0]", "each once"),
+        (
+            "budget: a minute",
+            "budget: a minute\nsame_pictures: false",
+            "cannot be paired with each other",
+        ),
+    ],
+)
+def test_mistakes_in_a_study_are_named(tmp_path: Path, old: str, new: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        write_study(tmp_path, STUDY.replace(old, new))
+
+
+def test_subjects_restrict_the_data_and_every_run(tmp_path: Path) -> None:
+    text = STUDY.replace("variants:", "subjects: [subj02, subj05]\nvariants:").replace(
+        "[subj01]", "[subj05]"
+    )
+    study = write_study(tmp_path, text)
+    contents = list(plan.plan(study, ROOT / "params.yaml").values())
+    for content in contents:
+        runs = {name: list(run["subjects"]) for name, run in content["runs"].items()}
+        assert list(content["subjects"]) == ["subj02", "subj05"]
+        assert runs.pop("brainclip") == ["subj05"], "the study's own overrides come later"
+        assert all(subjects == ["subj02", "subj05"] for subjects in runs.values())
+
+
+def test_an_unknown_study_names_the_known_ones(tmp_path: Path) -> None:
+    write_study(tmp_path)
+    with pytest.raises(ValueError, match="no study 'beta'; choose from alpha"):
+        plan.load(tmp_path / "beta.yaml")
+
+
+def test_plan_resolves_every_variant_and_seed(tmp_path: Path) -> None:
+    planned = plan.plan(write_study(tmp_path), ROOT / "params.yaml")
+    assert [e.name for e in planned] == [
+        f"alpha-{v}-s{s}" for v in ("both", "image", "again") for s in (0, 1)
+    ]
+    content = {e.name: params for e, params in planned.items()}["alpha-image-s1"]
+    assert (
+        content["runs"]["brainclip"]["subjects"] == ["subj01"]
+        and content["runs"]["brainclip"]["seed"] == 1
+    )
+    assert (
+        content["decoders"]["brainclip"]["alpha"] == 1.0
+        and "alpha variant image" in content["note"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("new", "message"),
+    [
+        ("decoders.brainclip.alhpa=1.0", "alhpa"),
+        ("++decoders.brainclip.alhpa=1.0", "'image'.*alhpa is not a field"),
+        ("~runs.brainclip", "runs"),
+    ],
+)
+def test_plan_refuses_a_bad_override(tmp_path: Path, new: str, message: str) -> None:
+    study = write_study(tmp_path, STUDY.replace("decoders.brainclip.alpha=1.0", new))
+    with pytest.raises(ValueError, match=message):
+        plan.plan(study, ROOT / "params.yaml")
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "studies").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_studies_of_the_repository_are_valid(path: Path) -> None:
+    """Every override of every study gives parameters that the pipeline accepts."""
+    assert plan.plan(plan.load(path), ROOT / "params.yaml")
+
+
+def make_result(
+    study: plan.Study, tmp_path: Path, variant: str, seed: int, score: float
+) -> results.Result:
+    planned = plan.plan(study, ROOT / "params.yaml")
+    content = next(
+        params for e, params in planned.items() if (e.variant, e.seed) == (variant, seed)
+    )
+    rng = np.random.default_rng(seed)
+    score_I = score + 0.1 * rng.standard_normal(200)
+    metric = "retrieval.image_given_brain.top1"
+    scores = Scores(nsd_id_I=np.arange(200), per_image={metric: (score_I, np.ones(200))})
+    metrics = {"brainclip": {"zero_shot.chance": 0.25}}
+    return results.Result(params=content, metrics=metrics, scores={"brainclip": {"subj01": scores}})
+
+
+def test_summary_averages_seeds_and_pairs_runs(tmp_path: Path) -> None:
+    study = write_study(tmp_path)
+    levels = {"both": 0.5, "image": 0.6, "again": 0.5}
+    found_results = {
+        (v, s): make_result(study, tmp_path, v, s, x + 0.1 * s)
+        for v, x in levels.items()
+        for s in (0, 1)
+    }
+    summary = results.summarise(study, found_results, "digest")
+    scores = summary["variants"]["both"]["runs"]["brainclip"]
+    noise = np.mean([np.random.default_rng(s).standard_normal(200).mean() for s in (0, 1)])
+    assert scores["retrieval.image_given_brain.top1"]["value"] == pytest.approx(
+        0.55 + 0.1 * noise, abs=1e-6
+    )
+    assert scores["zero_shot.chance"] == {"value": 0.25}
+    (comparison,) = summary["comparisons"]
+    found = comparison["metrics"]["retrieval.image_given_brain.top1"]
+    assert (
+        found["value"] == pytest.approx(0.1)
+        and found["low"] == pytest.approx(0.1)
+        and found["verdict"] == "better"
+    )
+    assert summary["variants"]["image"]["params"] == {"decoders.brainclip.alpha": 1.0}
+    assert (
+        summary["params"]["runs.brainclip.subjects"] == ["subj01"]
+        and "note" not in summary["params"]
+    )
+    assert json.loads(json.dumps(summary, allow_nan=False)) == summary
+
+
+def test_only_scored_subjects_count(tmp_path: Path) -> None:
+    tree = {"x": {"n": 4.0}, "subjects": {"subj01": {"x": {"n": 1.0}}, "subj02": {"x": {"n": 7.0}}}}
+    assert results.average_subjects(tree, ("subj02",)) == {"x.n": 7.0}
+    assert results.average_subjects(tree, ("subj01", "subj02")) == {"x.n": 4.0}
+    assert results.average_subjects(tree, ())["x.n"] == 4.0
+    study = write_study(tmp_path, STUDY.replace("variants:", "scored: [subj01]\nvariants:"))
+    assert study.scored == ("subj01",)
+
+
+STAGE = """
+import json, os, sys
+from pathlib import Path
+import numpy as np
+from fmri2clip import tracking
+from fmri2clip.artefacts.clip_cache import write_cache
+from fmri2clip.artefacts.scores import write_predictions
+from fmri2clip.core import params
+what, run = sys.argv[1:]
+p = params.load()
+seed, alpha = p.runs[run].seed, p.decoders["brainclip"]["alpha"]
+report, folder = Path("reports/runs") / run, Path("models") / run / "subj01"
+report.mkdir(parents=True, exist_ok=True)
+if what == "clip":
+    emb, n = np.eye(4, dtype=np.float16), 4
+    write_cache(Path("data/clip/mini/shared.h5"), {
+        "nsd_id_I": np.arange(n), "image_embedding_ID": emb, "text_embedding_KD": emb, "caption_K": list("abcd"),
+        "caption_image_K": np.arange(n, dtype=np.int32), "labels_IC": np.eye(4, 2, dtype=bool),
+        "area_IC": np.ones((4, 2), np.float32), "n_objects_I": np.ones(4, np.int16), "category_C": ["cat", "dog"],
+        "present_C": np.ones(2, bool), "prompt_P": ["{category}"], "prompt_embedding_PCD": emb[None, :2]})
+if what == "train":
+    print("executed")
+    folder.mkdir(parents=True)
+    (folder / "weights.safetensors").write_bytes(f"{seed} {alpha}".encode())
+    (folder / "config.yaml").write_text("decoder: brainclip\\nclip: mini\\ndigests: {}\\n")
+    (report / "curve.csv").write_text("subject,epoch,loss\\nsubj01,0,1.0\\n")
+    tracking.log_training(folder, report / "curve.csv", p)
+    with open(os.environ["EXECUTED"], "a") as log:
+        log.write(os.environ["DVC_EXP_NAME"] + "\\n")
+if what == "evaluate":
+    if alpha == 0.25:
+        sys.exit("alpha of a quarter is refused")
+    score = np.array([[alpha], [alpha], [seed], [seed]], np.float32)
+    arrays = {"nsd_id_I": np.arange(4), "metric_M": ["retrieval.image_given_brain.top1"], "score_IM": score,
+              "score_weight_IM": np.ones((4, 1), np.float32)}
+    write_predictions(Path("data/predictions") / f"{run}.h5", {"subj01": arrays})
+    (report / "metrics.json").write_text(json.dumps({"zero_shot": {"chance": 0.5}, "subjects": {"subj01": {"x": alpha}}}))
+"""  # noqa: E501
+DVC_YAML = """
+stages:
+  clip:
+    cmd: python stage.py clip brainclip
+    deps: [stage.py]
+    outs: [data/clip/mini/shared.h5]
+  train:
+    foreach: ${runs}
+    do:
+      cmd: python stage.py train ${key}
+      deps: [stage.py]
+      params: ["runs.${key}", decoders.brainclip]
+      outs: ["models/${key}"]
+      metrics:
+      - reports/runs/${key}/curve.csv:
+          cache: false
+  evaluate:
+    foreach: ${runs}
+    do:
+      cmd: python stage.py evaluate ${key}
+      deps: ["models/${key}", stage.py, data/clip/mini/shared.h5]
+      params: ["runs.${key}", decoders.brainclip]
+      outs: ["data/predictions/${key}.h5"]
+      metrics:
+      - reports/runs/${key}/metrics.json:
+          cache: false
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A throw-away DVC project with our params.yaml and stages that take no time."""
+    root = tmp_path / "project"
+    (root / "studies").mkdir(parents=True)
+    write_study(root / "studies", SMALL)
+    (root / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    (root / "dvc.yaml").write_text(DVC_YAML)
+    (root / "stage.py").write_text(dedent(STAGE))
+    (root / ".gitignore").write_text("/models\n/data\n/mlflow.db*\n/mlruns\n/reports/studies\n")
+    for name in ("DVC_ROOT", "DVC_EXP_NAME", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT / 'src'}")
+    monkeypatch.setenv("EXECUTED", str(tmp_path / "executed.txt"))
+    for command in (
+        "git init -q",
+        "dvc init -q",
+        "git add -A",
+        "git -c user.name=x -c user.email=x@y commit -qm start",
+    ):
+        program = (
+            [sys.executable, "-m", *command.split()]
+            if command.startswith("dvc")
+            else command.split()
+        )
+        subprocess.run(program, cwd=root, check=True)
+    return root
+
+
+@pytest.mark.slow
+def test_a_study_runs_reuses_and_reports_failures(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = pipeline_study.run_study(project, "alpha", poll_s=1)
+    summary = json.loads(out.read_text())
+    both = summary["variants"]["both"]["runs"]["brainclip"]
+    assert (
+        both["retrieval.image_given_brain.top1"]["value"] == 0.25
+        and both["zero_shot.chance"]["value"] == 0.5
+    )
+    difference = summary["comparisons"][0]["metrics"]["retrieval.image_given_brain.top1"]
+    assert difference["value"] == 0.25 and difference["n_subjects"] == 1
+
+    executed = (tmp_path / "executed.txt").read_text().splitlines()
+    assert executed == [
+        "alpha-both-s0",
+        "alpha-image-s0",
+    ]  # `again` was restored from the run cache
+    client = MlflowClient(tracking_uri=f"sqlite:///{project}/mlflow.db")
+    runs = client.search_runs([e.experiment_id for e in client.search_experiments()])
+    restored = {run.data.tags["dvc.exp.name"]: run.data.tags["restored"] for run in runs}
+    assert restored == {
+        "alpha-both-s0": "false",
+        "alpha-image-s0": "false",
+        "alpha-again-s0": "true",
+    }
+    assert sorted(run.data.metrics["test/x"] for run in runs) == [0.5, 0.5, 1.0]
+
+    capsys.readouterr()
+    before = out.read_bytes()
+    assert pipeline_study.run_study(project, "alpha", poll_s=1).read_bytes() == before
+    assert capsys.readouterr().out.count(": reused") == 3
+    assert (tmp_path / "executed.txt").read_text().splitlines() == executed
+    status = subprocess.run(
+        ["git", "status", "--short"], cwd=project, capture_output=True, text=True, check=True
+    )
+    assert status.stdout == ""
+
+    (project / "studies" / "alpha.yaml").write_text(SMALL.replace("alpha=1.0", "alpha=0.25"))
+    with pytest.raises(
+        ValueError, match=r"alpha-image-s0 failed:(.|\n)*alpha of a quarter is refused"
+    ):
+        pipeline_study.run_study(project, "alpha", poll_s=1)
+
+
+def test_queue_status_reads_what_dvc_prints(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = """\
+        Task     Name           Created       Status
+        e42d5c6  study-a-s0     07:49 AM      Queued
+        c63b062  study-a-s0     07:49 AM      Failed
+        827d96f  study-b-s0     Nov 20, 2026  Success
+
+        Worker status: 1 active, 0 idle
+        """
+    monkeypatch.setattr(experiments, "_dvc", lambda root, *arguments: dedent(table))
+    assert experiments.queue_status(Path()) == (
+        {"study-a-s0": "Queued", "study-b-s0": "Success"},
+        1,
+    )
+
+
+def test_a_worker_is_started_where_tasks_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    states = iter(
+        [({"a": "Queued"}, 0), ({"a": "Running"}, 1), ({"a": "Queued"}, 0), ({"a": "Success"}, 0)]
+    )
+    started: list[Path] = []
+    monkeypatch.setattr(experiments, "queue_status", lambda root: next(states))
+    monkeypatch.setattr(experiments, "_start_worker", started.append)
+    said: list[str] = []
+    experiments.run_queue(Path(), ["a"], said.append, poll_s=0)
+    assert started == [Path()] * 2 and said == ["a: running (0 waiting)", "a: success (0 waiting)"]
+
+
+def test_a_worker_does_not_hold_what_its_starter_reads(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A worker lives on; reading a pipe that it inherited would last as long as it does."""
+    called: list[dict[str, Any]] = []
+
+    def run(command: list[str], **settings: Any) -> subprocess.CompletedProcess[str]:
+        called.append(settings)
+        return subprocess.CompletedProcess(command, 0 if len(called) == 1 else 3)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    experiments._start_worker(tmp_path)
+    assert called[0]["stdout"] == called[0]["stderr"] == subprocess.DEVNULL
+    with pytest.raises(ValueError, match="dvc queue start failed"):
+        experiments._start_worker(tmp_path)

@@ -1,0 +1,198 @@
+"""README.md and docs/: numbers are those of reports/, links and paths exist, README stays short."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from fmri2clip.stages.report import readme
+from fmri2clip.stages.report.readme_numbers import Evidence, Number
+from tests.tiny_subject import make_tiny
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = [path.relative_to(ROOT).as_posix() for path in readme.list_documents(ROOT)]
+BASES = (ROOT, ROOT / "src" / "fmri2clip")  # docs name modules from either
+BUILT = {"reports/index.html"}  # a fresh clone has it after `dvc checkout` or `make repro`
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+CODE = re.compile(r"`([^`\n]+)`")
+PATH = re.compile(r"\.?[\w*-]+(?:[./][\w*-]+)*/?")
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """The documents and the text files that their numbers come from."""
+    for folder in ("reports", "benchmarks", "assets"):
+        for path in (ROOT / folder).rglob("*"):
+            if path.suffix in (".json", ".md"):
+                target = tmp_path / path.relative_to(ROOT)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, target)
+    (tmp_path / "docs").mkdir()
+    for name in DOCUMENTS:
+        shutil.copyfile(ROOT / name, tmp_path / name)
+    return tmp_path
+
+
+def edit_top1(root: Path, value: float) -> None:
+    path = root / "reports" / "runs" / "brainclip" / "metrics.json"
+    metrics = json.loads(path.read_text(encoding="utf-8"))
+    metrics["retrieval"]["image_given_brain"]["top1"] = value
+    path.write_text(json.dumps(metrics), encoding="utf-8")
+
+
+def run_docs(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pipeline.docs", *arguments],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_numbers_are_those_of_the_reports() -> None:
+    assert readme.find_differences(ROOT) == []
+
+
+def test_readme_has_at_most_120_lines() -> None:
+    assert len(read("README.md").splitlines()) <= 120
+
+
+def test_a_changed_number_is_noticed_and_written(copy: Path) -> None:
+    edit_top1(copy, 0.123456)
+    found = readme.find_differences(copy)
+    assert any(re.match(r"README\.md:\d+: reports/runs/brainclip.* is 12\.3 ", x) for x in found)
+    assert any(x.startswith("README.md:") and "table headline" in x for x in found)
+    assert any(x.startswith("docs/results.md:") for x in found)
+    assert copy / "README.md" in readme.update(copy)
+    assert readme.find_differences(copy) == []
+    assert "12.3" in (copy / "README.md").read_text(encoding="utf-8")
+
+
+def test_command_line_names_file_and_place(copy: Path) -> None:
+    edit_top1(copy, 0.123456)
+    checked = run_docs(copy, "--check")
+    assert checked.returncode == 1
+    assert re.search(r"^README\.md:\d+: ", checked.stderr, re.MULTILINE)
+    written = run_docs(copy)
+    assert written.returncode == 0 and "wrote README.md" in written.stdout
+    assert run_docs(copy, "--check").returncode == 0
+
+
+def test_writing_twice_changes_nothing(copy: Path) -> None:
+    assert readme.update(copy) == []
+
+
+def test_no_torch_is_imported() -> None:
+    code = "import sys, pipeline.docs; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("\n<!-- n: a.json x | percent -->1.0", "d.md:2: the marker has no"),
+        ("<!-- table: headline -->\n", "the marker has no <!-- end -->"),
+        ("<!-- table: a -->\n<!-- table: b -->\n<!-- end -->", "the marker has no <!-- end -->"),
+        ("<!-- n: a.json y | percent --><!-- -->", "a.json has no number under y"),
+        ("<!-- n: b.json x | percent --><!-- -->", "b.json does not exist"),
+        ("<!-- n: a.json x | parts --><!-- -->", "format 'parts' is unknown"),
+        ("<!-- table: heads -->\n<!-- end -->", "table 'heads' is unknown"),
+    ],
+)
+def test_a_wrong_marker_is_named(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"x": 0.5}', encoding="utf-8")
+    with pytest.raises(ValueError, match=re.escape(message)):
+        readme.render(text, Evidence(tmp_path), "d.md")
+
+
+def test_a_number_is_found_by_keys_with_dots_titles_and_places(tmp_path: Path) -> None:
+    tree = {
+        "null.prior": {"auc": 0.5, "auc_ci95_low": 0.25, "auc_ci95_high": 0.75},
+        "rows": [{"title": "a - b", "top.1": {"value": 1234567, "low": 0, "high": 2e6}}],
+    }
+    (tmp_path / "a.json").write_text(json.dumps(tree), encoding="utf-8")
+    evidence = Evidence(tmp_path)
+    assert evidence.number("a.json", "null.prior.auc") == Number(0.5, 0.25, 0.75)
+    assert evidence.number("a.json", "rows", "a - b", "top.1") == Number(1234567, 0, 2e6)
+    assert evidence.number("a.json", "rows", "0", "top.1") == Number(1234567, 0, 2e6)
+    assert evidence.number("a.json", "rows", "1", "top.1") is None
+
+
+@pytest.mark.parametrize(
+    ("how", "text"),
+    [
+        ("percent", "-12.3"),
+        ("points interval", "-12.3 [-20.0, 0.0]"),
+        ("plain interval", "-0.12 [-0.20, 0.00]"),
+        ("signed 3", "-0.123"),
+        ("count", "0"),
+    ],
+)
+def test_numbers_in_print(how: str, text: str) -> None:
+    assert Number(-0.1234, -0.2, -0.0001).format(how) == text
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_links_and_paths_exist(name: str) -> None:
+    missing = [target for target in find_paths(name) if not exists(name, target)]
+    assert missing == []
+
+
+def find_paths(name: str) -> list[str]:
+    """Relative links, and what looks like a path of the repository in code spans."""
+    text = readme.NUMBER.sub("", read(name))
+    links = [link.split("#")[0] for link in LINK.findall(text) if "://" not in link]
+    prose = re.sub(r"^\s*```.*?^\s*```", "", text, flags=re.DOTALL | re.MULTILINE)
+    spans = [span for span in CODE.findall(prose) if PATH.fullmatch(span)]
+    return [*filter(None, links), *(span for span in spans if is_path(span))]
+
+
+def is_path(span: str) -> bool:
+    """True for a name with a folder of ours in front, or with a suffix of our root's files."""
+    first = span.split("/")[0]
+    if first in ("data", "models", ".resume"):  # built by the pipeline; git has none of it
+        return False
+    in_tree = "/" in span and any((base / first).is_dir() for base in BASES)
+    return in_tree or span.endswith((".yaml", ".cff", ".lock", ".toml"))
+
+
+def exists(name: str, target: str) -> bool:
+    """Whether a target is there, seen from its document, the root or the library."""
+    places = [(ROOT / name).parent, *BASES]
+    return target in BUILT or any(any(base.glob(target.rstrip("/"))) for base in places)
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_no_line_starts_with_a_number(name: str) -> None:
+    """Markdown takes such a line for HTML and shows its marks as they are."""
+    assert not re.search(r"^\s*<!-- n:", read(name), re.MULTILINE)
+
+
+def test_decoder_of_the_readme_keeps_the_contract() -> None:
+    code = re.search(r"```python\n(.*?)```", read("README.md"), re.DOTALL)
+    assert code is not None
+    module = types.ModuleType("readme_decoder")
+    sys.modules[module.__name__] = module  # where dataclasses look
+    try:
+        exec(code[1], module.__dict__)
+    finally:
+        del sys.modules[module.__name__]
+    tiny = make_tiny()
+    decoder = module.Decoder.from_data(module.Config(), [tiny], seed=0)
+    assert decoder.fit(tiny) == {}
+    decoded = decoder.decode(tiny.mean_betas_IV, tiny.subject)
+    assert decoded.embedding_ID.shape == tiny.image_embedding_ID.shape
