@@ -25,7 +25,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
 import torch
 from torch.nn.functional import normalize
 
@@ -142,25 +141,21 @@ def time_bare_loop(config: Config, data: TrainingData, device: str) -> dict[str,
     return report(now(device) - started, len(batches), device)
 
 
-class Clock(pl.Callback):
-    """Time at the border after the warm-up and at the end."""
-
-    def __init__(self, device: str) -> None:
-        self.device, self.borders = device, []
-
-    def on_train_epoch_start(self, trainer: pl.Trainer, module: Any) -> None:
-        self.borders.append(now(self.device))
-
-
 def time_trainer(config: Config, data: TrainingData, device: str) -> dict[str, float]:
-    """The same steps through training/trainer.py, from the start of the first timed epoch to that
-    of one more.
+    """The same steps through the trainer, from the end of the first step of the first timed epoch
+    to that of one more.
     """
-    decoder, clock = Decoder.from_data(config, [data], 0), Clock(device)
+    decoder = Decoder.from_data(config, [data], 0)
+    first: dict[int, float] = {}  # when the first step of each epoch was done
     scores, trainer.validation_scores = (
         trainer.validation_scores,
         lambda decoder, data: {"val_mean": 0.0},
     )
+
+    def watch(epoch: int, loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
+        if epoch not in first:
+            first[epoch] = now(device)
+
     longer = dataclasses.replace(config, max_epochs=config.max_epochs + 1)
     reset_peak(device)
     try:
@@ -172,14 +167,14 @@ def time_trainer(config: Config, data: TrainingData, device: str) -> dict[str, f
                 seed=0,
                 device=device,
                 resume_dir=Path(folder),
-                callbacks=[clock],
+                on_step=watch,
                 checkpoint_every_s=1e9,
                 progress=None,
             )
     finally:
         trainer.validation_scores = scores
     n_steps = -(-len(data.nsd_id_I) // config.batch_size)
-    return report(clock.borders[N_WARM + N_TIMED] - clock.borders[N_WARM], n_steps, device)
+    return report(first[N_WARM + N_TIMED] - first[N_WARM], n_steps, device)
 
 
 def now(device: str) -> float:

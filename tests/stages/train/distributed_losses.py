@@ -12,8 +12,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
-
 sys.path[:0] = [
     str(Path(__file__).parents[3] / "src"),
     str(Path(__file__).parents[3]),
@@ -42,18 +40,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-class Record(pl.Callback):
-    """The loss of every step in this process."""
-
-    def __init__(self) -> None:
-        self.losses: list[float] = []
-
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        self.losses.append(float(outputs["loss"]))
-
-
 def train(name: str, folder: Path) -> list[Any]:
     """Losses of each step, rows of the curve, sums of the weights.
 
@@ -66,7 +52,8 @@ def train(name: str, folder: Path) -> list[Any]:
         if module.Decoder.per_subject
         else [make_tiny("subj01"), make_tiny("subj02", 1)]
     )
-    decoder, record = module.Decoder.from_data(config, data, 0), Record()
+    decoder = module.Decoder.from_data(config, data, 0)
+    losses: list[float] = []
     rows = trainer.fit(
         decoder,
         data,
@@ -74,12 +61,12 @@ def train(name: str, folder: Path) -> list[Any]:
         seed=0,
         device="cpu",
         resume_dir=folder,
-        callbacks=[record],
+        on_step=lambda epoch, loss, optimizer: losses.append(float(loss)),
         checkpoint_every_s=0.0,
         progress=None,
     )
     state = {key: value.double().sum().item() for key, value in decoder.state_dict().items()}
-    return [record.losses, rows, state]
+    return [losses, rows, state]
 
 
 if __name__ == "__main__":

@@ -9,12 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save
 from sklearn.metrics import average_precision_score
+from torch import Tensor
+from torch.optim import Optimizer
 
 from fmri2clip.decoders.batches import TrainingData
 from fmri2clip.decoders.clip_mused.decoder import Config, Decoder
@@ -43,16 +44,14 @@ class Killed(RuntimeError):
     pass
 
 
-class KillAfter(pl.Callback):
-    """Ends the training at the end of an epoch, counted from its start."""
+def kill_in(epoch: int) -> trainer.OnStep:
+    """Ends the training after the first step of an epoch, counted from 0."""
 
-    def __init__(self, epoch: int) -> None:
-        self.left = epoch
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
-        self.left -= 1
-        if self.left < 0:
+    def kill(now: int, loss: Tensor, optimizer: Optimizer) -> None:
+        if now == epoch:
             raise Killed
+
+    return kill
 
 
 @pytest.fixture
@@ -91,14 +90,18 @@ def train(
         torch.manual_seed(kill)
         decoder = Decoder.from_data(config, data, 0)
         with pytest.raises(Killed):
-            fit(decoder, data, config, folder, [KillAfter(kill)])
+            fit(decoder, data, config, folder, kill_in(kill))
     decoder = Decoder.from_data(config, data, 0)
     rows = fit(decoder, data, config, folder)
     return decoder, save(dict(decoder.state_dict())), rows
 
 
 def fit(
-    decoder: Any, data: Sequence[TrainingData], config: Config, folder: Path, callbacks: Any = ()
+    decoder: Any,
+    data: Sequence[TrainingData],
+    config: Config,
+    folder: Path,
+    on_step: trainer.OnStep | None = None,
 ) -> Any:
     return trainer.fit(
         decoder,
@@ -107,7 +110,7 @@ def fit(
         seed=0,
         device="cpu",
         resume_dir=folder,
-        callbacks=callbacks,
+        on_step=on_step,
         checkpoint_every_s=0.0,
         progress=None,
     )
@@ -156,7 +159,7 @@ def test_killed_training_ends_with_the_same_bytes(
     subjects: list[TrainingData], tmp_path: Path
 ) -> None:
     _, expected, rows = train(subjects, tmp_path / "whole")
-    _, found, again = train(subjects, tmp_path / "killed", 2, 1)
+    _, found, again = train(subjects, tmp_path / "killed", 3, 4)
     assert found == expected and again == rows and len(rows) == 5
     assert rows[-1]["loss"] < rows[0]["loss"]
 
@@ -229,13 +232,12 @@ def test_killed_fit_of_a_new_subject_ends_with_the_same_bytes(
     subjects: list[TrainingData], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = make_config("clip_mused", **SMALL | {"new_subject": "subj05", "max_epochs": 3})
-    kills = iter(
-        [[], [KillAfter(1)], [], []]
-    )  # the second training, that of the new subject, is killed
+    # The second training, that of the new subject, is killed.
+    kills = iter([None, kill_in(2), None, None])
     plain = trainer.fit
 
     def fit_killed(*args: Any, **kwargs: Any) -> Any:
-        return plain(*args, **kwargs, callbacks=next(kills), checkpoint_every_s=0.0)
+        return plain(*args, **kwargs, on_step=next(kills), checkpoint_every_s=0.0)
 
     states = []
     for folder, patched in (("whole", False), ("killed", True)):

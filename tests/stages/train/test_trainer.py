@@ -4,11 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save
+from torch import Tensor
+from torch.optim import Optimizer
 
 from fmri2clip.decoders.batches import TrainingData
 from fmri2clip.decoders.brainclip.decoder import Config, Decoder
@@ -33,31 +34,28 @@ class Killed(RuntimeError):
     pass
 
 
-class KillAfter(pl.Callback):
-    """Ends the process, as far as the training can tell, when an epoch ends or in the middle of
-    one.
+class Kill:
+    """Ends the process, as far as the training can tell, after a step of an epoch.
+
+    After step 0 of an epoch, the checkpoint of the epoch before is the last one.
     """
 
-    def __init__(self, epoch: int, step: int | None = None) -> None:
-        self.epoch, self.step, self.n = epoch, step, 0
+    def __init__(self, epoch: int, step: int = 0) -> None:
+        self.epoch = epoch
+        self.left = step
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
-        if self.n == self.epoch and self.step is None:
-            raise Killed
-        self.n += 1
-
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, module: Any, batch: Any, batch_idx: int
-    ) -> None:
-        if self.n == self.epoch and batch_idx == self.step:
-            raise Killed
+    def __call__(self, epoch: int, loss: Tensor, optimizer: Optimizer) -> None:
+        if epoch == self.epoch:
+            self.left -= 1
+            if self.left < 0:
+                raise Killed
 
 
 def train(
     data: TrainingData,
     folder: Path,
     config: Config = CONFIG,
-    *callbacks: pl.Callback,
+    on_step: trainer.OnStep | None = None,
     every_s: float = 0.0,
 ) -> tuple[bytes, list[dict[str, float]]]:
     decoder = Decoder(config, 30, 8, 0)
@@ -68,7 +66,7 @@ def train(
         seed=0,
         device="cpu",
         resume_dir=folder,
-        callbacks=callbacks,
+        on_step=on_step,
         checkpoint_every_s=every_s,
         progress=None,
     )
@@ -76,22 +74,23 @@ def train(
 
 
 @pytest.mark.parametrize(
-    "kills", [[KillAfter(0)], [KillAfter(4)], [KillAfter(3, 1), KillAfter(2)], [KillAfter(7)]]
+    "kills", [[(0, 0)], [(1, 0)], [(5, 0)], [(3, 1), (6, 0)], [(7, 2), (7, 2)]]
 )
 def test_killed_training_ends_with_the_same_bytes(
-    kills: list[KillAfter], tiny: TrainingData, tmp_path: Path
+    kills: list[tuple[int, int]], tiny: TrainingData, tmp_path: Path
 ) -> None:
     expected = train(tiny, tmp_path / "whole")
     for kill in kills:
         torch.manual_seed(len(kills))  # whatever state the process is in
         with pytest.raises(Killed):
-            train(tiny, tmp_path / "killed", CONFIG, kill)
+            train(tiny, tmp_path / "killed", CONFIG, Kill(*kill))
     assert train(tiny, tmp_path / "killed") == expected
+    assert train(tiny, tmp_path / "killed") == expected, "from the checkpoint of the last epoch"
     assert len(expected[1]) == 8
 
 
 def train_brainmclip(
-    data: TrainingData, folder: Path, *callbacks: pl.Callback
+    data: TrainingData, folder: Path, on_step: trainer.OnStep | None = None
 ) -> tuple[bytes, list[dict[str, float]]]:
     config = make_config(
         "brainmclip",
@@ -112,16 +111,16 @@ def train_brainmclip(
         seed=0,
         device="cpu",
         resume_dir=folder,
-        callbacks=callbacks,
+        on_step=on_step,
         checkpoint_every_s=0.0,
         progress=None,
     )
     return save(dict(decoder.state_dict())), rows
 
 
-@pytest.mark.parametrize("kills", [[KillAfter(1)], [KillAfter(0, 2), KillAfter(3, 1)]])
+@pytest.mark.parametrize("kills", [[(2, 0)], [(0, 2), (3, 1)]])
 def test_killed_brainmclip_ends_with_the_same_bytes(
-    kills: list[KillAfter], tiny: TrainingData, tmp_path: Path
+    kills: list[tuple[int, int]], tiny: TrainingData, tmp_path: Path
 ) -> None:
     """Its random numbers (mixtures, tokens, dropout), warm-up and gradient clip all survive a
     resume.
@@ -130,7 +129,7 @@ def test_killed_brainmclip_ends_with_the_same_bytes(
     for kill in kills:
         torch.manual_seed(7)
         with pytest.raises(Killed):
-            train_brainmclip(tiny, tmp_path / "killed", kill)
+            train_brainmclip(tiny, tmp_path / "killed", Kill(*kill))
     assert train_brainmclip(tiny, tmp_path / "killed") == expected
     assert len(expected[1]) == 6 and expected[1][0]["loss"] > expected[1][-1]["loss"]
 
@@ -140,13 +139,10 @@ def test_learning_rate_warms_up_then_falls_along_a_cosine(
 ) -> None:
     rates: list[float] = []
 
-    class Watch(pl.Callback):
-        def on_train_batch_start(
-            self, trainer: pl.Trainer, module: Any, batch: Any, batch_idx: int
-        ) -> None:
-            rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+    def watch(epoch: int, loss: Tensor, optimizer: Optimizer) -> None:
+        rates.append(optimizer.param_groups[0]["lr"])
 
-    train_brainmclip(tiny, tmp_path, Watch())
+    train_brainmclip(tiny, tmp_path, watch)
     n_rise, n_all = 2 * 3, 6 * 3  # two epochs of three steps
     rise = [1e-2 * (step + 1) / (n_rise + 1) for step in range(n_rise)]
     fall = [
@@ -162,11 +158,10 @@ def test_gradient_clip_limits_the_norm(
 ) -> None:
     norms: list[float] = []
 
-    class Watch(pl.Callback):
-        def on_before_zero_grad(self, trainer: pl.Trainer, module: Any, optimizer: Any) -> None:
-            grads = [p.grad for p in module.parameters() if p.grad is not None]
-            if grads:
-                norms.append(float(torch.nn.utils.get_total_norm(grads)))
+    def watch(epoch: int, loss: Tensor, optimizer: Optimizer) -> None:
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        grads = [p.grad for p in parameters if p.grad is not None]
+        norms.append(float(torch.nn.utils.get_total_norm(grads)))
 
     config = make_config(
         "brainmclip",
@@ -186,25 +181,23 @@ def test_gradient_clip_limits_the_norm(
         seed=0,
         device="cpu",
         resume_dir=tmp_path,
-        callbacks=[Watch()],
+        on_step=watch,
         progress=None,
     )
-    assert norms and (max(norms) < 1.01e-3) is clipped
+    assert len(norms) == 2 * 3 and (max(norms) < 1.01e-3) is clipped
 
 
 def test_resume_trains_only_the_missing_epochs(tiny: TrainingData, tmp_path: Path) -> None:
     with pytest.raises(Killed):
-        train(tiny, tmp_path, CONFIG, KillAfter(4))
+        train(tiny, tmp_path, CONFIG, Kill(5))
     seen: list[int] = []
 
-    class Count(pl.Callback):
-        def on_train_epoch_start(self, trainer: pl.Trainer, module: Any) -> None:
-            seen.append(module.epoch)
+    def count(epoch: int, loss: Tensor, optimizer: Optimizer) -> None:
+        seen.append(epoch)
 
-    train(tiny, tmp_path, CONFIG, Count())
-    assert seen == [5, 6, 7]
-    train(tiny, tmp_path, CONFIG, Count())
-    assert seen == [5, 6, 7]
+    for _ in range(2):  # the second has nothing left to do
+        train(tiny, tmp_path, CONFIG, count)
+        assert seen == [5, 5, 5, 6, 6, 6, 7, 7, 7]
 
 
 def test_early_stopping_survives_a_resume(tiny: TrainingData, tmp_path: Path) -> None:
@@ -213,7 +206,7 @@ def test_early_stopping_survives_a_resume(tiny: TrainingData, tmp_path: Path) ->
     assert len(expected[1]) < 40
     assert train(tiny, tmp_path / "whole", config) == expected
     with pytest.raises(Killed):
-        train(tiny, tmp_path / "killed", config, KillAfter(2))
+        train(tiny, tmp_path / "killed", config, Kill(3))
     assert train(tiny, tmp_path / "killed", config) == expected
 
 
@@ -275,6 +268,24 @@ def test_best_epoch_by_the_mean_of_three_scores(
     assert len(rows) == n_epochs and found == snapshots[best]
 
 
+def test_the_best_epoch_is_remembered_across_a_resume(
+    tiny: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scores fall from the first epoch on; those after the resume must not count as better."""
+    falling = iter(range(100, 0, -1))
+    snapshots: list[bytes] = []
+
+    def scripted(decoder: Any, data: TrainingData) -> dict[str, float]:
+        snapshots.append(save(dict(decoder.state_dict())))
+        return {"val_mean": float(next(falling))}
+
+    monkeypatch.setattr(trainer, "validation_scores", scripted)
+    with pytest.raises(Killed):
+        train(tiny, tmp_path, replace(CONFIG, patience=6), Kill(4))
+    found, rows = train(tiny, tmp_path, replace(CONFIG, patience=6))
+    assert len(rows) == 7 and found == snapshots[0]
+
+
 def test_training_learns_and_leaves_nothing_but_a_checkpoint(
     tiny, tmp_path: Path, monkeypatch, capfd
 ) -> None:
@@ -293,7 +304,7 @@ def test_training_learns_and_leaves_nothing_but_a_checkpoint(
 
 def test_short_epochs_share_a_checkpoint(tiny: TrainingData, tmp_path: Path) -> None:
     with pytest.raises(Killed):
-        train(tiny, tmp_path, CONFIG, KillAfter(4), every_s=1e6)
+        train(tiny, tmp_path, CONFIG, Kill(5), every_s=1e6)
     assert not (tmp_path / "last.ckpt").exists()
     train(tiny, tmp_path, every_s=1e6)
     assert (tmp_path / "last.ckpt").exists()
@@ -312,3 +323,11 @@ def test_a_loss_that_is_not_finite_stops_with_advice(tiny: TrainingData, tmp_pat
     broken = replace(tiny, betas_NV=tiny.betas_NV * float("inf"))
     with pytest.raises(ValueError, match=r"the loss became nan in epoch 0.*lower lr"):
         train(broken, tmp_path)
+
+
+def test_the_advice_comes_where_gradients_are_clipped_too(
+    tiny: TrainingData, tmp_path: Path
+) -> None:
+    broken = replace(tiny, betas_NV=tiny.betas_NV * float("inf"))
+    with pytest.raises(ValueError, match=r"the loss became nan in epoch 0.*lower lr"):
+        train_brainmclip(broken, tmp_path)

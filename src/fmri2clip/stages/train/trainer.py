@@ -1,4 +1,7 @@
-"""Gradient training through Lightning: data in memory, early stopping, exact resume.
+"""Gradient training: data in memory, early stopping, a checkpoint at epoch borders, exact resume.
+
+The loop is ours, from top to bottom; Fabric launches it in one process or in several and averages
+their gradients.
 
 Every random number of epoch e comes from (seed, e): EpochBatches draws images, repeats and captions
 from it, and the generators behind dropout and noise are seeded with it when the epoch starts. A
@@ -23,18 +26,20 @@ import logging
 import math
 import os
 import time
-import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import lightning.pytorch as pl
 import numpy as np
 import torch
+from lightning.fabric import Fabric
 from torch import Tensor
+from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler
 from tqdm import tqdm
 
-from fmri2clip.decoders.batches import Batch, MixedBatch, TrainingData
+from fmri2clip.decoders.batches import TrainingData
 from fmri2clip.stages.train.data import EpochBatches, MixedBatches
 from fmri2clip.stages.train.validation import validation_scores
 
@@ -42,6 +47,9 @@ WINDOW = 3
 ROUNDING = 1e-9  # equal scores have means that differ in the last bits
 # Shorter epochs share a checkpoint: writing one costs as much as a small epoch.
 CHECKPOINT_EVERY_S = 30.0
+
+# (epoch, loss, optimizer): called after each step, while its gradients and its learning rate stand.
+OnStep = Callable[[int, Tensor, Optimizer], None]
 
 
 class Config(Protocol):
@@ -68,235 +76,182 @@ def fit(
     seed: int,
     device: str,
     resume_dir: Path,
-    callbacks: Sequence[pl.Callback] = (),
+    on_step: OnStep | None = None,
     checkpoint_every_s: float = CHECKPOINT_EVERY_S,
     progress: str | None = "training",
 ) -> list[dict[str, float]]:
     """Train `decoder` in place and leave it on the CPU with the weights of its best epoch.
 
     device: cpu or cuda (then bfloat16 autocast); resume_dir: where the checkpoint lives, and from
-    where a killed training continues; progress: label of the progress bar, None for no bar. Returns
-    one row an epoch: epoch, mean of each loss term, loss, validation scores.
+    where a killed training continues; progress: label of the progress bar, None for no bar.
+    Returns one row an epoch: epoch, mean of each loss term, loss, validation scores.
     """
-    given = [data] if isinstance(data, TrainingData) else data
-    subjects = [d.to(device) for d in given]
-    mix = (config.repeats_convex, config.repeats_mean)
-    kind = EpochBatches if decoder.per_subject else MixedBatches
-    batches = kind(subjects, config.batch_size, seed, 0, *mix)
-    module = _Module(decoder, config, seed, len(batches))
-    border = _EpochBorder(batches, config, resume_dir / "last.ckpt", checkpoint_every_s, progress)
+    path = resume_dir / "last.ckpt"
     resume_dir.mkdir(parents=True, exist_ok=True)
-    # Each epoch seeds torch anew (start_epoch); the caller's random numbers go on as if there had
+    # Each epoch seeds torch anew (_seed_epoch); the caller's random numbers go on as if there had
     # been no training.
-    with warnings.catch_warnings(), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        warnings.filterwarnings("ignore", module="lightning")
-        clip = getattr(config, "gradient_clip", 0.0)
-        trainer = _quiet_trainer(config.max_epochs, device, resume_dir, [border, *callbacks], clip)
-        checkpoint = border.path if border.path.is_file() else None
-        trainer.fit(module, train_dataloaders=batches, ckpt_path=checkpoint, weights_only=True)
-    assert border.best_state is not None
-    decoder.cpu().load_state_dict(border.best_state)
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        fabric = _launch(device)
+        subjects = [d.to(device) for d in ([data] if isinstance(data, TrainingData) else data)]
+        mix = (config.repeats_convex, config.repeats_mean)
+        kind = EpochBatches if decoder.per_subject else MixedBatches
+        batches = kind(subjects, config.batch_size, seed, 0, *mix)
+        training = _set_up(fabric, decoder.to(device), config, len(batches))
+        if path.is_file():
+            fabric.load(path, vars(training), weights_only=True)
+        saved_at = time.monotonic()
+        with _make_bar(config.max_epochs, len(training.rows), progress) as bar:
+            while not training.is_over(config):
+                _seed_epoch(batches, seed, len(training.rows), fabric.global_rank)
+                terms = _train_epoch(fabric, training, batches, config, on_step)
+                row = _end_epoch(decoder, training, batches, terms)
+                due = training.is_over(config) or time.monotonic() - saved_at >= checkpoint_every_s
+                if fabric.broadcast(due):  # one clock decides: all processes take part in saving
+                    _save(fabric, training, path)
+                    saved_at = time.monotonic()
+                bar.set_postfix(loss=row["loss"], val=row["val_mean"], best=training.best_score)
+                bar.update()
+    decoder.cpu().load_state_dict(training.best_state)
     decoder.eval()
-    return border.rows
+    return training.rows
 
 
-def _quiet_trainer(
-    max_epochs: int, device: str, folder: Path, callbacks: list[pl.Callback], gradient_clip: float
-) -> pl.Trainer:
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    return pl.Trainer(
-        max_epochs=max_epochs,
-        accelerator="gpu" if device == "cuda" else "cpu",
-        **_processes(),
-        precision="bf16-mixed" if device == "cuda" else "32-true",
-        deterministic=True,
-        gradient_clip_val=gradient_clip or None,
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=False,
-        num_sanity_val_steps=0,
-        default_root_dir=folder,
-        callbacks=callbacks,
-    )
+@dataclass
+class _Training:
+    """What a checkpoint holds."""
+
+    model: Any  # the decoder as Fabric wraps it
+    optimizer: Any
+    schedule: LRScheduler
+    rows: list[dict[str, float]] = field(default_factory=list)
+    best_state: dict[str, Tensor] = field(default_factory=dict)
+    best_score: float = -1.0
+    best_epoch: int = -1
+
+    def is_over(self, config: Config) -> bool:
+        """Whether all epochs are done, or patience is."""
+        n_done = len(self.rows)
+        return n_done >= config.max_epochs or n_done - 1 - self.best_epoch >= config.patience
 
 
-def _processes() -> dict[str, Any]:
-    """Lightning's settings for the processes that torchrun has started, or for one."""
-    n_all = int(os.environ.get("WORLD_SIZE", 1))
-    n_here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    if n_all == 1:
-        return {"devices": 1}
-    # No sampler that deals out batches: all processes draw the same one, and the decoder takes its
-    # share of it.
-    return {
-        "devices": n_here,
-        "num_nodes": n_all // n_here,
-        "strategy": "ddp",
-        "use_distributed_sampler": False,
-    }
+def _launch(device: str) -> Fabric:
+    """Fabric in the processes that torchrun has started, or in one; deterministic from here on."""
+    logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # cuBLAS is not deterministic without it
+    n_all, n_here = (int(os.environ.get(name, 1)) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+    kind = "ddp" if n_all > 1 else "auto"
+    fabric = Fabric(accelerator=device, strategy=kind, devices=n_here, num_nodes=n_all // n_here)
+    fabric.launch()
+    return fabric
 
 
-class _Module(pl.LightningModule):
-    """The decoder's loss, AdamW, and a cosine from lr to 0 over all steps."""
+def _set_up(fabric: Fabric, decoder: Any, config: Config, n_steps: int) -> _Training:
+    """The decoder with AdamW: matrices decay, offsets and gains do not."""
+    # Frozen weights are left out. Offsets, gains of norms and the temperature have one dimension or
+    # none.
+    parameters = [p for p in decoder.parameters() if p.requires_grad]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    adamw = AdamW(groups, lr=config.lr, fused=True)
+    schedule = _make_schedule(adamw, config, n_steps)
+    model, optimizer = fabric.setup(decoder, adamw)
+    model.mark_forward_method("loss")  # else DistributedDataParallel would not see the call
+    return _Training(model, optimizer, schedule)
 
-    def __init__(self, decoder: Any, config: Config, seed: int, n_steps: int) -> None:
-        super().__init__()
-        self.decoder = decoder
-        self.config = config
-        self.seed = seed
-        self.n_steps = n_steps
-        self.sums: dict[str, Tensor] = {}
 
-    def start_epoch(self, epoch: int) -> None:
-        """Forget the sums of the last epoch, and seed what the decoder draws in this one."""
-        self.epoch = epoch
-        self.sums = {}
-        # Not from where the last epoch left the generator: a training that resumes at a checkpoint
-        # draws what it would have drawn. Each process draws noise of its own, hence the rank.
-        state = np.random.SeedSequence([self.seed, epoch]).generate_state(2, np.uint32)
-        torch.manual_seed((int(state[0]) << 31 | int(state[1]) >> 1) + self.global_rank)
+def _make_schedule(optimizer: Optimizer, config: Config, n_steps: int) -> LRScheduler:
+    """A cosine from lr to 0 over all steps, behind a linear rise if the settings have one."""
+    n_all = config.max_epochs * n_steps
+    n_rise = getattr(config, "warmup_epochs", 0.0) * n_steps
+    if not n_rise:
+        return CosineAnnealingLR(optimizer, n_all)
+    # A short training rises over half of its steps, so that half are left to fall.
+    n_rise = min(n_rise, n_all / 2)
 
-    def transfer_batch_to_device(
-        self, batch: Any, device: torch.device, dataloader_idx: int
-    ) -> Any:
-        return batch  # the data are there already
+    def factor(step: int) -> float:
+        if step < n_rise:
+            return (step + 1) / (n_rise + 1)  # never 0: the first step learns too
+        fall = (step - n_rise) / (n_all - n_rise)
+        return (1 + math.cos(math.pi * min(fall, 1.0))) / 2
 
-    def training_step(self, batch: Batch | MixedBatch, batch_idx: int) -> Tensor:
-        terms = self.decoder.loss(batch, self.epoch + batch_idx / self.n_steps)
+    return LambdaLR(optimizer, factor)
+
+
+def _make_bar(n_epochs: int, n_done: int, label: str | None) -> tqdm[Any]:
+    off = True if label is None else None  # None: tqdm hides itself where no terminal watches
+    return tqdm(total=n_epochs, initial=n_done, desc=label, unit="epoch", disable=off)
+
+
+def _seed_epoch(batches: EpochBatches, seed: int, epoch: int, rank: int) -> None:
+    """The random numbers of an epoch; only dropout and noise differ between processes."""
+    batches.epoch = epoch
+    # Not from where the last epoch left the generator: a training that resumes at a checkpoint
+    # draws what it would have drawn. Each process draws noise of its own, hence the rank.
+    state = np.random.SeedSequence([seed, epoch]).generate_state(2, np.uint32)
+    torch.manual_seed((int(state[0]) << 31 | int(state[1]) >> 1) + rank)
+
+
+def _train_epoch(
+    fabric: Fabric, training: _Training, batches: EpochBatches, config: Any, on_step: OnStep | None
+) -> dict[str, float]:
+    """One step a batch; returns the mean of each loss term."""
+    model = training.model
+    optimizer = training.optimizer
+    clip = getattr(config, "gradient_clip", 0.0)
+    device = fabric.device.type
+    # Not Fabric's bf16-mixed, which rounds the batch, too. Without the cache, each use of a weight
+    # adds its gradient in float32.
+    half = torch.autocast(device, torch.bfloat16, enabled=device == "cuda", cache_enabled=False)
+    sums: dict[str, Tensor] = {}
+    for i, batch in enumerate(batches):
+        with half:
+            terms = model.loss(batch, batches.epoch + i / len(batches))
+            loss = torch.stack(list(terms.values())).sum()
+        optimizer.zero_grad()
+        fabric.backward(loss)
+        if clip:
+            fabric.clip_gradients(model, optimizer, max_norm=clip, error_if_nonfinite=False)
+        optimizer.step()
+        if on_step:
+            on_step(batches.epoch, loss.detach(), optimizer)
+        training.schedule.step()
         for name, value in terms.items():
-            self.sums[name] = self.sums.get(name, 0) + value.detach()
-        total: Tensor = torch.stack(list(terms.values())).sum()
-        return total
-
-    def configure_optimizers(self) -> Any:
-        # Frozen weights are left out. Of the others, matrices decay; offsets, gains of norms and
-        # the temperature have one dimension or none and do not.
-        parameters = [p for p in self.decoder.parameters() if p.requires_grad]
-        groups = [
-            {
-                "params": [p for p in parameters if p.ndim > 1],
-                "weight_decay": self.config.weight_decay,
-            },
-            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-        ]
-        optimizer = torch.optim.AdamW(groups, lr=self.config.lr, fused=True)
-        schedule = self._schedule(optimizer)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    def _schedule(self, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
-        n_all = self.config.max_epochs * self.n_steps
-        n_rise = getattr(self.config, "warmup_epochs", 0.0) * self.n_steps
-        if not n_rise:
-            return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_all)
-        # A short training rises over half of its steps, so that half are left to fall.
-        n_rise = min(n_rise, n_all / 2)
-
-        def factor(step: int) -> float:
-            if step < n_rise:
-                return (step + 1) / (n_rise + 1)  # never 0: the first step learns too
-            fall = (step - n_rise) / (n_all - n_rise)
-            return (1 + math.cos(math.pi * min(fall, 1.0))) / 2
-
-        return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+            sums[name] = sums.get(name, 0) + value.detach()
+    return {name: float(value) / len(batches) for name, value in sums.items()}
 
 
-class _EpochBorder(pl.Callback):
-    """All that happens between epochs: seeds, scores, the best weights, the checkpoint, the end."""
-
-    def __init__(
-        self,
-        batches: EpochBatches,
-        config: Config,
-        path: Path,
-        every_s: float,
-        progress: str | None,
-    ) -> None:
-        self.batches = batches
-        self.config = config
-        self.path = path
-        self.every_s = every_s
-        self.progress = progress
-        self.rows: list[dict[str, float]] = []
-        self.best_state: dict[str, Tensor] | None = None
-        self.best_score = -1.0
-        self.best_epoch = -1
-
-    def state_dict(self) -> dict[str, Any]:
-        # Lightning puts these into the checkpoint: the curve, the best weights and the patience go
-        # on with a training that was killed.
-        names = ("rows", "best_state", "best_score", "best_epoch")
-        return {name: getattr(self, name) for name in names}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        for name, value in state_dict.items():
-            setattr(self, name, value)
-
-    def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:
-        self.saved_at = time.monotonic()
-        self.bar = tqdm(
-            total=self.config.max_epochs,
-            initial=len(self.rows),
-            desc=self.progress,
-            unit="epoch",
-            # None: tqdm hides itself where no terminal watches.
-            disable=True if self.progress is None else None,
+def _end_epoch(
+    decoder: Any, training: _Training, batches: EpochBatches, terms: dict[str, float]
+) -> dict[str, float]:
+    """Score the epoch and keep its weights if they are the best; returns its row of the curve."""
+    epoch = len(training.rows)
+    loss = sum(terms.values())
+    if not np.isfinite(loss):
+        raise ValueError(
+            f"the loss became {loss} in epoch {epoch} (terms {terms}); lower lr of the decoder"
         )
-        # The checkpoint may be one of a training that had stopped already.
-        trainer.should_stop = self._out_of_patience()
+    scores = [validation_scores(decoder, data) for data in batches.data]
+    means = {name: float(np.mean([score[name] for score in scores])) for name in scores[0]}
+    row = {"epoch": epoch, **terms, "loss": loss, **means}
+    training.rows.append(row)
+    smooth = float(np.mean([r["val_mean"] for r in training.rows[-WINDOW:]]))
+    if smooth > training.best_score + ROUNDING:
+        training.best_score = smooth
+        training.best_epoch = epoch
+        # Copies, since training goes on in these tensors; on the CPU, where the decoder is left in
+        # the end.
+        state = decoder.state_dict()
+        training.best_state = {name: value.cpu().clone() for name, value in state.items()}
+    return row
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, module: Any) -> None:
-        # Our own count of finished epochs: Lightning's is off by one at some hooks after a resume.
-        self.batches.epoch = len(self.rows)
-        module.start_epoch(len(self.rows))
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
-        epoch = len(self.rows)
-        n_steps = len(self.batches)
-        terms = {name: float(value) / n_steps for name, value in module.sums.items()}
-        loss = sum(terms.values())
-        if not np.isfinite(loss):
-            raise ValueError(
-                f"the loss became {loss} in epoch {epoch} (terms {terms}); lower lr of the decoder"
-            )
-        scores = [validation_scores(module.decoder, data) for data in self.batches.data]
-        means = {name: float(np.mean([score[name] for score in scores])) for name in scores[0]}
-        self.rows.append({"epoch": epoch, **terms, "loss": loss, **means})
-        smooth = float(np.mean([row["val_mean"] for row in self.rows[-WINDOW:]]))
-        if smooth > self.best_score + ROUNDING:
-            self.best_score = smooth
-            self.best_epoch = epoch
-            # Copies, since training goes on in these tensors; on the CPU, where the decoder is left
-            # in the end.
-            self.best_state = {
-                k: v.detach().cpu().clone() for k, v in module.decoder.state_dict().items()
-            }
-        trainer.should_stop = self._out_of_patience()
-        last = trainer.should_stop or len(self.rows) == self.config.max_epochs
-        due = last or time.monotonic() - self.saved_at >= self.every_s
-        # One clock decides: all processes take part in saving.
-        if trainer.strategy.broadcast(due):
-            self._save(trainer)
-        self.bar.set_postfix(
-            loss=f"{loss:.3f}", val=f"{means['val_mean']:.3f}", best=f"{self.best_score:.3f}"
-        )
-        self.bar.update()
-
-    def on_train_end(self, trainer: pl.Trainer, module: Any) -> None:
-        self.bar.close()
-
-    def on_exception(self, trainer: pl.Trainer, module: Any, exception: BaseException) -> None:
-        if hasattr(self, "bar"):
-            self.bar.close()
-
-    def _out_of_patience(self) -> bool:
-        return len(self.rows) - 1 - self.best_epoch >= self.config.patience
-
-    def _save(self, trainer: pl.Trainer) -> None:
-        # Renamed when complete: a kill while it is written leaves the last checkpoint.
-        temporary = self.path.with_name(f".{self.path.name}.tmp")
-        trainer.save_checkpoint(temporary)
-        if trainer.is_global_zero:
-            os.replace(temporary, self.path)
-        self.saved_at = time.monotonic()
+def _save(fabric: Fabric, training: _Training, path: Path) -> None:
+    """Write the checkpoint under a temporary name: a killed process leaves the last one whole."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    fabric.save(temporary, vars(training))
+    if fabric.is_global_zero:
+        os.replace(temporary, path)
