@@ -192,7 +192,7 @@ def test_decoder_of_the_readme_keeps_the_contract() -> None:
     finally:
         del sys.modules[module.__name__]
     tiny = make_tiny()
-    decoder = module.Decoder.from_data(module.Config(), [tiny], seed=0)
+    decoder = module.Decoder.from_data(module.Config(alpha=1e4), [tiny], seed=0)
     assert decoder.fit(tiny) == {}
     decoded = decoder.decode(tiny.mean_betas_IV, tiny.subject)
     assert decoded.embedding_ID.shape == tiny.image_embedding_ID.shape

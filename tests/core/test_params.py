@@ -256,6 +256,12 @@ def test_a_setting_that_params_yaml_does_not_name_is_missing(
     content: dict[str, Any], name: str
 ) -> None:
     """params.yaml is the one place of settings: classes have no values of their own."""
+    fields = dataclasses.fields(decoders.load_decoder(name).Config)
+    defaults = [f.name for f in fields if f.default is not dataclasses.MISSING]
+    assert not defaults, (
+        f"decoders/{name}/decoder.py: Config has defaults for {', '.join(defaults)}; leave them "
+        f"out, the values belong into decoders.{name} of params.yaml"
+    )
     for key in list(content["decoders"][name]):
         section = {k: v for k, v in content["decoders"][name].items() if k != key}
         loaded = parse(content | {"decoders": content["decoders"] | {name: section}})
@@ -284,7 +290,8 @@ def test_smoke_replaces_the_tables(root: Path, tmp_path: Path) -> None:
     preset.apply_preset("smoke", path, root / "presets")
     loaded = params.load(path)
     assert loaded.subjects == ("subj01", "subj02")
-    assert set(loaded.runs) == set(decoders.names())
+    smoke = YAML(typ="safe").load((root / "presets" / "smoke.yaml").read_text())
+    assert set(loaded.runs) == set(smoke["runs"])
     assert loaded.world.seed == 1 and loaded.world.n_sessions == 2
 
 

@@ -258,7 +258,10 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "git init -q",
         "dvc init -q",
         "git add -A",
-        "git -c user.name=x -c user.email=x@y commit -qm start",
+        # Of its own: DVC commits an experiment under the name that git knows.
+        "git config user.name x",
+        "git config user.email x@y",
+        "git commit -qm start",
     ):
         program = (
             [sys.executable, "-m", *command.split()]
