@@ -9,7 +9,7 @@ export PATH := $(abspath $(VENV))/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help venv repro test lint deps docs mlflow preset study asset
+.PHONY: help venv repro test coverage lint deps docs mlflow preset study asset
 
 help:
 	@echo "make repro                rebuild every result that is out of date; ends at reports/index.html"
@@ -36,7 +36,10 @@ repro: venv
 	@echo "Report: $(abspath reports/index.html)"
 
 test: venv
-	python -m pytest -n 2 --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
+	python -m pytest -n 2 $(PYTEST_ARGS)
+
+coverage: venv
+	python -m pytest -n 2 -m "not slow" --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
 
 lint: venv
 	ruff check .
