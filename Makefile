@@ -14,6 +14,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 help:
 	@echo "make repro                rebuild every result that is out of date; ends at reports/index.html"
 	@echo "make test                 all tests, the end-to-end one included"
+	@echo "make coverage             the fast tests, with the lines of src that they do not reach"
 	@echo "make lint                 ruff, mypy, and whether dvc.yaml and the pages match code and results"
 	@echo "make deps                 write the code deps of dvc.yaml from what the stages import"
 	@echo "make docs                 write the numbers of README.md and docs/ from reports/"
