@@ -37,7 +37,7 @@ repro: venv
 	@echo "Report: $(abspath reports/index.html)"
 
 test: venv
-	python -m pytest -n 2 $(PYTEST_ARGS)
+	python -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
 
 coverage: venv
 	python -m pytest -n 2 -m "not slow" --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
