@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 NAME ?=
+PRESET ?=
 STAMP := $(VENV)/.installed-$(shell cat requirements.txt requirements-dev.txt pyproject.toml | git hash-object --stdin)
 PYTEST_ARGS ?=
 
@@ -9,10 +10,11 @@ export PATH := $(abspath $(VENV))/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help venv repro test coverage lint deps docs mlflow preset study asset
+.PHONY: help venv repro plan test coverage lint deps docs mlflow preset study asset
 
 help:
 	@echo "make repro                rebuild every result that is out of date; ends at reports/index.html"
+	@echo "make plan                 what that will fetch, need and take, by stage (PRESET=nsd: after that preset)"
 	@echo "make test                 all tests, the end-to-end one included"
 	@echo "make coverage             the fast tests, with the lines of src that they do not reach"
 	@echo "make lint                 ruff, mypy, and whether dvc.yaml and the pages match code and results"
@@ -35,6 +37,9 @@ $(STAMP): requirements.txt requirements-dev.txt pyproject.toml
 repro: venv
 	dvc repro
 	@echo "Report: $(abspath reports/index.html)"
+
+plan: venv
+	python -m pipeline.plan $(PRESET)
 
 test: venv
 	python -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)

@@ -9,7 +9,7 @@ from fmri2clip.artefacts.paths import Paths
 from fmri2clip.core import stage
 from fmri2clip.core.files import replacing
 from fmri2clip.core.params import Params
-from fmri2clip.stages.check_params import validate
+from fmri2clip.stages.check_params import plan, validate
 
 
 def check_params(params: Params) -> None:
@@ -25,6 +25,20 @@ def check_params(params: Params) -> None:
     remove_others(paths.reconstructions_folder, params.reconstructions)
     with replacing(paths.root / "data/params_checked.txt") as (verdict,):
         verdict.write_text("every name in params.yaml exists\n")
+    warn(params, paths.root)
+
+
+def warn(params: Params, root: Path) -> None:
+    """Print a line for each stage that this machine is too small for (`make plan` has the table).
+
+    A plan is no check: whatever it comes to, and even if it cannot be made, the stage succeeds.
+    """
+    try:
+        lines = plan.find_obstacles(params, root)
+    except Exception as error:
+        lines = [f"no plan could be made ({type(error).__name__}: {error})"]
+    for line in lines:
+        print(f"warning: {line}")
 
 
 def remove_others(folder: Path, names: Iterable[str]) -> None:

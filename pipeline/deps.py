@@ -38,9 +38,11 @@ def list_deps(script: Path, per_run: bool) -> list[str]:
     extra = []
     if per_run:
         decoders = {path.parent for path in PACKAGE.glob("decoders/*/decoder.py")}
-        files = {file for file in files if file.parent not in decoders}
+        others = {file for file in files if file.parent not in decoders}
         apart = (*APART, PACKAGE / "decoders")
-        extra = [OWN_DECODER]
+        # Not of a stage that asks no decoder anything.
+        extra = [OWN_DECODER] if others != files else []
+        files = others
     found = sorted([*_fold(PACKAGE, files, apart), *extra])
     return sorted(_fold(ROOT / "pipeline", files, apart)) + found
 

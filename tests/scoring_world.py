@@ -40,7 +40,8 @@ class World:
 
     @property
     def clip_train(self) -> Path:
-        return self.at.clip_train(CLIP)
+        """Of one subject; all see the same pictures here."""
+        return self.at.clip_train(CLIP, SUBJECTS[0])
 
     @property
     def clip_test(self) -> Path:
@@ -134,8 +135,9 @@ def write_world(root: Path, noise: float = 1.0, noise_free: bool = True) -> Worl
     prototype_CD = 1.2 * unit(rng.standard_normal((N_CATEGORIES, WIDTH)))
     ids = rng.permutation(5000)[: N_TRAIN + N_TEST].astype(np.int64)
     clips = [make_clip(rng, np.sort(part), prototype_CD) for part in (ids[:N_TRAIN], ids[N_TRAIN:])]
-    for path, clip in zip((world.clip_train, world.clip_test), clips, strict=True):
-        write_cache(path, clip, {"clip": "tiny"})
+    write_cache(world.clip_test, clips[1], {"clip": "tiny"})
+    for subject in SUBJECTS:
+        write_cache(world.at.clip_train(CLIP, subject), clips[0], {"clip": "tiny"})
     for subject in SUBJECTS:
         map_DV = rng.standard_normal((WIDTH, N_VOXELS))
         for kind, clip, first in (("train", clips[0], 1), ("test", clips[1], 1000)):

@@ -184,8 +184,8 @@ def test_raw_files_are_read_at_the_door_only(stages: dict[str, Any]) -> None:
 
 
 def test_training_is_blind_to_the_test_set(stages: dict[str, Any], index: Any) -> None:
-    trains = {name: stage for name, stage in stages.items() if name.startswith("train@")}
-    assert trains
+    trains = {n: stage for n, stage in stages.items() if n.startswith(("train@", "select@"))}
+    assert {f"train@{run}" for run in RUNS} | {f"select@{run}" for run in RUNS} == set(trains)
     sealed = {
         out
         for stage in stages.values()

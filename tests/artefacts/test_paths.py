@@ -20,7 +20,8 @@ OUTPUTS = {
         PATHS.roi_report("${item}"),
     ],
     "cache_stimuli": [PATHS.stimuli("train"), PATHS.stimuli("test")],
-    "cache_clip": [PATHS.clip_train("${key}"), PATHS.clip_shared("${key}")],
+    "cache_clip": [PATHS.clip_train("${key}", "s").parent, PATHS.clip_shared("${key}")],
+    "select": [PATHS.selected("${key}")],
     "train": [PATHS.model("${key}"), PATHS.curve("${key}")],
     "evaluate": [PATHS.predictions("${key}"), PATHS.metrics("${key}")],
     "reconstruct": [PATHS.reconstructions_folder],
@@ -48,7 +49,7 @@ def test_outputs_are_those_of_dvc_yaml(name: str, stages: dict[str, Any]) -> Non
 
 def test_every_path_lies_below_the_root() -> None:
     at = Paths(Path("/copy"))
-    for found in (at.raw, at.voxels("s"), at.clip_train("c"), at.model("r"), at.metrics("r")):
+    for found in (at.raw, at.voxels("s"), at.clip_train("c", "s"), at.model("r"), at.metrics("r")):
         assert found.is_relative_to("/copy")
     elsewhere = Paths(Path("/copy"), nsd=Path("/disk/nsd"))
     assert elsewhere.raw == Path("/disk/nsd") and elsewhere.voxels("s") == at.voxels("s")

@@ -1,6 +1,7 @@
 """Features of pictures and captions, and what training reads of them.
 
-They lie in data/clip/<clip>/{train,shared}.h5.
+They lie in data/clip/<clip>/: train/<subject>.h5 holds the training images of one subject, which
+nobody else sees, and shared.h5 those that all see, the test set.
 
 Letters: I images, K captions, C categories, P prompts, D embedding width, T tokens, W token width,
 U text tokens.
@@ -13,9 +14,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from fmri2clip.core import store
+from fmri2clip.core.rows import find_rows
 from fmri2clip.core.schema import Field, Kind, Rows, Value
 
 Array = NDArray[Any]
@@ -32,7 +35,7 @@ CLIP = Kind(
         "area_IC": Field("float32", "fraction of the cropped picture"),
         "n_objects_I": Field("int16", "visible instances"),
         "category_C": Field("str", "COCO name"),
-        "present_C": Field("bool", "occurs in any configured picture"),
+        "present_C": Field("bool", "occurs in the pictures considered"),
         "prompt_P": Field("str", "template"),
         "prompt_embedding_PCD": Field("float16", "unit norm"),
         "block_*_ITW": Field("float16", "activation", False),
@@ -104,10 +107,11 @@ TRAINING_NAMES = (
 
 
 def read_clip(path: Path, targets: Sequence[str] = ()) -> store.Arrays:
-    """Pooled embeddings, captions and labels of the training images, and the arrays in `targets`.
+    """Pooled embeddings, captions and labels of a subject's training images, and `targets`.
 
-    A target 'a_ITD|b_ITW' is the first of these that the file has, under its own name. Raises
-    ValueError where the file has none of them.
+    A target 'a_ITD|b_ITW' is the first of these that the file has, under its own name; targets are
+    mapped, not read: tokens are 8 GB a subject at real size. Raises ValueError where the file has
+    none of them.
     """
     arrays = read_cache(path, TRAINING_NAMES)
     for target in targets:
@@ -118,13 +122,50 @@ def read_clip(path: Path, targets: Sequence[str] = ()) -> store.Arrays:
 
 
 def read_target(path: Path, target: str) -> tuple[str, Array]:
-    """Name and content of a cached array; 'a_ITD|b_ITW' is the first of these that the file has."""
+    """Name and content of a cached array; 'a_ITD|b_ITW' is the first of these that the file has.
+
+    Mapped: what is looked at is read from the file.
+    """
     *others, last = target.split("|")
     for name in others:
         with contextlib.suppress(ValueError):
-            return name, read_cache(path, [name])[name]
+            return name, store.map_array(path, CLIP, name)
     try:
-        return last, read_cache(path, [last])[last]
+        return last, store.map_array(path, CLIP, last)
     except ValueError as error:
         advice = "; set tokens of the clip to true in params.yaml" if "_tokens_" in last else ""
         raise ValueError(f"{error}{advice}") from None
+
+
+def read_together(paths: Sequence[Path], names: Sequence[str]) -> store.Arrays:
+    """The named arrays of several subjects' images as one, in ascending order of their ids.
+
+    Rows are images, captions in the order of their images; present_C says what occurs in any of the
+    files, and other arrays without these axes are those of the first. Attributes are those that all
+    files have.
+    """
+    needed = dict.fromkeys(["nsd_id_I", *names])
+    if "text_embedding_KD" in needed or "caption_K" in needed:
+        needed["caption_image_K"] = None
+    parts = [read_cache(path, list(needed)) for path in paths]
+    nsd_id_I = np.concatenate([part["nsd_id_I"] for part in parts])
+    order_I = np.argsort(nsd_id_I, kind="stable")
+    joined: dict[str, Array] = {}
+    for name in needed:
+        axes = name.rsplit("_", 1)[1]
+        if "I" in axes or "K" in axes:
+            joined[name] = np.concatenate([part[name] for part in parts])
+        else:
+            joined[name] = parts[0][name]
+    if "caption_image_K" in joined:
+        # Row of each caption's image among the ordered ones; captions follow their images.
+        nsd_id_K = np.concatenate([part["nsd_id_I"][part["caption_image_K"]] for part in parts])
+        row_K = find_rows(nsd_id_I[order_I], nsd_id_K, "the CLIP cache")
+        order_K = np.argsort(row_K, kind="stable")
+        joined["caption_image_K"] = row_K.astype(np.int32)
+        joined |= {n: joined[n][order_K] for n in joined if n.rsplit("_", 1)[1].startswith("K")}
+    joined |= {n: joined[n][order_I] for n in joined if n.rsplit("_", 1)[1].startswith("I")}
+    if "present_C" in joined:
+        joined["present_C"] = np.any([part["present_C"] for part in parts], axis=0)
+    same = set.intersection(*(set(part.attrs.items()) for part in parts))
+    return store.Arrays({name: joined[name] for name in needed}, dict(same))

@@ -13,7 +13,6 @@ Letters: I images, V voxels, D embedding width, T tokens, W token width, C categ
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -27,7 +26,8 @@ from numpy.typing import NDArray
 
 from fmri2clip.artefacts.trials import read_voxels
 from fmri2clip.clip.targets import TOKEN_TARGETS
-from fmri2clip.core.files import flatten
+from fmri2clip.core import watch
+from fmri2clip.core.files import flatten, sha256_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -99,6 +99,7 @@ def publish(finished: Sequence[Path], run_folder: Path, leave: str) -> list[Path
     shutil.rmtree(temporary, ignore_errors=True)
     for folder in finished:
         shutil.copytree(folder, temporary, dirs_exist_ok=True, ignore=shutil.ignore_patterns(leave))
+    watch.check()
     # Of an earlier run by hand: DVC removes outputs itself.
     shutil.rmtree(run_folder, ignore_errors=True)
     os.replace(temporary, run_folder)
@@ -120,8 +121,7 @@ def has_weights(folder: Path) -> bool:
 
 def weights_sha256(folder: Path) -> str:
     """Digest of the weights: what identifies a model."""
-    with (folder / WEIGHTS).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_file(folder / WEIGHTS)
 
 
 def read_description(folder: Path) -> dict[str, Any]:
@@ -141,7 +141,7 @@ def read_description(folder: Path) -> dict[str, Any]:
 def read_digests(folder: Path) -> dict[str, str]:
     """sha256 of every file that the model was trained on.
 
-    By dotted name: clip, <subject>.betas, <subject>.voxels.
+    By dotted name: <subject>.betas, <subject>.clip, <subject>.voxels.
     """
     return {
         name: str(digest) for name, digest in flatten(read_description(folder)["digests"]).items()

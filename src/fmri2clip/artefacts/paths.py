@@ -60,13 +60,17 @@ class Paths:
         """Folder of the CLIP caches."""
         return self.root / "data/clip"
 
-    def clip_train(self, clip: str) -> Path:
-        """CLIP cache of the training images."""
-        return self.clip / clip / "train.h5"
+    def clip_train(self, clip: str, subject: str) -> Path:
+        """CLIP cache of the training images of one subject."""
+        return self.clip / clip / "train" / f"{subject}.h5"
 
     def clip_shared(self, clip: str) -> Path:
         """CLIP cache of the test images."""
         return self.clip / clip / "shared.h5"
+
+    def selected(self, run: str) -> Path:
+        """Digests of the files that a run is trained on."""
+        return self.root / "data/selected" / f"{run}.json"
 
     @property
     def models(self) -> Path:

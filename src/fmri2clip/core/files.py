@@ -10,15 +10,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from fmri2clip.core import watch
+
 
 @contextmanager
 def replacing(*paths: Path) -> Iterator[list[Path]]:
-    """Yield a temporary path per final path; all are renamed on success, none on failure."""
+    """Yield a temporary path per final path; all are renamed on success, none on failure.
+
+    Raises ValueError if what the running stage reads has changed since it began (watch.py).
+    """
     temporaries = [path.with_name(f".{path.name}.tmp") for path in paths]
     try:
         for path in paths:
             path.parent.mkdir(parents=True, exist_ok=True)
         yield temporaries
+        watch.check()
         for temporary, path in zip(temporaries, paths, strict=True):
             os.replace(temporary, path)
     finally:

@@ -25,6 +25,7 @@ class Compute:
 
     threads: int = 2  # CPU threads of every stage
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"  # of gradient trainings
 
     def __post_init__(self) -> None:
         at_least(self, 1, "threads")

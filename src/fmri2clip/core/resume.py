@@ -15,7 +15,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from fmri2clip.core.files import sha256_file, write_json
+
 RESUME_ROOT = Path(".resume")
+MADE = "made"  # folder of notes on finished outputs
 
 
 def resume_dir(stage: str, *key_parts: Any, root: Path = RESUME_ROOT) -> Path:
@@ -24,16 +27,39 @@ def resume_dir(stage: str, *key_parts: Any, root: Path = RESUME_ROOT) -> Path:
     stage: name, may hold slashes; key_parts: anything made of dataclasses, mappings, lists, paths,
     strings and numbers.
     """
-    text = json.dumps([_plain(part) for part in key_parts], sort_keys=True)
-    folder = root / stage / hashlib.sha256(text.encode()).hexdigest()
+    folder = root / stage / digest(*key_parts)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def digest(*key_parts: Any) -> str:
+    """sha256 of parts as resume_dir takes them."""
+    text = json.dumps([_plain(part) for part in key_parts], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def remove(folder: Path, root: Path = RESUME_ROOT) -> None:
     """Delete a resume folder after success, and others of its stage: no key leads there now."""
     assert root.resolve() in folder.resolve().parents, f"{folder} is no resume folder"
     shutil.rmtree(folder.parent)
+
+
+def record_made(stage: str, key: str, path: Path, root: Path = RESUME_ROOT) -> None:
+    """Note that a finished output was made from all that `key` stands for.
+
+    Beside the output and not in it: what an output holds must not change with code that gives the
+    same numbers.
+    """
+    note = root / MADE / f"{stage}.json"
+    write_json(note, {"key": key, "sha256": sha256_file(path)})
+
+
+def is_made(stage: str, key: str, path: Path, root: Path = RESUME_ROOT) -> bool:
+    """Whether this very file was made from all that `key` stands for: then it can stay."""
+    note = root / MADE / f"{stage}.json"
+    if not note.is_file() or not path.is_file():
+        return False
+    return bool(json.loads(note.read_text()) == {"key": key, "sha256": sha256_file(path)})
 
 
 def fingerprint(paths: Iterable[Path]) -> dict[str, list[int]]:

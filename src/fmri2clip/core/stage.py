@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 
+from fmri2clip.core import watch
 from fmri2clip.core.params import Params, load
 from fmri2clip.core.strict import check_known
 
@@ -24,7 +25,8 @@ def run(stage: Callable[..., None]) -> None:
 
     A parameter with the default False becomes an option: dry_run is `--dry-run`. One with the
     default '' may be left out. A ValueError or OSError ends the process with one line and exit code
-    1; FMRI2CLIP_TRACEBACK=1 shows where it rose.
+    1; FMRI2CLIP_TRACEBACK=1 shows where it rose. So does a change of what the stage reads while it
+    runs (watch.py).
     """
     name = stage.__name__
     arguments = list(inspect.signature(stage).parameters.values())[1:]
@@ -39,14 +41,16 @@ def run(stage: Callable[..., None]) -> None:
         else:
             parser.add_argument(argument.name)
     given = vars(parser.parse_args())
+    named = [value for value in given.values() if value and isinstance(value, str)]
     try:
+        watch.begin(name, named)
         params = load()
         set_threads(params.compute.threads)
         stage(params, **given)
+        watch.check()
     except (ValueError, OSError) as error:
         if os.environ.get("FMRI2CLIP_TRACEBACK"):
             raise
-        named = [value for value in given.values() if value and isinstance(value, str)]
         sys.exit(f"{' '.join([name, *named])}: {error}")
 
 

@@ -22,6 +22,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from fmri2clip.core import watch
 from fmri2clip.core.files import replacing
 from fmri2clip.core.schema import Kind, Rows, Value, axes, check, checked_blocks, field, outline
 
@@ -111,6 +112,24 @@ def read_rows(path: Path, kind: Kind, name: str, row_I: NDArray[np.integer]) -> 
                 rows, np.s_[wanted[first] : wanted[last - 1] + 1], np.s_[first:last]
             )
     return rows if np.array_equal(wanted, row_I) else rows[inverse]
+
+
+def map_array(path: Path, kind: Kind, name: str) -> NDArray[Any]:
+    """An array that the system reads from the file where it is looked at; not for text.
+
+    Its pages are not the process' own memory: the system drops them where it needs the room, and
+    processes share them. Writing to the array changes a private copy.
+    """
+    with _opened(path, kind) as file:
+        dataset = _child(file, name, path, h5py.Dataset)
+        start = dataset.id.get_offset()
+        # Without an address (empty, in chunks) there is nothing to map.
+        if start is None or not dataset.size:
+            return check(kind, {name: _get_array(dataset)}, complete=False)[name]
+        dtype = dataset.dtype
+        shape = dataset.shape
+    assert dtype == field(kind, name).dtype, f"{path}: {name} is {dtype}"
+    return np.memmap(path, dtype, mode="c", offset=start, shape=shape)
 
 
 def groups(path: Path, kind: Kind) -> list[str]:
@@ -208,6 +227,7 @@ class Stream:
             f"{name}: row {start} does not follow a block"
         )
         assert start < stop <= shape[0], f"{name}: rows {start} to {stop} do not fit {shape[0]}"
+        watch.check()
         for old in self.partial.glob(f"{name}-{start:09d}-*.npy"):
             old.unlink()
         final = self._block_path(name, start, stop)

@@ -141,6 +141,17 @@ def suggest(value: str, allowed: Iterable[str]) -> str:
     return f" (did you mean {near[0]}?)" if near else ""
 
 
+def choices(section: Any) -> None:
+    """Raise ValueError unless every Literal field of the dataclass has one of its values."""
+    for name, hint in typing.get_type_hints(type(section)).items():
+        if typing.get_origin(hint) is Literal and getattr(section, name) not in (
+            allowed := typing.get_args(hint)
+        ):
+            raise ValueError(
+                f"{name} is {getattr(section, name)!r}, expected one of {', '.join(allowed)}"
+            )
+
+
 def at_least(section: Any, least: int, *names: str) -> None:
     """Raise ValueError unless each named number of the dataclass is `least` or more."""
     for name in names:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Self
@@ -21,6 +20,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from fmri2clip.core.strict import suggest
 from fmri2clip.decoders.batches import Decoded, Phase, TrainingData
 
 
@@ -84,14 +84,23 @@ class Decoder(nn.Module):
     def from_data(cls, config: Any, data: Sequence[TrainingData], seed: int) -> Self:
         """An untrained decoder for these subjects.
 
-        Override it for what n_voxels and width_D do not determine: numbers go to `sizes`, arrays
-        (such as a choice of voxels) are buffers. Raises ValueError if the data do not fit the
-        settings.
+        Override it for what n_voxels, width_D and expected_sizes do not determine: arrays (such as
+        a choice of voxels) are buffers. Raises ValueError if the data do not fit the settings.
         """
         sizes = {d.subject: d.betas_NV.shape[1] for d in data}
         n_voxels = sizes[data[0].subject] if cls.per_subject else sizes
         width_D = data[0].image_embedding_ID.shape[1]
-        return cls(config, n_voxels, width_D, seed)
+        return cls(config, n_voxels, width_D, seed, **cls.expected_sizes(config, data))
+
+    @classmethod
+    def expected_sizes(cls, config: Any, data: Sequence[TrainingData]) -> dict[str, Any]:
+        """Further keywords of the constructor: what data of these shapes decide.
+
+        from_data passes them, and `make plan` counts weights with them before there are any data:
+        then `data` are on torch's meta device, with shapes and no content, but for `groups`, `rois`
+        and `ncsnr_V`.
+        """
+        return {}
 
     # Training
 
@@ -209,9 +218,8 @@ def load_decoder(name: str) -> ModuleType:
     Raises ValueError if no such decoder exists.
     """
     if name not in names():
-        hint = get_close_matches(name, names(), 1)
-        guess = f" (did you mean {hint[0]}?)" if hint else ""
         raise ValueError(
-            f"decoder {name!r} does not exist{guess}; choose from {', '.join(names())}"
+            f"decoder {name!r} does not exist{suggest(name, names())}; choose from "
+            f"{', '.join(names())}"
         )
     return importlib.import_module(f"{__name__}.{name}.decoder")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
+import torch
 from torch import Tensor
 
 
@@ -32,7 +33,7 @@ class TrainingData:
     caption_image_K: Tensor  # row in I of each caption
     caption_K: list[str]
     is_validation_I: Tensor  # bool
-    # Further targets by cached name, rows are images.
+    # Further targets by cached name, rows are images; mapped from the file while on the CPU.
     features: dict[str, Tensor] = field(default_factory=dict)
     # ROI group -> bool, members among V; stays on the CPU.
     groups: dict[str, Tensor] = field(default_factory=dict)
@@ -41,14 +42,15 @@ class TrainingData:
     ncsnr_V: Tensor | None = None  # signal over noise deviation, from training trials
     labels_IC: Tensor | None = None  # bool, category visible in the picture
 
-    def to(self, device: str) -> TrainingData:
-        """The same data on another device."""
+    def to(self, device: torch.device | str, *, features: bool = True) -> TrainingData:
+        """The same data on another device; with features False, these stay where they are."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         moved: dict[str, Any] = {
             name: value.to(device) for name, value in values.items() if isinstance(value, Tensor)
         }
-        features = {name: value.to(device) for name, value in self.features.items()}
-        return replace(self, **moved, features=features)
+        if features:
+            moved["features"] = {name: value.to(device) for name, value in self.features.items()}
+        return replace(self, **moved)
 
     @cached_property
     def mean_betas_IV(self) -> Tensor:

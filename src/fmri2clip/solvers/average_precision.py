@@ -31,7 +31,8 @@ def score_class(label_I: Bools, score_I: Floats, weight_RI: Floats) -> tuple[Flo
     NaN where the weights leave no positive or, for AUC, no negative.
     """
     weight_RI = np.asarray(weight_RI, dtype=np.float32)
-    weight_RP, positive_P = np.take(weight_RI, np.flatnonzero(label_I), axis=1), score_I[label_I]
+    weight_RP = np.take(weight_RI, np.flatnonzero(label_I), axis=1)
+    positive_P = score_I[label_I]
     # Counts are whole numbers, exact in float32 below 2**24 in whatever order they are summed.
     reached_IP = score_I[:, None] >= positive_P
     reached_RP = (weight_RI @ reached_IP.astype(np.float32)).astype(np.float64)

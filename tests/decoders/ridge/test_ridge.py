@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from sklearn.decomposition import PCA
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import KFold
 
@@ -110,6 +111,24 @@ def test_token_map_matches_scikit_learn(
     )  # targets are float16
     np.testing.assert_allclose(decoder.token_weight_VX, expected.coef_.T, atol=3e-3)
     assert float(found.std()) > 0.1
+
+
+@pytest.mark.parametrize("n", [3, 40])
+def test_token_components_match_scikit_learn(tiny: TrainingData, n: int) -> None:
+    """Principal components of the training images' tokens, ridge to their scores, and back."""
+    config = replace(CONFIG, tokens=True, token_components=n)
+    decoder = Decoder.from_data(config, [tiny], seed=0)
+    row = decoder.fit(tiny)
+    x, _ = arrays(tiny, "image")
+    rows = np.flatnonzero(~tiny.is_validation_I.numpy())
+    y = tiny.features["semantic_tokens_ITD"].numpy()[rows].astype(np.float64).reshape(len(rows), -1)
+    axes = PCA(min(n, 40), svd_solver="full").fit(y)
+    ridge = Ridge(row["token_alpha"]).fit(x, axes.transform(y))
+    expected = axes.inverse_transform(ridge.predict(x))
+    found = decoder.decode_tokens(torch.from_numpy(x).float(), "subj01").tokens["semantic"]
+    np.testing.assert_allclose(found.reshape(len(x), -1), expected, atol=3e-3)
+    assert decoder.sizes == {"n_tokens": 5, "n_components": n}
+    assert decoder.n_parameters()["deployed"] == 2 * 31 * 8 + 31 * n + (n + 1) * 40
 
 
 def test_tokens_change_neither_of_the_other_maps(

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from fmri2clip.datasets.nsd.design import list_pictures
 from fmri2clip.datasets.nsd.pictures.categories import COCO_CATEGORIES
 from fmri2clip.stages.cache_clip import cache
 
-N_COLUMNS, N_SHARED, SIZE = 10, 4, 24
+N_COLUMNS, N_SHARED, SIZE = 15, 4, 24
 DOG, CAT = (next(c.id for c in COCO_CATEGORIES if c.name == name) for name in ("dog", "cat"))
 
 
@@ -59,7 +58,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> params.Clip:
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One session of an NSD tree: 4 shared pictures, 6 for each of 8 subjects; each shows a dog or
+    """One session of an NSD tree: 4 shared pictures, 11 for each of 8 subjects; each shows a dog or
     a cat.
     """
     root, rng = tmp_path_factory.mktemp("nsd"), np.random.default_rng(0)
@@ -73,8 +72,8 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
         + 1
     )
     ordering = np.concatenate(
-        [np.arange(1, N_COLUMNS), rng.integers(1, N_COLUMNS, 741)]
-    )  # nor is column 10 shown
+        [np.arange(1, N_COLUMNS), rng.integers(1, N_COLUMNS, 736)]
+    )  # nor is column 15 shown
     layout.expdesign_path(root).parent.mkdir(parents=True)
     design = {
         "masterordering": ordering[None],
@@ -111,28 +110,31 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def run(tree: Path, clip: params.Clip, out: Path) -> tuple[Path, Path]:
+def run(
+    tree: Path, clip: params.Clip, out: Path, subjects: tuple[str, ...] = ("subj01",)
+) -> tuple[Path, Path]:
+    """Files of the first subject's training pictures, and of the shared ones."""
     paths = Paths(out, nsd=tree)
     cache.cache_clip(
         paths,
         "tiny",
         clip,
-        ["subj01", "subj03"],
+        subjects,
         params.Dataset(),
         params.Labels(),
         threads=1,
         resume_root=out / "resume",
     )
-    return paths.clip_train("tiny"), paths.clip_shared("tiny")
+    return paths.clip_train("tiny", "subj01"), paths.clip_shared("tiny")
 
 
 def test_pictures_of_the_configured_subjects(tree: Path) -> None:
     pictures = list_pictures(tree, ["subj01", "subj03"], "released")
     assert pictures["shared"].tolist() == [0, 1, 2, 3]
     assert pictures["train"].tolist() == [
-        *range(4, 9),
-        *range(16, 21),
-    ]  # the last of each six is never shown
+        *range(4, 14),
+        *range(26, 36),
+    ]  # the last of each eleven is never shown
 
 
 def test_features_equal_a_direct_open_clip_call(
@@ -355,18 +357,28 @@ def test_mistakes_leave_nothing(
     assert not list(tmp_path.rglob("*.h5"))
 
 
-def test_the_next_block_is_read_while_the_last_is_used() -> None:
-    made: list[int] = []
+def test_a_subject_more_leaves_the_files_of_others_alone(
+    tree: Path, clip: params.Clip, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Same bytes whoever else is there; and a file that is there already is not made again."""
+    first, shared = run(tree, clip, tmp_path)
+    before = first.read_bytes(), shared.read_bytes(), first.stat().st_mtime_ns
+    run(tree, clip, tmp_path, ("subj01", "subj03"))
+    assert (first.read_bytes(), shared.read_bytes(), first.stat().st_mtime_ns) == before
+    assert "holds these features already" in capsys.readouterr().out
+    other = first.with_name("subj03.h5")
+    assert other.is_file()
+    run(tree, clip, tmp_path)
+    assert not other.exists()
 
-    def make() -> object:
-        for i in range(4):
-            made.append(i)
-            yield i
 
-    with cache._ahead(make()) as items:  # type: ignore[arg-type]
-        assert next(items) == 0
-        for _ in range(200):
-            if made == [0, 1]:
-                break
-            time.sleep(0.01)
-        assert made == [0, 1] and list(items) == [1, 2, 3]
+def test_another_setting_or_a_damaged_file_is_made_again(
+    tree: Path, clip: params.Clip, tmp_path: Path
+) -> None:
+    first, _ = run(tree, clip, tmp_path)
+    whole = first.read_bytes()
+    run(tree, replace(clip, prompts=("a {category}",)), tmp_path)
+    assert read_cache(first)["prompt_P"].tolist() == ["a {category}"]
+    first.write_bytes(whole[:-1] + b"x")
+    run(tree, clip, tmp_path)
+    assert first.read_bytes() == whole

@@ -162,7 +162,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     for subject in SUBJECTS:
         write_subject_betas(made.at.train_betas(subject), ids, blocks, rng)
         write_subject_voxels(made.at.voxels(subject), groups)
-    write_clip(made.at.clip_train("tiny"), ids, weights_sha256=model.weights_sha256)
+        write_clip(made.at.clip_train("tiny", subject), ids, weights_sha256=model.weights_sha256)
     return made
 
 
@@ -239,14 +239,14 @@ def test_files_hold_numbers_and_repeat_byte_for_byte(
 
 def test_wrong_inputs_are_named(world: World, tmp_path: Path) -> None:
     copy = world.copy(tmp_path / "world")
-    cache = copy.at.clip_train("tiny")
+    cache = copy.at.clip_train("tiny", SUBJECTS[0])
     write_clip(cache, 5 + np.arange(N_IMAGES - 30))
-    with pytest.raises(ValueError, match=r"train\.h5 lacks \d+ of 50 images"):
+    with pytest.raises(ValueError, match=r"train/subj\d+\.h5 lacks \d+ of 50 images"):
         analyse(copy)
     write_clip(cache, 5 + np.arange(N_IMAGES), weights_sha256="0")
     with pytest.raises(ValueError, match="cached with other weights"):
         analyse(copy)
-    shutil.copy(world.at.clip_train("tiny"), cache)
+    shutil.copy(world.at.clip_train("tiny", SUBJECTS[0]), cache)
     everything_V = np.ones(SIDE**3, bool)
     groups = {"low": everything_V, "high": everything_V, "all": everything_V}
     for subject in SUBJECTS:

@@ -146,7 +146,7 @@ def test_features_are_calibrated_on_validation_images(
     """Offset by the means of the model, factor by least squares over the validation images of each
     subject.
     """
-    cached = read_cache(world.at.clip_train("tiny"), ["nsd_id_I", "image_embedding_ID"])
+    cached = read_cache(world.at.clip_train("tiny", "subj01"), ["nsd_id_I", "image_embedding_ID"])
     model_of, rng = reconstruction.load_model, np.random.default_rng(5)
     shift = rng.normal(size=(2, 5, WIDTH)).astype(np.float32)
     names = ("mean_predicted_tokens_semantic_TW", "mean_tokens_semantic_TW")

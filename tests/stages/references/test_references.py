@@ -244,7 +244,7 @@ def test_errors_name_file_and_choice(world: World) -> None:
         run(world, voxels="V1")
     with pytest.raises(ValueError, match=r"evaluation\.n_way"):
         run(world, evaluation=type(EVALUATION)(n_way=300))
-    world.clip_train.parent.rename(world.at.clip / "other")
+    world.at.clip_shared("tiny").parent.rename(world.at.clip / "other")
     with pytest.raises(ValueError, match="caches clip 'tiny', not 'other'"):
         run(world, clip_name="other")
     assert not (world.at.reference_metrics("tiny")).exists()

@@ -24,6 +24,16 @@ from tests.tiny_subject import make_tiny  # noqa: E402
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "brainclip": {"hidden": 16, "dropout_in": 0.0, "dropout_block": 0.0, "lr": 1e-2},
+    "brainmclip": {
+        "hidden": 16,
+        "blocks": 1,
+        "token_rank": 3,
+        "dropout_in": 0.0,
+        "dropout_res": 0.0,
+        "mixco_epochs": 0.5,
+        "nce_tokens": 3,
+        "lr": 1e-2,
+    },
     "clip_mused": {
         "areas": "V1, V2, floc-faces, rest",
         "components": 4,

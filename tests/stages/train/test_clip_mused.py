@@ -17,6 +17,7 @@ from sklearn.metrics import average_precision_score
 from torch import Tensor
 from torch.optim import Optimizer
 
+from fmri2clip.core.params import Compute
 from fmri2clip.decoders.batches import TrainingData
 from fmri2clip.decoders.clip_mused.decoder import Config, Decoder
 from fmri2clip.stages.train import trainer
@@ -25,6 +26,7 @@ from fmri2clip.stages.train.run import fit_decoder
 from fmri2clip.stages.train.validation import mean_average_precision, validation_scores
 from tests.decoders.settings import make_config
 
+CPU = Compute(device="cpu")
 SMALL: dict[str, Any] = {
     "areas": "V1, V2, floc-faces, rest",
     "components": 4,
@@ -214,7 +216,7 @@ def test_a_new_subject_changes_nothing_shared(
 ) -> None:
     config = make_config("clip_mused", **SMALL | {"new_subject": "subj05", "new_fit": new_fit})
     decoder = Decoder.from_data(config, subjects, 0)
-    rows = fit_decoder(decoder, subjects, config, 0, "cpu", tmp_path / "new")
+    rows = fit_decoder(decoder, subjects, config, 0, CPU, tmp_path / "new")
     assert [row["epoch"] for row in rows] == list(range(10))
     without, _, _ = train(subjects[:2], tmp_path / "without")
     new = own_state(decoder, "subj05")
@@ -226,6 +228,26 @@ def test_a_new_subject_changes_nothing_shared(
     assert not torch.equal(decoder.identity["subj05"], start)
     if new_fit == "tokens_projection":
         assert not torch.equal(decoder.new_projection.weight, decoder.projection.weight)
+
+
+def test_what_is_fitted_for_a_new_subject_is_in_training_mode(
+    subjects: list[TrainingData], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Components are dropped as in the shared phase; the frozen network drops nothing."""
+    config = make_config("clip_mused", **SMALL | {"new_subject": "subj05", "max_epochs": 1})
+    decoder = Decoder.from_data(config, subjects, 0)
+    seen: list[tuple[bool, bool]] = []
+    plain = trainer.fit
+
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        def look(epoch: int, loss: Tensor, optimizer: Optimizer) -> None:
+            seen.append((decoder.training, decoder.network.training))
+
+        return plain(*args, **kwargs, on_step=look)
+
+    monkeypatch.setattr(trainer, "fit", watched)
+    fit_decoder(decoder, subjects, config, 0, CPU, tmp_path)
+    assert seen[0] == (True, True) and seen[-1] == (True, False)
 
 
 def test_killed_fit_of_a_new_subject_ends_with_the_same_bytes(
@@ -249,11 +271,11 @@ def test_killed_fit_of_a_new_subject_ends_with_the_same_bytes(
                     subjects,
                     config,
                     0,
-                    "cpu",
+                    CPU,
                     tmp_path / folder,
                 )
         decoder = Decoder.from_data(config, subjects, 0)
-        rows = fit_decoder(decoder, subjects, config, 0, "cpu", tmp_path / folder)
+        rows = fit_decoder(decoder, subjects, config, 0, CPU, tmp_path / folder)
         states.append((save(dict(decoder.state_dict())), rows))
     assert states[0] == states[1]
 

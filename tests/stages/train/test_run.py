@@ -16,8 +16,9 @@ from fmri2clip import tracking
 from fmri2clip.artefacts.clip_cache import write_cache
 from fmri2clip.artefacts.model import load
 from fmri2clip.artefacts.paths import Paths
-from fmri2clip.artefacts.trials import write_betas, write_voxels
+from fmri2clip.artefacts.trials import read_voxels, write_betas, write_voxels
 from fmri2clip.core import params
+from fmri2clip.stages.select.select import select
 from fmri2clip.stages.train import run as run_module
 from fmri2clip.stages.train.run import fit_decoder, resolve_device, train_run
 from tests.decoders.settings import make_config
@@ -153,7 +154,8 @@ def tree(tmp_path: Path) -> Path:
         "text_tokens_IUD": unit(len(ids), 2, WIDTH),
         "low_mean_IW": unit(len(ids), 5),
     }
-    write_cache(Paths(tmp_path).clip_train("mini"), clip)
+    for subject in SUBJECTS:
+        write_cache(Paths(tmp_path).clip_train("mini", subject), clip)
     return tmp_path
 
 
@@ -181,6 +183,7 @@ def train(
 ) -> Path:
     settings = make_params(overrides, **split)
     paths = Outputs(tree, folder=tree / out)
+    select(name, "mini", SUBJECTS, paths, 1)
     train_run(name, settings, paths, log=log, resume_root=tree / ".resume")
     return tree / out
 
@@ -208,7 +211,12 @@ def test_run_is_complete_repeatable_and_loads_from_its_folder(tree: Path, name: 
         and config["seed"] == 1
         and config["n_training_images"] == {"subj02": 32}
     )
-    assert len(config["digests"]["clip"]) == 64 and set(config["digests"]) == {"clip", "subj02"}
+    assert list(config["digests"]) == ["subj02"]
+    assert {kind: len(digest) for kind, digest in config["digests"]["subj02"].items()} == {
+        "betas": 64,
+        "clip": 64,
+        "voxels": 64,
+    }
     inputs = load_file(out / "models" / name / "subj02/inputs.safetensors")
     means = {f"mean_{kind}_D" for kind in ("image", "text", "predicted_image", "predicted_text")}
     assert set(inputs) == means | {"ijk_V3", "voxel_rows_V", "session_mean_SV", "session_std_SV"}
@@ -350,6 +358,17 @@ def test_permuted_training_is_another_model_of_the_same_split(tree: Path) -> Non
     assert true[model + "weights.safetensors"] != null[model + "weights.safetensors"]
 
 
+def test_training_refuses_files_that_were_not_selected(tree: Path) -> None:
+    paths = Outputs(tree, folder=tree / "out")
+    select("ridge", "mini", SUBJECTS, paths, 1)
+    path = paths.voxels("subj02")
+    voxels = dict(read_voxels(path))
+    write_voxels(path, voxels | {"ncsnr_V": voxels["ncsnr_V"] * 2})
+    with pytest.raises(ValueError, match=r"voxels/subj02\.h5 is not the file that .*ridge\.json"):
+        train_run("ridge", make_params(), paths, resume_root=tree / ".resume")
+    assert not (tree / "out").exists()
+
+
 def test_missing_input_is_named_and_nothing_written(tree: Path) -> None:
     Paths(tree).voxels("subj02").unlink()
     with pytest.raises(ValueError, match=r"voxels/subj02\.h5 does not exist; run the stage"):
@@ -382,7 +401,7 @@ def test_mlflow_gets_the_digest_of_every_input(tree: Path, tmp_path: Path) -> No
         assert run_id is not None
         tags = MlflowClient(tracking_uri=tracking.tracking_uri()).get_run(run_id).data.tags
         files = {
-            "input.clip": at.clip_train("mini"),
+            f"input.{subject}.clip": at.clip_train("mini", subject),
             f"input.{subject}.betas": at.train_betas(subject),
             f"input.{subject}.voxels": at.voxels(subject),
         }

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from fmri2clip import decoders
 from fmri2clip.decoders.batches import Batch, Decoded
 from fmri2clip.decoders.parts.distributed import Shares
+from fmri2clip.decoders.parts.layers import make_trunk
 
 CITATION = (
     "Y. Liu, Y. Ma, W. Zhou, G. Zhu, N. Zheng, 'BrainCLIP: Bridging Brain and Visual-Linguistic "
@@ -81,20 +82,6 @@ class Config:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
 
 
-class ResidualBlock(nn.Module):
-    """x + dropout(gelu(norm(W x)))."""
-
-    def __init__(self, width: int, dropout: float) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Linear(width, width), nn.LayerNorm(width), nn.GELU(), nn.Dropout(dropout)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x + layers(x), of the shape of x."""
-        return x + self.layers(x)
-
-
 class Decoder(decoders.Decoder):
     """Mapping network with a learned temperature; one output for image and text."""
 
@@ -114,13 +101,7 @@ class Decoder(decoders.Decoder):
         if config.network == "linear":
             self.mu = nn.Linear(n_voxels, width_D)
             return
-        self.trunk = nn.Sequential(
-            nn.Linear(n_voxels, config.hidden),
-            nn.LayerNorm(config.hidden),
-            nn.GELU(),
-            nn.Dropout(config.dropout_in),
-            ResidualBlock(config.hidden, config.dropout_block),
-        )
+        self.trunk = make_trunk(n_voxels, config.hidden, 1, config.dropout_in, config.dropout_block)
         latent = config.latent or width_D if config.network == "vae" else width_D
         self.mu = nn.Linear(config.hidden, latent)
         if config.network == "vae":
@@ -192,9 +173,14 @@ def contrastive(f_BD: Tensor, y_BD: Tensor, tau: Tensor | float, same_BB: Tensor
     pair is no negative.
     """
     eye_BB = torch.eye(len(f_BD), dtype=torch.bool, device=f_BD.device)
-    logits_BB = (f_BD.float() @ y_BD.float().T / tau).masked_fill(same_BB & ~eye_BB, -torch.inf)
-    diagonal_B = torch.arange(len(f_BD), device=f_BD.device)
-    return (F.cross_entropy(logits_BB, diagonal_B) + F.cross_entropy(logits_BB.T, diagonal_B)) / 2
+    # Under autocast the product would be rounded to bfloat16: at tau = 0.01, steps of 0.5 where
+    # logits reach 100.
+    with torch.autocast(f_BD.device.type, enabled=False):
+        logits_BB = f_BD.float() @ y_BD.float().T / tau
+        logits_BB = logits_BB.masked_fill(same_BB & ~eye_BB, -torch.inf)
+        diagonal_B = torch.arange(len(f_BD), device=f_BD.device)
+        rows = F.cross_entropy(logits_BB, diagonal_B)
+        return (rows + F.cross_entropy(logits_BB.T, diagonal_B)) / 2
 
 
 def kl_divergence(mu: Tensor, logvar: Tensor) -> Tensor:

@@ -30,18 +30,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args, get_type_hints
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from fmri2clip import decoders
-from fmri2clip.core.strict import at_least, check_known, fraction
+from fmri2clip.core.strict import at_least, check_known, choices, fraction
 from fmri2clip.decoders.batches import Batch, Decoded, TrainingData
 from fmri2clip.decoders.brainmclip.losses import Tokens, align, draw_mixing
 from fmri2clip.decoders.brainmclip.networks import TwoStreams
-from fmri2clip.decoders.brainmclip.routing import group_names, route
+from fmri2clip.decoders.brainmclip.routing import Rows, group_names, route
+from fmri2clip.decoders.parts.distributed import Shares
 
 CITATION = (
     "T. Xia, Z. Ma, X. Wang, Q. Liu, X. He, T. Liu, Y. Ren, 'BrainMCLIP: Brain Image Decoding with "
@@ -114,11 +115,7 @@ class Config:
     patience: int  # epochs without a better validation score before training stops
 
     def __post_init__(self) -> None:
-        for name, hint in get_type_hints(Config).items():
-            if (allowed := get_args(hint)) and getattr(self, name) not in allowed:
-                raise ValueError(
-                    f"{name} is {getattr(self, name)!r}, expected one of {', '.join(allowed)}"
-                )
+        choices(self)
         at_least(self, 1, "hidden", "batch_size", "max_epochs", "patience", "nce_tokens")
         at_least(self, 0, "blocks", "token_rank", "voxel_pool", "match_caliper")
         at_least(self, 0, "warmup_epochs", "gradient_clip", "beta_rec", "beta_cross", "alpha_fine")
@@ -239,40 +236,41 @@ class Decoder(decoders.Decoder):
         Raises ValueError for an ROI group that is empty for the subject or absent.
         """
         (single,) = data
-        rows = route(
-            {name: member.numpy() for name, member in single.groups.items()},
-            None if single.ncsnr_V is None else single.ncsnr_V.cpu().numpy(),
-            config,
-            seed,
-            single.subject,
-        )
-        text = single.features[TEXT] if TEXT in cls.select_targets(config) else None
         width_D = single.image_embedding_ID.shape[1]
-        detail = _detail(single.features)
-        width_detail = width_D if config.detail_target == "semantic" else detail.shape[2]
+        sizes = cls.expected_sizes(config, data)
         # A mix adds the two streams number by number, so their tokens must have one width.
-        if config.fusion == "mix" and width_detail != width_D:
+        if config.fusion == "mix" and sizes["width_detail"] != width_D:
             raise ValueError(
-                f"fusion is 'mix', but detail tokens have width {width_detail} and semantic tokens "
-                f"{width_D}; choose another fusion, or a clip whose aggregation is not raw"
+                f"fusion is 'mix', but detail tokens have width {sizes['width_detail']} and "
+                f"semantic tokens {width_D}; choose another fusion, or a clip whose aggregation is "
+                "not raw"
             )
-        decoder = cls(
-            config,
-            single.betas_NV.shape[1],
-            width_D,
-            seed,
-            n_detail=len(rows[0]),
-            n_semantic=len(rows[1]),
-            n_image_tokens=1 if config.variant == "pooled" else detail.shape[1],
-            n_text_tokens=0 if text is None else text.shape[1],
-            width_detail=width_detail,
-        )
-        decoder.detail_rows.copy_(torch.from_numpy(rows[0]))
-        decoder.semantic_rows.copy_(torch.from_numpy(rows[1]))
+        decoder = cls(config, single.betas_NV.shape[1], width_D, seed, **sizes)
+        detail_rows, semantic_rows = _route(config, single, seed)
+        decoder.detail_rows.copy_(torch.from_numpy(detail_rows))
+        decoder.semantic_rows.copy_(torch.from_numpy(semantic_rows))
+        text = single.features[TEXT] if TEXT in cls.select_targets(config) else None
         if text is not None:
             # The start token is the same for all captions, so one of them gives the scale.
             decoder.text_norm.copy_(text[0, 0].float().norm())
         return decoder
+
+    @classmethod
+    def expected_sizes(cls, config: Config, data: Sequence[TrainingData]) -> dict[str, int]:
+        """Voxels of the streams by `routing`, and tokens of the targets."""
+        (single,) = data
+        # Any seed: it decides which voxels, not how many.
+        detail_rows, semantic_rows = _route(config, single, seed=0)
+        _, n_tokens, width_detail = _detail(single.features).shape
+        width_D = single.image_embedding_ID.shape[1]
+        text = TEXT in cls.select_targets(config)
+        return {
+            "n_detail": len(detail_rows),
+            "n_semantic": len(semantic_rows),
+            "n_image_tokens": 1 if config.variant == "pooled" else n_tokens,
+            "n_text_tokens": single.features[TEXT].shape[1] if text else 0,
+            "width_detail": width_D if config.detail_target == "semantic" else width_detail,
+        }
 
     def inputs(self, betas_BV: Tensor) -> tuple[Tensor, Tensor]:
         """F_D and F_S: the voxels of each stream, pooled to one length if voxel_pool says so."""
@@ -298,9 +296,11 @@ class Decoder(decoders.Decoder):
         if c.loss != "fine" and progress < c.mixco_epochs:
             mixing = draw_mixing(len(betas_BV), c.mixco_beta, c.mixco_share, betas_BV.device)
             betas_BV = mixing.apply(betas_BV)
-        inputs = self.inputs(betas_BV)
+        # Each process decodes its share of the rows; the contrast needs the tokens of all.
+        shares = Shares([len(betas_BV)])
+        inputs = self.inputs(shares.take(0, betas_BV))
         codes = self.network.encode(inputs)
-        predicted = self.network.predict(codes)
+        predicted = {name: shares.gather(x) for name, x in self.network.predict(codes).items()}
         true = self._true_tokens(batch)
         # Semantic and fused tokens have one target: its norms and cosines are computed once.
         known = {id(tokens): Tokens(tokens) for tokens in true.values()}
@@ -312,7 +312,7 @@ class Decoder(decoders.Decoder):
             aligned = align(tokens_BTW, known[id(true[stream])], c, mixing, progress)
             for name, term in aligned.items():
                 terms[f"{stream}_{name}_loss"] = weight * term
-        return terms | self._reconstruct(inputs, codes)
+        return terms | self._reconstruct(inputs, codes, shares)
 
     def _true_tokens(self, batch: Batch) -> dict[str, Tensor]:
         """Targets of the streams, (B, T, W)."""
@@ -329,7 +329,7 @@ class Decoder(decoders.Decoder):
         return {"detail": detail, "semantic": semantic, "fused": semantic, "text": text}
 
     def _reconstruct(
-        self, inputs: tuple[Tensor, Tensor], codes: tuple[Tensor, Tensor]
+        self, inputs: tuple[Tensor, Tensor], codes: tuple[Tensor, Tensor], shares: Shares
     ) -> dict[str, Tensor]:
         """Weighted Cross-Reconstruction: both fMRI decoders on their own and the other code."""
         c = self.config
@@ -337,8 +337,8 @@ class Decoder(decoders.Decoder):
             return {}
         detail_BV, semantic_BV = inputs
         detail_BH, semantic_BH = codes
-        rec_detail = _mse(self.network.detail_decoder(detail_BH), detail_BV)
-        rec_semantic = _mse(self.network.semantic_decoder(semantic_BH), semantic_BV)
+        rec_detail = _mse(self.network.detail_decoder(detail_BH), detail_BV, shares)
+        rec_semantic = _mse(self.network.semantic_decoder(semantic_BH), semantic_BV, shares)
         terms = {
             "rec_detail_loss": c.beta_rec * rec_detail,
             "rec_semantic_loss": c.beta_rec * rec_semantic,
@@ -349,8 +349,8 @@ class Decoder(decoders.Decoder):
         crossed_BH = semantic_BH.detach() if c.stop_grad == "cross_to_semantic" else semantic_BH
         # R1: a decoder always gives its own voxels. R2: the voxels that the code came from.
         true = (detail_BV, semantic_BV) if c.cross_target == "decoder" else (semantic_BV, detail_BV)
-        cross_detail = _mse(self.network.detail_decoder(crossed_BH), true[0])
-        cross_semantic = _mse(self.network.semantic_decoder(detail_BH), true[1])
+        cross_detail = _mse(self.network.detail_decoder(crossed_BH), true[0], shares)
+        cross_semantic = _mse(self.network.semantic_decoder(detail_BH), true[1], shares)
         return terms | {
             "cross_detail_loss": c.beta_cross * cross_detail,
             "cross_semantic_loss": c.beta_cross * cross_semantic,
@@ -395,6 +395,13 @@ class Decoder(decoders.Decoder):
         return {"trained": sum(sizes.values()), "deployed": sum(sizes.values()) - spare}
 
 
+def _route(config: Config, data: TrainingData, seed: int) -> tuple[Rows, Rows]:
+    """Voxels of the detail and of the semantic stream."""
+    members = {name: member.numpy() for name, member in data.groups.items()}
+    ncsnr_V = None if data.ncsnr_V is None else data.ncsnr_V.cpu().numpy()
+    return route(members, ncsnr_V, config, seed, data.subject)
+
+
 def _detail(features: Mapping[str, Tensor]) -> Tensor:
     """Detail tokens under whichever name the cache has them."""
     return next(features[name] for name in DETAIL.split("|") if name in features)
@@ -406,5 +413,8 @@ def _in_scale(x_ITW: Tensor) -> Tensor:
     return x_ITW / x_ITW[:, :1].norm(dim=2, keepdim=True)
 
 
-def _mse(x_BV: Tensor, y_BV: Tensor) -> Tensor:
-    return F.mse_loss(x_BV.float(), y_BV)
+def _mse(x_BV: Tensor, y_BV: Tensor, shares: Shares) -> Tensor:
+    """Mean squared error over the rows of all processes."""
+    if shares.n_ranks == 1:
+        return F.mse_loss(x_BV.float(), y_BV)
+    return shares.gather((x_BV.float() - y_BV).square().mean(1)).mean()

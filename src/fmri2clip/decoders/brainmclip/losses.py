@@ -28,6 +28,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fmri2clip.decoders.parts.distributed import same
+
 TINY = 1e-12  # norms of zero vectors
 
 
@@ -53,13 +55,15 @@ def draw_mixing(n: int, beta: float, share: float, device: torch.device | str = 
     """One permutation and one set of Beta(beta, beta) weights for a batch of n; a share of the
     images is mixed.
 
-    Numbers come from torch's global CPU generator, so they are the same on every device.
+    Numbers come from torch's global CPU generator, so they are the same on every device; those of
+    the first process hold for all that train together.
     """
     partner_B = torch.randperm(n)
     weight_B = torch.distributions.Beta(beta, beta).sample((n,))
     mixed_B = torch.rand(n) < share
     share_B = torch.where(mixed_B, weight_B, torch.ones(n))
-    return Mixing(partner_B.to(device), share_B.to(device), mixed_B.to(device))
+    drawn = (partner_B, share_B, mixed_B)
+    return Mixing(*(same(x.to(device)) for x in drawn))
 
 
 class Tokens:
@@ -153,7 +157,7 @@ def draw_tokens(n_tokens: int, n: int, device: torch.device | str = "cpu") -> Te
     """
     if n >= n_tokens:
         return torch.arange(n_tokens, device=device)
-    return torch.randperm(n_tokens)[:n].to(device)
+    return same(torch.randperm(n_tokens)[:n].to(device))
 
 
 def align(

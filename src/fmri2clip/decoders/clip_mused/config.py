@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args, get_type_hints
+from typing import Literal
 
-from fmri2clip.core.strict import at_least, fraction
+from fmri2clip.core.strict import at_least, choices, fraction
 from fmri2clip.decoders.clip_mused.networks import Block
 from fmri2clip.decoders.parts.areas import parse_names
 from fmri2clip.decoders.parts.input_maps import Kind
@@ -57,11 +57,7 @@ class Config:
     patience: int  # epochs without a better validation score before training stops
 
     def __post_init__(self) -> None:
-        for name, hint in get_type_hints(Config).items():
-            if (allowed := get_args(hint)) and getattr(self, name) not in allowed:
-                raise ValueError(
-                    f"{name} is {getattr(self, name)!r}, expected one of {', '.join(allowed)}"
-                )
+        choices(self)
         at_least(self, 1, "components", "width", "layers", "heads", "feedforward", "hidden")
         at_least(self, 1, "batch_size", "max_epochs", "patience")
         at_least(

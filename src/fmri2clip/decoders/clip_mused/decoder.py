@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -183,14 +184,7 @@ class Decoder(decoders.Decoder):
         rows = {d.subject: select_rois(d, parse_names(config.areas)) for d in data}
         # What all subjects share must not know the new one, its labels and axes included.
         labels_IC = torch.cat([_labels(d)[~d.is_validation_I] for d in old])
-        decoder = cls(
-            config,
-            {d.subject: d.betas_NV.shape[1] for d in data},
-            data[0].image_embedding_ID.shape[1],
-            seed,
-            n_classes=labels_IC.shape[1],
-            n_roi_voxels={s: [len(r) for r in rois] for s, rois in rows.items()},
-        )
+        decoder = super().from_data(config, data, seed)
         axes = None
         if config.input_map == "clip_aligned":
             axes = find_clip_axes(old, config.components)
@@ -203,6 +197,15 @@ class Decoder(decoders.Decoder):
         odds_C = (n_C + 0.5) / (len(labels_IC) - n_C + 0.5)
         decoder.head.bias.data.copy_(odds_C.log())
         return decoder
+
+    @classmethod
+    def expected_sizes(cls, config: Config, data: Sequence[TrainingData]) -> dict[str, Any]:
+        """Categories, and voxels of each ROI of each subject."""
+        names = parse_names(config.areas)
+        return {
+            "n_classes": _labels(data[0]).shape[1],
+            "n_roi_voxels": {d.subject: [len(r) for r in select_rois(d, names)] for d in data},
+        }
 
     def map_of(self, subject: str) -> InputMap:
         """The input map of a subject."""

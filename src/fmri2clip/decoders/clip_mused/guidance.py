@@ -37,7 +37,9 @@ def guide_tokens(c: Config, batch: MixedBatch, token_BTE: Tensor) -> dict[str, T
     high_BF = clip_features(high_features(image_BD, text_BD, c.high_mode), c.clip_threshold)
     terms = {"high_loss": guide(high_BF, high_BE)}
     if c.w_low:
-        low_BF = torch.cat([part.features[LOW_TARGETS[c.low_pool]] for part in batch.parts])
+        name = LOW_TARGETS[c.low_pool]
+        # float32 before they are joined: autocast on a CPU refuses to join float16.
+        low_BF = torch.cat([part.features[name].float() for part in batch.parts])
         terms["low_loss"] = guide(clip_features(low_BF, c.clip_threshold), low_BE)
     if c.n_tokens == 2:
         terms["orthogonal_loss"] = orthogonality(high_BE, low_BE, c.orthogonality)

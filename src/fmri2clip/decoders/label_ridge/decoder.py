@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -99,26 +99,29 @@ class Decoder(decoders.Decoder):
     def from_data(cls, config: Config, data: Sequence[TrainingData], seed: int) -> Decoder:
         """Decoder with its input map fitted; clip_aligned knows this subject's images alone."""
         (single,) = data
-        rows = select_rois(single, parse_names(config.areas))
-        labels_IC = single.labels_IC
-        if labels_IC is None:
+        if single.labels_IC is None:
             raise ValueError(
                 f"the data of {single.subject} have no category labels; run cache_clip again"
             )
-        decoder = cls(
-            config,
-            single.betas_NV.shape[1],
-            single.image_embedding_ID.shape[1],
-            seed,
-            n_classes=labels_IC.shape[1],
-            n_roi_voxels=[len(voxels) for voxels in rows],
-        )
+        decoder = super().from_data(config, data, seed)
+        rows = select_rois(single, parse_names(config.areas))
         # One subject a model: the axes are those of its own images.
         axes = None
         if config.input_map == "clip_aligned":
             axes = find_clip_axes([single], config.components)
         decoder.map.fit(single, rows, axes)
         return decoder
+
+    @classmethod
+    def expected_sizes(cls, config: Config, data: Sequence[TrainingData]) -> dict[str, Any]:
+        """Categories, and voxels of each ROI."""
+        (single,) = data
+        assert single.labels_IC is not None
+        rows = select_rois(single, parse_names(config.areas))
+        return {
+            "n_classes": single.labels_IC.shape[1],
+            "n_roi_voxels": [len(voxels) for voxels in rows],
+        }
 
     def fit(self, data: TrainingData) -> dict[str, float]:
         """Weights from training images, scaling from validation images.

@@ -24,6 +24,15 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
+def same(x: Tensor) -> Tensor:
+    """x as the first process has it, in all of them: what each has drawn for the global batch."""
+    if world_size() == 1:
+        return x
+    x = x.contiguous().clone()
+    dist.broadcast(x, 0)
+    return x
+
+
 class Shares:
     """Which rows of the parts of a global batch this process decodes, and how the outputs of all
     come together.

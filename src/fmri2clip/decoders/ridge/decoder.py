@@ -12,6 +12,11 @@ training images. A row is an image, so folds over rows are folds over images: no
 parts. Validation images take no part, neither in the weights nor in the choice of alpha, so that
 all decoders learn from the same images.
 
+At real size the map to all tokens would have 3.1 billion weights (12 GB) a subject. With
+`token_components` it goes to the scores of the tokens on their leading principal components
+(principal_components.py), from which the tokens are put together again: 8 + 101 million weights for
+512. Brain-Diffuser has no such step.
+
 The kernel is decomposed, not X: images are fewer than voxels in NSD (about 9,000 x 15,724), and
 even at 2,250 x 1,700 its eigendecomposition was 2 to 4 times as fast as the SVD of X. All targets
 share it (kernel_ridge.py).
@@ -21,14 +26,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from fmri2clip import decoders
 from fmri2clip.clip.targets import TOKEN_TARGETS
 from fmri2clip.decoders.batches import Decoded, TrainingData
 from fmri2clip.solvers.kernel_ridge import solve_all
+from fmri2clip.solvers.principal_components import find_components
 
 CITATION = (
     "A. E. Hoerl, R. W. Kennard, 'Ridge regression: biased estimation for nonorthogonal problems', "
@@ -46,12 +54,15 @@ class Config:
     log10_alpha_max: float  # largest candidate
     n_folds: int  # folds of the cross-validation, over images
     tokens: bool  # a third map, to all semantic tokens: for generators that read tokens
+    token_components: int  # of the tokens, that the third map predicts; 0 = the tokens themselves
 
     def __post_init__(self) -> None:
         if self.n_alphas < 1:
             raise ValueError(f"n_alphas is {self.n_alphas}, expected at least 1")
         if self.n_folds < 2:
             raise ValueError(f"n_folds is {self.n_folds}, expected at least 2")
+        if self.token_components < 0:
+            raise ValueError(f"token_components is {self.token_components}, expected at least 0")
         if self.log10_alpha_min > self.log10_alpha_max:
             raise ValueError(
                 f"log10_alpha_min is {self.log10_alpha_min}, expected at most log10_alpha_max"
@@ -65,24 +76,39 @@ class Decoder(decoders.Decoder):
     image_bias_D: Tensor
     text_weight_VD: Tensor
     text_bias_D: Tensor
-    token_weight_VX: Tensor  # X: tokens x width
+    token_weight_VX: Tensor  # X: tokens x width, or components of them
     token_bias_X: Tensor
+    token_components_PX: Tensor
+    token_mean_X: Tensor
 
     targets = (*decoders.Decoder.targets, TOKEN_TARGETS[STREAM])
     closed_form = True
 
     def __init__(
-        self, config: Config, n_voxels: int, width_D: int, seed: int, n_tokens: int = 0
+        self,
+        config: Config,
+        n_voxels: int,
+        width_D: int,
+        seed: int,
+        n_tokens: int = 0,
+        n_components: int = 0,
     ) -> None:
+        """n_tokens: of the third map, 0 without it; n_components: of it, 0 for the tokens."""
         super().__init__()
         self.config = config
         self.seed = seed
         self.width_D = width_D
         # Empty without the third map: `sizes` is how predict_tokens and fit know of it.
         self.sizes = {"n_tokens": n_tokens} if n_tokens else {}
+        self.n_components = n_components
         if n_tokens:
-            self.register_buffer("token_weight_VX", torch.zeros(n_voxels, n_tokens * width_D))
-            self.register_buffer("token_bias_X", torch.zeros(n_tokens * width_D))
+            n_all = n_tokens * width_D
+            self.register_buffer("token_weight_VX", torch.zeros(n_voxels, n_components or n_all))
+            self.register_buffer("token_bias_X", torch.zeros(n_components or n_all))
+        if n_components:
+            self.sizes["n_components"] = n_components
+            self.register_buffer("token_components_PX", torch.zeros(n_components, n_all))
+            self.register_buffer("token_mean_X", torch.zeros(n_all))
         for kind in ("image", "text"):
             self.register_buffer(f"{kind}_weight_VD", torch.zeros(n_voxels, width_D))
             self.register_buffer(f"{kind}_bias_D", torch.zeros(width_D))
@@ -93,15 +119,16 @@ class Decoder(decoders.Decoder):
         return cls.targets if config.tokens else decoders.Decoder.targets
 
     @classmethod
-    def from_data(cls, config: Config, data: Sequence[TrainingData], seed: int) -> Decoder:
-        """A decoder for this subject and for the tokens that the CLIP cache has."""
-        subject = data[0]
-        n_voxels = subject.betas_NV.shape[1]
-        width_D = subject.image_embedding_ID.shape[1]
-        sizes = {}
-        if config.tokens:
-            sizes["n_tokens"] = subject.features[TOKEN_TARGETS[STREAM]].shape[1]
-        return cls(config, n_voxels, width_D, seed, **sizes)
+    def expected_sizes(cls, config: Config, data: Sequence[TrainingData]) -> dict[str, Any]:
+        """Tokens that the CLIP cache has, and components of them, where there is a third map."""
+        if not config.tokens:
+            return {}
+        _, n_tokens, width = data[0].features[TOKEN_TARGETS[STREAM]].shape
+        if not config.token_components:
+            return {"n_tokens": n_tokens}
+        # No more than images and tokens can have.
+        n_most = min(len(data[0].nsd_id_I) - 1, n_tokens * width)
+        return {"n_tokens": n_tokens, "n_components": min(config.token_components, n_most)}
 
     def fit(self, data: TrainingData) -> dict[str, float]:
         """Fit all maps on the training images; returns each target's alpha and squared error.
@@ -113,7 +140,15 @@ class Decoder(decoders.Decoder):
         x_IV = data.mean_betas_IV[train_I]
         mean_V = x_IV.mean(0)
         targets = {"image": data.image_embedding_ID[train_I], "text": data.mean_text_ID[train_I]}
-        if self.sizes:
+        if self.n_components:
+            tokens_IX = data.features[TOKEN_TARGETS[STREAM]].flatten(1)
+            found = find_components(tokens_IX, train_I, self.n_components)
+            self.token_components_PX[: len(found.components_PX)] = found.components_PX
+            self.token_mean_X.copy_(found.mean_X)
+            # Images without as many components as asked for leave zeros.
+            n_spare = self.n_components - found.scores_IP.shape[1]
+            targets["token"] = F.pad(found.scores_IP, (0, n_spare))
+        elif self.sizes:
             targets["token"] = data.features[TOKEN_TARGETS[STREAM]][train_I].flatten(1).float()
         means = {kind: target_IX.mean(0) for kind, target_IX in targets.items()}
         # In place, as all tokens of NSD are 7 GB a subject; picking the rows has copied, so `data`
@@ -144,6 +179,8 @@ class Decoder(decoders.Decoder):
         decoded = self.predict(betas_IV, subject)
         if self.sizes:
             tokens_IX = betas_IV @ self.token_weight_VX + self.token_bias_X
+            if self.n_components:
+                tokens_IX = tokens_IX @ self.token_components_PX + self.token_mean_X
             decoded.tokens[STREAM] = tokens_IX.unflatten(1, (-1, self.width_D))
         return decoded
 

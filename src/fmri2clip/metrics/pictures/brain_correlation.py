@@ -97,9 +97,10 @@ def fit_encoding(
     betas_IV: Floats,
     config: Config | None = None,
     seed: int = 0,
+    device: str = "cpu",
 ) -> EncodingModel:
     """Fit on the training images; betas_IV: z-scored, mean of an image's training trials, rows as
-    `training`.
+    `training`. device: cpu or cuda, where the regression is solved.
 
     Raises ValueError for features of CLIP and for betas of other images.
     """
@@ -111,13 +112,15 @@ def fit_encoding(
     mean_V = betas_IV.mean(axis=0, dtype=np.float64).astype(np.float32)
     z_IF = (feature_IF - mean_F) * scale_F
     y_IV = (betas_IV - mean_V).astype(np.float32)
-    fitted = solve(torch.from_numpy(z_IF), torch.from_numpy(y_IV), config, seed)
+    z = torch.from_numpy(z_IF).to(device)
+    y = torch.from_numpy(y_IV).to(device)
+    fitted = solve(z, y, config, seed)
     return EncodingModel(
         network=network,
         config=config,
         mean_F=mean_F,
         scale_F=scale_F,
-        weight_FV=fitted.weight_VD.numpy(),
+        weight_FV=fitted.weight_VD.cpu().numpy(),
         mean_V=mean_V,
         alpha=fitted.alpha,
         cv_error=fitted.error,

@@ -1,8 +1,9 @@
 """Features of every picture and caption that the decoders use, computed once.
 
-Files are data/clip/<clip>/{train,shared}.h5: `train` holds the pictures that only one subject sees,
-`shared` those that all subjects see, the test set. Features are written block by block and a killed
-job goes on at the next block; both files appear together at the end.
+Files are data/clip/<clip>/train/<subject>.h5 with the pictures that only this subject sees, and
+shared.h5 with those that all subjects see, the test set. Features are written block by block and a
+killed job goes on at the next block. A file that holds what would be computed is left alone, so a
+subject more costs the time of its own pictures.
 
 Letters: I images, K captions (the first five of each picture), C categories, P prompts, D
 embedding, T tokens, W width, U text tokens.
@@ -10,10 +11,8 @@ embedding, T tokens, W width, U text tokens.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +25,16 @@ from fmri2clip.artefacts.clip_cache import open_cache
 from fmri2clip.artefacts.paths import Paths
 from fmri2clip.clip import encoder, tokens
 from fmri2clip.core import resume, store
+from fmri2clip.core.ahead import ahead
 from fmri2clip.core.closure import code_digest
 from fmri2clip.core.params import Clip, Dataset, Labels
-from fmri2clip.datasets.nsd import layout
 from fmri2clip.datasets.nsd.design import list_pictures
 from fmri2clip.datasets.nsd.pictures import coco, stimuli
 
 Array = NDArray[Any]
 BLOCK = 1024  # pictures or captions between two saves, at most
 BLOCK_BYTES = 2**28  # of float32 features in memory, at most
+SHARED = "shared"  # name of the part that all subjects see
 
 
 def cache_clip(
@@ -56,37 +56,58 @@ def cache_clip(
     """
     torch.set_num_threads(threads)
     root = paths.raw
-    parts = {
-        name: _annotate(root, ids, labels)
-        for name, ids in list_pictures(root, subjects, dataset.sessions).items()
-    }
+    parts = {s: list_pictures(root, [s], dataset.sessions)["train"] for s in subjects}
+    parts[SHARED] = list_pictures(root, subjects, dataset.sessions)["shared"]
+    notes = {name: _annotate(root, ids, labels) for name, ids in parts.items()}
     model = encoder.load(clip, device)
     # Low-level features are taken from block 1, whether or not its tokens are cached.
     model.check_blocks([*clip.blocks, 1] if clip.low_level else clip.blocks)
     if clip.tokens:
         model.check_targets()
-    common = _describe_categories(model, clip, parts)
-    # Whatever decides the features is in the key, so that finished blocks of another job are never
-    # taken for this one's.
-    inputs = resume.fingerprint([layout.stimuli_path(root), layout.annotations_dir(root)])
-    code = code_digest(__name__)
-    key = (clip, list(subjects), dataclasses.asdict(dataset), labels, inputs, code, threads, device)
-    folder = resume.resume_dir(f"cache_clip/{clip_name}", *key, root=resume_root)
-    outputs = {"train": paths.clip_train(clip_name), "shared": paths.clip_shared(clip_name)}
-    attrs = _describe_model(clip_name, model)
-    streams = [
-        _open(outputs[name], part, common, attrs, model, folder / name)
-        for name, part in parts.items()
-    ]
-    for (name, part), stream in zip(parts.items(), streams, strict=True):
-        _fill_pictures(stream, root, part.nsd_id_I, model, threads, f"{clip_name}: {name} pictures")
-        _fill_captions(stream, part.caption_K, model, f"{clip_name}: {name} captions")
-        if clip.tokens:
-            _fill_text_tokens(stream, part, model, f"{clip_name}: {name} caption tokens")
-    # Only now: a file that is closed would be lost if the job were killed before the other one.
-    for stream in streams:
-        stream.close()
-    resume.remove(folder, root=resume_root)
+    outputs = {s: paths.clip_train(clip_name, s) for s in subjects}
+    outputs[SHARED] = paths.clip_shared(clip_name)
+    for path in sorted(outputs[SHARED].parent.glob("train/*.h5")):
+        if path not in outputs.values():
+            path.unlink()
+    settings = (clip, model.weights_sha256, code_digest(__name__), threads, device)
+    prompts = _embed_prompts(model, clip)
+    for name, part in notes.items():
+        # Training must not know which categories only the test images have, nor a subject's file
+        # what other subjects see; scoring asks for all categories of the world.
+        seen = list(notes.values()) if name == SHARED else [part]
+        present_C = np.any([n.labels_IC.any(axis=0) for n in seen], axis=0)
+        key = _make_key(settings, root, part, present_C)
+        stage = f"cache_clip/{clip_name}/{name}"
+        if resume.is_made(stage, key, outputs[name], root=resume_root):
+            print(f"{outputs[name]} holds these features already")
+            continue
+        folder = resume.resume_dir(stage, key, root=resume_root)
+        attrs = _describe_model(clip_name, model)
+        common = {**prompts, "present_C": present_C}
+        with _open(outputs[name], part, common, attrs, model, folder / "blocks") as stream:
+            label = f"{clip_name}: {name}"
+            _fill_pictures(stream, root, part.nsd_id_I, model, threads, f"{label} pictures")
+            _fill_captions(stream, part.caption_K, model, f"{label} captions")
+            if clip.tokens:
+                _fill_text_tokens(stream, part, model, f"{label} caption tokens")
+        resume.remove(folder, root=resume_root)
+        resume.record_made(stage, key, outputs[name], root=resume_root)
+
+
+def _make_key(
+    settings: tuple[Any, ...], root: Path, part: coco.Annotations, present_C: Array
+) -> str:
+    """Digest of everything that decides the features of a file, the pictures included.
+
+    Reading the pictures once more takes seconds, where encoding takes minutes to days.
+    """
+    digest = hashlib.sha256()
+    for _, images_IHWC in stimuli.iterate_images(root, part.nsd_id_I, BLOCK):
+        digest.update(np.ascontiguousarray(images_IHWC).data)
+    for array in (part.nsd_id_I, part.caption_image_K, part.labels_IC, part.area_IC, present_C):
+        digest.update(np.ascontiguousarray(array).data)
+    digest.update("\0".join(part.caption_K).encode())
+    return resume.digest(*settings, digest.hexdigest())
 
 
 def _annotate(root: Path, ids: Array, labels: Labels) -> coco.Annotations:
@@ -104,15 +125,12 @@ def _describe_model(clip_name: str, model: encoder.Encoder) -> dict[str, str | i
     return attrs | (tokens.describe(model.clip) if model.clip.tokens else {})
 
 
-def _describe_categories(
-    model: encoder.Encoder, clip: Clip, parts: Mapping[str, coco.Annotations]
-) -> dict[str, Array | list[str]]:
-    """What both files say of the 80 categories: names, which occur, embeddings of the prompts."""
+def _embed_prompts(model: encoder.Encoder, clip: Clip) -> dict[str, Array | list[str]]:
+    """What all files say of the 80 categories: names, and embeddings of the prompts."""
     names = list(coco.CATEGORY_NAMES)
     prompts = [prompt.format(category=name) for prompt in clip.prompts for name in names]
     return {
         "category_C": names,
-        "present_C": np.any([part.labels_IC.any(axis=0) for part in parts.values()], axis=0),
         "prompt_P": list(clip.prompts),
         "prompt_embedding_PCD": model.texts(prompts).reshape(len(clip.prompts), len(names), -1),
     }
@@ -155,11 +173,8 @@ def _fill_pictures(
     blocks = stimuli.iterate_images(root, ids, step, start)
     # Pictures are read and resized in a thread of their own, while the model reads the last ones.
     resized = ((position, model.resize(images, threads)) for position, images in blocks)
-    with (
-        _ahead(resized) as ready,
-        tqdm(total=len(ids), initial=start, desc=label, unit="image") as bar,
-    ):
-        for position, images in ready:
+    with tqdm(total=len(ids), initial=start, desc=label, unit="image") as bar:
+        for position, images in ahead(resized):
             clip = model.clip
             features = model.features(
                 images, clip.blocks, targets=clip.tokens, low_level=clip.low_level
@@ -204,17 +219,3 @@ def _block_size(stream: store.Stream, names: Sequence[str], batch: int) -> int:
     bytes_I = 4 * sum(int(np.prod(stream.shapes[name][1:])) for name in names)
     # One batch at least, even if it takes more than BLOCK_BYTES.
     return max(1, min(BLOCK, BLOCK_BYTES // bytes_I) // batch) * batch
-
-
-@contextmanager
-def _ahead(items: Iterator[Any]) -> Iterator[Iterator[Any]]:
-    """The same items, the next one always in the making in a thread while the last one is used."""
-    with ThreadPoolExecutor(1) as pool:
-
-        def take() -> Iterator[Any]:
-            coming = pool.submit(next, items, None)
-            while (item := coming.result()) is not None:
-                coming = pool.submit(next, items, None)
-                yield item
-
-        yield take()

@@ -41,7 +41,7 @@ def describe_data(
     tree = describe_world(
         subjects,
         paths,
-        [paths.clip_train(clip_name), paths.clip_shared(clip_name)],
+        [*(paths.clip_train(clip_name, s) for s in subjects), paths.clip_shared(clip_name)],
         encoder.load(clip, device),
         truth,
         {s: scores["retrieval"]["image_given_brain"]["top1"] for s, scores in observer.items()},

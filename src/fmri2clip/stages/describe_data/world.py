@@ -102,8 +102,9 @@ def _asserted(subjects: Mapping[str, Mapping[str, float]], blocks: Mapping[str, 
 def _labels(clip_paths: Sequence[Path]) -> dict[int, np.ndarray]:
     """Label vector of every image, categories of the world only."""
     caches = [read_cache(path, ["nsd_id_I", "labels_IC", "present_C"]) for path in clip_paths]
+    present_C = np.any([cache["present_C"] for cache in caches], axis=0)
     return {
-        int(image): row[cache["present_C"]].astype(np.float32)
+        int(image): row[present_C].astype(np.float32)
         for cache in caches
         for image, row in zip(cache["nsd_id_I"], cache["labels_IC"], strict=True)
     }

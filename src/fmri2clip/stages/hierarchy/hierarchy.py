@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -71,14 +72,7 @@ def analyse_hierarchy(
     Raises ValueError for an image that the CLIP cache of the training images lacks, and for one of
     other weights.
     """
-    clip_train = paths.clip_train(clip_name)
     model = encoder.load(clip, device)
-    cache = read_cache(clip_train, ["nsd_id_I"])
-    if cache.attrs.get("weights_sha256", model.weights_sha256) != model.weights_sha256:
-        raise ValueError(
-            f"{clip_train} was cached with other weights than {clip.pretrained}; run cache_clip "
-            "again"
-        )
     jobs: dict[str, Future[Result]] = {}
     # Products of matrices this small gain nothing from two threads, subjects side by side do.
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
@@ -87,8 +81,7 @@ def analyse_hierarchy(
             sample = read_sample(
                 paths.train_betas(subject), paths.voxels(subject), config.n_images, rng
             )
-            # Only to refuse images that the cache does not know.
-            find_rows(cache["nsd_id_I"], sample.nsd_id_I, f"the CLIP cache {clip_train}")
+            _check_cache(paths.clip_train(clip_name, subject), sample.nsd_id_I, model)
             batches = iterate_images(paths.stimuli(TRAIN), sample.nsd_id_I, clip.batch_size)
             blocks = compare_images(summarise_blocks(model, batches, threads))
             jobs[subject] = pool.submit(analyse_subject, sample, blocks, config, rng)
@@ -97,6 +90,17 @@ def analyse_hierarchy(
     write_json(paths.hierarchy(clip_name), tree)
     draw(results, config.tokens, paths.hierarchy(clip_name).with_suffix(".png"))
     return tree
+
+
+def _check_cache(path: Path, nsd_id_I: Array, model: encoder.Encoder) -> None:
+    """Refuse images that the CLIP cache does not know, and a cache of other weights."""
+    cache = read_cache(path, ["nsd_id_I"])
+    if cache.attrs.get("weights_sha256", model.weights_sha256) != model.weights_sha256:
+        raise ValueError(
+            f"{path} was cached with other weights than {model.clip.pretrained}; run cache_clip "
+            "again"
+        )
+    find_rows(cache["nsd_id_I"], nsd_id_I, f"the CLIP cache {path}")
 
 
 def compare_images(features: Mapping[str, Sequence[Array]]) -> Blocks:

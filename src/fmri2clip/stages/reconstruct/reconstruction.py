@@ -37,6 +37,7 @@ from fmri2clip.artefacts.trials import average_repeats, list_images, read_betas,
 from fmri2clip.clip.targets import TOKEN_TARGETS
 from fmri2clip.core import params, resume
 from fmri2clip.core.closure import code_digest
+from fmri2clip.core.files import sha256_file
 from fmri2clip.core.params import MEAN_IMAGE, TARGET, Params, Reconstruction
 from fmri2clip.core.rows import find_rows
 from fmri2clip.generators import Conditioning
@@ -250,7 +251,7 @@ def read_validation(
     mean_IV, nsd_id_I = average_repeats(
         train["betas_NV"][trials_N][:, rows_V], train["nsd_id_N"][trials_N]
     )
-    path = paths.clip_train(clip_name)
+    path = paths.clip_train(clip_name, subject)
     cached = read_cache(path, ["nsd_id_I", "image_embedding_ID"])
     return mean_IV, cached["image_embedding_ID"][find_rows(cached["nsd_id_I"], nsd_id_I, str(path))]
 
@@ -335,11 +336,7 @@ def hash_files(folder: Path) -> str:
     """sha256 of the names and contents of all files of a folder."""
     found = hashlib.sha256()
     for file in sorted(file for file in folder.rglob("*") if file.is_file()):
-        with file.open("rb") as stream:
-            found.update(
-                str(file.relative_to(folder)).encode()
-                + hashlib.file_digest(stream, "sha256").digest()
-            )
+        found.update(str(file.relative_to(folder)).encode() + bytes.fromhex(sha256_file(file)))
     return found.hexdigest()
 
 

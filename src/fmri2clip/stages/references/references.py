@@ -88,11 +88,11 @@ def score_references(
     <row>.<subject>. voxels: ROI group whose patterns the brain-based rows use. Raises ValueError if
     files do not belong together.
     """
-    train_path = paths.clip_train(clip_name)
     test_path = paths.clip_shared(clip_name)
-    clip_train = read_cache(train_path, TEST_NAMES)
     clip_test = read_cache(test_path, TEST_NAMES)
-    for path, clip in ((train_path, clip_train), (test_path, clip_test)):
+    clips = {s: read_cache(paths.clip_train(clip_name, s), TEST_NAMES) for s in subjects}
+    files = {paths.clip_train(clip_name, s): clip for s, clip in clips.items()}
+    for path, clip in {**files, test_path: clip_test}.items():
         if clip.attrs.get("clip", clip_name) != clip_name:
             raise ValueError(
                 f"{path} caches clip {clip.attrs['clip']!r}, not {clip_name!r}; run cache_clip "
@@ -103,7 +103,7 @@ def score_references(
         columns_V = find_voxels(paths.voxels(subject), voxels)
         train = read_trials(paths.train_betas(subject), columns_V)
         test = read_trials(paths.test_betas(subject), columns_V)
-        case = make_case(train, test, clip_train, clip_test, evaluation)
+        case = make_case(train, test, clips[subject], clip_test, evaluation)
         # Measured data have no noise-free patterns, so the ideal observer has nothing to know.
         for name, score_row in ROWS.items():
             if not name.startswith("reference.ideal_observer") or "noise_free_IV" in test:

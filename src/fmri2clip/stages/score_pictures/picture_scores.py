@@ -102,7 +102,7 @@ def score_pictures(
         seen = PictureSet(nsd_id_I=ids, images_IHWC=read_images(paths.stimuli(TEST), ids))
         # One encoding model, on the first protocol's classifier, serves every protocol.
         classifier = networks[protocols[0].name].classifier if measures_brain else None
-        brain = read_brain(settings, paths, subject, classifier)
+        brain = read_brain(settings, paths, subject, classifier, device)
         found: dict[str, list[Scores]] = {name: [] for name in given}
         for protocol in protocols:
             evaluations = measure(protocol, seen, given, networks[protocol.name], brain, threads)
@@ -226,7 +226,13 @@ def find_copies(folder: Path) -> dict[str, str]:
     return {tag: str(path) for tag, path in paths.items() if path.is_file()}
 
 
-def read_brain(settings: Params, paths: Paths, subject: str, classifier: Network | None) -> Brain:
+def read_brain(
+    settings: Params,
+    paths: Paths,
+    subject: str,
+    classifier: Network | None,
+    device: str = "cpu",
+) -> Brain:
     """Patterns of the test images, all voxels, and an encoding model.
 
     Regions are the ROI groups of params.yaml.
@@ -250,7 +256,8 @@ def read_brain(settings: Params, paths: Paths, subject: str, classifier: Network
         images = PictureSet(
             nsd_id_I=training_I, images_IHWC=read_images(paths.stimuli(TRAIN), training_I)
         )
-        model = fit_encoding(classifier, images, betas_IV, seed=settings.evaluation.seed)
+        seed = settings.evaluation.seed
+        model = fit_encoding(classifier, images, betas_IV, seed=seed, device=device)
     return Brain(
         measured=Measured(nsd_id_I=nsd_id_I, betas_IV=mean_IV, regions=regions),
         model=model,

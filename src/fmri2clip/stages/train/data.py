@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from fmri2clip.artefacts.trials import read_betas, read_voxels
 from fmri2clip.clip.clusters import Clusters
@@ -220,6 +221,13 @@ class EpochBatches:
             torch.from_numpy(text_ids(d.caption_K)).to(d.image_N.device) for d in self.data
         ]
 
+    @property
+    def streams(self) -> bool:
+        """Whether features come batch by batch, from another device than the betas are on."""
+        return any(
+            value.device != d.betas_NV.device for d in self.data for value in d.features.values()
+        )
+
     def __len__(self) -> int:
         return sum(-(-len(rows) // self.batch_size) for rows in self.train)
 
@@ -248,7 +256,8 @@ class EpochBatches:
         # A caption of each image, all of its own equally likely.
         pick_B = (rng.random(len(rows_B)) * (caption_BP >= 0).sum(1)).astype(np.int64)
         caption_B = torch.from_numpy(caption_BP[np.arange(len(rows_B)), pick_B]).to(device)
-        image_B = torch.from_numpy(rows_B).to(device)
+        rows = torch.from_numpy(rows_B)
+        image_B = rows.to(device)
         return Batch(
             subject=data.subject,
             betas_BV=torch.einsum("brv,br->bv", betas_BRV, weight_BR),
@@ -256,10 +265,23 @@ class EpochBatches:
             text_embedding_BD=data.text_embedding_KD[caption_B],
             image_id_B=data.nsd_id_I[image_B],
             text_id_B=self.text_ids[s][caption_B],
-            features={name: value[image_B] for name, value in data.features.items()},
+            features={name: _take(value, rows, image_B) for name, value in data.features.items()},
             mean_text_BD=data.mean_text_ID[image_B],
             labels_BC=None if data.labels_IC is None else data.labels_IC[image_B].float(),
         )
+
+
+def _take(value_IX: Tensor, rows_B: Tensor, image_B: Tensor) -> Tensor:
+    """Rows of a feature on the device of image_B, which may not be that of the feature.
+
+    From pinned memory, so that the copy to a GPU runs beside the step before.
+    """
+    if value_IX.device == image_B.device:
+        return value_IX[image_B]
+    taken = value_IX[rows_B]
+    if image_B.device.type == "cuda":
+        taken = taken.pin_memory()
+    return taken.to(image_B.device, non_blocking=True)
 
 
 class MixedBatches(EpochBatches):

@@ -6,6 +6,7 @@ Finished subjects wait in the resume folder until all are finished; then the run
 from __future__ import annotations
 
 import csv
+import gc
 import io
 import json
 import os
@@ -18,16 +19,18 @@ from typing import Any
 
 import torch
 
-from fmri2clip.artefacts.clip_cache import read_clip
+from fmri2clip.artefacts.clip_cache import read_clip, read_together
 from fmri2clip.artefacts.model import SHARED, publish, save, save_subject
 from fmri2clip.artefacts.paths import Paths
-from fmri2clip.core import resume
+from fmri2clip.artefacts.selected import check_selected, find_files
+from fmri2clip.core import resume, watch
 from fmri2clip.core.closure import code_digest
-from fmri2clip.core.files import replacing, sha256_file
-from fmri2clip.core.params import Params, Split, decoder_config, run_split
+from fmri2clip.core.files import replacing
+from fmri2clip.core.params import Compute, Params, Run, Split, decoder_config, run_split
 from fmri2clip.decoders import Decoder, load_decoder
 from fmri2clip.decoders.batches import TrainingData
 from fmri2clip.stages.train.data import Subject, load_subject
+from fmri2clip.stages.train.sigterm import heed_sigterm
 from fmri2clip.stages.train.split import fit_clusters
 from fmri2clip.stages.train.validation import token_means, training_means, validation_scores
 
@@ -54,8 +57,10 @@ def train_run(
     module = load_decoder(run.decoder)
     config = decoder_config(params, run_name, module.Config)
     split = run_split(params, run_name)
-    clip_path = paths.clip_train(run.clip)
-    digests = _digest_files(run.subjects, clip_path, paths)
+    digests = check_selected(
+        paths.selected(run_name), run.clip, run.subjects, paths, params.compute.threads
+    )
+    watch.also(f for s in run.subjects for f in find_files(run.clip, s, paths).values())
     described = {
         "run": run_name,
         **{key: getattr(run, key) for key in ("decoder", "clip", "voxels", "seed")},
@@ -67,45 +72,28 @@ def train_run(
     # changed one starts anew.
     code = code_digest(__name__, decoder=run.decoder)
     work = resume.resume_dir(f"train/{run_name}", described, params.compute, code, root=resume_root)
-    targets = module.Decoder.select_targets(config)
-    clip = read_clip(clip_path, targets)
-    # Once for the run: its subjects hold out the same clusters.
-    clusters = fit_clusters(clip["image_embedding_ID"], split) if split.holdout_clusters else None
+    inputs = _Inputs(run, paths, split, module.Decoder, config)
     if module.Decoder.trains_alone(config):
         models = {s: [s] for s in run.subjects}
     else:
         models = {SHARED: list(run.subjects)}
     seconds: dict[str, dict[str, float]] = {}
-    for name, members in models.items():
-        # Finished before the run was killed.
-        if (work / "finished" / name).is_dir():
-            continue
-        subjects = [
-            load_subject(
-                s,
-                paths.train_betas(s),
-                paths.voxels(s),
-                clip,
-                run.voxels,
-                subject_split(split, module.Decoder, config, s),
-                clusters=clusters,
-                targets=targets,
-            )
-            for s in members
-        ]
-        # A model names the files that it has seen, and not those of other subjects.
-        own = {"clip": digests["clip"], **{s: digests[s] for s in members}}
-        started = time.monotonic()
-        _train_model(
-            name,
-            subjects,
-            module,
-            config,
-            {**described, "digests": own},
-            params.compute.device,
-            work,
-        )
-        seconds[name] = {"train": time.monotonic() - started}
+    # From the first model to the last, as a signal may come between two.
+    with heed_sigterm() as term:
+        for name, members in models.items():
+            # Finished before the run was killed.
+            if (work / "finished" / name).is_dir():
+                continue
+            # A training by gradients stops by itself, behind an epoch, in all of its processes.
+            if term and module.Decoder.closed_form:
+                raise ValueError(f"stopped by SIGTERM before {name}; run again to go on with it")
+            # A model names the files that it has seen, and not those of other subjects.
+            own = {**described, "digests": {s: digests[s] for s in members}}
+            started = time.monotonic()
+            # Nothing of a subject stays in memory when the next one is read, 12 GB at real size.
+            _train_model(name, inputs.load(members), module, config, own, params.compute, work)
+            seconds[name] = {"train": time.monotonic() - started}
+            watch.check()
     # Under torchrun all processes train, and the first one writes.
     if not is_writer():
         return
@@ -116,15 +104,44 @@ def train_run(
     resume.remove(work, root=resume_root)
 
 
-def _digest_files(subjects: Sequence[str], clip_path: Path, paths: Paths) -> dict[str, Any]:
-    """sha256 of every file that the run is trained on."""
-    digests: dict[str, Any] = {"clip": sha256_file(clip_path)}
-    for subject in subjects:
-        digests[subject] = {
-            "betas": sha256_file(paths.train_betas(subject)),
-            "voxels": sha256_file(paths.voxels(subject)),
-        }
-    return digests
+class _Inputs:
+    """What the models of a run are trained on, read when a model's turn comes."""
+
+    def __init__(
+        self, run: Run, paths: Paths, split: Split, decoder: type[Decoder], config: Any
+    ) -> None:
+        self.run = run
+        self.paths = paths
+        self.split = split
+        self.decoder = decoder
+        self.config = config
+        # Once for the run, from its own subjects: a category is unseen, and a cluster held out, for
+        # all of them or for none.
+        files = [paths.clip_train(run.clip, s) for s in run.subjects]
+        clip = read_together(files, ["image_embedding_ID", "present_C"])
+        self.present_C = clip["present_C"]
+        self.clusters = None
+        if split.holdout_clusters:
+            self.clusters = fit_clusters(clip["image_embedding_ID"], split)
+
+    def load(self, subjects: Sequence[str]) -> list[Subject]:
+        """The data of these subjects."""
+        return [self._load(subject) for subject in subjects]
+
+    def _load(self, subject: str) -> Subject:
+        targets = self.decoder.select_targets(self.config)
+        clip = read_clip(self.paths.clip_train(self.run.clip, subject), targets)
+        clip["present_C"] = self.present_C
+        return load_subject(
+            subject,
+            self.paths.train_betas(subject),
+            self.paths.voxels(subject),
+            clip,
+            self.run.voxels,
+            subject_split(self.split, self.decoder, self.config, subject),
+            clusters=self.clusters,
+            targets=targets,
+        )
 
 
 def subject_split(split: Split, decoder: type[Decoder], config: Any, subject: str) -> Split:
@@ -144,7 +161,7 @@ def _train_model(
     module: Any,
     config: Any,
     described: dict[str, Any],
-    device: str,
+    compute: Compute,
     work: Path,
 ) -> None:
     """Train one model for these subjects and move its complete folders to work/finished."""
@@ -153,8 +170,11 @@ def _train_model(
     n_voxels = sizes[data[0].subject] if module.Decoder.per_subject else sizes
     width_D = data[0].image_embedding_ID.shape[1]
     decoder = module.Decoder.from_data(config, data, described["seed"])
+    # A closed form cannot be divided among processes: the first one solves it.
+    if decoder.closed_form and not is_writer():
+        return
     rows = fit_decoder(
-        decoder, data, config, described["seed"], device, work / f"checkpoint_{name}", name
+        decoder, data, config, described["seed"], compute, work / f"checkpoint_{name}", name
     )
     if not is_writer():
         return
@@ -183,16 +203,17 @@ def fit_decoder(
     data: Sequence[TrainingData],
     config: Any,
     seed: int,
-    device: str,
+    compute: Compute,
     folder: Path,
     label: str = "training",
 ) -> list[dict[str, float]]:
     """Train a decoder in place, in closed form or by gradients; returns rows of its curve."""
-    device = resolve_device(device)
+    device = resolve_device(compute.device)
     if decoder.closed_form:
         (single,) = data
         row = decoder.to(device).fit(single.to(device))
         decoder.cpu()
+        release()
         return [{"epoch": 0, **row, **validation_scores(decoder, single)}]
     # Imported here: it brings Lightning, which a closed form does not need.
     from fmri2clip.stages.train import trainer
@@ -205,12 +226,20 @@ def fit_decoder(
             phase.config,
             seed=seed,
             device=device,
+            precision=compute.precision,
             resume_dir=folder / phase.name,
             progress=f"{label} {phase.name}".strip(),
         )
         # Epochs count on through the phases.
         rows += [{**row, "epoch": row["epoch"] + len(rows)} for row in part]
     return rows
+
+
+def release() -> None:
+    """Give back what only circles of references keep, and the GPU's memory behind it."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def resolve_device(name: str) -> str:

@@ -38,8 +38,18 @@ def select_images(clip: store.Arrays, rows_I: Array, targets: Sequence[str]) -> 
         "text_embedding_KD": _unit(clip["text_embedding_KD"][keep_K]),
         "caption_image_K": torch.from_numpy(caption_image_K[keep_K].astype(np.int64)),
         "caption_K": [str(text) for text in clip["caption_K"][keep_K]],
-        "features": {name: torch.from_numpy(clip[name][rows_I]) for name in _found(clip, targets)},
+        "features": {name: _take(clip[name], rows_I) for name in _found(clip, targets)},
     }
+
+
+def _take(array: Array, rows_I: Array) -> Tensor:
+    """Rows of an array, which is not copied where all are wanted, as they are by default.
+
+    Tokens are mapped from the file, and a copy of them takes 8 GB at real size.
+    """
+    if len(rows_I) == len(array) and np.array_equal(rows_I, np.arange(len(array))):
+        return torch.from_numpy(array)
+    return torch.from_numpy(np.asarray(array[rows_I]))
 
 
 def _found(clip: store.Arrays, targets: Sequence[str]) -> list[str]:

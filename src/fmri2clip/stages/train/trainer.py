@@ -22,11 +22,13 @@ Only the first process writes files.
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -34,19 +36,26 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from lightning.fabric import Fabric
+from lightning.fabric.plugins.environments import LightningEnvironment
 from torch import Tensor
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler
 from tqdm import tqdm
 
+from fmri2clip.core import watch
+from fmri2clip.core.ahead import ahead
 from fmri2clip.decoders.batches import TrainingData
 from fmri2clip.stages.train.data import EpochBatches, MixedBatches
+from fmri2clip.stages.train.sigterm import heed_sigterm
 from fmri2clip.stages.train.validation import validation_scores
 
 WINDOW = 3
 ROUNDING = 1e-9  # equal scores have means that differ in the last bits
-# Shorter epochs share a checkpoint: writing one costs as much as a small epoch.
+# Shorter epochs share a checkpoint: writing one costs as much as a small epoch, and at real size it
+# has 4.6 GB, so the time between two grows with the time that one takes.
 CHECKPOINT_EVERY_S = 30.0
+SAVE_SHARE = 20
+DATA_SHARE = 0.4  # of a GPU's free memory that the features of the training images may take
 
 # (epoch, loss, optimizer): called after each step, while its gradients and its learning rate stand.
 OnStep = Callable[[int, Tensor, Optimizer], None]
@@ -75,6 +84,7 @@ def fit(
     *,
     seed: int,
     device: str,
+    precision: str = "auto",
     resume_dir: Path,
     on_step: OnStep | None = None,
     checkpoint_every_s: float = CHECKPOINT_EVERY_S,
@@ -82,38 +92,86 @@ def fit(
 ) -> list[dict[str, float]]:
     """Train `decoder` in place and leave it on the CPU with the weights of its best epoch.
 
-    device: cpu or cuda (then bfloat16 autocast); resume_dir: where the checkpoint lives, and from
-    where a killed training continues; progress: label of the progress bar, None for no bar.
-    Returns one row an epoch: epoch, mean of each loss term, loss, validation scores.
+    device: cpu or cuda; precision: auto, fp32 or bf16 (choose_precision); resume_dir: where the
+    checkpoint lives, and from where a killed training continues; checkpoint_every_s: at least so
+    long between two; progress: label of the progress bar, None for no bar. Returns one row an
+    epoch: epoch, mean of each loss term, loss, validation scores. Raises ValueError where what the
+    stage reads has changed meanwhile, and after SIGTERM, both behind a checkpoint.
     """
     path = resume_dir / "last.ckpt"
     resume_dir.mkdir(parents=True, exist_ok=True)
+    subjects = [data] if isinstance(data, TrainingData) else list(data)
     # Each epoch seeds torch anew (_seed_epoch); the caller's random numbers go on as if there had
     # been no training.
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())), heed_sigterm() as term:
         fabric = _launch(device)
-        subjects = [d.to(device) for d in ([data] if isinstance(data, TrainingData) else data)]
-        mix = (config.repeats_convex, config.repeats_mean)
-        kind = EpochBatches if decoder.per_subject else MixedBatches
-        batches = kind(subjects, config.batch_size, seed, 0, *mix)
-        training = _set_up(fabric, decoder.to(device), config, len(batches))
+        half = choose_precision(fabric.device, precision) == "bf16"
+        training, batches = _prepare(fabric, decoder, subjects, config, seed)
         if path.is_file():
-            fabric.load(path, vars(training), weights_only=True)
-        saved_at = time.monotonic()
+            _load(training, path)
+        clock = _Clock(checkpoint_every_s)
         with _make_bar(config.max_epochs, len(training.rows), progress) as bar:
             while not training.is_over(config):
                 _seed_epoch(batches, seed, len(training.rows), fabric.global_rank)
-                terms = _train_epoch(fabric, training, batches, config, on_step)
+                terms = _train_epoch(fabric, training, batches, config, half, on_step)
                 row = _end_epoch(decoder, training, batches, terms)
-                due = training.is_over(config) or time.monotonic() - saved_at >= checkpoint_every_s
+                # Looked at once: a signal that comes later is for the next epoch, which saves.
+                stops = fabric.broadcast(bool(term))
+                due = training.is_over(config) or clock.is_due() or stops or watch.has_changed()
                 if fabric.broadcast(due):  # one clock decides: all processes take part in saving
-                    _save(fabric, training, path)
-                    saved_at = time.monotonic()
+                    with clock.saving():
+                        _save(fabric, training, path)
                 bar.set_postfix(loss=row["loss"], val=row["val_mean"], best=training.best_score)
                 bar.update()
+                watch.check()
+                if stops and not training.is_over(config):
+                    raise ValueError(
+                        f"stopped by SIGTERM after epoch {len(training.rows)} of "
+                        f"{config.max_epochs}; run again to go on from there"
+                    )
+    rows = training.rows
+    decoder.zero_grad()
     decoder.cpu().load_state_dict(training.best_state)
     decoder.eval()
-    return training.rows
+    # Optimiser and schedule refer to each other, so all that they hold would outlive this call.
+    del training, batches
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return rows
+
+
+class _Clock:
+    """When the next checkpoint is due: writing takes at most a twentieth of the time."""
+
+    def __init__(self, every_s: float) -> None:
+        self.every_s = every_s
+        self.saved_at = time.monotonic()
+        self.took_s = 0.0
+
+    def is_due(self) -> bool:
+        """Whether the last checkpoint is old enough; always where every_s is 0."""
+        wait_s = max(self.every_s, SAVE_SHARE * self.took_s) if self.every_s else 0.0
+        return time.monotonic() - self.saved_at >= wait_s
+
+    @contextmanager
+    def saving(self) -> Iterator[None]:
+        """Around the writing of one."""
+        started = time.monotonic()
+        yield
+        self.saved_at = time.monotonic()
+        self.took_s = self.saved_at - started
+
+
+def choose_precision(device: torch.device, wanted: str) -> str:
+    """'fp32' or 'bf16' (autocast; weights stay in float32): auto is bf16 where a GPU computes it.
+
+    GPUs before Ampere, such as V100 and T4, only emulate bf16, at a loss.
+    """
+    if wanted != "auto":
+        return wanted
+    has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bf16" if has_bf16 else "fp32"
 
 
 @dataclass
@@ -142,9 +200,54 @@ def _launch(device: str) -> Fabric:
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # cuBLAS is not deterministic without it
     n_all, n_here = (int(os.environ.get(name, 1)) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
     kind = "ddp" if n_all > 1 else "auto"
-    fabric = Fabric(accelerator=device, strategy=kind, devices=n_here, num_nodes=n_all // n_here)
+    # A single process is one whatever SLURM's variables say of the job that it is a part of.
+    plugins = LightningEnvironment() if n_all == 1 else None
+    fabric = Fabric(
+        accelerator=device,
+        strategy=kind,
+        devices=n_here,
+        num_nodes=n_all // n_here,
+        plugins=plugins,
+    )
     fabric.launch()
     return fabric
+
+
+def _prepare(
+    fabric: Fabric, decoder: Any, subjects: Sequence[TrainingData], config: Any, seed: int
+) -> tuple[_Training, EpochBatches]:
+    """Decoder, optimiser and data on the device of this process, and the batches of an epoch."""
+    # Fabric knows the GPU of this process; 'cuda' alone would be the first one in all of them.
+    device = fabric.device
+    streams = not fits(sum(map(_count_bytes, subjects)), device)
+    placed = [data.to(device, features=not streams) for data in subjects]
+    batches = make_batches(decoder, placed, config, seed)
+    decoder.train()  # an earlier phase has left it in evaluation mode
+    return _set_up(fabric, decoder.to(device), config, len(batches)), batches
+
+
+def make_batches(
+    decoder: Any, data: Sequence[TrainingData], config: Any, seed: int
+) -> EpochBatches:
+    """The batches of an epoch: of one subject each, or mixed where the decoder serves several."""
+    mix = (config.repeats_convex, config.repeats_mean)
+    kind = EpochBatches if decoder.per_subject else MixedBatches
+    return kind(data, config.batch_size, seed, 0, *mix)
+
+
+def _count_bytes(data: TrainingData) -> int:
+    return sum(value.nbytes for value in data.features.values())
+
+
+def fits(n_bytes: int, device: torch.device) -> bool:
+    """Whether features of this size move to the device; else each batch brings its own.
+
+    They may take DATA_SHARE of a GPU's free memory, weights, optimiser and activations the rest.
+    """
+    if device.type != "cuda":
+        return True
+    free, _ = torch.cuda.mem_get_info(device)
+    return n_bytes <= DATA_SHARE * free
 
 
 def _set_up(fabric: Fabric, decoder: Any, config: Config, n_steps: int) -> _Training:
@@ -196,19 +299,24 @@ def _seed_epoch(batches: EpochBatches, seed: int, epoch: int, rank: int) -> None
 
 
 def _train_epoch(
-    fabric: Fabric, training: _Training, batches: EpochBatches, config: Any, on_step: OnStep | None
+    fabric: Fabric,
+    training: _Training,
+    batches: EpochBatches,
+    config: Any,
+    half: bool,
+    on_step: OnStep | None,
 ) -> dict[str, float]:
     """One step a batch; returns the mean of each loss term."""
     model = training.model
     optimizer = training.optimizer
     clip = getattr(config, "gradient_clip", 0.0)
-    device = fabric.device.type
     # Not Fabric's bf16-mixed, which rounds the batch, too. Without the cache, each use of a weight
     # adds its gradient in float32.
-    half = torch.autocast(device, torch.bfloat16, enabled=device == "cuda", cache_enabled=False)
+    kind = fabric.device.type
+    autocast = torch.autocast(kind, torch.bfloat16, enabled=half, cache_enabled=False)
     sums: dict[str, Tensor] = {}
-    for i, batch in enumerate(batches):
-        with half:
+    for i, batch in enumerate(ahead(batches) if batches.streams else batches):
+        with autocast:
             terms = model.loss(batch, batches.epoch + i / len(batches))
             loss = torch.stack(list(terms.values())).sum()
         optimizer.zero_grad()
@@ -242,16 +350,49 @@ def _end_epoch(
     if smooth > training.best_score + ROUNDING:
         training.best_score = smooth
         training.best_epoch = epoch
-        # Copies, since training goes on in these tensors; on the CPU, where the decoder is left in
-        # the end.
-        state = decoder.state_dict()
-        training.best_state = {name: value.cpu().clone() for name, value in state.items()}
+        _copy_state(decoder, training.best_state)
     return row
 
 
+STATEFUL = ("model", "optimizer", "schedule")  # fields of _Training that know how to be saved
+
+
 def _save(fabric: Fabric, training: _Training, path: Path) -> None:
-    """Write the checkpoint under a temporary name: a killed process leaves the last one whole."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    fabric.save(temporary, vars(training))
+    """Write the checkpoint under a temporary name: a killed process leaves the last one whole.
+
+    Not with fabric.save, which holds all of the file in memory first.
+    """
+    content = dict(vars(training))
+    content |= {name: content[name].state_dict() for name in STATEFUL}
+    # The weights of the last epoch are there as those of the model.
+    if training.best_epoch == len(training.rows) - 1:
+        content["best_state"] = {}
     if fabric.is_global_zero:
+        temporary = path.with_name(f".{path.name}.tmp")
+        torch.save(content, temporary)
         os.replace(temporary, path)
+    fabric.barrier()
+
+
+def _load(training: _Training, path: Path) -> None:
+    """Go on from a checkpoint."""
+    content = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    for name in STATEFUL:
+        getattr(training, name).load_state_dict(content.pop(name))
+    vars(training).update(content)
+    # Copies: the next checkpoint replaces the file that these tensors are mapped from.
+    training.best_state = {n: value.clone() for n, value in training.best_state.items()}
+    if not training.best_state:
+        _copy_state(training.model.module, training.best_state)
+
+
+def _copy_state(decoder: Any, state: dict[str, Tensor]) -> None:
+    """The weights into `state`, on the CPU, where the decoder is left in the end.
+
+    Into the tensors that are there: at real size a second copy is 1.5 GB.
+    """
+    for name, value in decoder.state_dict().items():
+        if name in state:
+            state[name].copy_(value)
+        else:
+            state[name] = value.cpu().clone()

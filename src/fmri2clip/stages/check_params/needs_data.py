@@ -1,0 +1,247 @@
+"""What each stage before training takes: one function a stage, a Need for each of its items.
+
+Constants without a formula are named with their source; "measured" means on the simulated world,
+with two threads, unless a file of benchmarks/ is named.
+
+Letters: N trials, I images, V voxels, T the 750 trials of a session.
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+from fmri2clip.datasets.nsd import layout
+from fmri2clip.stages.check_params import sizes
+from fmri2clip.stages.check_params.case import MB, PLAIN, WITH_CLIP, WITH_TORCH, Case, Need
+from fmri2clip.stages.check_params.machine import GB
+from fmri2clip.stages.check_params.sizes import SINGLE, Subject
+
+ANNOTATIONS = 0.9 * GB  # of RAM to read COCO's: benchmarks/annotations.json
+ARCHIVE = 0.25 * GB  # COCO's annotations, packed
+UNPACKED = 0.6 * GB  # the four files of it that are kept
+DESIGN = 0.04 * GB  # design and picture table of the release
+MASKS = 0.05 * GB  # ROI volumes, masks and behaviour of a real subject, packed
+DRAWN = 2100  # bytes of annotations of a simulated picture; measured
+PLANNED = 155  # bytes of the design's tables for each simulated picture; measured
+PART = 16  # MiB that a connection holds, twice
+# Seconds of a session of 15,724 voxels, from files in memory: benchmarks/extract_rois.json
+EXTRACTION = {"hdf5": 0.39, "nifti": 1.32}
+BAND = 1024  # voxels of all trials in memory at once (stages/extract_rois)
+PICTURE_BLOCK = 200  # pictures in memory at once (stages/cache_stimuli)
+FEATURE_BLOCK = 2**28  # bytes of float32 features in a block, of at most
+FEATURE_IMAGES = 1024  # pictures (stages/cache_clip)
+RESIZING = 2.5e-3  # seconds to resize a picture of 425 pixels on one core; assumed
+SCENES = 2000  # simulated pictures in memory at once, each with masks of its objects
+DRAWING = 6e-3  # seconds to draw a simulated picture; measured
+RESPONDING = 12e-3  # seconds to simulate the responses to one picture; measured
+
+
+def check_params(case: Case) -> list[Need]:
+    """Imports every decoder that a run names."""
+    return [Need(stage="check_params", ram=WITH_TORCH, seconds=5)]
+
+
+def download_stimuli(case: Case) -> list[Need]:
+    """imgBrick, COCO's annotations and the design: fetched, or drawn for the subjects."""
+    if not case.is_real:
+        world = case.params.world
+        n_all = world.n_shared + len(layout.SUBJECTS) * (250 * world.n_sessions - world.n_shared)
+        drawn = case.n_images * (case.side**2 * 3 + DRAWN) + n_all * PLANNED
+        ram = PLAIN + case.n_images * 2 * DRAWN + SCENES * 6 * case.side**2 * 3
+        seconds = case.n_images * DRAWING
+        return [Need(stage="download_stimuli", disk=drawn, ram=ram, seconds=seconds)]
+    pictures = layout.N_IMAGES * layout.IMAGE_SIZE**2 * 3
+    fetched = pictures + ARCHIVE + DESIGN
+    return [
+        Need(
+            stage="download_stimuli",
+            download=fetched,
+            disk=pictures + UNPACKED + DESIGN,
+            scratch=ARCHIVE,
+            ram=PLAIN + 2 * connection_bytes(case),
+            seconds=fetched / case.device.network,
+        )
+    ]
+
+
+def connection_bytes(case: Case) -> float:
+    """Bytes of the parts that are on their way at once."""
+    download = case.params.download
+    return float(download.connections * download.part_mib * 2**20)
+
+
+def download(case: Case) -> list[Need]:
+    """Betas and masks of each subject; with keep_raw false, masks alone."""
+    return [_download(case, subject) for subject in case.subjects.values()]
+
+
+def _download(case: Case, subject: Subject) -> Need:
+    dataset = case.params.dataset
+    betas = subject.n_sessions * sizes.count_betas(subject, dataset.container)
+    if not case.is_real:
+        n_images = subject.n_train_images + subject.n_test_images
+        noise_free = SINGLE * n_images * subject.n_voxels
+        return Need(
+            stage="download",
+            item=subject.name,
+            disk=betas + noise_free + MB,
+            ram=WITH_TORCH + n_images * (case.side**2 * 3 + 15 * SINGLE * subject.n_brain),
+            seconds=n_images * RESPONDING,
+        )
+    kept = betas if dataset.keep_raw else 0.0
+    return Need(
+        stage="download",
+        item=subject.name,
+        download=kept + MASKS,
+        disk=kept + MASKS,
+        ram=PLAIN + 2 * connection_bytes(case),
+        seconds=(kept + MASKS) / case.device.network,
+    )
+
+
+def check_data(case: Case) -> list[Need]:
+    """Reads every file once, for its digest, and pictures and betas once more.
+
+    Memory stays below 1 GB at any size (stages/check_data/check_betas.py).
+    """
+    raw = sum(need.disk for stage in (download_stimuli, download) for need in stage(case))
+    pictures = case.n_images * case.side**2 * 3
+    return [
+        Need(
+            stage="check_data",
+            ram=PLAIN + max(annotations_ram(case), 0.85 * GB if case.is_real else 0.3 * GB),
+            seconds=10 + (raw + pictures) / case.device.disk,
+        )
+    ]
+
+
+def extract_rois(case: Case) -> list[Need]:
+    """z-scored trials of each subject; sessions wait as files until all are read."""
+    return [_extract(case, subject) for subject in case.subjects.values()]
+
+
+def _extract(case: Case, subject: Subject) -> Need:
+    """RAM: each reader has 4 T V bytes (int16 twice, or int16 and float16), a band of voxels 4 N
+    bytes each, statistics of all sessions 3 x 8 bytes a voxel.
+    """
+    dataset = case.params.dataset
+    n_trials = subject.n_train_trials + subject.n_test_trials
+    trials = 2 * n_trials * subject.n_voxels
+    n_columns = sum(1 + len(labels) for labels in layout.ROI_LABELS.values())
+    described = subject.n_voxels * (14 + n_columns + 9 * subject.n_sessions)
+    readers = min(case.params.compute.threads, 16)
+    ram = readers * 4 * layout.TRIALS_PER_SESSION * subject.n_voxels
+    ram += 4 * n_trials * min(BAND, subject.n_voxels) + 24 * subject.n_sessions * subject.n_voxels
+    truth = 0
+    if not case.is_real:
+        n_images = subject.n_train_images + subject.n_test_images
+        truth = SINGLE * n_images * subject.n_voxels + 2 * subject.n_test_images * subject.n_voxels
+    streamed = 0.0
+    if not dataset.keep_raw:
+        streamed = subject.n_sessions * sizes.count_betas(subject, dataset.container)
+    relative = subject.n_voxels / layout.NSDGENERAL_VOXELS[0]
+    reading = subject.n_sessions * EXTRACTION[dataset.container] * relative
+    return Need(
+        stage="extract_rois",
+        item=subject.name,
+        download=streamed,
+        disk=trials + described + truth,
+        scratch=trials + (streamed / subject.n_sessions if streamed else 0.0),
+        ram=PLAIN + ram + truth,
+        seconds=3 + reading + 3 * trials / case.device.disk + streamed / case.device.network,
+    )
+
+
+def cache_stimuli(case: Case) -> list[Need]:
+    """Pictures of the subjects at full size, with captions and labels."""
+    disk = sizes.count_stimuli(case.n_images, case.side, case.source)
+    block = 2 * PICTURE_BLOCK * case.side**2 * 3
+    described = 4 * case.n_images * sizes.count_annotations(case.source)
+    return [
+        Need(
+            stage="cache_stimuli",
+            disk=disk,
+            ram=PLAIN + max(annotations_ram(case), block) + described,
+            seconds=5 + 3 * disk / case.device.disk,
+        )
+    ]
+
+
+def cache_clip(case: Case) -> list[Need]:
+    """Features of every picture and caption, once for each CLIP model."""
+    return [_cache(case, name) for name in case.params.clips]
+
+
+def _cache(case: Case, name: str) -> Need:
+    """RAM: the weights in float32, two blocks of features as they come and as they are joined, and
+    captions. GPU: weights, and for a batch 12 tensors of tokens in the encoder's precision (hidden
+    layers have 4, attention 4) and 3 in float32. Blocks wait as files until a part is complete.
+    """
+    clip = case.params.clips[name]
+    shape = case.clips[name]
+    parts = [subject.n_train_images for subject in case.subjects.values()]
+    files = [sizes.count_clip_file(shape, n, case.source) for n in (*parts, case.n_test_images)]
+    n_tokens = sum(prod(s) for s in shape.arrays.values())
+    numbers = clip.batch_size * shape.token_numbers
+    width = SINGLE if clip.precision == "fp32" else 2
+    batch = numbers * (12 * width + 3 * SINGLE)
+    block = min(FEATURE_BLOCK, FEATURE_IMAGES * SINGLE * n_tokens)
+    described = 4 * case.n_images * sizes.count_annotations(case.source)
+    speed = case.device.single if clip.precision == "fp32" else case.device.half
+    captions = sizes.N_CAPTIONS + clip.tokens
+    flops = case.n_images * (shape.image_flops + captions * shape.text_flops)
+    pictures = case.n_images * case.side**2 * 3
+    resizing = case.n_images * RESIZING / case.params.compute.threads if case.is_real else 0.0
+    fetched = weights_bytes(case, name)
+    weights = SINGLE * shape.n_weights
+    ram = WITH_CLIP + max(annotations_ram(case), 2 * weights, weights + 3 * block) + described
+    return Need(
+        stage="cache_clip",
+        item=name,
+        download=fetched,
+        disk=sum(files) + fetched,
+        cached=sum(files),
+        scratch=max(files),
+        ram=ram if case.has_gpu else ram + batch,
+        gpu=width * shape.n_weights + batch + 0.5 * GB if case.has_gpu else 0.0,
+        seconds=10
+        + flops / speed
+        + resizing
+        + (2 * pictures + 3 * sum(files)) / case.device.disk
+        + fetched / case.device.network,
+    )
+
+
+def weights_bytes(case: Case, name: str) -> float:
+    """Bytes of a CLIP checkpoint that open_clip fetches; 0 for one that is a file here.
+
+    OpenAI's are float16, others float32.
+    """
+    clip = case.params.clips[name]
+    if "/" in clip.pretrained or clip.pretrained.endswith((".pt", ".safetensors", ".bin")):
+        return 0.0
+    return (2 if clip.pretrained == "openai" else SINGLE) * case.clips[name].n_weights
+
+
+def select(case: Case) -> list[Need]:
+    """Digests of the files of each run."""
+    return [
+        Need(stage="select", item=name, seconds=2 + run_files(case, name) / case.device.disk)
+        for name in case.params.runs
+    ]
+
+
+def run_files(case: Case, run_name: str) -> float:
+    """Bytes of the files that a run is trained on."""
+    run = case.params.runs[run_name]
+    found = 0.0
+    for name in run.subjects:
+        subject = case.subjects[name]
+        found += 2 * subject.n_train_trials * subject.n_voxels
+        found += sizes.count_clip_file(case.clips[run.clip], subject.n_train_images, case.source)
+    return found
+
+
+def annotations_ram(case: Case) -> float:
+    """Bytes of RAM to read captions and labels, beside what the stage has."""
+    return ANNOTATIONS if case.is_real else 0.05 * GB
