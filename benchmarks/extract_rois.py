@@ -5,9 +5,9 @@ and deleted here.
     python benchmarks/extract_rois.py [--scratch DIR]
 
 Sessions are 750 x 83 x 104 x 81 int16 with NSD's chunks, 370,503 voxels of brain and 15,724 of a
-ribbon at its back (real_size.py). Two HDF5 files and one .nii.gz are distinct; further sessions are
-hard links to them, and all files come from the page cache. Repetitions are interleaved and minima
-taken: what to look at are the ratios within one run.
+ribbon at its back (real_trees.py). Two HDF5 files and one .nii.gz are distinct; further sessions
+are hard links to them, and all files come from the page cache. Repetitions are interleaved and
+minima taken: what to look at are the ratios within one run.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
-from real_size import N_RIBBON, N_TRIALS, PREPARATION, SUBJECT, betas_path, tree, write_trees  # noqa: E402
+from real_trees import N_RIBBON, N_TRIALS, PREPARATION, SUBJECT, betas_path, tree, write_trees  # noqa: E402
 
 from fmri2clip.artefacts.paths import Paths  # noqa: E402
 from fmri2clip.core.params import Dataset, Norm  # noqa: E402

@@ -29,6 +29,7 @@ sys.path.insert(0, str(ROOT / "src"))
 from fmri2clip.artefacts.paths import Paths  # noqa: E402
 from fmri2clip.core import params as parameters  # noqa: E402
 from fmri2clip.core import strict  # noqa: E402
+from fmri2clip.stages.select.select import select  # noqa: E402
 from fmri2clip.stages.train.run import train_run  # noqa: E402
 from fmri2clip.studies import plan  # noqa: E402
 
@@ -160,7 +161,11 @@ def validate(base: parameters.Params, name: str, subjects: tuple[str, ...], tria
     changed = dataclasses.replace(base, runs={name: run})
     with tempfile.TemporaryDirectory() as folder:
         paths = Paths(Path(folder))
-        paths.root.joinpath("data").symlink_to(ROOT / "data")
+        for part in ("rois", "clip"):
+            link = paths.root / "data" / part
+            link.parent.mkdir(exist_ok=True)
+            link.symlink_to(ROOT / "data" / part)
+        select(name, run.clip, subjects, paths, changed.compute.threads)
         train_run(name, changed, paths, resume_root=Path(folder) / "resume")
         rows = list(csv.DictReader(paths.curve(name).open()))
     models = sorted({row["subject"] for row in rows})
