@@ -64,7 +64,7 @@ def test_the_table_names_every_stage_and_is_narrow(default: plan.Plan, nsd: plan
 def test_what_is_too_large_is_marked_and_named(nsd: plan.Plan) -> None:
     text = table.describe(nsd, "title")
     (row,) = [line for line in text.splitlines() if line.startswith("train@brainmclip")]
-    assert row.count("!") == 2  # memory and GPU memory
+    assert row.count("!") == 1  # GPU memory
     warnings = plan.find_warnings(nsd)
     (line,) = [w for w in warnings if "train@brainmclip" in w and "GPU memory" in w]
     advice = "lower hidden, token_rank, batch_size of decoders.brainmclip"
@@ -141,7 +141,8 @@ def test_a_simulated_nsd_needs_no_more_than_enough(default: plan.Plan) -> None:
 def test_a_quick_plan_is_near_the_whole_one(nsd: plan.Plan) -> None:
     quick = plan.make_plan(nsd.params, ROOT, "gpu24", SMALL, quick=True)
     for one, two in zip(quick.needs, nsd.needs, strict=True):
-        assert one.ram == pytest.approx(two.ram, rel=0.15), one.name
+        # Without activations; brainmclip's, in centring, are the largest share.
+        assert one.ram == pytest.approx(two.ram, rel=0.2), one.name
         assert one.gpu == pytest.approx(two.gpu, rel=0.15), one.name
 
 

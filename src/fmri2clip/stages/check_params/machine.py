@@ -48,7 +48,7 @@ DEVICES = {
     ),
     "cpu2": Device(
         title="2 CPU cores",
-        source="measured on two virtual cores of a server",
+        source="assumed; the step of benchmarks/train_step.json comes out 14 % high",
         single=0.15 * TERA,
         half=0.15 * TERA,
         eigen=0.05 * TERA,

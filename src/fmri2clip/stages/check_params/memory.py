@@ -23,7 +23,6 @@ DOUBLE = 8  # bytes of float64
 BASE = {True: 0.45 * GB, False: 0.6 * GB}  # in closed form, by gradients
 CONTEXT = 0.6 * GB  # of a GPU: CUDA's own memory and cuBLAS
 DATA_SHARE = 0.4  # of a GPU's free memory that features may take, as in stages/train/trainer.py
-GROWTH = 1.1  # a buffer that a checkpoint is written to grows by an eighth at a time
 REPEATS = 3  # presentations of an image
 COMPONENTS_BLOCK = 8192  # columns of tokens at once, as in solvers/principal_components.py
 # Reads and writes of each weight in a step: forward, backward, gradient, norm of it and its
@@ -75,16 +74,14 @@ def count_ram(model: Model, on_gpu: bool) -> float:
 def count_training(model: Model, on_gpu: bool) -> float:
     """Bytes of RAM of the fit beside the data.
 
-    Of gradients: the best weights, and a checkpoint, which is put together in memory (weights, two
-    moments, the best weights again); on a CPU the fit itself, whose passing bytes are gone by then.
+    Of gradients: the best weights, and on a CPU the fit itself, beside a GPU the weights that come
+    back at the end. A checkpoint is written tensor by tensor.
     """
     if model.closed_form:
         return 0.0 if on_gpu else count_closed(model)
-    checkpoint = GROWTH * (2 * model.state_bytes + 2 * model.gradient_bytes)
     if on_gpu:
-        return model.state_bytes + checkpoint
-    stays = count_weights(model) + sum(map(count_means, model.data))
-    return model.state_bytes + stays + max(count_passing(model), checkpoint)
+        return 2 * model.state_bytes
+    return model.state_bytes + count_fit(model)
 
 
 def count_fit(model: Model) -> float:

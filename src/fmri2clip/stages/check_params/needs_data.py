@@ -23,17 +23,17 @@ DESIGN = 0.04 * GB  # design and picture table of the release
 MASKS = 0.05 * GB  # ROI volumes, masks and behaviour of a real subject, packed
 DRAWN = 2100  # bytes of annotations of a simulated picture; measured
 PLANNED = 155  # bytes of the design's tables for each simulated picture; measured
-PART = 16  # MiB that a connection holds, twice
 # Seconds of a session of 15,724 voxels, from files in memory: benchmarks/extract_rois.json
 EXTRACTION = {"hdf5": 0.39, "nifti": 1.32}
 BAND = 1024  # voxels of all trials in memory at once (stages/extract_rois)
 PICTURE_BLOCK = 200  # pictures in memory at once (stages/cache_stimuli)
 FEATURE_BLOCK = 2**28  # bytes of float32 features in a block, of at most
 FEATURE_IMAGES = 1024  # pictures (stages/cache_clip)
+ENCODING = 4e-3  # seconds a picture beside its arithmetic; measured on a busy machine, so roughly
 RESIZING = 2.5e-3  # seconds to resize a picture of 425 pixels on one core; assumed
 SCENES = 2000  # simulated pictures in memory at once, each with masks of its objects
-DRAWING = 6e-3  # seconds to draw a simulated picture; measured
-RESPONDING = 12e-3  # seconds to simulate the responses to one picture; measured
+DRAWING = 4e-3  # seconds to draw a simulated picture; measured like ENCODING
+RESPONDING = 12e-3  # seconds to simulate the responses to one picture; measured like ENCODING
 
 
 def check_params(case: Case) -> list[Need]:
@@ -121,16 +121,16 @@ def extract_rois(case: Case) -> list[Need]:
 
 
 def _extract(case: Case, subject: Subject) -> Need:
-    """RAM: each reader has 4 T V bytes (int16 twice, or int16 and float16), a band of voxels 4 N
-    bytes each, statistics of all sessions 3 x 8 bytes a voxel.
+    """RAM: each reader has 5 T V bytes (int16 twice, or int16 and float16, and parts in float64), a
+    band of voxels 4 N bytes each, statistics of all sessions 3 x 8 bytes a voxel.
     """
     dataset = case.params.dataset
     n_trials = subject.n_train_trials + subject.n_test_trials
     trials = 2 * n_trials * subject.n_voxels
     n_columns = sum(1 + len(labels) for labels in layout.ROI_LABELS.values())
     described = subject.n_voxels * (14 + n_columns + 9 * subject.n_sessions)
-    readers = min(case.params.compute.threads, 16)
-    ram = readers * 4 * layout.TRIALS_PER_SESSION * subject.n_voxels
+    readers = min(case.params.compute.threads, 16, subject.n_sessions)
+    ram = readers * 5 * layout.TRIALS_PER_SESSION * subject.n_voxels
     ram += 4 * n_trials * min(BAND, subject.n_voxels) + 24 * subject.n_sessions * subject.n_voxels
     truth = 0
     if not case.is_real:
@@ -206,6 +206,7 @@ def _cache(case: Case, name: str) -> Need:
         gpu=width * shape.n_weights + batch + 0.5 * GB if case.has_gpu else 0.0,
         seconds=10
         + flops / speed
+        + case.n_images * ENCODING
         + resizing
         + (2 * pictures + 3 * sum(files)) / case.device.disk
         + fetched / case.device.network,

@@ -41,7 +41,7 @@ class Painter:
 
 
 # Weights: docs/pictures.md. FLOP: 0.8 TFLOP a pass at 512 pixels for the U-Net of Stable Diffusion
-# 1, in proportion to the area beyond; a published count, not ours. Working memory is assumed.
+# 1, in proportion to the area beyond. These, passes included, and working memory are assumed.
 PAINTERS = {
     "versatile": Painter(
         n_weights=1.8e9,

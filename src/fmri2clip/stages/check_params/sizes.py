@@ -117,7 +117,8 @@ def count_seen(n_sessions: int, planned: int, n_shared: int) -> tuple[int, int, 
 
     n_shared: test images of a simulated world, 0 for the released one, where SEEN has most numbers.
     Else trials are in proportion, and of the images a share b f + (1 - b) (1 - (1 - f)^3) was seen
-    in a share f of the sessions, b of them bunched: within 6 % of SEEN and of the simulated design.
+    in a share f of the sessions, b of them bunched: within 6 % of SEEN from 27 sessions on, and of
+    the simulated design.
     """
     if not n_shared and n_sessions in SEEN:
         return SEEN[n_sessions]
