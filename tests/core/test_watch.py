@@ -187,6 +187,26 @@ def test_a_stage_that_dvc_does_not_know_is_not_watched(project: Path) -> None:
     watch.check()
 
 
+@pytest.mark.parametrize("stage", ["train", "extract"])
+def test_an_unknown_key_is_left_to_the_stage_to_refuse(project: Path, stage: str) -> None:
+    watch.begin(stage, ["nobody"], project)
+    watch.check()
+
+
+@pytest.mark.parametrize("content", ["runs: [", "just text", ""])
+def test_parameters_that_cannot_be_read_are_left_to_their_reader(
+    project: Path, content: str
+) -> None:
+    """Before a stage begins; while it runs, they are a change."""
+    watch.begin("report", [], project)
+    before = (project / "params.yaml").read_text()
+    (project / "params.yaml").write_text(content)
+    with pytest.raises(ValueError, match="changed while report ran"):
+        watch.check()
+    watch.begin("report", [], project)
+    (project / "params.yaml").write_text(before)
+
+
 def test_the_real_dvc_yaml_resolves_as_dvc_does(root: Path) -> None:
     """Deps and parameters of every stage, items of foreach included."""
     from dvc.repo import Repo

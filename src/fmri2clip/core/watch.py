@@ -99,12 +99,15 @@ def check() -> None:
 
 
 def _load(path: Path) -> dict[str, Any]:
+    """Content of a YAML file; nothing if it cannot be read, of which params.load says more."""
     from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
 
     try:
-        return dict(YAML(typ="safe").load(path.read_text(encoding="utf-8")) or {})
-    except OSError:
+        content = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except (OSError, YAMLError):
         return {}
+    return dict(content) if isinstance(content, Mapping) else {}
 
 
 def _resolve(
@@ -117,7 +120,8 @@ def _resolve(
     item: Any = key
     if "foreach" in stage:
         table = _dig(params, re.sub(r"[${}]", "", stage["foreach"]))
-        item = table[key] if isinstance(table, Mapping) else key
+        # A key that the table lacks is the stage's to refuse, in words of its own.
+        item = table.get(key) if isinstance(table, Mapping) else key
         stage = stage["do"]
 
     def fill(text: str) -> str:
