@@ -26,6 +26,17 @@ def test_same_items_one_of_them_early() -> None:
     assert seen == made == [0, 1, 2, 3]
 
 
+def test_the_thread_is_prepared_before_it_makes_anything() -> None:
+    seen: list[object] = []
+
+    def items() -> Iterator[int]:
+        seen.append(threading.get_ident())
+        yield 1
+
+    assert list(ahead(items(), lambda: seen.append(threading.get_ident()))) == [1]
+    assert len(seen) == 2 and seen[0] == seen[1] != threading.get_ident()
+
+
 def test_none_is_an_item_and_errors_are_raised_here() -> None:
     def items() -> Iterator[int | None]:
         yield None

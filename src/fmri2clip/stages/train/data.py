@@ -274,7 +274,8 @@ class EpochBatches:
 def _take(value_IX: Tensor, rows_B: Tensor, image_B: Tensor) -> Tensor:
     """Rows of a feature on the device of image_B, which may not be that of the feature.
 
-    From pinned memory, so that the copy to a GPU runs beside the step before.
+    From pinned memory: then neither reading it nor the copy to a GPU holds up the thread that
+    computes (on the GPU, the copy waits for the step before).
     """
     if value_IX.device == image_B.device:
         return value_IX[image_B]

@@ -6,7 +6,6 @@ Finished subjects wait in the resume folder until all are finished; then the run
 from __future__ import annotations
 
 import csv
-import gc
 import io
 import json
 import os
@@ -30,6 +29,7 @@ from fmri2clip.core.params import Compute, Params, Run, Split, decoder_config, r
 from fmri2clip.decoders import Decoder, load_decoder
 from fmri2clip.decoders.batches import TrainingData
 from fmri2clip.stages.train.data import Subject, load_subject
+from fmri2clip.stages.train.memory import release
 from fmri2clip.stages.train.sigterm import heed_sigterm
 from fmri2clip.stages.train.split import fit_clusters
 from fmri2clip.stages.train.validation import token_means, training_means, validation_scores
@@ -233,13 +233,6 @@ def fit_decoder(
         # Epochs count on through the phases.
         rows += [{**row, "epoch": row["epoch"] + len(rows)} for row in part]
     return rows
-
-
-def release() -> None:
-    """Give back what only circles of references keep, and the GPU's memory behind it."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def resolve_device(name: str) -> str:

@@ -22,7 +22,6 @@ Only the first process writes files.
 
 from __future__ import annotations
 
-import gc
 import logging
 import math
 import os
@@ -30,6 +29,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -46,6 +46,7 @@ from fmri2clip.core import watch
 from fmri2clip.core.ahead import ahead
 from fmri2clip.decoders.batches import TrainingData
 from fmri2clip.stages.train.data import EpochBatches, MixedBatches
+from fmri2clip.stages.train.memory import release
 from fmri2clip.stages.train.sigterm import heed_sigterm
 from fmri2clip.stages.train.validation import validation_scores
 
@@ -133,11 +134,8 @@ def fit(
     decoder.zero_grad()
     decoder.cpu().load_state_dict(training.best_state)
     decoder.eval()
-    # Optimiser and schedule refer to each other, so all that they hold would outlive this call.
     del training, batches
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    release()
     return rows
 
 
@@ -315,7 +313,9 @@ def _train_epoch(
     kind = fabric.device.type
     autocast = torch.autocast(kind, torch.bfloat16, enabled=half, cache_enabled=False)
     sums: dict[str, Tensor] = {}
-    for i, batch in enumerate(ahead(batches) if batches.streams else batches):
+    # A thread begins on the first GPU, whose memory is another process'.
+    on_gpu = partial(torch.cuda.set_device, fabric.device) if kind == "cuda" else None
+    for i, batch in enumerate(ahead(batches, on_gpu) if batches.streams else batches):
         with autocast:
             terms = model.loss(batch, batches.epoch + i / len(batches))
             loss = torch.stack(list(terms.values())).sum()
@@ -395,4 +395,4 @@ def _copy_state(decoder: Any, state: dict[str, Tensor]) -> None:
         if name in state:
             state[name].copy_(value)
         else:
-            state[name] = value.cpu().clone()
+            state[name] = value.detach().to("cpu", copy=True)
