@@ -266,3 +266,23 @@ def test_rows_keep_the_schema(
     with pytest.raises(AssertionError, match=message):
         store.write(tmp_path / "x.h5", BETAS, _betas_in_rows(blocks, shape))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_mapped_rows_are_the_rows_that_they_name(tmp_path: Path) -> None:
+    """In any order and repeated, sliced, selected again, and as an array; contiguous or not."""
+    rng = np.random.default_rng(0)
+    picture_INHWC = rng.integers(0, 256, (5, 2, 4, 4, 3), dtype=np.uint8)
+    arrays = {
+        "nsd_id_I": np.arange(5),
+        "seed_IN": np.zeros((5, 2), np.int64),
+        "image_INHWC": picture_INHWC,
+    }
+    store.write(tmp_path / "a.h5", RECONSTRUCTIONS, arrays)
+    mapped = store.map_array(tmp_path / "a.h5", RECONSTRUCTIONS, "image_INHWC")
+    rows = store.MappedRows(mapped[:, 0], np.array([3, 0, 0, 4]))
+    expected = picture_INHWC[[3, 0, 0, 4], 0]
+    assert len(rows) == 4 and rows.shape == expected.shape and rows.dtype == np.uint8
+    np.testing.assert_array_equal(rows[2], expected[2])
+    np.testing.assert_array_equal(rows[1:3], expected[1:3])
+    np.testing.assert_array_equal(rows[np.array([3, 1])][:], expected[[3, 1]])
+    np.testing.assert_array_equal(np.asarray(rows, dtype=float), expected.astype(float))

@@ -60,20 +60,22 @@ def open_reconstructions(
     )
 
 
-def read_pictures(path: Path, subject: str) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-    """nsd_id_I and pictures (I, H, W, C) of one subject: the kept candidate of each image.
+def read_pictures(path: Path, subject: str) -> tuple[NDArray[np.int64], store.MappedRows]:
+    """nsd_id_I and pictures (I, H, W, C) of one subject: the kept candidate of each image, read
+    from the file where they are looked at.
 
     Raises ValueError if the file has none of this subject.
     """
-    found = read_reconstructions(path)
-    rows_I = np.ones(len(found["nsd_id_I"]), dtype=bool)
-    if "subject_I" in found:
-        rows_I = found["subject_I"].astype(str) == subject
+    nsd_id_I = read_reconstructions(path, ["nsd_id_I"])["nsd_id_I"]
+    rows_I = np.ones(len(nsd_id_I), dtype=bool)
+    if list_subjects(path):
+        rows_I = read_reconstructions(path, ["subject_I"])["subject_I"].astype(str) == subject
     if not rows_I.any():
         raise ValueError(
             f"{path} has no picture of {subject}; run the reconstruct stage again (dvc repro)"
         )
-    return found["nsd_id_I"][rows_I], found["image_INHWC"][rows_I][:, 0]
+    kept_IHWC = store.map_array(path, RECONSTRUCTIONS, "image_INHWC")[:, 0]
+    return nsd_id_I[rows_I], store.MappedRows(kept_IHWC, np.flatnonzero(rows_I))
 
 
 def list_subjects(path: Path) -> list[str]:

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from fmri2clip.core import store
 from fmri2clip.core.rows import find_rows
@@ -118,6 +117,9 @@ def average_repeats(
     betas_NV: Array, nsd_id_N: Array
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """mean_IV (float32), the mean over the trials of each image, and nsd_id_I, ascending."""
+    # Here, so that trainings, which average nothing, run without SciPy.
+    from scipy.sparse import csr_array
+
     nsd_id_I, n_I = np.unique(nsd_id_N, return_counts=True)
     order = np.argsort(nsd_id_N, kind="stable")
     first_I = np.concatenate([[0], np.cumsum(n_I)])

@@ -73,14 +73,20 @@ def check_named(name: str, table: Iterable[str], key: str) -> None:
 
 
 def device(params: Params) -> str:
-    """'cpu' or 'cuda': compute.device with auto resolved.
+    """'cpu' or 'cuda': compute.device with auto resolved; see resolve_device."""
+    return resolve_device(params.compute.device)
+
+
+def resolve_device(name: str) -> str:
+    """'cpu' or 'cuda' for auto, cpu or cuda.
 
     Raises ValueError if cuda is asked for and absent.
     """
     import torch
 
-    wanted = params.compute.device
     has_cuda = torch.cuda.is_available()
-    if wanted == "cuda" and not has_cuda:
+    if name == "cuda" and not has_cuda:
         raise ValueError("compute.device is cuda, but torch finds no GPU; set it to auto or cpu")
-    return "cuda" if has_cuda and wanted != "cpu" else "cpu"
+    if name not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"compute.device is {name!r}; choose from auto, cpu, cuda")
+    return "cuda" if has_cuda and name != "cpu" else "cpu"

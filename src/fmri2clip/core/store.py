@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, overload
 
 import h5py
 import numpy as np
@@ -130,6 +131,38 @@ def map_array(path: Path, kind: Kind, name: str) -> NDArray[Any]:
         shape = dataset.shape
     assert dtype == field(kind, name).dtype, f"{path}: {name} is {dtype}"
     return np.memmap(path, dtype, mode="c", offset=start, shape=shape)
+
+
+class MappedRows:
+    """Rows of a mapped array in an order of their own, read where one or a slice is taken.
+
+    A list of rows gives another such view; as an array (np.asarray, np.concatenate) all are read.
+    """
+
+    def __init__(self, array: NDArray[Any], row_I: NDArray[np.integer]) -> None:
+        self.array = array
+        self.row_I = row_I
+        self.dtype = array.dtype
+        self.shape = (len(row_I), *array.shape[1:])
+        self.ndim = array.ndim
+        self.size = math.prod(self.shape)
+
+    def __len__(self) -> int:
+        return len(self.row_I)
+
+    @overload
+    def __getitem__(self, rows: int | slice) -> NDArray[Any]: ...
+
+    @overload
+    def __getitem__(self, rows: NDArray[Any]) -> MappedRows: ...
+
+    def __getitem__(self, rows: int | slice | NDArray[Any]) -> NDArray[Any] | MappedRows:
+        if isinstance(rows, np.ndarray):
+            return MappedRows(self.array, self.row_I[rows])
+        return np.asarray(self.array[self.row_I[rows]])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return self[:].astype(dtype or self.dtype, copy=False)
 
 
 def groups(path: Path, kind: Kind) -> list[str]:
@@ -272,10 +305,7 @@ class Stream:
         return self.partial / f"{name}-{start:09d}-{stop:09d}.npy"
 
     def _identity(self) -> str:
-        digests = {
-            name: hashlib.sha256(repr(a.tolist()).encode()).hexdigest()
-            for name, a in self.fixed.items()
-        }
+        digests = {name: hashlib.sha256(_bytes(a)).hexdigest() for name, a in self.fixed.items()}
         shapes = {name: list(shape) for name, shape in self.shapes.items()}
         return json.dumps([self.kind.name, digests, shapes, dict(self.attrs)], sort_keys=True)
 
@@ -285,6 +315,11 @@ class Stream:
     def __exit__(self, kind: type[BaseException] | None, error: object, traceback: object) -> None:
         if kind is None:
             self.close()
+
+
+def _bytes(array: NDArray[Any]) -> bytes:
+    """What tells one array from another of its shape."""
+    return repr(array.tolist()).encode() if array.dtype == object else array.tobytes()
 
 
 def _put_header(file: h5py.File, kind: Kind, attrs: Attrs) -> None:

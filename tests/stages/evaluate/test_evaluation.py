@@ -334,6 +334,7 @@ def test_token_retrieval_recomputed_from_the_files(
         read_predictions(token_world.at.predictions("demo"), group="subj01")
     )
     monkeypatch.setattr(evaluation, "GALLERY_BYTES", 8 * 60 * 7)  # galleries of 7 images and fewer
+    monkeypatch.setattr(evaluation, "QUERY_BYTES", 1)  # each block of predictions alone
     assert run(token_world, subjects=("subj01",)) == tree
 
 

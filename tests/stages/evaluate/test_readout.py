@@ -34,7 +34,10 @@ def plain_scores(feature_IF: np.ndarray, map_IM: np.ndarray, seed: int) -> np.nd
 
 
 @pytest.mark.parametrize("n_features", [12, 150])  # fewer and more than images
-def test_equals_a_plain_loop(n_features: int, rng: np.random.Generator) -> None:
+def test_equals_a_plain_loop(
+    n_features: int, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readout, "BLOCK", 7)
     feature_IF = rng.standard_normal((60, n_features)) * rng.uniform(0.1, 30, n_features) + 5
     map_IM = feature_IF[:, :4] @ rng.standard_normal((4, 3)) + rng.standard_normal((60, 3))
     score_I, weight_I = readout.score_readout(feature_IF, {"colour": map_IM}, seed=3)[

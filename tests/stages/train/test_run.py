@@ -18,9 +18,10 @@ from fmri2clip.artefacts.model import load
 from fmri2clip.artefacts.paths import Paths
 from fmri2clip.artefacts.trials import read_voxels, write_betas, write_voxels
 from fmri2clip.core import params
+from fmri2clip.core.stage import resolve_device
 from fmri2clip.stages.select.select import select
 from fmri2clip.stages.train import run as run_module
-from fmri2clip.stages.train.run import fit_decoder, resolve_device, train_run
+from fmri2clip.stages.train.run import fit_decoder, train_run
 from tests.decoders.settings import make_config
 
 SUBJECTS = ("subj01", "subj02")
@@ -381,7 +382,7 @@ def test_device_names() -> None:
     with pytest.raises(ValueError, match="choose from auto, cpu, cuda"):
         resolve_device("gpu")
     if not torch.cuda.is_available():
-        with pytest.raises(ValueError, match="no GPU is visible"):
+        with pytest.raises(ValueError, match="torch finds no GPU"):
             resolve_device("cuda")
 
 

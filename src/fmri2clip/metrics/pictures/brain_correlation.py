@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from torch.nn.functional import adaptive_avg_pool2d
 
 from fmri2clip.core.rows import find_rows
+from fmri2clip.core.store import MappedRows
 from fmri2clip.metrics.pictures.image_scores import correlate_rows
 from fmri2clip.metrics.pictures.networks import Network, extract, flatten
 from fmri2clip.metrics.pictures.protocols import Resize
@@ -83,7 +84,7 @@ class EncodingModel:
     cv_error: float
     trained_id_I: NDArray[np.int64]
 
-    def predict(self, images_IHWC: Images) -> Floats:
+    def predict(self, images_IHWC: Images | MappedRows) -> Floats:
         """Predicted betas (I, V), float32."""
         feature_IF, _ = describe(self.network, self.config, images_IHWC)
         z_IF = (feature_IF - self.mean_F) * self.scale_F
@@ -143,7 +144,7 @@ def _check_training(network: Network, training: PictureSet, betas_IV: Floats) ->
 
 
 def describe(
-    network: Network, config: Config, images_IHWC: Images
+    network: Network, config: Config, images_IHWC: Images | MappedRows
 ) -> tuple[NDArray[np.float32], list[int]]:
     """Features (I, F) of all layers side by side, and the width of each layer; pictures are clamped
     to [0, 1].

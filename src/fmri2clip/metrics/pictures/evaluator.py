@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fmri2clip.core.store import MappedRows
 from fmri2clip.metrics.pictures.brain_correlation import BrainCorrelation
 from fmri2clip.metrics.pictures.image_scores import (
     TwoWay,
@@ -110,7 +111,7 @@ class PartlyResized:
     resize(images_IHWC, steps=...): what is left to be done with a batch of them.
     """
 
-    images_IHWC: Images
+    images_IHWC: Images | MappedRows
     resize: Callable[..., NDArray[np.float32]]
 
 

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fmri2clip.core.store import MappedRows
 from fmri2clip.metrics.pictures.resizing import Images
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def flatten(maps_Ixx: Floats) -> Floats:
 
 def extract(
     network: Network,
-    images_IHWC: Images,
+    images_IHWC: Images | MappedRows,
     layers: Sequence[str],
     prepare: Callable[[Images], NDArray[np.float32]],
     reduce: Callable[[Floats], Floats] = flatten,

@@ -16,6 +16,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import resize as resize_tensor
 
 from fmri2clip.core.rows import find_rows
+from fmri2clip.core.store import MappedRows
 from fmri2clip.metrics.pictures.protocols import Protocol, Resize
 
 Images = NDArray[np.uint8] | NDArray[np.floating]
@@ -28,7 +29,7 @@ class PictureSet:
     """
 
     nsd_id_I: NDArray[np.int64]
-    images_IHWC: Images
+    images_IHWC: Images | MappedRows
 
     def __post_init__(self) -> None:
         check_images(self.images_IHWC)
@@ -47,7 +48,7 @@ class PictureSet:
         )
 
 
-def check_images(images_IHWC: Images) -> None:
+def check_images(images_IHWC: Images | MappedRows) -> None:
     """Raise ValueError for anything but finite pictures (I, H, W, 3) of uint8 or float."""
     known = images_IHWC.dtype == np.uint8 or np.issubdtype(images_IHWC.dtype, np.floating)
     if not known or images_IHWC.ndim != 4 or images_IHWC.shape[-1] != 3 or images_IHWC.size == 0:
@@ -55,7 +56,7 @@ def check_images(images_IHWC: Images) -> None:
             "pictures must be uint8, or float in [0, 1], of shape (I, H, W, 3), got "
             f"{images_IHWC.dtype} {images_IHWC.shape}"
         )
-    if images_IHWC.dtype != np.uint8:
+    if not isinstance(images_IHWC, MappedRows) and images_IHWC.dtype != np.uint8:
         if not np.isfinite(images_IHWC).all():
             rows = np.flatnonzero(~np.isfinite(images_IHWC).all(axis=(1, 2, 3)))
             raise ValueError(

@@ -173,9 +173,10 @@ def cache_clip(case: Case) -> list[Need]:
 
 
 def _cache(case: Case, name: str) -> Need:
-    """RAM: the weights in float32, two blocks of features as they come and as they are joined, and
-    captions. GPU: weights, and for a batch 12 tensors of tokens in the encoder's precision (hidden
-    layers have 4, attention 4) and 3 in float32. Blocks wait as files until a part is complete.
+    """RAM: the weights in float32, twice while they are read, later with two blocks of features as
+    they come and as they are joined, and captions. GPU, else RAM: weights, and for a batch 12
+    tensors of tokens in the encoder's precision (hidden layers have 4, attention 4) and 3 in
+    float32. Blocks wait as files until a part is complete.
     """
     clip = case.params.clips[name]
     shape = case.clips[name]
@@ -194,7 +195,8 @@ def _cache(case: Case, name: str) -> Need:
     resizing = case.n_images * RESIZING / case.params.compute.threads if case.is_real else 0.0
     fetched = weights_bytes(case, name)
     weights = SINGLE * shape.n_weights
-    ram = WITH_CLIP + max(annotations_ram(case), 2 * weights, weights + 3 * block) + described
+    encoding = weights + 3 * block + (0.0 if case.has_gpu else batch)
+    ram = WITH_CLIP + max(annotations_ram(case), 2 * weights, encoding) + described
     return Need(
         stage="cache_clip",
         item=name,
@@ -202,7 +204,7 @@ def _cache(case: Case, name: str) -> Need:
         disk=sum(files) + fetched,
         cached=sum(files),
         scratch=max(files),
-        ram=ram if case.has_gpu else ram + batch,
+        ram=ram,
         gpu=width * shape.n_weights + batch + 0.5 * GB if case.has_gpu else 0.0,
         seconds=10
         + flops / speed

@@ -16,7 +16,8 @@ from fmri2clip.stages.check_params.training import find_streams
 
 DOUBLE = 8  # bytes of float64
 GALLERY = 2**28  # bytes of true tokens in float64 at once (stages/evaluate)
-DECODED = 64  # images whose tokens are predicted at once (artefacts/model.py)
+QUERY = 2**30  # bytes of predicted tokens that meet them in one pass (stages/evaluate)
+READOUT = 16_384  # features in float64 at once (stages/evaluate)
 READ_OUT = ("fused", "detail")  # streams that pictures are read out of (stages/evaluate)
 REPORT = 10 * MB  # figures and one page
 
@@ -68,10 +69,11 @@ def _evaluate(case: Case, name: str) -> Need:
     """RAM: the largest model, its test trials (8 N V bytes), float64 similarities 8 I^2 of each
     stream, and with tokens the larger of
 
-        three blocks of GALLERY     true tokens, read, in float64, and centred
-        32 I X                      readout of pictures: X numbers of a stream four times in float64
+        three blocks of GALLERY     true tokens, read, in float64, and centred, beside predicted
+                                    ones: QUERY of all streams, and one stream in float64
+        32 I READOUT                readout of pictures: a block of numbers four times in float64
 
-    beside the streams that are read out, in float16. Time: every block of predictions meets all
+    beside the streams that are read out, in float16. Time: every QUERY of predictions meets all
     true tokens anew, four passes in float64, and 2 I^2 X products a stream.
     """
     run = case.params.runs[name]
@@ -81,12 +83,16 @@ def _evaluate(case: Case, name: str) -> Need:
     trials = max(8 * s.n_test_trials * s.n_voxels for s in subjects)
     streams = find_streams(models[0])
     read_out = [n for stream, n in streams.items() if stream in READ_OUT]
-    tokens = 3 * GALLERY if streams else 0.0
-    if read_out:
-        tokens = max(tokens, 4 * DOUBLE * n_images * max(read_out))
-        tokens += HALF * n_images * sum(read_out)
     numbers = n_images * sum(streams.values())
-    passes = 4 * DOUBLE * numbers * max(1, n_images / DECODED)
+    queries = min(QUERY, SINGLE * numbers)
+    tokens = 0.0
+    if streams:
+        centred = 2 * queries * max(streams.values()) / sum(streams.values())
+        tokens = 3 * GALLERY + queries + centred
+    if read_out:
+        tokens = max(tokens, 4 * DOUBLE * n_images * min(READOUT, max(read_out)))
+        tokens += HALF * n_images * sum(read_out)
+    passes = 4 * DOUBLE * numbers * max(1, SINGLE * numbers / QUERY)
     seconds = passes / CPU.traffic + 4 * n_images * numbers / CPU.single
     scores = n_images * (3 * SINGLE * case.clips[run.clip].width_D + 1000) * len(subjects)
     similar = DOUBLE * n_images**2 * (2 + len(streams))

@@ -223,28 +223,18 @@ def score_pictures(case: Case) -> list[Need]:
 
 
 def _scoring_ram(case: Case, subject: Subject) -> float:
-    """Pictures of one subject of all entries, the largest file while it is read, its training
-    photographs, and the encoding model: 2 N V of trials, 8 J V of means, 12 J F of features, and 16
-    J^2 of the kernel or 4 J^2 + 8 J V + 8 F V of the weights.
+    """The encoding model of one subject: 2 N V of trials, 8 J V of means, 12 J F of features, and
+    16 J^2 of the kernel or 4 J^2 + 8 J V + 8 F V of the weights. Pictures are read in batches.
     """
-    entries = case.params.reconstructions.values()
-    files = [_picture_bytes(case, entry) for entry in entries]
-    own = 0.0
-    for entry in entries:
-        n_subjects = 1
-        if entry.source in case.params.runs:
-            n_subjects = len(case.params.runs[entry.source].subjects)
-        own += _picture_bytes(case, entry) / n_subjects
-    reading = max(files)
     if not case.params.pictures.brain:
-        return own + reading
+        return 0.0
     n, n_voxels = subject.n_train_images, subject.n_voxels
     n_features = ENCODING_FEATURES["stand-in" if case.params.pictures.classifier else ""]
     fitting = 2 * subject.n_train_trials * n_voxels + 2 * SINGLE * n * n_voxels
-    fitting += n * case.side**2 * 3 + 3 * SINGLE * n * n_features
+    fitting += 3 * SINGLE * n * n_features
     kernel = SINGLE * n**2
     weights = 2 * SINGLE * n_voxels * (n + n_features)
-    return own + max(reading, fitting + max(4 * kernel, kernel + weights))
+    return fitting + max(4 * kernel, kernel + weights)
 
 
 def _encoding_seconds(case: Case, subject: Subject) -> float:

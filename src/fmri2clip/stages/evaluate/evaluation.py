@@ -13,7 +13,7 @@ the same decoder is scored on it as well: `reference.noise_free`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -63,6 +63,7 @@ from fmri2clip.stages.evaluate.picture_readout import STREAMS, score_picture_rea
 
 Array = NDArray[Any]
 GALLERY_BYTES = 2**28  # of true tokens of a stream, float64, in memory at a time
+QUERY_BYTES = 2**30  # of predicted tokens of all streams that meet a gallery in one pass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,24 +242,26 @@ def score_all_tokens(
     Tokens are centred by the means over the training images. Returned beside the scores: all tokens
     (I, T, W), float16, of those of `kept_streams` that the decoder offers.
 
-    Memory, beside what is kept: predicted tokens of one block of images and, of each stream, true
-    ones of GALLERY_BYTES beside the cache's own, whatever the number of images.
+    Memory, beside what is kept: predicted tokens of QUERY_BYTES, those of one stream in
+    float64, and of each stream true ones of
+    GALLERY_BYTES beside the cache's own, whatever the number of images.
     """
     n_images = len(truth.nsd_id_I)
     similarities = {stream: np.zeros((n_images, n_images)) for stream in targets}
     kept: dict[str, list[Array]] = {}
     # A picture has hundreds of tokens, as wide as an embedding each: block by block, only the small
     # matrices of similarities grow with the number of images.
-    for rows, tokens in decode_tokens(model, subject, betas_IV):
-        for stream in kept_streams:
-            if stream in tokens:
-                kept.setdefault(stream, []).append(tokens[stream].astype(np.float16))
+    for blocks in _gather(decode_tokens(model, subject, betas_IV)):
+        for _, tokens in blocks:
+            for stream in kept_streams:
+                if stream in tokens:
+                    kept.setdefault(stream, []).append(tokens[stream].astype(np.float16))
         for stream, target in targets.items():
-            query_IX = _centre_tokens(
-                tokens[stream], required(model, f"mean_predicted_tokens_{stream}_TW")
-            )
+            mean_TW = required(model, f"mean_predicted_tokens_{stream}_TW")
+            queries = [(rows, _centre_tokens(tokens[stream], mean_TW)) for rows, tokens in blocks]
             for columns, gallery_JX in target.centre_blocks():
-                similarities[stream][rows, columns] = similarity(query_IX, gallery_JX)
+                for rows, query_IX in queries:
+                    similarities[stream][rows, columns] = similarity(query_IX, gallery_JX)
     scored = [
         score_tokens(matrix, truth.galleries, stream) for stream, matrix in similarities.items()
     ]
@@ -266,6 +269,23 @@ def score_all_tokens(
         nsd_id_I=truth.nsd_id_I, per_image={k: v for part in scored for k, v in part.items()}
     )
     return scores, {stream: np.concatenate(blocks) for stream, blocks in kept.items()}
+
+
+def _gather(
+    blocks: Iterable[tuple[slice, dict[str, Array]]],
+) -> Iterator[list[tuple[slice, dict[str, Array]]]]:
+    """Lists of blocks that take QUERY_BYTES together, or a little more."""
+    found: list[tuple[slice, dict[str, Array]]] = []
+    n_bytes = 0
+    for block in blocks:
+        found.append(block)
+        n_bytes += sum(array.nbytes for array in block[1].values())
+        if n_bytes >= QUERY_BYTES:
+            yield found
+            found = []
+            n_bytes = 0
+    if found:
+        yield found
 
 
 def _centre_tokens(tokens_ITW: Array, mean_TW: Array) -> Array:

@@ -30,6 +30,7 @@ from fmri2clip.solvers.leave_one_out import LeaveOneOutRidge
 
 Floats = NDArray[np.floating]
 N_FOLDS = 5
+BLOCK = 16_384  # features in float64 at a time
 PENALTIES = np.logspace(-4, 4, 9)  # times the mean squared norm of the training features
 
 
@@ -42,7 +43,6 @@ def score_readout(
     fewer than 2 n_folds images has no score. Raises ValueError for features that are not finite or
     of another number of images.
     """
-    feature_IF = np.asarray(feature_IF, dtype=np.float64)
     if not np.isfinite(feature_IF).all():
         raise ValueError("decoded features are not finite; look at the model")
     axes_IK = rotate(feature_IF)
@@ -74,15 +74,34 @@ def score_readout(
 
 
 def rotate(feature_IF: Floats) -> Floats:
-    """Z-scored features but constant ones; on principal axes (I, K <= I) if more than images."""
-    deviation_F = feature_IF.std(axis=0)
-    varies_F = deviation_F > 1e-9 * max(1e-9, float(deviation_F.max(initial=0.0)))
-    z_IF = (feature_IF[:, varies_F] - feature_IF[:, varies_F].mean(axis=0)) / deviation_F[varies_F]
-    if z_IF.shape[1] <= len(z_IF):
-        return z_IF if z_IF.shape[1] else np.zeros((len(z_IF), 1))
-    value_K, vector_IK = np.linalg.eigh(z_IF @ z_IF.T)
+    """Z-scored features but constant ones; on principal axes (I, K <= I) if more than images.
+
+    All tokens of a picture are many features: in float64 there is one block of columns at a time.
+    """
+    n_images, n_features = feature_IF.shape
+    places = [slice(start, start + BLOCK) for start in range(0, n_features, BLOCK)]
+    deviations = [np.asarray(feature_IF[:, place], np.float64).std(axis=0) for place in places]
+    least = 1e-9 * max(1e-9, max((float(part.max(initial=0.0)) for part in deviations), default=0))
+    n_varying = sum(int((part > least).sum()) for part in deviations)
+    if n_varying == 0:
+        return np.zeros((n_images, 1))
+    z_blocks = (
+        _z_score(feature_IF[:, place], deviation_B, deviation_B > least)
+        for place, deviation_B in zip(places, deviations, strict=True)
+    )
+    if n_varying <= n_images:
+        return np.concatenate(list(z_blocks), axis=1)
+    kernel_II = np.zeros((n_images, n_images))
+    for z_IB in z_blocks:
+        kernel_II += z_IB @ z_IB.T
+    value_K, vector_IK = np.linalg.eigh(kernel_II)
     keep_K = value_K > 1e-10 * value_K[-1]
     return vector_IK[:, keep_K] * np.sqrt(value_K[keep_K])
+
+
+def _z_score(feature_IB: Floats, deviation_B: Floats, varies_B: NDArray[np.bool_]) -> Floats:
+    kept_IB = np.asarray(feature_IB, np.float64)[:, varies_B]
+    return (kept_IB - kept_IB.mean(axis=0)) / deviation_B[varies_B]
 
 
 def cross_fit(

@@ -114,7 +114,7 @@ def _read_order(
 
 def _read(result: PictureResult, subject: str, ids: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
     nsd_id_I, images_IHWC = read_pictures(result.pictures, subject)
-    return list(images_IHWC[find_rows(nsd_id_I, ids, str(result.pictures))])
+    return list(np.asarray(images_IHWC[find_rows(nsd_id_I, ids, str(result.pictures))]))
 
 
 def _caption(inputs: Inputs, subject: str, first: PictureResult, metric: str, n_images: int) -> str:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from fmri2clip.artefacts.paths import Paths
 from fmri2clip.artefacts.reconstructions import list_subjects, read_pictures
 from fmri2clip.artefacts.scores import pack_scores, write_predictions
-from fmri2clip.artefacts.stimuli import TEST, TRAIN, read_images
+from fmri2clip.artefacts.stimuli import TEST, TRAIN, map_images
 from fmri2clip.artefacts.trials import average_repeats, list_images, read_betas, read_voxels
 from fmri2clip.clip import encoder
 from fmri2clip.core.files import write_json
@@ -99,7 +99,7 @@ def score_pictures(
             continue
         # Files may hold pictures of different images: the stimuli of all are read once.
         ids = np.unique(np.concatenate([made.nsd_id_I for made in given.values()]))
-        seen = PictureSet(nsd_id_I=ids, images_IHWC=read_images(paths.stimuli(TEST), ids))
+        seen = PictureSet(nsd_id_I=ids, images_IHWC=map_images(paths.stimuli(TEST), ids))
         # One encoding model, on the first protocol's classifier, serves every protocol.
         classifier = networks[protocols[0].name].classifier if measures_brain else None
         brain = read_brain(settings, paths, subject, classifier, device)
@@ -254,7 +254,7 @@ def read_brain(
         train = read_betas(paths.train_betas(subject), ["betas_NV", "nsd_id_N"])
         betas_IV, training_I = average_repeats(train["betas_NV"], train["nsd_id_N"])
         images = PictureSet(
-            nsd_id_I=training_I, images_IHWC=read_images(paths.stimuli(TRAIN), training_I)
+            nsd_id_I=training_I, images_IHWC=map_images(paths.stimuli(TRAIN), training_I)
         )
         seed = settings.evaluation.seed
         model = fit_encoding(classifier, images, betas_IV, seed=seed, device=device)

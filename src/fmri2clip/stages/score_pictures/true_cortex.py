@@ -42,7 +42,7 @@ def score_true_cortex(
     # All sets at once: each time, the cortex is shown the subject's own pictures before the probes,
     # as these are what it has adapted to.
     counts = [len(made.nsd_id_I) for made in given.values()]
-    probes = [made.images_IHWC for made in given.values()]
+    probes = [np.asarray(made.images_IHWC) for made in given.values()]
     z_JV = respond_to(world, subject, paths, probes, threads)
     found: dict[str, Scores] = {}
     for (name, made), z_IV in zip(

@@ -26,6 +26,7 @@ from fmri2clip.core import resume, watch
 from fmri2clip.core.closure import code_digest
 from fmri2clip.core.files import replacing
 from fmri2clip.core.params import Compute, Params, Run, Split, decoder_config, run_split
+from fmri2clip.core.stage import resolve_device
 from fmri2clip.decoders import Decoder, load_decoder
 from fmri2clip.decoders.batches import TrainingData
 from fmri2clip.stages.train.data import Subject, load_subject
@@ -233,17 +234,6 @@ def fit_decoder(
         # Epochs count on through the phases.
         rows += [{**row, "epoch": row["epoch"] + len(rows)} for row in part]
     return rows
-
-
-def resolve_device(name: str) -> str:
-    """cpu or cuda for auto, cpu or cuda. Raises ValueError if cuda is asked for and absent."""
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("compute.device is 'cuda' but no GPU is visible; set it to auto or cpu")
-    if name not in ("cpu", "cuda"):
-        raise ValueError(f"compute.device is {name!r}; choose from auto, cpu, cuda")
-    return name
 
 
 def _save_subject(folder: Path, subject: Subject, means: dict[str, torch.Tensor]) -> None:
