@@ -289,6 +289,28 @@ class Pictures:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """One primary comparison, fixed before the world was built."""
+
+    study: str  # file of studies/
+    compare: str  # title of one of its comparisons
+    metric: str  # dotted name of metrics.json, or of the scores of pictures
+    not_worse: str = ""  # a metric that must be no worse beside it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Primary:
+    """What verdicts are printed for: docs/preregistered.md."""
+
+    worlds: tuple[int, ...] = ()  # world seeds that verdicts come from
+    margin: float = 0.1  # of "no worse", a fraction of baseline less null
+    outcomes: Mapping[str, Outcome] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        fraction(self, "margin")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Tracking:
     """Where MLflow keeps the runs."""
 
@@ -318,6 +340,7 @@ class Params:
     generators: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     reconstructions: Mapping[str, Reconstruction] = field(default_factory=dict)
     pictures: Pictures = field(default_factory=Pictures)
+    primary: Primary = field(default_factory=Primary)
     # What entries of runs, generators and reconstructions merge (`<<: *run`); YAML resolves it, so
     # nothing reads it here.
     templates: Mapping[str, Mapping[str, Any]] = field(
