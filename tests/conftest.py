@@ -22,12 +22,29 @@ os.environ.pop("DVC_EXP_NAME", None)
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
+from tests.fork_server import fork_server  # noqa: E402
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
+# Files that take longest: they come first, so that no worker is left alone with one at the end.
+LONGEST = (
+    "test_pipeline.py",
+    "test_studies.py",
+    "test_cluster.py",
+    "test_plan.py",
+    "test_gpu_check.py",
+    "test_real_size.py",
+    "test_fork_server.py",
+)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The slow tests first: one worker runs them while the others do the rest (worksteal)."""
-    items.sort(key=lambda item: "slow" not in item.keywords)
+    """The longest files first. A file is run by one worker (--dist loadfile), which makes its
+    clones and plans once.
+    """
+    rank = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
 
 
 @pytest.fixture
@@ -45,6 +62,14 @@ def root() -> Path:
 def _own_mlflow_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test writes to the MLflow store of the checkout, unless it sets its own."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[None]:
+    """`call` of test_pipeline.py takes `python` and `dvc` from a fork_server.py that runs."""
+    with fork_server() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FORKS", str(folder))
+        yield
 
 
 @pytest.fixture

@@ -33,6 +33,7 @@ compare:
 metrics: [retrieval.image_given_brain.top1, zero_shot.chance]
 """
 SMALL = STUDY.replace("[0, 1]", "[0]")
+POLL_S = 3  # a look at the queue takes a second of a core, which the experiments need
 
 
 def write_study(folder: Path, text: str = STUDY) -> plan.Study:
@@ -276,7 +277,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_study_runs_reuses_and_reports_failures(
     project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = pipeline_study.run_study(project, "alpha", poll_s=1)
+    out = pipeline_study.run_study(project, "alpha", poll_s=POLL_S)
     summary = json.loads(out.read_text())
     both = summary["variants"]["both"]["runs"]["brainclip"]
     assert (
@@ -303,7 +304,7 @@ def test_a_study_runs_reuses_and_reports_failures(
 
     capsys.readouterr()
     before = out.read_bytes()
-    assert pipeline_study.run_study(project, "alpha", poll_s=1).read_bytes() == before
+    assert pipeline_study.run_study(project, "alpha", poll_s=POLL_S).read_bytes() == before
     assert capsys.readouterr().out.count(": reused") == 3
     assert (tmp_path / "executed.txt").read_text().splitlines() == executed
     status = subprocess.run(
@@ -315,7 +316,7 @@ def test_a_study_runs_reuses_and_reports_failures(
     with pytest.raises(
         ValueError, match=r"alpha-image-s0 failed:(.|\n)*alpha of a quarter is refused"
     ):
-        pipeline_study.run_study(project, "alpha", poll_s=1)
+        pipeline_study.run_study(project, "alpha", poll_s=POLL_S)
 
 
 def test_queue_status_reads_what_dvc_prints(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -310,19 +310,19 @@ def test_constants_of_the_trainer_are_the_same() -> None:
 
 SIZES = {
     "brainclip, narrow": Size(
-        decoder="brainclip", n_images=900, n_voxels=4000, overrides={"hidden": 512}
+        decoder="brainclip", n_images=600, n_voxels=4000, overrides={"hidden": 512}
     ),
     "brainclip, wide": Size(
-        decoder="brainclip", n_images=900, n_voxels=4000, overrides={"hidden": 2048}
+        decoder="brainclip", n_images=600, n_voxels=4000, overrides={"hidden": 2048}
     ),
     "brainclip, many images": Size(
-        decoder="brainclip", n_images=2500, n_voxels=4000, overrides={"hidden": 512}
+        decoder="brainclip", n_images=1800, n_voxels=4000, overrides={"hidden": 512}
     ),
     "brainmclip": Size(
-        decoder="brainmclip", n_images=300, n_voxels=3000, overrides={"hidden": 1024}
+        decoder="brainmclip", n_images=200, n_voxels=3000, overrides={"hidden": 1024}
     ),
-    "clip_mused": Size(decoder="clip_mused", n_images=1200, n_voxels=3000),
-    "ridge": Size(decoder="ridge", n_images=2200, n_voxels=4000),
+    "clip_mused": Size(decoder="clip_mused", n_images=800, n_voxels=3000),
+    "ridge": Size(decoder="ridge", n_images=1500, n_voxels=4000),
     "ridge, tokens": Size(
         decoder="ridge", n_images=1500, n_voxels=2000, overrides={"tokens": True}
     ),

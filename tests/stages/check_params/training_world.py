@@ -159,12 +159,16 @@ def train(size: Size, root: Path) -> Callable[[], None]:
     return partial(train_run, RUN, size.params, paths, resume_root=root / ".resume")
 
 
+def warm_up(size: Size, root: Path) -> None:
+    """A small training with the same decoder, after which all modules are imported that it uses."""
+    train(replace(size, n_images=60, n_voxels=200), root)()
+
+
 def measure(size: Size, root: Path) -> tuple[int, int]:
     """(bytes before, bytes at the peak above that) of anonymous memory during a training.
 
-    Before: with all modules imported that a training uses, after a small one.
+    Before: after `warm_up` with its decoder.
     """
-    train(replace(size, n_images=60, n_voxels=200), root / "small")()
     whole = train(size, root / "whole")
     gc.collect()
     # What is free inside the process goes back to the system, so that all that is taken shows.
@@ -189,7 +193,11 @@ def measure(size: Size, root: Path) -> tuple[int, int]:
 
 if __name__ == "__main__":
     found = []
-    for given in json.loads(sys.argv[1]):
+    warm: set[str] = set()
+    for size in [Size(**given) for given in json.loads(sys.argv[1])]:
         with tempfile.TemporaryDirectory() as folder:
-            found.append(measure(Size(**given), Path(folder)))
+            if size.decoder not in warm:
+                warm_up(size, Path(folder) / "small")
+                warm.add(size.decoder)
+            found.append(measure(size, Path(folder)))
     print(json.dumps(found))
