@@ -26,11 +26,16 @@ def early_maps(
     opponent channels are half-wave rectified luminance, red-green and blue-yellow differences. The
     number of threads changes no bit.
     """
-    blocks = [images_IHWC[i : i + BLOCK] for i in range(0, len(images_IHWC), BLOCK)]
-    with ThreadPoolExecutor(threads) as pool:
-        maps = np.concatenate(list(pool.map(_maps, blocks)))
+    maps = raw_maps(images_IHWC, threads)
     maps /= maps[:n_adapted].std(axis=(0, 2, 3), keepdims=True) + 1e-6
     return maps.reshape(len(maps), -1)
+
+
+def raw_maps(images_IHWC: np.ndarray, threads: int = 1) -> np.ndarray:
+    """The same maps as they are, (I, N_CHANNELS, SIDE, SIDE)."""
+    blocks = [images_IHWC[i : i + BLOCK] for i in range(0, len(images_IHWC), BLOCK)]
+    with ThreadPoolExecutor(threads) as pool:
+        return np.concatenate(list(pool.map(_maps, blocks)))
 
 
 def _maps(images_IHWC: np.ndarray) -> np.ndarray:

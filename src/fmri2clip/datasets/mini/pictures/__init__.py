@@ -1,0 +1,1 @@
+"""Pictures of the second simulated world, in which things must be recognised to be named."""
