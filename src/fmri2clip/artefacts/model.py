@@ -4,6 +4,8 @@
         weights.safetensors, config.yaml    the decoder (folder `shared` if one serves all)
         inputs.safetensors                  voxels, session statistics, means for centring, clusters
         split.json                          ids of validation and left-out images, unseen categories
+        heldout.safetensors                 where split.n_judge is set: predictions for training
+                                            images by a second fit that did not see them
 
 The first two appear together with the last two: `publish` moves a run under its name when all its
 models are complete. Decoding is here too, so that every stage decodes in the same way.
@@ -39,6 +41,7 @@ WEIGHTS = "weights.safetensors"
 CONFIG = "config.yaml"
 INPUTS = "inputs.safetensors"
 SPLIT = "split.json"
+HELDOUT = "heldout.safetensors"
 SHARED = "shared"  # folder of a decoder that serves all subjects
 # Fields of Decoded; tokens are asked for separately.
 OFFERED = ("embedding_ID", "text_embedding_ID", "logits_IC")
@@ -51,6 +54,7 @@ class Model:
     decoder: Decoder
     inputs: Mapping[str, Array]
     split: Mapping[str, Any]
+    heldout: Mapping[str, Array] | None = None  # see save_heldout
 
 
 # Writing
@@ -87,6 +91,29 @@ def save_subject(folder: Path, inputs: Mapping[str, Array], split: Mapping[str, 
         {name: np.ascontiguousarray(array) for name, array in inputs.items()}, folder / INPUTS
     )
     (folder / SPLIT).write_text(json.dumps(split) + "\n")
+
+
+def save_heldout(folder: Path, arrays: Mapping[str, Array]) -> None:
+    """Write heldout.safetensors of a subject.
+
+    nsd_id_J; image_JD, text_JD: targets; of OFFERED what the decoder offers, for means of 1, 2 and
+    3 trials, (3, J, ...).
+    """
+    from safetensors.numpy import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    save_file(contiguous, folder / HELDOUT)
+
+
+def read_heldout(folder: Path) -> dict[str, Array] | None:
+    """Arrays of heldout.safetensors; None for a model that was trained without a judge."""
+    from safetensors.numpy import load_file
+
+    if not (folder / HELDOUT).is_file():
+        return None
+    found: dict[str, Array] = load_file(folder / HELDOUT)
+    return found
 
 
 def publish(finished: Sequence[Path], run_folder: Path, leave: str) -> list[Path]:
@@ -197,7 +224,10 @@ def load_model(run_folder: Path, subject: str) -> Model:
                 "(dvc repro)"
             )
     return Model(
-        decoder=decoder, inputs=read_inputs(own), split=json.loads((own / SPLIT).read_text())
+        decoder=decoder,
+        inputs=read_inputs(own),
+        split=json.loads((own / SPLIT).read_text()),
+        heldout=read_heldout(own),
     )
 
 

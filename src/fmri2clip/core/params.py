@@ -148,6 +148,7 @@ class Split:
     n_images: int = 0  # 0: all
     n_sessions: int = 0  # 0: all; k: only trials of the subject's first k sessions
     permute: bool = False  # null: pair the brains of training images with other training images
+    n_judge: int = 0  # training images that a second fit leaves out and predicts, for the judge
 
     def __post_init__(self) -> None:
         at_least(
@@ -159,6 +160,7 @@ class Split:
             "holdout_clusters",
             "n_images",
             "n_sessions",
+            "n_judge",
         )
         at_least(self, 1, "n_validation")
         fraction(self, "holdout_fraction")

@@ -13,12 +13,13 @@ import torch
 from safetensors.numpy import load_file
 
 from fmri2clip import tracking
-from fmri2clip.artefacts.clip_cache import write_cache
-from fmri2clip.artefacts.model import load
+from fmri2clip.artefacts.clip_cache import read_cache, write_cache
+from fmri2clip.artefacts.model import load, read_heldout
 from fmri2clip.artefacts.paths import Paths
-from fmri2clip.artefacts.trials import read_voxels, write_betas, write_voxels
+from fmri2clip.artefacts.trials import read_betas, read_voxels, write_betas, write_voxels
 from fmri2clip.core import params
 from fmri2clip.core.stage import resolve_device
+from fmri2clip.decoders import load_decoder
 from fmri2clip.stages.select.select import select
 from fmri2clip.stages.train import run as run_module
 from fmri2clip.stages.train.run import fit_decoder, train_run
@@ -120,7 +121,7 @@ def tree(tmp_path: Path) -> Path:
         }
         numbers = {
             "session_N": 1 + trials * 2 // (len(trials) + 1),
-            "repetition_N": np.ones_like(trials),
+            "repetition_N": 1 + np.arange(len(seen)) % 3,
         }
         write_betas(Paths(tmp_path).train_betas(subject), {**betas, **numbers})
         floats = {name: np.ones(n_voxels, np.float32) for name in ("ncsnr_V", "ncsnr_train_V")}
@@ -409,3 +410,42 @@ def test_mlflow_gets_the_digest_of_every_input(tree: Path, tmp_path: Path) -> No
         assert {name: tags[name] for name in tags if name.startswith("input.")} == {
             name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()
         }
+
+
+@pytest.mark.parametrize("name", ["ridge", "clip", "mused"])
+def test_the_judge_gets_what_a_fit_without_its_images_predicts(tree: Path, name: str) -> None:
+    """By hand: a decoder trained on data without them; the model itself is what it was."""
+    plain = content(train(tree, name, "plain"))
+    judged = content(train(tree, name, "judged", n_judge=6))
+    weights = [key for key in plain if key.endswith("weights.safetensors")]
+    assert weights and all(judged[key] == plain[key] for key in weights)
+    settings = make_params(n_judge=6)
+    module = load_decoder(RUNS[name])
+    config = params.decoder_config(settings, name, module.Config)
+    split = params.run_split(settings, name)
+    paths = Paths(tree)
+    inputs = run_module._Inputs(settings.runs[name], paths, split, module.Decoder, config)
+    members = list(SUBJECTS) if name == "mused" else ["subj02"]
+    data = [subject.data for subject in inputs.load(members, hide_judge=True)]
+    decoder = module.Decoder.from_data(config, data, 1)
+    fit_decoder(decoder, data, config, 1, settings.compute, tree / "checkpoint")
+    heldout = read_heldout(tree / "judged" / "models" / name / "subj02")
+    assert heldout is not None and len(heldout["nsd_id_J"]) == 6
+    assert not np.isin(heldout["nsd_id_J"], data[-1].nsd_id_I.numpy()).any()
+    betas = read_betas(paths.train_betas("subj02"))
+    for row, nsd_id in enumerate(heldout["nsd_id_J"]):
+        trials = betas["betas_NV"][betas["nsd_id_N"] == nsd_id].astype(np.float32)
+        for n in (1, 2, 3):
+            mean_1V = torch.from_numpy(trials[:n].mean(axis=0, keepdims=True))
+            decoded = decoder.decode(mean_1V, "subj02", n)
+            offered = {"embedding_RJD": decoded.embedding_ID, "logits_RJC": decoded.logits_IC}
+            for key, value in offered.items():
+                assert (key in heldout) == (value is not None)
+                if value is not None:
+                    found = heldout[key][n - 1, row]
+                    np.testing.assert_allclose(found, value[0].numpy(), rtol=1e-3, atol=1e-4)
+    cache = read_cache(paths.clip_train("mini", "subj02"))
+    known = {int(i): k for k, i in enumerate(cache["nsd_id_I"])}
+    true_JD = cache["image_embedding_ID"][[known[int(i)] for i in heldout["nsd_id_J"]]]
+    np.testing.assert_allclose(heldout["image_JD"], true_JD, atol=2e-3)
+    assert read_heldout(tree / "plain" / "models" / name / "subj02") is None

@@ -111,6 +111,20 @@ def test_given_clusters_are_used() -> None:
     assert result.clusters is clusters
 
 
+def test_the_judge_has_the_same_images_however_many_train() -> None:
+    """They train by default; hidden, they are unused, and validation images are what they were."""
+    plain = split_of()
+    whole = split_of(n_judge=20)
+    assert whole.judge_I.sum() == 20 and not plain.judge_I.any()
+    assert np.array_equal(whole.train_I, plain.train_I) and whole.train_I[whole.judge_I].all()
+    few = split_of(n_judge=20, n_images=50)
+    assert np.array_equal(few.judge_I, whole.judge_I) and not few.train_I[few.judge_I].any()
+    hidden = make_split(IDS, LABELS, EMBEDDING, PRESENT, replace(BASE, n_judge=20), hide_judge=True)
+    assert np.array_equal(hidden.train_I, whole.train_I & ~whole.judge_I)
+    assert np.array_equal(hidden.validation_I, plain.validation_I)
+    assert hidden.unused_I[hidden.judge_I].all()
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.integers(2, 50), st.integers(0, 1000))
 def test_derangement_is_a_permutation_without_fixed_points(n: int, seed: int) -> None:

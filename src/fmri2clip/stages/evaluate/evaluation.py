@@ -43,6 +43,7 @@ from fmri2clip.core.files import write_json
 from fmri2clip.core.params import Evaluation, Params
 from fmri2clip.core.rows import find_rows
 from fmri2clip.metrics.decoding.attention import score_attention
+from fmri2clip.metrics.decoding.channel import score_channel
 from fmri2clip.metrics.decoding.retrieval import similarity
 from fmri2clip.metrics.decoding.scoring import (
     Prediction,
@@ -54,7 +55,7 @@ from fmri2clip.metrics.decoding.scoring import (
     score_tokens,
     score_unseen,
 )
-from fmri2clip.metrics.decoding.truth import make_truth
+from fmri2clip.metrics.decoding.truth import average_captions, make_truth
 from fmri2clip.metrics.statistics import Scores
 from fmri2clip.metrics.summary import summarise
 from fmri2clip.solvers.ranks import centre
@@ -148,6 +149,15 @@ def evaluate_subject(
         _score_all(model, decoded, truth, unseen, "", "unseen"),
         _count_parameters(model, subject, betas),
     ]
+    if model.heldout is not None:
+        row_I = find_rows(clip["nsd_id_I"], betas.nsd_id_I, "the CLIP cache of the test images")
+        text_ID, _ = average_captions(clip, row_I)
+        image_ID = clip["image_embedding_ID"][row_I].astype(np.float64)
+        scores.append(
+            score_channel(
+                model.heldout, decoded, image_ID, text_ID, betas.nsd_id_I, truth.galleries
+            )
+        )
     targets = find_targets(model, clip, betas.nsd_id_I)
     # The readout needs all tokens of a stream at once. They are kept from the one pass that also
     # scores them, rather than decoded a second time.

@@ -18,11 +18,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fmri2clip.artefacts.trials import read_betas, read_voxels
+from fmri2clip.artefacts.trials import average_repeats, read_betas, read_voxels
 from fmri2clip.clip.clusters import Clusters
 from fmri2clip.core import store
 from fmri2clip.core.params import Split
 from fmri2clip.core.rows import find_rows
+from fmri2clip.datasets.nsd.layout import REPETITIONS
 from fmri2clip.decoders.batches import Batch, MixedBatch, TrainingData
 from fmri2clip.stages.train.split import SplitResult, derangement, make_split
 from fmri2clip.stages.train.targets import select_images
@@ -51,11 +52,13 @@ def load_subject(
     split: Split,
     clusters: Clusters | None = None,
     targets: Sequence[str] = (),
+    hide_judge: bool = False,
 ) -> Subject:
     """Read one subject's training trials of one voxel group and join them with the CLIP cache.
 
-    group: name in params `rois`. With split.permute, all trials of a training image go to another
-    training image. Raises ValueError if files disagree or a value is not finite.
+    group: name in params `rois`; hide_judge: without the images of the judge. With split.permute,
+    all trials of a training image go to another training image. Raises ValueError if files disagree
+    or a value is not finite.
     """
     betas = read_betas(rois_train, ["betas_NV", "nsd_id_N", "session_N"])
     inputs, members, ncsnr_V = _select_voxels(voxels, group, betas["betas_NV"].shape[1])
@@ -64,7 +67,9 @@ def load_subject(
     # An unseen category must not show at all: any area counts, also below labels.min_area.
     visible_IC = clip["labels_IC"][rows_I] | (clip["area_IC"][rows_I] > 0)
     embedding_ID = clip["image_embedding_ID"][rows_I]
-    result = make_split(nsd_id_I, visible_IC, embedding_ID, clip["present_C"], split, clusters)
+    result = make_split(
+        nsd_id_I, visible_IC, embedding_ID, clip["present_C"], split, clusters, hide_judge
+    )
     image_N = np.searchsorted(nsd_id_I, betas["nsd_id_N"])
     # The images stay where the split puts them; only whose trials they get changes.
     if split.permute:
@@ -108,6 +113,64 @@ def load_subject(
     )
     unseen = [str(clip["category_C"][c]) for c in result.unseen_C]
     return Subject(data, result, nsd_id_I, inputs, unseen)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeImages:
+    """Images of one subject that the judge is fitted on.
+
+    betas_RJV: mean of the first 1, 2 and 3 trials of each; image_JD, text_JD: CLIP embeddings, of
+    the picture and the mean of its captions.
+    """
+
+    subject: str
+    nsd_id_J: Array
+    betas_RJV: Array
+    image_JD: Array
+    text_JD: Array
+
+
+def load_judge(
+    subject: str,
+    rois_train: Path,
+    voxels: Path,
+    clip: store.Arrays,
+    group: str,
+    split: Split,
+    clusters: Clusters | None = None,
+) -> JudgeImages:
+    """As load_subject, the images that it leaves out with hide_judge, which show all their trials.
+
+    Their brains are their own, with split.permute too: a decoder that knows nothing must find
+    nothing.
+    """
+    betas = read_betas(rois_train, ["betas_NV", "nsd_id_N", "repetition_N"])
+    inputs, _, _ = _select_voxels(voxels, group, betas["betas_NV"].shape[1])
+    nsd_id_I = np.unique(betas["nsd_id_N"])
+    rows_I = find_rows(clip["nsd_id_I"], nsd_id_I, "the CLIP cache of the training images")
+    visible_IC = clip["labels_IC"][rows_I] | (clip["area_IC"][rows_I] > 0)
+    embedding_ID = clip["image_embedding_ID"][rows_I]
+    judge_I = make_split(
+        nsd_id_I, visible_IC, embedding_ID, clip["present_C"], split, clusters
+    ).judge_I
+    nsd_id_J = nsd_id_I[judge_I]
+    means = []
+    for n_repeats in range(1, REPETITIONS + 1):
+        kept_N = np.isin(betas["nsd_id_N"], nsd_id_J) & (betas["repetition_N"] <= n_repeats)
+        mean_JV, _ = average_repeats(
+            betas["betas_NV"][kept_N][:, inputs["voxel_rows_V"]], betas["nsd_id_N"][kept_N]
+        )
+        means.append(mean_JV)
+    targets = select_images(clip, rows_I[judge_I], ())
+    text_JD = torch.zeros_like(targets["image_embedding_ID"])
+    text_JD.index_add_(0, targets["caption_image_K"], targets["text_embedding_KD"])
+    return JudgeImages(
+        subject=subject,
+        nsd_id_J=nsd_id_J,
+        betas_RJV=np.stack(means),
+        image_JD=targets["image_embedding_ID"].numpy(),
+        text_JD=torch.nn.functional.normalize(text_JD, dim=1).numpy(),
+    )
 
 
 def _select_voxels(

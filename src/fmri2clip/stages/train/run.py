@@ -12,14 +12,22 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from fmri2clip.artefacts.clip_cache import read_clip, read_together
-from fmri2clip.artefacts.model import SHARED, publish, save, save_subject
+from fmri2clip.artefacts.model import (
+    OFFERED,
+    SHARED,
+    publish,
+    save,
+    save_heldout,
+    save_subject,
+)
 from fmri2clip.artefacts.paths import Paths
 from fmri2clip.artefacts.selected import check_selected, find_files
 from fmri2clip.core import resume, watch
@@ -29,7 +37,7 @@ from fmri2clip.core.params import Compute, Params, Run, Split, decoder_config, r
 from fmri2clip.core.stage import resolve_device
 from fmri2clip.decoders import Decoder, load_decoder
 from fmri2clip.decoders.batches import TrainingData
-from fmri2clip.stages.train.data import Subject, load_subject
+from fmri2clip.stages.train.data import JudgeImages, Subject, load_judge, load_subject
 from fmri2clip.stages.train.memory import release
 from fmri2clip.stages.train.sigterm import heed_sigterm
 from fmri2clip.stages.train.split import fit_clusters
@@ -66,13 +74,15 @@ def train_run(
         "run": run_name,
         **{key: getattr(run, key) for key in ("decoder", "clip", "voxels", "seed")},
         "config": asdict(config),
-        "split": asdict(split),
+        # The judge's images change no model, so none tells of them.
+        "split": {key: value for key, value in asdict(split).items() if key != "n_judge"},
         "digests": digests,
     }
     # Settings, inputs and code name the folder of half-done work: a run that was killed goes on, a
     # changed one starts anew.
     code = code_digest(__name__, decoder=run.decoder)
-    work = resume.resume_dir(f"train/{run_name}", described, params.compute, code, root=resume_root)
+    key = {**described, "n_judge": split.n_judge} if split.n_judge else described
+    work = resume.resume_dir(f"train/{run_name}", key, params.compute, code, root=resume_root)
     inputs = _Inputs(run, paths, split, module.Decoder, config)
     if module.Decoder.trains_alone(config):
         models = {s: [s] for s in run.subjects}
@@ -91,8 +101,17 @@ def train_run(
             # A model names the files that it has seen, and not those of other subjects.
             own = {**described, "digests": {s: digests[s] for s in members}}
             started = time.monotonic()
+            training = _Training(
+                name=name,
+                module=module,
+                config=config,
+                described=own,
+                compute=params.compute,
+                work=work,
+            )
             # Nothing of a subject stays in memory when the next one is read, 12 GB at real size.
-            _train_model(name, inputs.load(members), module, config, own, params.compute, work)
+            heldout = _fit_for_judge(training, inputs, members) if split.n_judge else {}
+            _train_model(training, inputs.load(members), heldout)
             seconds[name] = {"train": time.monotonic() - started}
             watch.check()
     # Under torchrun all processes train, and the first one writes.
@@ -125,11 +144,25 @@ class _Inputs:
         if split.holdout_clusters:
             self.clusters = fit_clusters(clip["image_embedding_ID"], split)
 
-    def load(self, subjects: Sequence[str]) -> list[Subject]:
-        """The data of these subjects."""
-        return [self._load(subject) for subject in subjects]
+    def load(self, subjects: Sequence[str], hide_judge: bool = False) -> list[Subject]:
+        """The data of these subjects, with or without the judge's images."""
+        return [self._load(subject, hide_judge) for subject in subjects]
 
-    def _load(self, subject: str) -> Subject:
+    def judge(self, subject: str) -> JudgeImages:
+        """The images that the judge is fitted on."""
+        clip = read_clip(self.paths.clip_train(self.run.clip, subject))
+        clip["present_C"] = self.present_C
+        return load_judge(
+            subject,
+            self.paths.train_betas(subject),
+            self.paths.voxels(subject),
+            clip,
+            self.run.voxels,
+            subject_split(self.split, self.decoder, self.config, subject),
+            clusters=self.clusters,
+        )
+
+    def _load(self, subject: str, hide_judge: bool) -> Subject:
         targets = self.decoder.select_targets(self.config)
         clip = read_clip(self.paths.clip_train(self.run.clip, subject), targets)
         clip["present_C"] = self.present_C
@@ -142,6 +175,7 @@ class _Inputs:
             subject_split(self.split, self.decoder, self.config, subject),
             clusters=self.clusters,
             targets=targets,
+            hide_judge=hide_judge,
         )
 
 
@@ -156,32 +190,77 @@ def is_writer() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Training:
+    """What one model of a run is trained with, and where its half-done work lies."""
+
+    name: str
+    module: Any
+    config: Any
+    described: dict[str, Any]
+    compute: Compute
+    work: Path
+
+    def fit(
+        self, subjects: Sequence[Subject], label: str
+    ) -> tuple[Decoder, list[dict[str, float]]] | None:
+        """A new decoder, trained, and rows of its curve; None in a process that has no part.
+
+        A closed form cannot be divided among processes: the first one solves it.
+        """
+        data = [subject.data for subject in subjects]
+        seed = self.described["seed"]
+        decoder = self.module.Decoder.from_data(self.config, data, seed)
+        if decoder.closed_form and not is_writer():
+            return None
+        folder = self.work / f"checkpoint_{label}"
+        rows = fit_decoder(decoder, data, self.config, seed, self.compute, folder, label)
+        return (decoder, rows) if is_writer() else None
+
+
+def _fit_for_judge(
+    training: _Training, inputs: _Inputs, members: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """By subject, what a fit without the judge's images predicts for them (save_heldout)."""
+    fitted = training.fit(inputs.load(members, hide_judge=True), f"{training.name}_judge")
+    if fitted is None:
+        return {}
+    decoder, _ = fitted
+    return {subject: predict_heldout(decoder, inputs.judge(subject)) for subject in members}
+
+
+def predict_heldout(decoder: Decoder, judge: JudgeImages) -> dict[str, Any]:
+    """Predictions from the mean of the first 1, 2 and 3 trials of every image."""
+    arrays: dict[str, Any] = {
+        "nsd_id_J": judge.nsd_id_J,
+        "image_JD": judge.image_JD,
+        "text_JD": judge.text_JD,
+    }
+    found: dict[str, list[Any]] = {}
+    for n_repeats, betas_JV in enumerate(judge.betas_RJV, start=1):
+        decoded = decoder.decode(torch.from_numpy(betas_JV), judge.subject, n_repeats)
+        for name in OFFERED:
+            value = getattr(decoded, name)
+            if value is not None:
+                found.setdefault(name, []).append(value.float().numpy())
+    return arrays | {name.replace("_I", "_RJ"): np.stack(parts) for name, parts in found.items()}
+
+
 def _train_model(
-    name: str,
-    subjects: list[Subject],
-    module: Any,
-    config: Any,
-    described: dict[str, Any],
-    compute: Compute,
-    work: Path,
+    training: _Training, subjects: Sequence[Subject], heldout: Mapping[str, Mapping[str, Any]]
 ) -> None:
     """Train one model for these subjects and move its complete folders to work/finished."""
+    fitted = training.fit(subjects, training.name)
+    if fitted is None:
+        return
+    decoder, rows = fitted
+    name = training.name
+    work = training.work
     data = [subject.data for subject in subjects]
     sizes = {d.subject: d.betas_NV.shape[1] for d in data}
-    n_voxels = sizes[data[0].subject] if module.Decoder.per_subject else sizes
-    width_D = data[0].image_embedding_ID.shape[1]
-    decoder = module.Decoder.from_data(config, data, described["seed"])
-    # A closed form cannot be divided among processes: the first one solves it.
-    if decoder.closed_form and not is_writer():
-        return
-    rows = fit_decoder(
-        decoder, data, config, described["seed"], compute, work / f"checkpoint_{name}", name
-    )
-    if not is_writer():
-        return
-    described = described | {
-        "n_voxels": n_voxels,
-        "width_D": width_D,
+    described = training.described | {
+        "n_voxels": sizes[data[0].subject] if decoder.per_subject else sizes,
+        "width_D": data[0].image_embedding_ID.shape[1],
         "n_training_images": {d.subject: int((~d.is_validation_I).sum()) for d in data},
         "n_validation_images": {d.subject: int(d.is_validation_I.sum()) for d in data},
         "parameters": decoder.n_parameters(),
@@ -191,12 +270,16 @@ def _train_model(
     shutil.rmtree(folder, ignore_errors=True)
     save(folder / name, decoder, described)
     for subject in subjects:
+        own = folder / subject.data.subject
         means = training_means(decoder, subject.data) | token_means(decoder, subject.data)
-        _save_subject(folder / subject.data.subject, subject, means)
+        _save_subject(own, subject, means)
+        if subject.data.subject in heldout:
+            save_heldout(own, heldout[subject.data.subject])
     (folder / CURVE).write_text(json.dumps(rows))
     (work / "finished").mkdir(exist_ok=True)
     os.replace(folder, work / "finished" / name)
-    shutil.rmtree(work / f"checkpoint_{name}", ignore_errors=True)
+    for label in (name, f"{name}_judge"):
+        shutil.rmtree(work / f"checkpoint_{label}", ignore_errors=True)
 
 
 def fit_decoder(

@@ -35,6 +35,7 @@ class SplitResult:
     # bool: unseen category, held-out cluster, or the random images of the control.
     left_out_I: Array
     unused_I: Array  # bool: beyond n_images
+    judge_I: Array  # bool: what a judge is fitted on; they train all the same, unless hidden
     # Indices of the unseen categories (the control lists those of the fold it controls for).
     unseen_C: Array
     clusters: Clusters | None = None
@@ -47,8 +48,9 @@ def make_split(
     present_C: Array,
     split: Split,
     clusters: Clusters | None = None,
+    hide_judge: bool = False,
 ) -> SplitResult:
-    """Split the images of one subject.
+    """Split the images of one subject; hide_judge: the judge's images do not train.
 
     nsd_id_I: ids, distinct, ascending; labels_IC: bool, True where any of the category is visible;
     present_C: bool, categories that occur in the data; clusters: those of the run, fitted on these
@@ -66,21 +68,27 @@ def make_split(
     # Validation images come first, so that training sets of any size share them.
     order = _rng(split, _VALIDATION).permutation(np.flatnonzero(~left_out_I))
     n_left = len(order) - split.n_validation
-    if n_left < max(split.n_images, 2):
+    if n_left - split.n_judge < max(split.n_images, 2):
         raise ValueError(
             f"split: {len(nsd_id_I)} images, {int(left_out_I.sum())} left out and n_validation "
             f"{split.n_validation} leave {max(n_left, 0)} training images for n_images "
-            f"{split.n_images or 'all'}; lower n_validation or n_images"
+            f"{split.n_images or 'all'} and n_judge {split.n_judge}; lower n_validation, n_images "
+            "or n_judge"
         )
     # The start of one shuffle: a smaller training set is a subset of a larger one.
     candidates = _rng(split, _SUBSET).permutation(order[split.n_validation :])
     n_train = split.n_images or n_left
     n = len(nsd_id_I)
+    # The end of the shuffle: the same images however many train.
+    judge_I = _mask(candidates[n_left - split.n_judge :], n)
+    if hide_judge:
+        candidates = candidates[: n_left - split.n_judge]
     return SplitResult(
         train_I=_mask(candidates[:n_train], n),
         validation_I=_mask(order[: split.n_validation], n),
         left_out_I=left_out_I,
-        unused_I=_mask(candidates[n_train:], n),
+        unused_I=_mask(candidates[n_train:], n) | (judge_I if hide_judge else False),
+        judge_I=judge_I,
         unseen_C=unseen_C,
         clusters=clusters,
     )
