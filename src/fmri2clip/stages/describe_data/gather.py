@@ -37,8 +37,8 @@ EARLY = "prf-visualrois"
 class Subject:
     """One subject's training images and responses.
 
-    image_ID: CLIP embeddings; betas_NV: z-scored trials, image_N: the row of each; clean_scale: the
-    noise-free responses are in brain.clean_IV, z-scored as the trials are (None on a real tree).
+    image_ID: CLIP embeddings; betas_NV: z-scored trials, image_N: the row of each; floc_VK: members
+    of FLOC; is_early_V: members of EARLY. brain.clean_IV is None on a real tree.
     """
 
     nsd_id_I: NDArray[np.int64]

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from fmri2clip.datasets.mini.brain.drive import Maps, Tuning, draw_tuning, read, respond, see
 from fmri2clip.datasets.mini.brain.network import load_areas
-from fmri2clip.datasets.mini.brain.voxels import EARLY, KINDS, LATE, MIDDLE, Voxels
+from fmri2clip.datasets.mini.brain.voxels import EARLY, KINDS, Voxels
 from fmri2clip.datasets.mini.pictures.scene import render_many
 from fmri2clip.datasets.mini.volume import Volume
 from fmri2clip.datasets.nsd import layout
@@ -84,8 +84,7 @@ class Channel:
 
     drive_IV, slope_x_IV, slope_y_IV: drive of the pictures and its change with gaze; noise_MV: of
     the scenes of the noise, less their mean, scaled to PHI.
-    share_V: of the voxel's variance; mean_V, deviation_V: of the response over the subject's own
-    pictures.
+    power_V: of the response; share_V: of the voxel's variance.
     """
 
     members_V: Tensor
@@ -421,6 +420,3 @@ def _repetition(image_N: np.ndarray) -> np.ndarray:
     repetition = np.empty(len(order), dtype=np.int64)
     repetition[order] = rank + 1
     return repetition
-
-
-__all__ = ["LATE", "MIDDLE", "SubjectSimulation", "respond_to", "simulate_subject"]
