@@ -9,9 +9,17 @@ from fmri2clip.stages.describe_data import describe
 
 
 def describe_data(params: Params) -> None:
-    """Write reports/world.json, scenes.png and ncsnr.png; the first of `clips` is compared."""
+    """Write world.json and three pictures into reports/; the first of `clips` is looked at."""
     name, clip = next(iter(params.clips.items()))
-    describe.describe_data(params.subjects, name, clip, Paths(), stage.device(params))
+    describe.describe_data(
+        params.subjects,
+        name,
+        clip,
+        params.world,
+        Paths(),
+        stage.device(params),
+        params.compute.threads,
+    )
 
 
 if __name__ == "__main__":

@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from fmri2clip.core.params import World
-from fmri2clip.datasets.mini.scenes import Scene
-from fmri2clip.datasets.mini.shapes import Instance
+from fmri2clip.datasets.mini.pictures.scene import Instance, Scene
 from fmri2clip.datasets.mini.volume import Volume
 from fmri2clip.datasets.mini.write import write_stimuli, write_subject
 
@@ -40,6 +39,10 @@ def render(
         category="dog",
         category_id=18,
         colour="red",
+        texture="plain",
+        view="",
+        pose="",
+        form="",
         bbox=(200.0, 100.0, 80.0, 60.0),
         segmentation=[[200.0, 100.0, 280.0, 100.0, 280.0, 160.0]],
         area=2400.0,
@@ -55,6 +58,8 @@ def render(
             background="field",
             instances=[thing],
             captions=[f"caption {k} of {index}" for k in range(5)],
+            n_faces=0,
+            n_words=0,
         )
         for index in indices
     ]

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fmri2clip.figures import plots
+from fmri2clip.figures import areas, plots
 
 
 def curves(path: Path) -> Path:
@@ -59,7 +59,12 @@ def strips(path: Path) -> Path:
     return plots.draw_strips([strip, strip], path, fit=lambda text: text[:3])
 
 
-DRAWINGS = [curves, intervals, lines, strips]
+def responses(path: Path) -> Path:
+    response_AK = np.array([[0.3, -0.001, np.nan], [-0.2, 0.0, 0.1]])
+    return areas.draw_responses(response_AK, ["FFA", "PPA"], ["dog", "bus", "(faces)"], path)
+
+
+DRAWINGS = [curves, intervals, lines, strips, responses]
 
 
 @pytest.mark.parametrize("draw", DRAWINGS)

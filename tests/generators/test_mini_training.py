@@ -69,20 +69,20 @@ def test_the_networks_of_the_params_fit_together(
     train: ModuleType, root: Path, tmp_path: Path
 ) -> None:
     """One step of each network at the size of params.yaml, on noise; the pipeline paints pictures
-    of 64 px.
+    of 96 px.
     """
     folder = root / "assets" / "mini" / "generator"
     params: dict[str, Any] = YAML(typ="safe").load(folder / "params.yaml")
     params |= {"autoencoder_steps": 1, "steps": 1, "batch_size": 2, "autoencoder_batch_size": 2}
     rng = np.random.default_rng(0)
-    images_IHWC = rng.integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
+    images_IHWC = rng.integers(0, 256, (4, 96, 96, 3), dtype=np.uint8)
     tokens_ITD = rng.normal(size=(4, 65, 128)).astype(np.float16)
     vae = train.train_autoencoder(images_IHWC, params, tmp_path)
     latents_ICHW = train.encode_latents(vae, images_IHWC)
-    assert latents_ICHW.shape == (4, train.LATENT_CHANNELS, 16, 16)
-    unet = train.train_unet(latents_ICHW, tokens_ITD, vae, None, params, tmp_path)
+    assert latents_ICHW.shape == (4, train.LATENT_CHANNELS, 12, 12)
+    unet = train.train_unet(latents_ICHW, (tokens_ITD, tokens_ITD), vae, None, params, tmp_path)
     pipe = train.make_pipeline(vae, unet)
-    assert train.generate(pipe, tokens_ITD[:2], steps=2).shape == (2, 64, 64, 3)
+    assert train.generate(pipe, tokens_ITD[:2], steps=2).shape == (2, 96, 96, 3)
     assert (
         sum(p.numel() for part in (vae, unet) for p in part.parameters()) * 2 < 20e6
     )  # bytes of float16

@@ -41,6 +41,11 @@ def test_equals_ridge_cv_for_every_target(
             ridge.predict(target_IM, new_JF), model.predict(new_JF), rtol=1e-9, atol=1e-9
         )
     assert len(chosen) > 1
+    together_IM = np.concatenate(targets, axis=1)
+    model = RidgeCV(alphas=ALPHAS, alpha_per_target=True).fit(feature_IF, together_IM)
+    assert len(np.unique(model.alpha_)) > 1
+    found = ridge.predict(together_IM, new_JF, each=True)
+    np.testing.assert_allclose(found, model.predict(new_JF), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize(("n_images", "n_features"), SHAPES)

@@ -21,8 +21,8 @@ from torch.nn import functional as F
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[2] / "src"))
 
-from fmri2clip.datasets.mini.scenes import render_many  # noqa: E402
-from fmri2clip.datasets.mini.shapes import CATEGORIES  # noqa: E402
+from fmri2clip.datasets.mini.pictures.scene import render_many  # noqa: E402
+from fmri2clip.datasets.mini.pictures.things import CATEGORY_IDS  # noqa: E402
 from fmri2clip.metrics.pictures.small_alexnet import WEIGHTS, SmallAlexNet, to_input  # noqa: E402
 
 
@@ -45,7 +45,7 @@ def main() -> None:
 def draw(seed: int, n: int, threads: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Pictures (I, H, W, 3) uint8 and the categories that each shows (I, C) float32."""
     scenes = render_many(seed, range(n), threads=threads)
-    shown = [[name in {i.category for i in s.instances} for name in CATEGORIES] for s in scenes]
+    shown = [[name in {i.category for i in s.instances} for name in CATEGORY_IDS] for s in scenes]
     return torch.from_numpy(np.stack([s.image for s in scenes])), torch.tensor(
         shown, dtype=torch.float32
     )

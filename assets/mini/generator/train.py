@@ -1,11 +1,13 @@
 """Train the picture generator of the simulated world: a diffusers pipeline that paints what mini
 CLIP tokens describe.
 
-Run it through ``make asset NAME=generator``. First an autoencoder (64 px to 16 x 16 latents), then
+Run it through ``make asset NAME=generator``. First an autoencoder (96 px to 12 x 12 latents), then
 a U-Net that reads semantic tokens, class token first and patches with their places, by
 cross-attention. Now and then it sees the class token alone, which is the pooled embedding, so that
-one token is a condition too. Writes the folder ``pipeline`` (StableDiffusionPipeline, float16),
-``scores.json`` and ``grid.png`` beside this file; a killed run continues from ``.resume/``.
+one token is a condition too, and now and then the mean of semantic and detail tokens, so that it
+knows what a decoder of both may give. Writes the folder ``pipeline`` (StableDiffusionPipeline,
+float16), ``scores.json`` and ``grid.png`` beside this file; a killed run continues from
+``.resume/``.
 
 Letters: I images, B images of a batch, T tokens, D embedding width, X the same and places, C H W
 channels, height and width.
@@ -35,10 +37,11 @@ from training import fit  # noqa: E402
 from fmri2clip.clip import encoder as clip  # noqa: E402
 from fmri2clip.core import params as knobs  # noqa: E402
 from fmri2clip.core import resume  # noqa: E402
-from fmri2clip.datasets.mini.scenes import render_many  # noqa: E402
+from fmri2clip.datasets.mini.pictures.scene import render_many  # noqa: E402
 from fmri2clip.generators.tokens import N_PLACES, add_places  # noqa: E402
 
-LATENT_CHANNELS, TOKENS = 8, "semantic_tokens_ITD"
+LATENT_CHANNELS = 16
+SEMANTIC, DETAIL = "semantic_tokens_ITD", "detail_tokens_ITD"
 N_WAY, N_DRAWS = 300, 30
 GRID_COLUMNS, CHUNK = 12, 2000
 
@@ -49,13 +52,12 @@ def main() -> None:
     code = [(HERE / name).read_text() for name in ("train.py", "training.py")]
     root = ROOT / ".resume"
     folder = resume.resume_dir("assets/generator", params, code, root=root)
-    encoder = load_clip()
-    images_IHWC, tokens_ITD = draw_scenes(
-        encoder, params["seed"], params["n_scenes"], params["threads"]
-    )
+    images_IHWC = draw_scenes(params["seed"], params["n_scenes"], params["threads"])
     vae = train_autoencoder(images_IHWC, params, folder)
     latents_ICHW = encode_latents(vae, images_IHWC)
-    unet = train_unet(latents_ICHW, tokens_ITD, vae, encoder, params, folder)
+    encoder = load_clip(params)
+    tokens = encode_tokens(encoder, images_IHWC)
+    unet = train_unet(latents_ICHW, tokens, vae, encoder, params, folder)
     save(make_pipeline(vae, unet))
     scores = score(
         encoder,
@@ -70,28 +72,39 @@ def main() -> None:
     resume.remove(folder, root)
 
 
-def load_clip() -> clip.Encoder:
+def load_clip(params: dict) -> clip.Encoder:
     assets = HERE.parent / "clip"
     files = {
         "config": str(assets / "fmri2clip-mini.json"),
         "pretrained": str(assets / "model.safetensors"),
     }
-    return clip.load(knobs.Clip(model="fmri2clip-mini", tokens=True, detail_layers=(2, 3), **files))
+    layers = tuple(params["detail_layers"])
+    return clip.load(knobs.Clip(model="fmri2clip-mini", tokens=True, detail_layers=layers, **files))
 
 
-def draw_scenes(
-    encoder: clip.Encoder, seed: int, n: int, threads: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures (I, H, W, 3) uint8 and semantic tokens (I, T, D) float16 of the first n scenes of a
-    seed.
-    """
-    images, tokens = [], []
+def draw_scenes(seed: int, n: int, threads: int) -> np.ndarray:
+    """Pictures (I, H, W, 3) uint8 of the first n scenes of a seed."""
+    images = []
     for start in range(0, n, CHUNK):
         scenes = render_many(seed, range(start, min(start + CHUNK, n)), threads=threads)
         images.append(np.stack([scene.image for scene in scenes]))
-        tokens.append(encoder.features(images[-1], targets=True)[TOKENS].astype(np.float16))
-        print(f"scenes {start + len(scenes)} of {n}", flush=True)
-    return np.concatenate(images), np.concatenate(tokens)
+    return np.concatenate(images)
+
+
+def encode_tokens(encoder: clip.Encoder, images_IHWC: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Semantic and detail tokens (I, T, D) float16."""
+    semantic, detail = [], []
+    for start in range(0, len(images_IHWC), CHUNK):
+        found = encoder.features(images_IHWC[start : start + CHUNK], targets=True)
+        semantic.append(found[SEMANTIC].astype(np.float16))
+        detail.append(found[DETAIL].astype(np.float16))
+    return np.concatenate(semantic), np.concatenate(detail)
+
+
+def mix(semantic_ITD: np.ndarray, detail_ITD: np.ndarray) -> np.ndarray:
+    """Mean of both, in the scale of the cache: the class token has norm 1."""
+    mixed_ITD = (semantic_ITD.astype(np.float32) + detail_ITD.astype(np.float32)) / 2
+    return mixed_ITD / np.linalg.norm(mixed_ITD[:, :1], axis=2, keepdims=True)
 
 
 def train_autoencoder(images_IHWC: np.ndarray, params: dict, folder: Path) -> Any:
@@ -128,7 +141,8 @@ def train_autoencoder(images_IHWC: np.ndarray, params: dict, folder: Path) -> An
 @torch.no_grad()
 def encode_latents(vae: Any, images_IHWC: np.ndarray) -> torch.Tensor:
     """Posterior means (I, C, H, W) float16, not yet multiplied by the scaling factor."""
-    blocks = [images_IHWC[i : i + 250] for i in range(0, len(images_IHWC), 250)]
+    # Blocks that fit a processor's cache: of 250 pictures each would take three times as long.
+    blocks = [images_IHWC[i : i + 25] for i in range(0, len(images_IHWC), 25)]
     return torch.cat([vae.encode(to_float(block)).latent_dist.mean.half() for block in blocks])
 
 
@@ -145,8 +159,8 @@ def make_scheduler() -> Any:
 
 
 def make_unet(params: dict, side: int, width_D: int) -> Any:
-    """Convolutions at full size, attention to itself and to the tokens at half of it (CLIP's
-    patches are as large).
+    """Attention to itself and to the tokens at full size and at half of it; a CLIP patch covers one
+    and a half latents of full size.
     """
     from diffusers import UNet2DConditionModel
 
@@ -158,9 +172,9 @@ def make_unet(params: dict, side: int, width_D: int) -> Any:
         out_channels=LATENT_CHANNELS,
         block_out_channels=channels,
         layers_per_block=1,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        attention_head_dim=channels[-1] // 32,
+        down_block_types=("CrossAttnDownBlock2D",) * 2,
+        up_block_types=("CrossAttnUpBlock2D",) * 2,
+        attention_head_dim=tuple(width // 32 for width in channels),
         norm_num_groups=16,
         encoder_hid_dim=width_D + N_PLACES,
         encoder_hid_dim_type="text_proj",
@@ -175,7 +189,7 @@ def make_unet(params: dict, side: int, width_D: int) -> Any:
 
 def train_unet(
     latents_ICHW: torch.Tensor,
-    tokens_ITD: np.ndarray,
+    tokens: tuple[np.ndarray, np.ndarray],
     vae: Any,
     encoder: clip.Encoder,
     params: dict,
@@ -184,13 +198,17 @@ def train_unet(
     """mean |v - U(a x + s e, t, c)|^2 with v = a e - s x (Salimans & Ho 2022, arXiv 2202.00512),
     a^2 + s^2 = 1.
     """
-    model = make_unet(params, latents_ICHW.shape[-1], tokens_ITD.shape[-1])
+    semantic_ITD, detail_ITD = tokens
+    model = make_unet(params, latents_ICHW.shape[-1], semantic_ITD.shape[-1])
     alpha_bar = make_scheduler().alphas_cumprod
 
     def loss_of(rng: np.random.Generator, noise: torch.Generator) -> torch.Tensor:
         rows = rng.integers(len(latents_ICHW), size=params["batch_size"])
         pooled_B = torch.from_numpy(rng.random(len(rows)) < params["pooled_probability"])
-        c_BTX = torch.from_numpy(add_places(tokens_ITD[rows].astype(np.float32)))
+        mixed_B = rng.random(len(rows)) < params["mixed_probability"]
+        c_BTD = semantic_ITD[rows].astype(np.float32)
+        c_BTD[mixed_B] = mix(c_BTD[mixed_B], detail_ITD[rows[mixed_B]])
+        c_BTX = torch.from_numpy(add_places(c_BTD))
         c_BTX = torch.where(
             pooled_B[:, None, None], c_BTX[:, :1], c_BTX
         )  # T equal tokens weigh as much as one
@@ -249,7 +267,8 @@ def score(
     """300-way top-1 of the pictures, encoded again, among the true embeddings of the scenes they
     should show.
     """
-    images_IHWC, tokens_ITD = draw_scenes(encoder, seed, n, params["threads"])
+    images_IHWC = draw_scenes(seed, n, params["threads"])
+    semantic_ITD, detail_ITD = encode_tokens(encoder, images_IHWC)
     rebuilt = [
         pipe.vae.decode(z.float()[None]).sample[0] / 2 + 0.5
         for z in encode_latents(pipe.vae.float(), images_IHWC)
@@ -259,8 +278,9 @@ def score(
         .round()
         .byte()
         .numpy(),
-        "tokens": generate(pipe, tokens_ITD, params["sampling_steps"]),
-        "pooled": generate(pipe, tokens_ITD[:, :1], params["sampling_steps"]),
+        "tokens": generate(pipe, semantic_ITD, params["sampling_steps"]),
+        "mixed": generate(pipe, mix(semantic_ITD, detail_ITD), params["sampling_steps"]),
+        "pooled": generate(pipe, semantic_ITD[:, :1], params["sampling_steps"]),
     }
     if grid:
         draw_grid(grid, [images_IHWC, *made.values()])
@@ -291,8 +311,8 @@ def generate(pipe: Any, tokens_ITD: np.ndarray, steps: int, batch_size: int = 50
 
 
 def draw_grid(path: Path, rows: list[np.ndarray]) -> None:
-    """Stimulus, autoencoder, from tokens, from the pooled embedding: one row each, pixels
-    doubled.
+    """Stimulus, autoencoder, from semantic, from mixed tokens, from the pooled embedding: one row
+    each, pixels doubled.
     """
     grid = np.concatenate([np.concatenate(list(images[:GRID_COLUMNS]), axis=1) for images in rows])
     Image.fromarray(grid.repeat(2, axis=0).repeat(2, axis=1)).save(path)

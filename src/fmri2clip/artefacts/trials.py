@@ -90,12 +90,13 @@ def list_images(path: Path) -> NDArray[np.int64]:
     return ids
 
 
-def read_noise_free(path: Path) -> store.Arrays | None:
-    """Responses of the simulated cortex before noise, to all pictures of a subject.
+def read_noise_free(path: Path, names: Sequence[str] | None = None) -> store.Arrays | None:
+    """Responses of the simulated cortex before noise, to all pictures of a subject; of the arrays
+    all, or those named, nsd_id_I among them.
 
     None if there are none, that is, if the data are real.
     """
-    arrays = store.read(path, NOISE_FREE)
+    arrays = store.read(path, NOISE_FREE, names)
     return arrays if len(arrays["nsd_id_I"]) else None
 
 

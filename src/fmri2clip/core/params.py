@@ -73,14 +73,33 @@ class World:
     """The simulated NSD: its cortex, captions and pictures."""
 
     seed: int = 1
-    hierarchy: Literal["graded", "flat"] = "graded"
+    # A number from 0 (flat) to 1 (graded): the fraction of voxels that keep to their area.
+    hierarchy: Literal["graded", "flat"] | float = "graded"
     captions: Literal["informative", "uninformative"] = "informative"
+    noise: Literal["features", "isotropic", "heavy"] = "features"
+    # A number from 0 (unlike) to 1 (alike): how much of their tuning subjects share.
+    subjects: Literal["alike", "unlike"] | float = "alike"
     n_sessions: int = 12
     n_shared: int = 500
-    image_size: int = 64  # pixels
-    network: str = "assets/mini/cortex/model.safetensors"  # weights behind the category areas
+    image_size: int = 96  # pixels
+    network: str = "assets/mini/areas/model.safetensors"  # weights behind the category areas
+
+    @property
+    def hierarchy_strength(self) -> float:
+        """0 (flat) to 1 (graded)."""
+        if isinstance(self.hierarchy, str):
+            return float(self.hierarchy == "graded")
+        return self.hierarchy
+
+    @property
+    def likeness(self) -> float:
+        """0 (unlike) to 1 (alike)."""
+        return float(self.subjects == "alike") if isinstance(self.subjects, str) else self.subjects
 
     def __post_init__(self) -> None:
+        for name in ("hierarchy", "subjects"):
+            if not isinstance(getattr(self, name), str):
+                fraction(self, name)
         at_least(self, 0, "seed")
         at_least(self, 1, "n_sessions", "n_shared", "image_size")
 

@@ -47,32 +47,41 @@ class LeaveOneOutRidge:
                 1.0 - square_IF @ inverse - 1.0 / n_images for inverse in self.inverse_A
             ]
 
-    def predict(self, target_IM: Floats, feature_JF: Floats) -> Floats:
+    def predict(self, target_IM: Floats, feature_JF: Floats, each: bool = False) -> Floats:
         """Prediction (J, M) of the targets for other images; one penalty for all M, by their mean
-        squared error.
+        squared error, or one for each.
         """
         mean_M = np.mean(target_IM, axis=0, dtype=np.float64)
         y_IM = target_IM - mean_M
-        weight_FM = self._fit_wide(y_IM) if self.is_wide else self._fit_narrow(y_IM)
+        fit = self._fit_wide if self.is_wide else self._fit_narrow
+        weight_FM = fit(y_IM, each)
         predicted_JM: Floats = feature_JF @ weight_FM + (mean_M - self.mean_F @ weight_FM)
         return predicted_JM
 
-    def _fit_wide(self, y_IM: Floats) -> Floats:
+    def _fit_wide(self, y_IM: Floats, each: bool) -> Floats:
         y_on_axes = self.vector.T @ y_IM
-        duals = [self.vector @ (inverse[:, None] * y_on_axes) for inverse in self.inverse_A]
-        errors = [
-            ((dual / left[:, None]) ** 2).mean()
-            for dual, left in zip(duals, self.left_AI, strict=True)
-        ]
-        weight_FM: Floats = self.x_IF.T @ duals[int(np.argmin(errors))]
+        errors = []
+        for inverse, left in zip(self.inverse_A, self.left_AI, strict=True):
+            dual_IM = self.vector @ (inverse[:, None] * y_on_axes)
+            errors.append(((dual_IM / left[:, None]) ** 2).mean(axis=0))
+        scale = self._choose(errors, each)
+        weight_FM: Floats = self.x_IF.T @ (self.vector @ (scale * y_on_axes))
         return weight_FM
 
-    def _fit_narrow(self, y_IM: Floats) -> Floats:
+    def _fit_narrow(self, y_IM: Floats, each: bool) -> Floats:
         product_FM = self.axis_IF.T @ y_IM
         errors = []
         for inverse, left in zip(self.inverse_A, self.left_AI, strict=True):
             residual_IM = y_IM - self.axis_IF @ (inverse[:, None] * product_FM)
-            errors.append(((residual_IM / left[:, None]) ** 2).mean())
-        best = self.inverse_A[int(np.argmin(errors))]
-        weight_FM: Floats = self.vector @ (best[:, None] * product_FM)
+            errors.append(((residual_IM / left[:, None]) ** 2).mean(axis=0))
+        weight_FM: Floats = self.vector @ (self._choose(errors, each) * product_FM)
         return weight_FM
+
+    def _choose(self, errors: list[Floats], each: bool) -> Floats:
+        """1 / (eigenvalue + alpha) of the best alpha: one column for each target, or one for
+        all.
+        """
+        error_AM = np.stack(errors)
+        if not each:
+            error_AM = error_AM.mean(axis=1, keepdims=True)
+        return np.stack(self.inverse_A)[error_AM.argmin(axis=0)].T

@@ -17,9 +17,8 @@ from scipy.ndimage import label as components
 
 from fmri2clip.core.params import World
 from fmri2clip.datasets.mini.design import make_design
-from fmri2clip.datasets.mini.scenes import Scene
+from fmri2clip.datasets.mini.pictures.scene import Instance, Scene
 from fmri2clip.datasets.mini.sessions import NoiseCeiling
-from fmri2clip.datasets.mini.shapes import Instance
 from fmri2clip.datasets.mini.volume import make_volume
 from fmri2clip.datasets.mini.write import write_stimuli, write_subject
 from fmri2clip.datasets.nsd import layout
@@ -42,6 +41,10 @@ def _fake_scene(seed: int, index: int, image_size: int) -> Scene:
         category="dog",
         category_id=18,
         colour="red",
+        texture="plain",
+        view="",
+        pose="",
+        form="",
         bbox=(200.0, 100.0, 80.0, 60.0),
         segmentation=[[200.0, 100.0, 280.0, 100.0, 280.0, 160.0]],
         area=2400.0,
@@ -55,6 +58,8 @@ def _fake_scene(seed: int, index: int, image_size: int) -> Scene:
         background="field",
         instances=[] if index % 30 == 0 else [instance],
         captions=[f"a dog {k}" for k in range(5 + (index % 50 == 0))],
+        n_faces=0,
+        n_words=0,
     )
 
 

@@ -11,8 +11,7 @@ import numpy as np
 import scipy.io
 
 from fmri2clip.core.params import Dataset, World
-from fmri2clip.datasets.mini.scenes import Scene
-from fmri2clip.datasets.mini.shapes import Instance
+from fmri2clip.datasets.mini.pictures.scene import Instance, Scene
 from fmri2clip.datasets.mini.write import write_stimuli, write_subject
 from fmri2clip.datasets.nsd import layout, manifest
 
@@ -25,6 +24,10 @@ def render(seed, indices, image_size, captions, threads):
         category="dog",
         category_id=18,
         colour="red",
+        texture="plain",
+        view="",
+        pose="",
+        form="",
         bbox=(200.0, 100.0, 80.0, 60.0),
         segmentation=[[200.0, 100.0, 280.0, 100.0, 280.0, 160.0]],
         area=2400.0,
@@ -41,6 +44,8 @@ def render(seed, indices, image_size, captions, threads):
             background="field",
             instances=[thing],
             captions=[f"caption {k}" for k in range(5)],
+            n_faces=0,
+            n_words=0,
         )
         for index in indices
     ]

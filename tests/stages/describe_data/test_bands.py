@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
-from sklearn.metrics import average_precision_score
+from sklearn.metrics import average_precision_score, r2_score
 
 from fmri2clip.stages.describe_data import (
     claim_bands,
@@ -96,17 +96,16 @@ def test_a_planted_hierarchy_is_found(rng: np.random.Generator) -> None:
         object_IF=look[:, :3],
     )
     brain = planted_brain(rng, look, meaning)
-    found = hierarchy_bands.measure_hierarchy({"a": pictures}, {"a": brain}, n_bootstrap=50)
+    found = hierarchy_bands.measure_hierarchy(pictures, brain, n_bootstrap=50)
     for name in ("text", "labels", "text_encoding", "labels_encoding"):
         assert found["high"][name][0] > 0.2
         assert found["low"][name][0] < 0.1 * found["high"][name][0]
     assert found["low"]["pixels"][0] > 0.5 and found["high"]["pixels"][0] < 0.05
     ratio, upper = hierarchy_bands.compare(found["low"]["text"], found["high"]["text"])
     assert ratio < upper < 0.3
-    both = hierarchy_bands.measure_hierarchy(
-        {"a": pictures, "b": pictures}, {"a": brain, "b": brain}, n_bootstrap=0
-    )
-    assert both["high"]["text"][0] == pytest.approx(2 * found["high"]["text"][0])
+    other = hierarchy_bands.measure_hierarchy(pictures, brain, n_bootstrap=50, number=1)
+    assert other["high"]["text"][0] == found["high"]["text"][0]
+    assert not np.array_equal(other["high"]["text"], found["high"]["text"])
 
 
 def test_pairs_are_near_and_used_once(rng: np.random.Generator) -> None:
@@ -146,13 +145,23 @@ def test_what_captions_say_beyond_the_picture(rng: np.random.Generator) -> None:
     seen = rng.standard_normal((N_IMAGES, 5))
     hidden = rng.standard_normal((N_IMAGES, 3))
     captions = np.concatenate([seen, hidden], axis=1) @ rng.standard_normal((8, 10))
-    gain, low, high = claim_bands.text_beyond_image(
-        seen, hidden @ rng.standard_normal((3, 20)), captions
-    )
+    responses = hidden @ rng.standard_normal((3, 20))
+    gain_J, spread_J = claim_bands.text_beyond_image(seen, responses, captions)
+    gain, low, high = claim_bands.gained_r2(gain_J, spread_J)
     assert 0.2 < low < gain < high
-    nothing, low, _ = claim_bands.text_beyond_image(
-        seen, rng.standard_normal((N_IMAGES, 20)), captions
-    )
+    fit, scored = regression.split_rows(N_IMAGES)
+    both = np.concatenate([seen, responses], axis=1)
+    r2 = [
+        r2_score(
+            captions[scored],
+            regression.predict(x[fit], captions[fit], x[scored]),
+            multioutput="variance_weighted",
+        )
+        for x in (seen, both)
+    ]
+    assert gain == pytest.approx(r2[1] - r2[0], abs=0.01)
+    noise = rng.standard_normal((N_IMAGES, 20))
+    nothing, low, _ = claim_bands.gained_r2(*claim_bands.text_beyond_image(seen, noise, captions))
     assert nothing < 0.01 and low < 0
 
 

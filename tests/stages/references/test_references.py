@@ -24,7 +24,8 @@ from fmri2clip.artefacts.trials import (
 )
 from fmri2clip.core import store
 from fmri2clip.metrics.statistics import paired_difference
-from fmri2clip.stages.references import observer, references
+from fmri2clip.solvers import observer
+from fmri2clip.stages.references import references
 from tests.scoring_world import EVALUATION, N_TEST, SUBJECTS, World, unit, write_world
 
 

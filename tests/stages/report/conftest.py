@@ -277,16 +277,16 @@ def study() -> dict[str, object]:
 @pytest.fixture
 def world() -> dict[str, object]:
     return {
-        "subjects": {
-            subject: {"n_voxels": 1700, "label_map_from_betas": 0.41} for subject in SUBJECTS
-        },
-        "clip_block_explains": {
-            "high": {"block1": 0.2, "block2": 0.51},
-            "low": {"block1": 0.3, "block2": 0.2},
+        "subjects": {subject: {"n_voxels": 1700, "ncsnr_median_all": 0.41} for subject in SUBJECTS},
+        "printed": {
+            "explained": {
+                "high": {"block1": 0.2, "block2": 0.51},
+                "low": {"block1": 0.3, "block2": 0.2},
+            },
         },
         "asserted": {
-            "label_map_from_betas": {"value": 0.41, "low": 0.2, "high": 0.6, "met": 1},
-            "labels_explain_of_high": {"value": 0.71, "low": 0.0, "high": 0.5, "met": 0},
+            "noise": {"costs": {"value": 0.41, "low": 0.15, "met": 1}},
+            "selectivity": {"faces": {"value": None, "low": 0.5, "high": 1.5, "met": 0}},
         },
     }
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from fmri2clip.artefacts.stimuli import TEST, TRAIN
 from fmri2clip.artefacts.trials import read_betas, write_betas, write_voxels
 from fmri2clip.core import params, store
 from fmri2clip.core.params import World
-from fmri2clip.datasets.mini import cortex, network
+from fmri2clip.datasets.mini.brain import cortex, network
 from fmri2clip.datasets.mini.design import make_design
 from fmri2clip.datasets.mini.volume import make_volume
 from fmri2clip.metrics.pictures import networks_torchvision, small_alexnet
@@ -378,13 +379,25 @@ def test_the_stimuli_are_a_ceiling_of_brain_correlation(scored: Scored) -> None:
 
 
 @pytest.fixture(scope="module")
+def monkeypatch_module() -> Iterator[pytest.MonkeyPatch]:
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
+@pytest.fixture(scope="module")
 def simulated(
-    tmp_path_factory: pytest.TempPathFactory,
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch_module: pytest.MonkeyPatch
 ) -> tuple[Any, Paths, Measured, np.ndarray]:
     """Settings and files of a simulated subject, its measured patterns, and its test images."""
     root, subject, rng = tmp_path_factory.mktemp("simulated"), "subj02", np.random.default_rng(0)
+    monkeypatch_module.setattr(cortex, "N_NOISE_SCENES", 60)
     torch.manual_seed(0)
-    save_file(network.CortexNetwork(5).state_dict(), root / "network.safetensors")
+    shape = network.Shape(kind="residual", stem=4, middle=8, narrow=8, late=16, tasks={"a": 2})
+    areas = network.Areas(
+        network=network.AreaNetwork(shape).eval(),
+        selectivity_KU=rng.normal(size=(4, shape.late)).astype(np.float32),
+    )
+    network.save_areas(root / "network.safetensors", areas)
     world = World(seed=3, n_sessions=1, n_shared=12, network=str(root / "network.safetensors"))
     design, volume = make_design(world.seed, 1, world.n_shared), make_volume(subject, world.seed)
     ids = design.nsd_ids((subject,))
@@ -395,7 +408,7 @@ def simulated(
     for part, rows in ((TRAIN, ~is_shared_I), (TEST, is_shared_I)):
         write_stimuli_file(at.stimuli(part), ids[rows], images_IHWC[rows])
     clean_IV = cortex.simulate_subject(
-        images_IHWC, np.arange(len(ids)), volume, world, subject
+        images_IHWC, np.arange(len(ids)), volume, cortex.Brains.of(world), subject
     ).noise_free_IV
     ijk_V3 = np.argwhere(volume.nsdgeneral).astype(np.int16)
     columns_V = rng.permutation(len(ijk_V3))[:600]

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from fmri2clip.datasets.mini.design import BLOCK, Design
-from fmri2clip.datasets.mini.scenes import Scene
+from fmri2clip.datasets.mini.pictures.scene import Scene
 from fmri2clip.datasets.nsd import layout
 from fmri2clip.datasets.nsd.pictures.categories import COCO_CATEGORIES
 

@@ -16,23 +16,13 @@ N_CHANNELS = len(WAVELENGTHS) * N_ORIENTATIONS + N_OPPONENT
 BLOCK = 20  # pictures whose spectra fit a processor's cache
 
 
-def early_maps(
-    images_IHWC: np.ndarray, n_adapted: int | None = None, threads: int = 1
-) -> np.ndarray:
-    """Filter maps (I, N_CHANNELS * SIDE * SIDE) float32, channel-major, each channel with unit
-    standard deviation over the first n_adapted pictures (default: all).
+def early_maps(images_IHWC: np.ndarray, threads: int = 1) -> np.ndarray:
+    """Filter maps (I, N_CHANNELS, SIDE, SIDE) float32.
 
     Energy is the modulus of a complex Gabor response to luminance (Adelson and Bergen 1985);
     opponent channels are half-wave rectified luminance, red-green and blue-yellow differences. The
     number of threads changes no bit.
     """
-    maps = raw_maps(images_IHWC, threads)
-    maps /= maps[:n_adapted].std(axis=(0, 2, 3), keepdims=True) + 1e-6
-    return maps.reshape(len(maps), -1)
-
-
-def raw_maps(images_IHWC: np.ndarray, threads: int = 1) -> np.ndarray:
-    """The same maps as they are, (I, N_CHANNELS, SIDE, SIDE)."""
     blocks = [images_IHWC[i : i + BLOCK] for i in range(0, len(images_IHWC), BLOCK)]
     with ThreadPoolExecutor(threads) as pool:
         return np.concatenate(list(pool.map(_maps, blocks)))

@@ -12,7 +12,6 @@ Axis letters: I images, N trials, T trials of a session, V voxels, S sessions.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -20,7 +19,6 @@ import h5py
 import numpy as np
 
 from fmri2clip.core.params import World
-from fmri2clip.datasets.mini import scenes
 from fmri2clip.datasets.mini.annotations import CocoFiles, ctab, responses
 from fmri2clip.datasets.mini.design import BLOCK, design_mat, make_design, stim_info
 from fmri2clip.datasets.mini.files import (
@@ -31,6 +29,7 @@ from fmri2clip.datasets.mini.files import (
     write_bytes,
     write_nifti,
 )
+from fmri2clip.datasets.mini.pictures import scene as scenes
 from fmri2clip.datasets.mini.sessions import Faults, NoiseCeiling, make_faults, quantise
 from fmri2clip.datasets.mini.volume import Volume, make_volume
 from fmri2clip.datasets.nsd import layout
@@ -149,9 +148,15 @@ def write_subject(
 
 def _load_cortex(threads: int) -> Simulate:
     """The simulated cortex; imported here because the stimuli do not need its network."""
-    from fmri2clip.datasets.mini.cortex import simulate_subject
+    from fmri2clip.datasets.mini.brain.cortex import Brains, simulate_subject
 
-    return partial(simulate_subject, threads=threads)
+    def simulate(
+        images_IHWC: np.ndarray, image_N: np.ndarray, volume: Volume, world: World, subject: str
+    ) -> Responses:
+        brains = Brains.of(world)
+        return simulate_subject(images_IHWC, image_N, volume, brains, subject, threads)
+
+    return simulate
 
 
 def _draw(

@@ -54,7 +54,7 @@ class Config:
     tau_min: float  # the temperature never falls below this
     repeats_convex: float  # share of images trained on a random convex combination of their repeats
     repeats_mean: float  # share trained on the mean of repeats; the rest on a single repeat
-    lr: float  # peak learning rate of AdamW, falls to 0 along a cosine
+    lr: float  # peak learning rate of AdamW, falls to 0 over the last fifth
     weight_decay: float  # of AdamW, on matrices only
     batch_size: int  # largest number of images in a step
     max_epochs: int  # passes over the training images

@@ -19,8 +19,8 @@ our decisions, hence "style". The contrastive recipe is MindEye1's, the trunk th
 MindBridge. Our own: low-rank heads; a pooled text embedding, predicted by a linear head, which
 stands in front of the text tokens as their class token (where the end token of an unknown caption
 is, nobody knows); k C(x_0), without which the pooled embedding, 1 of 65 or 257 tokens, is hardly
-contrasted; everything but C uses unmixed images only; the schedule is a warm-up and a cosine;
-targets are cached, so pictures are not augmented.
+contrasted; everything but C uses unmixed images only; the schedule is a warm-up, a constant rate
+and a fall; targets are cached, so pictures are not augmented.
 
 Axis letters: B images, V voxels, H hidden, T image tokens, U text tokens, D embedding width, W
 width of detail tokens.
@@ -106,7 +106,7 @@ class Config:
     nce_weight: float  # n
     repeats_convex: float  # share of images trained on a random convex combination of their repeats
     repeats_mean: float  # share trained on the mean of repeats; the rest on a single repeat
-    lr: float  # peak learning rate of AdamW; rises over warmup_epochs, falls to 0 along a cosine
+    lr: float  # peak rate of AdamW; rises over warmup_epochs, falls to 0 over the last fifth
     warmup_epochs: float
     gradient_clip: float  # largest norm of the gradient; 0 = no limit
     weight_decay: float  # of AdamW, on matrices only

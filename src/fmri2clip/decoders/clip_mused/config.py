@@ -48,7 +48,7 @@ class Config:
     new_lr: float  # peak learning rate of that fit
     repeats_convex: float  # share of images trained on a random convex combination of their repeats
     repeats_mean: float  # share trained on the mean of repeats; the rest on a single repeat
-    lr: float  # peak learning rate of AdamW; rises over warmup_epochs, falls to 0 along a cosine
+    lr: float  # peak rate of AdamW; rises over warmup_epochs, falls to 0 over the last fifth
     warmup_epochs: float
     gradient_clip: float  # largest norm of the gradient; 0 = no limit
     weight_decay: float  # of AdamW, on matrices only

@@ -1,4 +1,4 @@
-"""The stand-in for AlexNet in the simulated world: the same row of layers, narrower and for 64
+"""The stand-in for AlexNet in the simulated world: the same row of layers, narrower and for 96
 pixels.
 
 Five convolutions whose places in `features` are those of torchvision's AlexNet, so that the
@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from fmri2clip.core.files import sha256_file
 from fmri2clip.metrics.pictures.networks import Network, NetworkInfo, from_module
 
-SIDE = 64
+SIDE = 96
 POOLED = 4
 WEIGHTS = "model.safetensors"
 
 
 class SmallAlexNet(nn.Module):
-    """Pictures (I, 3, 64, 64), scaled to about [-1, 1], to logits (I, C)."""
+    """Pictures (I, 3, 96, 96), scaled to about [-1, 1], to logits (I, C)."""
 
     def __init__(self, n_categories: int) -> None:
         super().__init__()

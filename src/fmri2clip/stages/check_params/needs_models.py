@@ -11,7 +11,7 @@ from fmri2clip.stages.check_params import memory
 from fmri2clip.stages.check_params.case import MB, PLAIN, WITH_TORCH, Case, Need
 from fmri2clip.stages.check_params.machine import CPU, GB
 from fmri2clip.stages.check_params.needs_data import run_files
-from fmri2clip.stages.check_params.sizes import HALF, N_CATEGORIES, SINGLE
+from fmri2clip.stages.check_params.sizes import HALF, SINGLE
 from fmri2clip.stages.check_params.training import find_streams
 
 DOUBLE = 8  # bytes of float64
@@ -19,6 +19,9 @@ GALLERY = 2**28  # bytes of true tokens in float64 at once (stages/evaluate)
 QUERY = 2**30  # bytes of predicted tokens that meet them in one pass (stages/evaluate)
 READOUT = 16_384  # features in float64 at once (stages/evaluate)
 READ_OUT = ("fused", "detail")  # streams that pictures are read out of (stages/evaluate)
+DESCRIBED = 2500  # images of a subject at most (stages/describe_data)
+LOOKING = 0.4e-6  # seconds a pixel for colours and edges; assumed
+DESCRIBING = 18.0  # seconds a simulated subject for scenes drawn again and regressions; measured
 REPORT = 10 * MB  # figures and one page
 
 
@@ -183,24 +186,24 @@ def count_parameters(case: Case) -> list[Need]:
 
 
 def describe_data(case: Case) -> list[Need]:
-    """Noise ceilings, labels and sample pictures; ridge from the means of one subject at a time.
+    """Hierarchy, noise and sample pictures, one subject at a time, on DESCRIBED of its images.
 
-    RAM: 10 N V + 8 J V of trials (float16, float32 twice) and their means in float64, or then
-    16 J V + 40 M^2 of the ridge, M the smaller of J and V.
+    RAM: 10 N V + 8 J V of trials (float16, float32 twice) and their means in float64; where the
+    world is simulated, then the CLIP and 32 J' V of regressions, J' at most DESCRIBED. Time:
+    looking at pictures; where the world is simulated, DESCRIBING for drawing and regressions too.
     """
     largest = max(case.subjects.values(), key=lambda s: s.n_train_trials * s.n_voxels)
     n, n_voxels = largest.n_train_images, largest.n_voxels
+    n_seen = min(n, DESCRIBED)
     trials = 10 * largest.n_train_trials * n_voxels + DOUBLE * n * n_voxels
-    system = 2 * DOUBLE * n * n_voxels + 5 * DOUBLE * min(n, n_voxels) ** 2
-    weights = 2 * SINGLE * next(iter(case.clips.values())).n_weights
-    solving = 9 * min(n, n_voxels) ** 3 / CPU.eigen * 2 * len(case.subjects)
-    return [
-        Need(
-            stage="describe_data",
-            ram=WITH_TORCH + max(trials, system) + weights,
-            seconds=20 + solving + 4 * N_CATEGORIES * n * n_voxels / CPU.single,
-        )
-    ]
+    looking = LOOKING * n_seen * case.side**2
+    ram = float(trials)
+    seconds = len(case.subjects) * (15 + looking)
+    if not case.is_real:
+        weights = 2 * SINGLE * next(iter(case.clips.values())).n_weights
+        ram = max(ram, weights + 4 * DOUBLE * n_seen * n_voxels)
+        seconds += len(case.subjects) * DESCRIBING
+    return [Need(stage="describe_data", ram=WITH_TORCH + ram, seconds=20 + seconds)]
 
 
 def report(case: Case) -> list[Need]:

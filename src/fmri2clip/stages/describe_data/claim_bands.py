@@ -40,9 +40,9 @@ def explain_labels(feature_IF: Floats, label_IC: Bools, seed: int = 0) -> float:
 
 def text_beyond_image(
     image_ID: Floats, high_IV: Floats, caption_ID: Floats, seed: int = 0
-) -> tuple[float, float, float]:
-    """R2 of caption embeddings from image embedding and high responses less from the image
-    embedding alone, and its 95 % bootstrap interval over the scored images.
+) -> tuple[Floats, Floats]:
+    """Squared error of caption embeddings that high responses take away from what the image
+    embedding leaves, for each scored image (J), and the squared distance from the mean (J).
     """
     fit, scored = split_rows(len(image_ID), seed)
     mean_D = caption_ID[fit].mean(axis=0)
@@ -51,9 +51,14 @@ def text_beyond_image(
         told = predict(x_IF[fit], caption_ID[fit], x_IF[scored])
         error_J, spread_J = explained(caption_ID[scored], told, mean_D)
         errors.append(error_J)
-    gain_J = errors[0] - errors[1]
-    rng = np.random.default_rng(seed)
-    draws = rng.integers(len(scored), size=(N_BOOTSTRAP, len(scored)))
+    return errors[0] - errors[1], spread_J
+
+
+def gained_r2(gain_J: Floats, spread_J: Floats, seed: int = 0) -> tuple[float, float, float]:
+    """Sum of the gains over that of the distances, which is a difference of R2, and its 95 %
+    bootstrap interval over images.
+    """
+    draws = np.random.default_rng(seed).integers(len(gain_J), size=(N_BOOTSTRAP, len(gain_J)))
     gains = gain_J[draws].sum(axis=1) / spread_J[draws].sum(axis=1)
     low, high = np.percentile(gains, (2.5, 97.5))
     return float(gain_J.sum() / spread_J.sum()), float(low), float(high)
@@ -62,8 +67,9 @@ def text_beyond_image(
 def shared_between(one_IV: Floats, other_IV: Floats, seed: int = 0) -> float:
     """Mean R2 of one subject's voxels from another's, on pictures that both saw."""
     order = np.random.default_rng(seed).permutation(len(one_IV))
-    fit = order[:SHARED_FIT]
-    scored = order[SHARED_FIT : SHARED_FIT + SHARED_SCORED]
+    n_fit = min(SHARED_FIT, 3 * len(order) // 5)
+    fit = order[:n_fit]
+    scored = order[n_fit : n_fit + SHARED_SCORED]
     told = predict(other_IV[fit], one_IV[fit], other_IV[scored])
     return float(column_r2(one_IV[scored], told, one_IV[fit].mean(axis=0)).mean())
 

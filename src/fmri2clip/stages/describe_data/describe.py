@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,58 +19,40 @@ from fmri2clip.artefacts.paths import Paths
 from fmri2clip.artefacts.stimuli import TEST, read_annotations, read_images
 from fmri2clip.artefacts.trials import read_noise_free, read_voxels
 from fmri2clip.clip import encoder
-from fmri2clip.core import store
 from fmri2clip.core.files import replacing
-from fmri2clip.core.params import Clip
+from fmri2clip.core.params import Clip, World
 from fmri2clip.figures import plots
+from fmri2clip.figures.areas import draw_responses
+from fmri2clip.stages.describe_data.gather import SHOWN
 from fmri2clip.stages.describe_data.world import describe_world
 
-N_SCENES = 12  # sample pictures: evenly spaced through the test images, not chosen
+N_SCENES = 24  # sample pictures: evenly spaced through the test images, not chosen
 WITHHELD_GREY = 200
 
 
 def describe_data(
-    subjects: Sequence[str], clip_name: str, clip: Clip, paths: Paths, device: str
+    subjects: Sequence[str],
+    clip_name: str,
+    clip: Clip,
+    world: World,
+    paths: Paths,
+    device: str,
+    threads: int,
 ) -> None:
-    """Write the figures of the world as JSON, and two pictures beside it.
+    """Write the figures of the tree as JSON, and three pictures beside it.
 
-    clip_name: the CLIP model whose cache, blocks and references are described.
+    clip_name: the CLIP model whose cache and blocks are described. world: how a simulated tree was
+    made.
     """
-    truth = {s: read_truth(paths.noise_free(s), paths.voxels(s)) for s in subjects}
-    references = json.loads(paths.reference_metrics(clip_name).read_text())
-    observer = references.get("reference.ideal_observer", {}).get("subjects", {})
-    tree = describe_world(
-        subjects,
-        paths,
-        [*(paths.clip_train(clip_name, s) for s in subjects), paths.clip_shared(clip_name)],
-        encoder.load(clip, device),
-        truth,
-        {s: scores["retrieval"]["image_given_brain"]["top1"] for s, scores in observer.items()},
-    )
+    load = cache(partial(encoder.load, clip, device))
+    tree, responses = describe_world(subjects, paths, clip_name, load, world, threads)
     with replacing(paths.reports / "world.json") as (temporary,):
         temporary.write_text(json.dumps(tree, indent=1) + "\n")
-    simulated = any(responses is not None for responses in truth.values())
+    simulated = read_noise_free(paths.noise_free(subjects[0]), ["nsd_id_I"]) is not None
     draw_scenes(paths.stimuli(TEST), paths.reports / "scenes.png", withhold=not simulated)
+    response_AK = np.stack(list(responses.values()), axis=1)
+    draw_responses(response_AK, list(SHOWN), list(responses), paths.reports / "areas.png")
     draw_ncsnr({s: paths.voxels(s) for s in subjects}, paths.reports / "ncsnr.png")
-
-
-def read_truth(path: Path, voxels_path: Path) -> store.Arrays | None:
-    """Noise-free responses: betas_IV (float32, percent signal change), nsd_id_I, high_V and low_V.
-
-    high_V, low_V: members of these groups. None if there are no noise-free responses, that is, if
-    the data are real.
-    """
-    truth = read_noise_free(path)
-    if truth is None:
-        return None
-    voxels = read_voxels(voxels_path, ["ijk_V3", "roi_VG", "roi_names_G"])
-    columns = {name: k for k, name in enumerate(voxels["roi_names_G"])}
-    arrays = {"betas_IV": truth["betas_IV"], "nsd_id_I": truth["nsd_id_I"]}
-    for group in ("high", "low"):
-        member_V = voxels["roi_VG"][:, columns[f"group/{group}"]]
-        members = {tuple(ijk) for ijk in voxels["ijk_V3"][member_V].tolist()}
-        arrays[f"{group}_V"] = np.array([tuple(ijk) in members for ijk in truth["ijk_V3"].tolist()])
-    return store.Arrays(arrays, {})
 
 
 def draw_scenes(stimuli_path: Path, path: Path, *, withhold: bool) -> None:
@@ -110,5 +93,5 @@ def _first_caption(clip: Mapping[str, Any], row: int) -> str:
     return str(clip["caption_K"][own[0]]) if len(own) else ""
 
 
-def _wrapped(text: str, width: int = 44) -> str:
+def _wrapped(text: str, width: int = 34) -> str:
     return "\n".join(textwrap.wrap(text, width))

@@ -6,11 +6,11 @@ features of the picture, C categories.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import sobel
+from scipy.ndimage import correlate1d
 from skimage.color import rgb2lab
 
 from fmri2clip.artefacts.clip_cache import read_cache
@@ -28,7 +28,17 @@ from fmri2clip.stages.describe_data.regression import Floats
 
 COLOUR_PLACES = 4
 EDGE_PLACES = 8
-BLOCK = 500  # pictures in memory at a time
+MOST_IMAGES = 2500  # of a subject, drawn at random: regressions use fewer
+BLOCK = 50  # pictures in memory at a time
+# Areas whose responses are shown, and the labels that make them up.
+SHOWN = {
+    "V1": ("prf-visualrois/V1v", "prf-visualrois/V1d"),
+    "hV4": ("prf-visualrois/hV4",),
+    "FFA": ("floc-faces/FFA-1", "floc-faces/FFA-2"),
+    "VWFA": ("floc-words/VWFA-1", "floc-words/VWFA-2"),
+    "PPA": ("floc-places/PPA",),
+    "EBA": ("floc-bodies/EBA",),
+}
 FLOC = ("floc-faces", "floc-words", "floc-places", "floc-bodies")
 EARLY = "prf-visualrois"
 
@@ -37,27 +47,53 @@ EARLY = "prf-visualrois"
 class Subject:
     """One subject's training images and responses.
 
-    image_ID: CLIP embeddings; betas_NV: z-scored trials, image_N: the row of each; floc_VK: members
-    of FLOC; is_early_V: members of EARLY. brain.clean_IV is None on a real tree.
+    image_ID: CLIP embeddings; betas_NV: z-scored trials, None on a real tree, where nobody needs
+    them; image_N: the row of each; floc_VK: members
+    of FLOC; is_early_V: members of EARLY; shown_VA: of SHOWN; median_ncsnr: by ROI group;
+    categories: of label_IC. brain.clean_IV is None on a real tree.
     """
 
     nsd_id_I: NDArray[np.int64]
     pictures: Pictures
     brain: Brain
     image_ID: Floats
-    betas_NV: NDArray[np.float16]
+    betas_NV: NDArray[np.float16] | None
     image_N: NDArray[np.intp]
     floc_VK: NDArray[np.bool_]
     is_early_V: NDArray[np.bool_]
+    shown_VA: NDArray[np.bool_]
+    median_ncsnr: dict[str, float]
+    categories: list[str]
+
+
+def take_images(pictures: Pictures, brain: Brain, rows: NDArray[np.intp]) -> tuple[Pictures, Brain]:
+    """The same of these images only."""
+    of_images = {field.name: getattr(pictures, field.name)[rows] for field in fields(pictures)}
+    clean_IV = None if brain.clean_IV is None else brain.clean_IV[rows]
+    return Pictures(**of_images), replace(brain, mean_IV=brain.mean_IV[rows], clean_IV=clean_IV)
 
 
 def gather(subject: str, paths: Paths, clip_name: str) -> Subject:
     """Read one subject."""
     trials = read_betas(paths.train_betas(subject), ["betas_NV", "nsd_id_N"])
     mean_IV, nsd_id_I = average_repeats(trials["betas_NV"], trials["nsd_id_N"])
+    if len(nsd_id_I) > MOST_IMAGES:
+        kept = np.random.default_rng(0).choice(len(nsd_id_I), MOST_IMAGES, replace=False)
+        kept.sort()
+        mean_IV, nsd_id_I = mean_IV[kept], nsd_id_I[kept]
+    trials_N = np.isin(trials["nsd_id_N"], nsd_id_I)
     voxels = read_voxels(
         paths.voxels(subject),
-        ["ijk_V3", "roi_VG", "roi_names_G", "ncsnr_train_V", "mean_SV", "std_SV", "invalid_SV"],
+        [
+            "ijk_V3",
+            "roi_VG",
+            "roi_names_G",
+            "ncsnr_V",
+            "ncsnr_train_V",
+            "mean_SV",
+            "std_SV",
+            "invalid_SV",
+        ],
     )
     column = {str(name): k for k, name in enumerate(voxels["roi_names_G"])}
     floc_VK = np.stack([voxels["roi_VG"][:, column[roi]] for roi in FLOC], axis=1)
@@ -72,11 +108,13 @@ def gather(subject: str, paths: Paths, clip_name: str) -> Subject:
             "caption_image_K",
             "labels_IC",
             "present_C",
+            "category_C",
         ],
     )
     row_I = find_rows(cache["nsd_id_I"], nsd_id_I, "the CLIP cache of the training images")
     caption_ID = average_captions(cache["text_embedding_KD"], cache["caption_image_K"])[row_I]
     colour_IF, edges_IF = look_at(paths, nsd_id_I)
+    clean_IV = read_clean(subject, paths, nsd_id_I, voxels)
     noted = read_annotations(paths.stimuli(TRAIN))
     noted_I = find_rows(noted["nsd_id_I"], nsd_id_I, "the training pictures")
     return Subject(
@@ -90,16 +128,31 @@ def gather(subject: str, paths: Paths, clip_name: str) -> Subject:
         ),
         brain=Brain(
             mean_IV=mean_IV,
-            clean_IV=read_clean(subject, paths, nsd_id_I, voxels),
+            clean_IV=clean_IV,
             ncsnr_V=voxels["ncsnr_train_V"],
             is_low_V=is_early_V & ~is_floc_V,
             is_high_V=is_floc_V & ~is_early_V,
         ),
         image_ID=cache["image_embedding_ID"][row_I].astype(np.float64),
-        betas_NV=trials["betas_NV"],
-        image_N=np.searchsorted(nsd_id_I, trials["nsd_id_N"]),
+        betas_NV=None if clean_IV is None else trials["betas_NV"][trials_N],
+        image_N=np.searchsorted(nsd_id_I, trials["nsd_id_N"][trials_N]),
         floc_VK=floc_VK,
         is_early_V=is_early_V,
+        shown_VA=np.stack(
+            [
+                voxels["roi_VG"][:, [column[label] for label in labels]].any(axis=1)
+                for labels in SHOWN.values()
+            ],
+            axis=1,
+        ),
+        categories=[str(name) for name in cache["category_C"][cache["present_C"]]],
+        median_ncsnr={
+            name.removeprefix("group/"): float(
+                np.nanmedian(voxels["ncsnr_V"][voxels["roi_VG"][:, k]])
+            )
+            for name, k in column.items()
+            if name.startswith("group/")
+        },
     )
 
 
@@ -136,11 +189,19 @@ def look_at(paths: Paths, nsd_id_I: NDArray[np.int64]) -> tuple[Floats, Floats]:
     colours = []
     edges = []
     for images_IHWC in iterate_images(paths.stimuli(TRAIN), nsd_id_I, BLOCK):
-        colours.append(pool(rgb2lab(images_IHWC), COLOUR_PLACES))
-        luminance = images_IHWC @ np.array((0.2125, 0.7154, 0.0721)) / 255
-        slope = np.hypot(sobel(luminance, axis=1), sobel(luminance, axis=2))
-        edges.append(pool(slope[..., None], EDGE_PLACES))
+        rgb = images_IHWC.astype(np.float32) / 255
+        colours.append(pool(rgb2lab(rgb), COLOUR_PLACES))
+        slope_IHW = find_edges(rgb @ np.array((0.2125, 0.7154, 0.0721), np.float32))
+        edges.append(pool(slope_IHW[..., None], EDGE_PLACES))
     return np.concatenate(colours), np.concatenate(edges)
+
+
+def find_edges(luminance_IHW: Floats) -> Floats:
+    """Sobel magnitude of each picture."""
+    down = correlate1d(correlate1d(luminance_IHW, (-1, 0, 1), axis=1), (1, 2, 1), axis=2)
+    right = correlate1d(correlate1d(luminance_IHW, (-1, 0, 1), axis=2), (1, 2, 1), axis=1)
+    magnitude_IHW: Floats = np.hypot(down, right)
+    return magnitude_IHW
 
 
 def pool(map_IHWC: Floats, n_places: int) -> Floats:

@@ -68,9 +68,11 @@ def match_pairs(brain: Brain, rng: np.random.Generator) -> dict[str, NDArray[np.
     free = np.ones(len(high), dtype=bool)
     pairs: list[tuple[int, int]] = []
     for voxel in low:
+        if len(pairs) == MOST_PAIRS:
+            break
         gap = np.where(free, np.abs(brain.ncsnr_V[high] - brain.ncsnr_V[voxel]), np.inf)
         nearest = int(gap.argmin()) if len(gap) else -1
-        if nearest >= 0 and gap[nearest] <= CALIPER and len(pairs) < MOST_PAIRS:
+        if nearest >= 0 and gap[nearest] <= CALIPER:
             pairs.append((int(voxel), int(high[nearest])))
             free[nearest] = False
     if not pairs:
@@ -80,30 +82,26 @@ def match_pairs(brain: Brain, rng: np.random.Generator) -> dict[str, NDArray[np.
 
 
 def measure_hierarchy(
-    pictures: Mapping[str, Pictures],
-    brains: Mapping[str, Brain],
-    n_bootstrap: int = N_BOOTSTRAP,
-    seed: int = 0,
+    pictures: Pictures, brain: Brain, n_bootstrap: int = N_BOOTSTRAP, seed: int = 0, number: int = 0
 ) -> dict[str, dict[str, Floats]]:
-    """For low and for high: sums over subjects of every measure, each the mean over draws, (R + 1):
-    first of the scored images, then of R resamples of them.
+    """For low and for high: every measure of one subject, the mean over draws, (R + 1): first of
+    the scored images, then of R resamples of them.
 
     text, labels, colour, edges, pixels: from 3-trial means; position: R2 of place and size of the
     largest object, for print. text_encoding, labels_encoding: noise-free, the other way round; they
-    have no resamples.
+    have no resamples. number: of the subject, whose resamples are its own.
     """
     found: dict[str, dict[str, list[Floats]]] = {area: {} for area in AREAS}
-    for number, (subject, brain) in enumerate(brains.items()):
-        _, scored = split_rows(len(brain.mean_IV), seed)
-        weight_RJ = resample(len(scored), n_bootstrap, np.random.default_rng((seed, number)))
-        for draw in range(N_DRAWS):
-            pairs = match_pairs(brain, np.random.default_rng((seed, draw)))
-            for area in AREAS:
-                scores = _measure(pictures[subject], brain, pairs[area], weight_RJ, seed)
-                for name, value_R in scores.items():
-                    found[area].setdefault(name, []).append(value_R)
+    _, scored = split_rows(len(brain.mean_IV), seed)
+    weight_RJ = resample(len(scored), n_bootstrap, np.random.default_rng((seed, number)))
+    for draw in range(N_DRAWS):
+        pairs = match_pairs(brain, np.random.default_rng((seed, draw)))
+        for area in AREAS:
+            scores = _measure(pictures, brain, pairs[area], weight_RJ, seed)
+            for name, value_R in scores.items():
+                found[area].setdefault(name, []).append(value_R)
     return {
-        area: {name: np.sum(values, axis=0) / N_DRAWS for name, values in scores.items()}
+        area: {name: np.mean(values, axis=0) for name, values in scores.items()}
         for area, scores in found.items()
     }
 
@@ -190,11 +188,7 @@ def explain_areas(
     found: dict[str, dict[str, float]] = {area: {} for area in AREAS}
     for name, x_IF in features.items():
         n = min(n_components, x_IF.shape[1], len(fit) - 1)
-        pca = PCA(
-            n,
-            svd_solver="covariance_eigh" if x_IF.shape[1] < 3000 else "randomized",
-            random_state=seed,
-        )
+        pca = PCA(n, svd_solver="randomized", random_state=seed)
         z_IP = pca.fit(x_IF[fit]).transform(x_IF)
         told = predict(z_IP[fit], clean_IV[fit], z_IP[scored])
         r2_V = column_r2(clean_IV[scored], told, clean_IV[fit].mean(axis=0))

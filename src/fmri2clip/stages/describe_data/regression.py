@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import RidgeCV
 
 from fmri2clip.solvers.average_precision import score_classes
+from fmri2clip.solvers.leave_one_out import LeaveOneOutRidge
 
 Floats = NDArray[np.floating]
 Bools = NDArray[np.bool_]
@@ -30,10 +30,8 @@ def predict(x_IF: Floats, y_IM: Floats, x_JF: Floats) -> Floats:
     mean_F = x_IF.mean(axis=0)
     deviation_F = x_IF.std(axis=0)
     deviation_F = np.where(deviation_F > 1e-9, deviation_F, np.inf)
-    model = RidgeCV(alphas=PENALTIES, alpha_per_target=True)
-    model.fit((x_IF - mean_F) / deviation_F, y_IM)
-    predicted_JM: Floats = model.predict((x_JF - mean_F) / deviation_F)
-    return predicted_JM.reshape(len(x_JF), -1)
+    model = LeaveOneOutRidge((x_IF - mean_F) / deviation_F, PENALTIES)
+    return model.predict(y_IM, (x_JF - mean_F) / deviation_F, each=True)
 
 
 def explained(y_JM: Floats, predicted_JM: Floats, mean_M: Floats) -> tuple[Floats, Floats]:
@@ -63,6 +61,8 @@ def precision_above_chance(
     if weight_RJ is None:
         weight_RJ = np.ones((1, len(label_JC)))
     class_C = label_JC.sum(axis=0) >= least
+    if not class_C.any():
+        return np.full(len(weight_RJ), np.nan)
     precision_R, _ = score_classes(label_JC, score_JC, class_C, weight_RJ)
     prevalence_R = (weight_RJ @ label_JC[:, class_C]).mean(axis=1) / weight_RJ.sum(axis=1)
     above_R: Floats = precision_R - prevalence_R

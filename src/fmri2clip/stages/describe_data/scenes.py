@@ -56,7 +56,15 @@ def _ask(seed: int, image_size: int, nsd_id: int) -> tuple[str, Floats, list[boo
 
     scene = make_scene(seed, nsd_id, image_size)
     bare = make_scene(seed, nsd_id, image_size, without_objects=True)
-    bodies = [i for i in scene.instances if i.category == "person" and i.view != "portrait"]
+    top, bottom, left, right = scene.crop_box
+    bodies = [
+        i
+        for i in scene.instances
+        if i.category == "person"
+        and i.view != "portrait"
+        and left <= i.centre[0] <= 1 - right
+        and top <= i.centre[1] <= 1 - bottom
+    ]
     largest = max((i.area for i in scene.instances), default=0.0)
     member_K = [
         scene.n_faces > 0,

@@ -1,255 +1,302 @@
-"""What a tree is like, in figures, and the bands that the simulated world must meet.
+"""What a tree is like before any decoder, in figures.
 
-Figures are of noise, labels, CLIP and near duplicates. Those that need known truth are computed
-where the tree holds noise-free responses, that is, where it was simulated. The bands exist so that
-the simulated world can neither be trivial for any method nor hopeless.
+Where noise-free responses exist, that is, where the tree was simulated, the figures of bands.py are
+measured and judged. Those that need no truth are measured on a real tree too. Definitions:
+docs/preregistered.md.
 
-Axis letters: I images, V voxels, C categories, F features.
+Letters: I images, J scored images, V voxels, R resamples.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
-from sklearn.metrics import average_precision_score
+from numpy.typing import NDArray
 
-from fmri2clip.artefacts.clip_cache import read_cache
 from fmri2clip.artefacts.paths import Paths
-from fmri2clip.artefacts.stimuli import TEST, TRAIN, iterate_images, make_reader
-from fmri2clip.artefacts.trials import list_images, read_betas, read_voxels
+from fmri2clip.artefacts.trials import read_noise_free, read_voxels
 from fmri2clip.clip.encoder import Encoder
-from fmri2clip.core import store
-from fmri2clip.solvers.leave_one_out import LeaveOneOutRidge
+from fmri2clip.core.params import World
+from fmri2clip.stages.describe_data import claim_bands, hierarchy_bands, noise_bands
+from fmri2clip.stages.describe_data.bands import judge_figures
+from fmri2clip.stages.describe_data.clip_bands import compare_blocks, look_with_clip
+from fmri2clip.stages.describe_data.duplicates import count_near_duplicates
+from fmri2clip.stages.describe_data.gather import FLOC, Subject, gather, take_images
+from fmri2clip.stages.describe_data.hierarchy_bands import AREAS
+from fmri2clip.stages.describe_data.regression import N_FIT, N_SCORED, Floats
+from fmri2clip.stages.describe_data.scenes import ask_author
 
-ALPHAS = 10.0 ** np.arange(0, 8)
-N_FIT = 1500  # images that the regressions on noise-free responses are fitted on, at most
-N_SCORED = 400  # images that they are scored on, at most
-GRID = 4  # tokens are averaged to GRID x GRID places
-DUPLICATE_CORRELATION = 0.95
-THUMBNAIL = 16  # pixels of a side
+LEAST_IMAGES = 100  # with all their trials, for figures that need truth
+DOMAINS = tuple(name.removeprefix("floc-") for name in FLOC)
 
-# figure: (low, high); figures of the flat control and of worlds without informative captions obey
-# the same bands.
-BANDS: dict[str, tuple[float, float]] = {
-    "label_map_from_betas": (0.2, 0.6),
-    "labels_explain_of_high": (0.0, 0.5),
-    "best_clip_block_explains_of_high": (0.3, 0.8),
-    "ideal_observer_top1": (0.9, 1.0),
-}
+
+@dataclass(kw_only=True)
+class Sums:
+    """What is summed over subjects.
+
+    hierarchy: area -> measure -> (R + 1). parts: a ratio's numerator or denominator by name.
+    responses: kind of picture -> mean response of SHOWN, of each subject. gain_J, spread_J: of
+    text_beyond_image, over the images of all subjects. means: key -> values, whose mean is the
+    figure.
+    """
+
+    n_subjects: int
+    responses: dict[str, list[Floats]] = field(default_factory=dict)
+    hierarchy: dict[str, dict[str, Floats]] = field(default_factory=lambda: {a: {} for a in AREAS})
+    parts: dict[str, float] = field(default_factory=dict)
+    gain_J: list[Floats] = field(default_factory=list)
+    spread_J: list[Floats] = field(default_factory=list)
+    means: dict[str, list[float]] = field(default_factory=dict)
+
+    def add_responses(
+        self, mean_IV: Floats, shown_VA: NDArray[np.bool_], kinds: Mapping[str, NDArray[np.bool_]]
+    ) -> None:
+        for kind, member_I in kinds.items():
+            mean_V = mean_IV[member_I].mean(axis=0)
+            mean_A = (mean_V @ shown_VA) / np.maximum(shown_VA.sum(axis=0), 1)
+            self.responses.setdefault(kind, []).append(mean_A)
+
+    def add_part(self, name: str, value: float) -> None:
+        self.parts[name] = self.parts.get(name, 0.0) + value
+
+    def add_means(self, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            self.means.setdefault(name, []).append(float(value))
 
 
 def describe_world(
     subject_names: Sequence[str],
     paths: Paths,
-    clip_paths: Sequence[Path],
-    encoder: Encoder,
-    noise_free: Mapping[str, store.Arrays | None],
-    ideal_observer: Mapping[str, float],
-) -> dict:
-    """All figures as a nested dictionary of numbers.
+    clip_name: str,
+    load_encoder: Callable[[], Encoder],
+    world: World,
+    threads: int,
+) -> tuple[dict[str, Any], dict[str, Floats]]:
+    """All figures as a nested dictionary of numbers: of each subject, near duplicates, printed and
+    asserted ones; and, for each kind of picture, the mean z-scored response of SHOWN (A).
 
-    Parameters
-    ----------
-    subject_names, paths : whose files are described.
-    clip_paths : the CLIP cache of the training and of the shared images; only its labels are used.
-    encoder : the CLIP whose blocks are compared with the high areas (first subject only: the
-        pictures differ, the areas' features do not).
-    noise_free : per subject the noise-free responses (betas_IV, nsd_id_I, high_V, low_V), or None
-        on a real tree.
-    ideal_observer : per subject the 300-way top-1 of an observer who knows the noise-free
-        responses.
+    clip_name, load_encoder: the CLIP whose cache and, if responses are simulated, blocks are looked
+    at. world: how a simulated tree was made; nothing of it is read where responses are real.
     """
-    label_of = _labels(clip_paths)
-    subjects = {name: _subject_figures(name, paths, label_of) for name in subject_names}
-    for name, truth in noise_free.items():
-        if truth is not None:
-            subjects[name]["labels_explain_of_high"] = _labels_explain(truth, label_of)
-            subjects[name]["ideal_observer_top1"] = ideal_observer[name]
-    first = subject_names[0]
-    duplicates = {name: _near_duplicates(name, paths) for name in subject_names}
-    figures: dict = {"subjects": subjects, "near_duplicates": duplicates}
-    truth = noise_free[first]
-    if truth is not None:
-        figures["clip_block_explains"] = _blocks_explain(truth, paths, encoder)
-        figures["asserted"] = _asserted(subjects, figures["clip_block_explains"]["high"])
-    return figures
-
-
-def _asserted(subjects: Mapping[str, Mapping[str, float]], blocks: Mapping[str, float]) -> dict:
-    """Every banded figure (mean over subjects) with its band and whether it is met (1 or 0)."""
-    per_subject = [name for name in BANDS if name in next(iter(subjects.values()))]
-    values = {
-        name: float(np.mean([figures[name] for figures in subjects.values()]))
-        for name in per_subject
-    }
-    values["best_clip_block_explains_of_high"] = max(
-        v for name, v in blocks.items() if name.startswith("block")
-    )
-    return {
-        name: {
-            "value": round(values[name], 4),
-            "low": low,
-            "high": high,
-            "met": int(low <= values[name] <= high),
-        }
-        for name, (low, high) in BANDS.items()
-    }
-
-
-def _labels(clip_paths: Sequence[Path]) -> dict[int, np.ndarray]:
-    """Label vector of every image, categories of the world only."""
-    caches = [read_cache(path, ["nsd_id_I", "labels_IC", "present_C"]) for path in clip_paths]
-    present_C = np.any([cache["present_C"] for cache in caches], axis=0)
-    return {
-        int(image): row[present_C].astype(np.float32)
-        for cache in caches
-        for image, row in zip(cache["nsd_id_I"], cache["labels_IC"], strict=True)
-    }
-
-
-def image_means(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """nsd_id_I of a betas file and their betas averaged over repetitions, float32."""
-    data = read_betas(path, ["betas_NV", "nsd_id_N"])
-    nsd_id_I, row_N = np.unique(data["nsd_id_N"], return_inverse=True)
-    betas = data["betas_NV"].astype(np.float32)
-    order = np.argsort(row_N, kind="stable")
-    starts = np.searchsorted(row_N[order], np.arange(len(nsd_id_I)))
-    return nsd_id_I, np.add.reduceat(betas[order], starts) / np.bincount(row_N)[:, None]
-
-
-def _subject_figures(
-    subject: str, paths: Paths, label_of: Mapping[int, np.ndarray]
-) -> dict[str, float]:
-    voxels = read_voxels(
-        paths.voxels(subject), ["ncsnr_V", "ncsnr_train_V", "roi_VG", "roi_names_G"]
-    )
-    ncsnr = {}
-    for column_V, name in zip(voxels["roi_VG"].T, map(str, voxels["roi_names_G"]), strict=True):
-        if name.startswith("group/"):
-            ncsnr[f"ncsnr_median_{name.removeprefix('group/')}"] = float(
-                np.nanmedian(voxels["ncsnr_V"][column_V])
+    sums = Sums(n_subjects=len(subject_names))
+    subjects = {}
+    simulated = False
+    for number, name in enumerate(subject_names):
+        whole = gather(name, paths, clip_name)
+        own = {f"ncsnr_median_{group}": v for group, v in whole.median_ncsnr.items()}
+        subjects[name] = {"n_voxels": whole.brain.mean_IV.shape[1], **_rounded(own)}
+        _measure_pictures(sums, whole, number)
+        rows = pick_rows(whole)
+        simulated = len(rows) > 0
+        if simulated:
+            _measure_truth(
+                sums, name, whole, rows, paths, clip_name, load_encoder(), world, threads
             )
-    train_ids, train_IV = image_means(paths.train_betas(subject))
-    test_ids, test_IV = image_means(paths.test_betas(subject))
-    labels_train = np.stack([label_of[int(i)] for i in train_ids])
-    labels_test = np.stack([label_of[int(i)] for i in test_ids])
-    (scores,) = _ridge(train_IV, [labels_train], test_IV)
-    # A category that no test image shows has no average precision.
-    shown = labels_test.any(axis=0)
-    precisions = [
-        average_precision_score(labels_test[:, c], scores[:, c]) for c in np.flatnonzero(shown)
-    ]
-    mean_ap = float(np.mean(precisions))
-    return {
-        "n_voxels": len(voxels["ncsnr_V"]),
-        **_rounded(ncsnr),
-        "label_map_from_betas": round(mean_ap, 4),
-        "label_map_by_chance": round(float(labels_test[:, shown].mean()), 4),
+        del whole  # gigabytes at real size, before the next subject is read
+    figures: dict[str, Any] = {
+        "subjects": subjects,
+        "near_duplicates": {name: count_near_duplicates(name, paths) for name in subject_names},
+        "printed": _print_figures(sums),
     }
+    found = _ratios(sums)
+    if simulated:
+        found |= _mean_bands(sums)
+        if len(subject_names) > 1:
+            found["subjects.shared"] = _share_between(subject_names, paths)
+        figures["asserted"] = judge_figures(found)
+    else:
+        figures["printed"]["measured"] = _rounded(found)
+    responses = {kind: np.mean(found, axis=0) for kind, found in sums.responses.items()}
+    return figures, responses
 
 
-def _labels_explain(truth: store.Arrays, label_of: Mapping[int, np.ndarray]) -> float:
-    features = np.stack([label_of[int(i)] for i in truth["nsd_id_I"]])
-    (explained,) = _held_out_r2(features, truth["betas_IV"][:, truth["high_V"]])
-    return explained
-
-
-def _blocks_explain(
-    truth: store.Arrays, paths: Paths, encoder: Encoder
-) -> dict[str, dict[str, float]]:
-    """Held-out variance of the noise-free high and low areas that CLIP explains.
-
-    block<n>: from the block's patch tokens averaged over the picture, the kind of feature that a
-    decoder of pooled embeddings predicts; grid: from the last block's tokens at GRID x GRID places.
-    Where the hierarchy is flat, low and high areas are explained alike.
+def pick_rows(whole: Subject) -> NDArray[np.intp]:
+    """Rows of up to N_FIT + N_SCORED images with all their trials; none where nobody knows the
+    noise-free responses, or too few images have all trials.
     """
-    rows = np.arange(min(len(truth["nsd_id_I"]), N_FIT + N_SCORED))
-    read = make_reader(paths.stimuli(TRAIN), paths.stimuli(TEST))
-    images = read(truth["nsd_id_I"][rows])
-    blocks = range(1, encoder.n_blocks + 1)
-    parts = [encoder.blocks(images[i : i + 200], blocks) for i in range(0, len(rows), 200)]
-    tokens = {b: np.concatenate([part[b] for part in parts]) for b in blocks}
-    features = {f"block{b}": tokens[b][:, 1:].mean(axis=1) for b in blocks} | {
-        "grid": _grid(tokens[blocks[-1]])
-    }
-    areas = {area: truth["betas_IV"][rows][:, truth[f"{area}_V"]] for area in ("high", "low")}
-    explained = {
-        name: _held_out_r2(feature_IF, *areas.values()) for name, feature_IF in features.items()
-    }
-    return {
-        area: {name: found[a] for name, found in explained.items()} for a, area in enumerate(areas)
-    }
+    if whole.brain.clean_IV is None:
+        return np.array([], dtype=np.intp)
+    complete = np.bincount(whole.image_N, minlength=len(whole.nsd_id_I)) >= noise_bands.N_REPEATS
+    order = np.random.default_rng(0).permutation(np.flatnonzero(complete))
+    rows = order[: N_FIT + N_SCORED]
+    return np.sort(rows) if len(rows) >= LEAST_IMAGES else rows[:0]
 
 
-def _grid(tokens_ITW: np.ndarray) -> np.ndarray:
-    """Patch tokens averaged to GRID x GRID places, flattened to (I, F)."""
-    patches = tokens_ITW[:, 1:]
-    side = round(patches.shape[1] ** 0.5)
-    edges = np.linspace(0, side, GRID + 1).astype(int)
-    square = patches.reshape(len(patches), side, side, -1)
-    cells = [
-        square[:, a:b, c:d].mean(axis=(1, 2))
-        for a, b in itertools.pairwise(edges)
-        for c, d in itertools.pairwise(edges)
-    ]
-    return np.concatenate(cells, axis=1)
+def _measure_pictures(sums: Sums, whole: Subject, number: int) -> None:
+    """What needs no truth: the hierarchy of measured responses, and captions from colours."""
+    found = hierarchy_bands.measure_hierarchy(whole.pictures, whole.brain, number=number)
+    for area, measures in found.items():
+        total = sums.hierarchy[area]
+        for name, value_R in measures.items():
+            total[name] = total[name] + value_R if name in total else value_R
+    label_IC = whole.pictures.label_IC
+    kinds = dict(zip(whole.categories, label_IC.T, strict=True))
+    sums.add_responses(whole.brain.mean_IV, whole.shown_VA, kinds)
+    caption_ID = whole.pictures.caption_ID
+    colour = claim_bands.explain_captions(whole.pictures.colour_IF, caption_ID)
+    sums.add_part("captions_from_colour", colour)
+    sums.add_part("captions_from_image", claim_bands.explain_captions(whole.image_ID, caption_ID))
 
 
-def _held_out_r2(features_IF: np.ndarray, *targets: np.ndarray) -> list[float]:
-    """Variance of each target (I, V) explained in images unseen by the ridge, mean over voxels."""
-    n_scored = min(N_SCORED, len(features_IF) // 4)
-    fit = slice(0, min(N_FIT, len(features_IF) - n_scored))
-    scored = slice(-n_scored, None)
-    predictions = _ridge(features_IF[fit], [target[fit] for target in targets], features_IF[scored])
-    found = []
-    for target_IV, predicted_IV in zip(targets, predictions, strict=True):
-        error_V = ((target_IV[scored] - predicted_IV) ** 2).mean(axis=0)
-        spread_V = target_IV[scored].var(axis=0)
-        varies_V = spread_V > 0
-        explained = float(np.mean(1 - error_V[varies_V] / spread_V[varies_V]))
-        found.append(round(explained, 4))
+def _measure_truth(
+    sums: Sums,
+    name: str,
+    whole: Subject,
+    rows: NDArray[np.intp],
+    paths: Paths,
+    clip_name: str,
+    encoder: Encoder,
+    world: World,
+    threads: int,
+) -> None:
+    """What only a simulated world can tell, on the images of `rows`."""
+    assert whole.brain.clean_IV is not None and whole.betas_NV is not None
+    snr_K = noise_bands.measure_snr(whole.brain.clean_IV, whole.betas_NV, whole.image_N)
+    sums.add_means({"noise.snr_leading.least": snr_K.min(), "noise.snr_leading.most": snr_K.max()})
+    pictures, brain = take_images(whole.pictures, whole.brain, rows)
+    clean_IV = brain.clean_IV
+    assert clean_IV is not None
+    image_ID = whole.image_ID[rows]
+    author = ask_author(world, whole.nsd_id_I[rows], threads)
+
+    label_IC = pictures.label_IC
+    background = claim_bands.explain_labels(author.background_IF, label_IC)
+    sums.add_part("labels_from_background", background)
+    sums.add_part("labels_from_image", claim_bands.explain_labels(image_ID, label_IC))
+    betas = claim_bands.explain_labels(brain.mean_IV, label_IC)
+    sums.add_means({"labels.betas_above_background": betas - background})
+
+    found = noise_bands.find_by_ridge(brain.mean_IV, image_ID)
+    found_clean = noise_bands.find_by_ridge(clean_IV, image_ID)
+    sums.add_means({"ridge_top1": found, "ridge_top1_noise_free": found_clean})
+
+    high_IV = clean_IV[:, brain.is_high_V]
+    gain_J, spread_J = claim_bands.text_beyond_image(image_ID, high_IV, pictures.caption_ID)
+    sums.gain_J.append(gain_J)
+    sums.spread_J.append(spread_J)
+
+    kinds = {f"({k})": member_I for k, member_I in zip(DOMAINS, author.member_KI, strict=True)}
+    sums.add_responses(brain.mean_IV, whole.shown_VA, kinds)
+    sums.add_means(_select(clean_IV, author.member_KI, whole))
+    blocks, targets = look_with_clip(encoder, paths, name, clip_name, whole.nsd_id_I[rows])
+    sums.add_means(compare_blocks(blocks, targets, brain))
+    tokens = targets.get("semantic")
+    in_place = np.full(len(whole.nsd_id_I), -1)
+    in_place[rows] = np.arange(len(rows))
+    kept_N = in_place[whole.image_N] >= 0
+    observed = noise_bands.observe(
+        clean_IV, whole.betas_NV[kept_N], in_place[whole.image_N[kept_N]], image_ID, tokens
+    )
+    sums.add_means({f"observer.{key}": value for key, value in observed.items()})
+
+
+def _select(clean_IV: Floats, member_KI: NDArray[np.bool_], whole: Subject) -> dict[str, float]:
+    """Median d' of the voxels of each kind of area, and how many prefer something else."""
+    d_KV = np.stack([claim_bands.selectivity(clean_IV, member_I) for member_I in member_KI])
+    found = {}
+    for k, domain in enumerate(DOMAINS):
+        own_V = whole.floc_VK[:, k] & ~whole.is_early_V
+        found[f"selectivity.{domain}"] = float(np.median(d_KV[k, own_V]))
+        maximal_V = d_KV[:, own_V].argmax(axis=0) == k
+        found[f"selectivity.{domain}_not_maximal"] = 1 - float(maximal_V.mean())
     return found
 
 
-def _ridge(
-    x_train: np.ndarray, targets: Sequence[np.ndarray], x_test: np.ndarray
-) -> list[np.ndarray]:
-    """Ridge prediction of each target: standardised features, penalty by leave-one-out error."""
-    mean = x_train.mean(axis=0)
-    deviation = x_train.std(axis=0) + 1e-6
-    model = LeaveOneOutRidge((x_train - mean) / deviation, ALPHAS)
-    return [model.predict(target, (x_test - mean) / deviation) for target in targets]
-
-
-def _near_duplicates(subject: str, paths: Paths) -> dict[str, float]:
-    """Test images that correlate above DUPLICATE_CORRELATION with a training image (thumbnails)."""
-    train = _thumbnails(paths.stimuli(TRAIN), list_images(paths.train_betas(subject)))
-    test = _thumbnails(paths.stimuli(TEST), list_images(paths.test_betas(subject)))
-    nearest = (test @ train.T).max(axis=1)
-    return {
-        "n_test_images": len(test),
-        "n_near_duplicates": int((nearest > DUPLICATE_CORRELATION).sum()),
-        "median_nearest_correlation": round(float(np.median(nearest)), 4),
+def _ratios(sums: Sums) -> dict[str, float]:
+    """Asserted figures that are ratios of sums over subjects."""
+    low, high = (sums.hierarchy[area] for area in AREAS)
+    found = {
+        "captions.from_colour": sums.parts["captions_from_colour"]
+        / sums.parts["captions_from_image"]
     }
-
-
-def _thumbnails(stimuli_path: Path, nsd_id_I: np.ndarray) -> np.ndarray:
-    """Small pictures as centred unit vectors (I, F)."""
-    small = []
-    for block in iterate_images(stimuli_path, nsd_id_I, 200):
-        images = block.astype(np.float32)
-        step = images.shape[1] // THUMBNAIL
-        images = images[:, : step * THUMBNAIL, : step * THUMBNAIL]
-        small.append(
-            images.reshape(len(images), THUMBNAIL, step, THUMBNAIL, step, 3).mean(axis=(2, 4))
+    if "labels_from_image" in sums.parts:
+        found["labels.from_background"] = (
+            sums.parts["labels_from_background"] / sums.parts["labels_from_image"]
         )
-    flat = np.concatenate(small).reshape(len(nsd_id_I), -1)
-    flat -= flat.mean(axis=1, keepdims=True)
-    return flat / np.linalg.norm(flat, axis=1, keepdims=True)
+    for name in ("text", "labels"):
+        ratio, upper = hierarchy_bands.compare(low[name], high[name])
+        found[f"hierarchy.{name}_low_over_high"] = ratio
+        found[f"hierarchy.{name}_low_over_high_upper"] = upper
+        found[f"hierarchy.{name}_high"] = float(high[name][0]) / sums.n_subjects
+        if f"{name}_encoding" in high:
+            ratio = float(low[f"{name}_encoding"][0] / high[f"{name}_encoding"][0])
+            found[f"hierarchy.{name}_encoding_low_over_high"] = ratio
+    found["hierarchy.pixels_high_over_low"] = float(high["pixels"][0] / low["pixels"][0])
+    return found
+
+
+def _mean_bands(sums: Sums) -> dict[str, float]:
+    """Asserted figures that are means over subjects."""
+    means = {name: float(np.mean(values)) for name, values in sums.means.items()}
+    asserted = ("noise.", "labels.", "blocks.", "selectivity.")
+    found = {name: value for name, value in means.items() if name.startswith(asserted)}
+    found["noise.costs"] = means["ridge_top1_noise_free"] - means["ridge_top1"]
+    found["observer.top1_3"] = means["observer.gaussian_3"]
+    # Of every component in every subject.
+    found["noise.snr_leading.least"] = min(sums.means["noise.snr_leading.least"])
+    found["noise.snr_leading.most"] = max(sums.means["noise.snr_leading.most"])
+    _, lower, _ = _text_gain(sums)
+    found["text.beyond_image_lower"] = lower
+    return found
+
+
+def _text_gain(sums: Sums) -> tuple[float, float, float]:
+    return claim_bands.gained_r2(np.concatenate(sums.gain_J), np.concatenate(sums.spread_J))
+
+
+def _print_figures(sums: Sums) -> dict[str, Any]:
+    """Figures without a band, means over subjects."""
+    printed: dict[str, Any] = {
+        "hierarchy": {
+            area: _rounded({k: float(v[0]) / sums.n_subjects for k, v in measures.items()})
+            for area, measures in sums.hierarchy.items()
+        }
+    }
+    for name, values in sums.means.items():
+        if name.startswith(("observer.", "explained.", "ridge_")):
+            *path, last = name.split(".")
+            node = printed
+            for part in path:
+                node = node.setdefault(part, {})
+            node |= _rounded({last: float(np.mean(values))})
+    if sums.gain_J:
+        gain, lower, upper = _text_gain(sums)
+        printed["text_beyond_image"] = _rounded({"gain": gain, "lower": lower, "upper": upper})
+    return printed
+
+
+def _share_between(subject_names: Sequence[str], paths: Paths) -> float:
+    """Mean over ordered pairs of subjects of what one's high voxels tell of the other's, on the
+    pictures that both saw.
+    """
+    seen = {name: _read_high(name, paths) for name in subject_names}
+    found = []
+    for one in subject_names:
+        for other in subject_names:
+            if one == other:
+                continue
+            both, row_1, row_2 = np.intersect1d(seen[one][0], seen[other][0], return_indices=True)
+            assert len(both), f"{one} and {other} saw no picture in common"
+            shared = claim_bands.shared_between(seen[one][1][row_1], seen[other][1][row_2])
+            found.append(shared)
+    return float(np.mean(found))
+
+
+def _read_high(subject: str, paths: Paths) -> tuple[NDArray[np.int64], Floats]:
+    """NSD ids and noise-free responses of the high voxels."""
+    truth = read_noise_free(paths.noise_free(subject))
+    assert truth is not None
+    voxels = read_voxels(paths.voxels(subject), ["ijk_V3", "roi_VG", "roi_names_G"])
+    column = {str(name): k for k, name in enumerate(voxels["roi_names_G"])}
+    floc_V = voxels["roi_VG"][:, [column[roi] for roi in FLOC]].any(axis=1)
+    high_V = floc_V & ~voxels["roi_VG"][:, column["prf-visualrois"]]
+    place = {tuple(ijk): k for k, ijk in enumerate(truth["ijk_V3"].tolist())}
+    columns_V = [place[tuple(ijk)] for ijk in voxels["ijk_V3"][high_V].tolist()]
+    return truth["nsd_id_I"], truth["betas_IV"][:, columns_V]
 
 
 def _rounded(figures: Mapping[str, float]) -> dict[str, float]:
-    return {name: round(value, 4) for name, value in figures.items()}
+    return {name: round(float(v), 4) for name, v in figures.items() if np.isfinite(v)}

@@ -43,8 +43,8 @@ from fmri2clip.metrics.decoding.scoring import Prediction, Truth, merge, score, 
 from fmri2clip.metrics.decoding.truth import average_captions, make_truth
 from fmri2clip.metrics.statistics import Scores
 from fmri2clip.metrics.summary import summarise
+from fmri2clip.solvers.observer import Noise, compare_likelihoods, estimate_noise
 from fmri2clip.solvers.ranks import centre
-from fmri2clip.stages.references.observer import Noise, compare_likelihoods, estimate_noise
 
 Array = NDArray[Any]
 

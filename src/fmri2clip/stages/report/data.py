@@ -36,6 +36,11 @@ WORLD_PICTURES = {
         "Sample scenes of the simulated world",
         "Sample scenes with their captions, drawn by rule, not picked.",
     ),
+    "areas": (
+        "Mean responses of areas to pictures with each category",
+        "Mean z-scored response of some areas to training pictures that show a category; in "
+        "brackets what no label names: faces, printed words, views of a place, bodies.",
+    ),
     "ncsnr": (
         "Distribution of ncsnr by region and subject",
         "Simulated noise ceiling signal-to-noise ratio (ncsnr, a ratio of standard deviations, no "
@@ -112,6 +117,10 @@ def make_world(inputs: Inputs) -> Section:
         section.blocks.append(
             Paragraph("The data are real: there is no simulated world to describe.", "missing")
         )
+        if inputs.world is not None:
+            label = label_data(inputs.params)
+            details = _make_further_details(inputs.world, inputs.params.subjects, label)
+            section.blocks.append(details)
         return section
     if inputs.world is None:
         section.blocks.append(
@@ -218,7 +227,7 @@ def _assert_row(node: Tree, name: str) -> tuple[str, str, str, Verdict]:
     verdict = Verdict("in band", "good") if within else Verdict("out of band", "bad")
     return (
         f"`{name.removeprefix('asserted.')}`",
-        _format_value(node["value"]),
+        "-" if value is None else _format_value(value),
         _describe_band(low, high),
         verdict,
     )

@@ -62,7 +62,7 @@ class Inputs:
     references: Mapping[str, Mapping[str, Tree]]  # clip -> row name -> metric tree
     rois: Mapping[str, Tree]  # subject -> counts
     world: Tree | None  # asserted figures of the simulated world
-    world_pictures: Mapping[str, Path]  # those of scenes, ncsnr that exist
+    world_pictures: Mapping[str, Path]  # those of scenes, areas, ncsnr that exist
     studies: Mapping[str, Tree]
     hierarchy: Mapping[str, Tree]  # clip -> RSA and CKA by block, of those that were analysed
     hierarchy_pictures: Mapping[str, Path]
@@ -82,7 +82,7 @@ def read_inputs(params: Params, paths: Paths) -> Inputs:
     reports = paths.reports
     decoders = list_decoders(params)
     clips = sorted({run.clip for run in decoders.values()})
-    world_pictures = {name: reports / f"{name}.png" for name in ("scenes", "ncsnr")}
+    world_pictures = {name: reports / f"{name}.png" for name in ("scenes", "areas", "ncsnr")}
     world_json = reports / "world.json"
     parameters_json = reports / "parameters.json"
     blocks = {clip: paths.hierarchy(clip) for clip in params.clips}

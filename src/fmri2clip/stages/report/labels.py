@@ -22,8 +22,8 @@ def label_data(params: Params) -> str:
     world = params.world
     return (
         f"Data: NSD-mini (simulated, not a brain), world seed {world.seed}, hierarchy "
-        f"{world.hierarchy}, captions"
-        f" {world.captions}"
+        f"{world.hierarchy}, captions {world.captions}, noise {world.noise}, subjects "
+        f"{world.subjects}"
     )
 
 

@@ -1,7 +1,7 @@
 """Tables of README.md and docs/*.md: which rows and columns each has.
 
-`<!-- table: NAME -->` in a document names an entry of SCORES or COPIED; `study NAME` and
-`variants NAME METRIC` name a file of reports/studies.
+`<!-- table: NAME -->` in a document names an entry of SCORES or COPIED; `bands` is what the world
+must be like; `study NAME` and `variants NAME METRIC` name a file of reports/studies.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 REFERENCES = "reports/references/mini.json"
 SUMMARY = "reports/summary.md"
+WORLD = "reports/world.json"
 
 
 def run(name: str) -> str:
@@ -195,10 +196,7 @@ TOKENS = (IMAGE, SEMANTIC, DETAIL, EDGES, PLACE)
 STUDIES: Mapping[str, tuple[Sequence[Column], str]] = {  # columns; what a title must hold
     "text_supervision": (POINTS, ""),
     "controls": (POINTS, ""),
-    "worlds": (POINTS, ""),
-    "learning_curve": (POINTS, ""),
     "permuted_training": (POINTS, ""),
-    "worlds_brainmclip": ((*POINTS, EDGES, PLACE), "mean of the reserved worlds"),
     "detail_layers": (TOKENS, ""),
     "routing": (TOKENS, ""),
     "routing_flat": (TOKENS, ""),
@@ -213,15 +211,5 @@ STUDIES: Mapping[str, tuple[Sequence[Column], str]] = {  # columns; what a title
     "mused_maps": ((MAP,), ""),
     "mused_parts": ((MAP,), ""),
     "mused_subjects": ((MAP,), ""),
-    "worlds_mused": ((MAP,), "mean of the worlds"),
     "new_subject": ((MAP,), "mused_tokens"),
-    "worlds_pictures": (
-        (
-            replace(LOOK[0], how="signed interval"),
-            replace(LOOK[2], title="AlexNet(2), points", how="points interval"),
-            replace(LOOK[4], title="CLIP, points", how="points interval"),
-            replace(LOOK[5], how="signed 3 interval"),
-        ),
-        "",
-    ),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from fmri2clip.stages.report.readme_numbers import Evidence, find
@@ -11,6 +11,7 @@ from fmri2clip.stages.report.readme_tables import (
     SCORES,
     STUDIES,
     SUMMARY,
+    WORLD,
     Column,
     Copied,
     Scores,
@@ -27,13 +28,15 @@ def write_table(words: Sequence[str], evidence: Evidence) -> str:
             return write_scores(SCORES[name], evidence)
         case [name] if name in COPIED:
             return copy_rows(COPIED[name], evidence)
+        case ["bands"]:
+            return write_bands(evidence)
         case ["study", name] if name in STUDIES:
             return write_study(name, evidence)
         case ["variants", name, way]:
             return write_variants(name, way, evidence)
     raise ValueError(
-        f"table {' '.join(words)!r} is unknown; choose from {', '.join([*SCORES, *COPIED])}, study "
-        "NAME or variants NAME METRIC"
+        f"table {' '.join(words)!r} is unknown; choose from {', '.join([*SCORES, *COPIED])}, "
+        "bands, study NAME or variants NAME METRIC"
     )
 
 
@@ -52,6 +55,28 @@ def write_scores(table: Scores, evidence: Evidence) -> str:
             raise ValueError(f"{row.file} has no number for the row {row.title!r}")
         rows.append([row.title, *cells])
     return format_table([table.corner, *(column.title for column in table.columns)], rows)
+
+
+def write_bands(evidence: Evidence) -> str:
+    """What the simulated world must be like, and what it is like."""
+    rows = []
+    for key, leaf in _list_bands(evidence.tree(WORLD)["asserted"], ""):
+        low, high = (leaf.get(end) for end in ("low", "high"))
+        band = f"at most {high}" if low is None else f"at least {low}"
+        if low is not None and high is not None:
+            band = f"{low} to {high}"
+        value = "-" if leaf["value"] is None else f"{leaf['value']:.3f}"
+        rows.append([f"`{key}`", value, band, "yes" if leaf["met"] else "**no**"])
+    return format_table(["figure", "value", "must be", "met"], rows)
+
+
+def _list_bands(tree: Mapping[str, Any], path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for key, child in tree.items():
+        name = f"{path}.{key}" if path else key
+        if "met" in child:
+            yield name, child
+        else:
+            yield from _list_bands(child, name)
 
 
 def write_study(name: str, evidence: Evidence) -> str:

@@ -68,7 +68,8 @@ def respond_to(
     z-scored as extraction does with the noise-free responses to the test pictures: by the mean over
     sessions of mean and standard deviation.
     """
-    from fmri2clip.datasets.mini.cortex import respond
+    from fmri2clip.datasets.mini.brain.cortex import Brains
+    from fmri2clip.datasets.mini.brain.cortex import respond_to as answer
     from fmri2clip.datasets.mini.design import make_design
     from fmri2clip.datasets.mini.volume import make_volume
 
@@ -78,7 +79,7 @@ def respond_to(
     probes_JHWC = np.concatenate(
         [fit_size(images_IHWC, own_IHWC.shape[1]) for images_IHWC in probes]
     )
-    percent_JV = respond(own_IHWC, probes_JHWC, volume, world, subject, threads)
+    percent_JV = answer(own_IHWC, probes_JHWC, volume, Brains.of(world), subject, threads)
     voxels = read_voxels(paths.voxels(subject), ["ijk_V3", "mean_SV", "std_SV", "invalid_SV"])
     # Extraction may have left voxels out, so columns are found by their place in the volume.
     place = {

@@ -23,7 +23,6 @@ Only the first process writes files.
 from __future__ import annotations
 
 import logging
-import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -39,7 +38,7 @@ from lightning.fabric import Fabric
 from lightning.fabric.plugins.environments import LightningEnvironment
 from torch import Tensor
 from torch.optim import AdamW, Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from tqdm import tqdm
 
 from fmri2clip.core import watch
@@ -56,6 +55,7 @@ ROUNDING = 1e-9  # equal scores have means that differ in the last bits
 # has 4.6 GB, so the time between two grows with the time that one takes.
 CHECKPOINT_EVERY_S = 30.0
 SAVE_SHARE = 20
+FALL = 0.2  # share of the steps over which the learning rate falls to 0
 DATA_SHARE = 0.4  # of a GPU's free memory that the features of the training images may take
 
 # (epoch, loss, optimizer): called after each step, while its gradients and its learning rate stand.
@@ -66,7 +66,7 @@ class Config(Protocol):
     """The settings that every gradient decoder's Config has.
 
     Two more are optional: warmup_epochs (the learning rate rises linearly over so many epochs
-    before the cosine) and gradient_clip (largest norm of the gradient), 0 for neither.
+    first) and gradient_clip (largest norm of the gradient), 0 for neither.
     """
 
     lr: float
@@ -265,19 +265,21 @@ def _set_up(fabric: Fabric, decoder: Any, config: Config, n_steps: int) -> _Trai
 
 
 def _make_schedule(optimizer: Optimizer, config: Config, n_steps: int) -> LRScheduler:
-    """A cosine from lr to 0 over all steps, behind a linear rise if the settings have one."""
+    """lr, constant, and over the last FALL of all steps linear to 0; behind a linear rise if the
+    settings have one.
+
+    While the rate is constant a curve shows whether training has converged; under a rate that falls
+    it flattens in any case.
+    """
     n_all = config.max_epochs * n_steps
-    n_rise = getattr(config, "warmup_epochs", 0.0) * n_steps
-    if not n_rise:
-        return CosineAnnealingLR(optimizer, n_all)
-    # A short training rises over half of its steps, so that half are left to fall.
-    n_rise = min(n_rise, n_all / 2)
+    n_fall = FALL * n_all
+    # A short training rises over half of its steps at most.
+    n_rise = min(getattr(config, "warmup_epochs", 0.0) * n_steps, n_all / 2)
 
     def factor(step: int) -> float:
         if step < n_rise:
             return (step + 1) / (n_rise + 1)  # never 0: the first step learns too
-        fall = (step - n_rise) / (n_all - n_rise)
-        return (1 + math.cos(math.pi * min(fall, 1.0))) / 2
+        return min(1.0, max(0.0, (n_all - step) / n_fall))
 
     return LambdaLR(optimizer, factor)
 

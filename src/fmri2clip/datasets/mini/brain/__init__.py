@@ -1,1 +1,1 @@
-"""The simulated brain of world 2: early filters, areas that recognise, noise in features."""
+"""The simulated brain: early filters, areas that recognise, noise in features."""

@@ -1,4 +1,4 @@
-"""Simulated cortex of world 2: betas computed from the picture, never from CLIP, labels, captions.
+"""Simulated cortex: betas computed from the picture, never from CLIP, labels, captions.
 
     r_t = session gain x adaptation x R(f(x) + n_t) + local noise + global noise
 
@@ -27,6 +27,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
+from fmri2clip.core.params import World
 from fmri2clip.datasets.mini.brain.drive import Maps, Tuning, draw_tuning, read, respond, see
 from fmri2clip.datasets.mini.brain.network import load_areas
 from fmri2clip.datasets.mini.brain.voxels import EARLY, KINDS, Voxels
@@ -41,7 +42,7 @@ NCSNR_MEDIANS = dict(
 )
 EARLY_NCSNR = 1.15  # early areas are a little less noisy
 NCSNR_SPREAD = 0.45  # standard deviation of log ncsnr over voxels
-PHI = 0.12  # share of the noise that is noise in features; by bisection on noise.snr_leading
+PHI = 0.185  # share of the noise that is noise in features; by bisection on noise.snr_leading
 LEAST_LOCAL = 0.2  # share of the noise that is local and global at least
 N_NOISE_SCENES = 1000
 NOISE_SCENES_SEED = 5001  # never a world seed
@@ -76,6 +77,17 @@ class Brains:
     hierarchy: float = 1.0
     likeness: float = 1.0
     noise: Literal["features", "isotropic", "heavy"] = "features"
+
+    @classmethod
+    def of(cls, world: World) -> Brains:
+        """As params.yaml asks for."""
+        return cls(
+            seed=world.seed,
+            network=Path(world.network),
+            hierarchy=world.hierarchy_strength,
+            likeness=world.likeness,
+            noise=world.noise,
+        )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -137,8 +149,12 @@ class SubjectSimulation:
             self.channels.values(), self._scales.values(), strict=True
         ):
             answer_IV = torch.zeros(len(image_I), len(channel.members_V))
+            # The same draws for every picture: what they share is no pattern, and a picture's
+            # response depends on no other picture.
             for _ in range(N_DRAWS):
-                answer_IV += channel.answer(image_I, *_draw_trials(generator, channel, image_I))
+                drawn = _draw_trials(generator, channel, 1)
+                shared = (part.expand(len(image_I), *part.shape[1:]) for part in drawn)
+                answer_IV += channel.answer(image_I, *shared)
             z_IV = (answer_IV / N_DRAWS - mean_V) / deviation_V
             total_IV[:, channel.members_V] += channel.share_V.sqrt() * z_IV
         mean_V, deviation_V = _moments(total_IV[: self.n_adapted])
@@ -359,11 +375,11 @@ def _moments(values_IV: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _draw_trials(
-    generator: torch.Generator, channel: Channel, image_T: Tensor
+    generator: torch.Generator, channel: Channel, n_trials: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    gain_T = TRIAL_GAIN * torch.randn(len(image_T), generator=generator)
-    gaze_T2 = GAZE * torch.randn(len(image_T), 2, generator=generator)
-    return _draw_scenes(generator, channel, len(image_T)), gain_T, gaze_T2
+    gain_T = TRIAL_GAIN * torch.randn(n_trials, generator=generator)
+    gaze_T2 = GAZE * torch.randn(n_trials, 2, generator=generator)
+    return _draw_scenes(generator, channel, n_trials), gain_T, gaze_T2
 
 
 def _draw_scenes(generator: torch.Generator, channel: Channel, n: int) -> Tensor:

@@ -111,7 +111,7 @@ def see(
     pair_K2: units of the subject's conjunctions, whose maps follow those of the units: the
     geometric mean of two units is active where both are.
     """
-    early = filters.raw_maps(images_IHWC, threads)
+    early = filters.early_maps(images_IHWC, threads)
     middle, late = area_maps(areas.network, images_IHWC)
     raw = {
         EARLY: early.reshape(*early.shape[:2], -1),

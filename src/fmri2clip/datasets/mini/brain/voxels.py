@@ -34,7 +34,7 @@ N_UNITS = 10  # units that a prototype reads, on average
 OWN_TUNING = 0.4
 SUBJECT_TUNING = 0.3
 # Share of the tuning of a floc voxel that is towards its domains: uniform from 0 to this
-DOMAIN_SHARES = {"faces": 0.9, "words": 0.9, "places": 0.5, "bodies": 0.9}
+DOMAIN_SHARES = {"faces": 0.9, "words": 0.9, "places": 0.45, "bodies": 0.9}
 N_CONJUNCTIONS = 96  # pairs of units that a subject has cells for, drawn for each
 CONJUNCTIONS = 0.6  # share of the tuning (squared) of a late voxel that reads them
 UNLIKE_UNITS = 0.35  # units that any one subject has where subjects are unlike

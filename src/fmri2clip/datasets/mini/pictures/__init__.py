@@ -1,1 +1,1 @@
-"""Pictures of the second simulated world, in which things must be recognised to be named."""
+"""Pictures of the simulated world, in which things must be recognised to be named."""

@@ -1,4 +1,4 @@
-"""Scenes of the second simulated world: a place and up to four objects, signs, captions.
+"""Scenes of the simulated world: a place and up to four objects, signs, captions.
 
 What a scene shows cannot be told from its colours, textures, sizes or positions alone: these are
 drawn alike for all categories and places, instances differ in form and view, and things without a
