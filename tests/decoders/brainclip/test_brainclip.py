@@ -14,7 +14,7 @@ from torch.nn.functional import normalize
 from fmri2clip.decoders.batches import Batch, TrainingData
 from fmri2clip.decoders.brainclip import decoder as module
 from fmri2clip.decoders.brainclip.decoder import Decoder, contrastive
-from fmri2clip.stages.train.data import EpochBatches
+from fmri2clip.stages.train.batches import EpochBatches
 from tests.decoders.settings import make_config
 
 GOLDEN = Path(__file__).parents[1] / "golden_losses.json"

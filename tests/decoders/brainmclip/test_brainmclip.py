@@ -14,7 +14,7 @@ from fmri2clip.decoders.batches import Batch, TrainingData
 from fmri2clip.decoders.brainmclip import decoder as module
 from fmri2clip.decoders.brainmclip.decoder import Decoder
 from fmri2clip.stages.train import trainer
-from fmri2clip.stages.train.data import EpochBatches
+from fmri2clip.stages.train.batches import EpochBatches
 from fmri2clip.stages.train.validation import token_means
 from tests.decoders.settings import make_config
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from fmri2clip.decoders.batches import MixedBatch, TrainingData
 from fmri2clip.decoders.clip_mused import guidance
 from fmri2clip.decoders.clip_mused.decoder import Decoder
-from fmri2clip.stages.train.data import MixedBatches
+from fmri2clip.stages.train.batches import MixedBatches
 from tests.decoders.settings import make_config
 
 AREAS = "V1, V2, floc-faces, floc-bodies, rest"

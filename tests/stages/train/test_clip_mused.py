@@ -21,7 +21,7 @@ from fmri2clip.core.params import Compute
 from fmri2clip.decoders.batches import TrainingData
 from fmri2clip.decoders.clip_mused.decoder import Config, Decoder
 from fmri2clip.stages.train import trainer
-from fmri2clip.stages.train.data import MixedBatches
+from fmri2clip.stages.train.batches import MixedBatches
 from fmri2clip.stages.train.run import fit_decoder
 from fmri2clip.stages.train.validation import mean_average_precision, validation_scores
 from tests.decoders.settings import make_config

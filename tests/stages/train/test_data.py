@@ -13,13 +13,8 @@ from fmri2clip.artefacts.trials import BETAS, read_betas, write_betas, write_vox
 from fmri2clip.core import store
 from fmri2clip.core.params import Split
 from fmri2clip.decoders.batches import TrainingData
-from fmri2clip.stages.train.data import (
-    EpochBatches,
-    load_subject,
-    members,
-    repeat_weights,
-    text_ids,
-)
+from fmri2clip.stages.train.batches import EpochBatches, members, repeat_weights, text_ids
+from fmri2clip.stages.train.data import load_subject
 from fmri2clip.stages.train.validation import top1, training_means, validation_scores
 
 N_IMAGES, N_VOXELS, WIDTH = 24, 10, 6

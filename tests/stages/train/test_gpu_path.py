@@ -17,7 +17,7 @@ from fmri2clip.decoders.batches import TrainingData
 from fmri2clip.decoders.brainclip.decoder import contrastive
 from fmri2clip.stages.count_parameters.settings import nsd_config
 from fmri2clip.stages.train import trainer
-from fmri2clip.stages.train.data import EpochBatches
+from fmri2clip.stages.train.batches import EpochBatches
 from tests.tiny_subject import make_tiny
 
 ROOT = Path(__file__).parents[3]

@@ -15,7 +15,7 @@ from fmri2clip.decoders.batches import TrainingData
 from fmri2clip.decoders.brainclip.decoder import Config, Decoder
 from fmri2clip.decoders.brainmclip import decoder as brainmclip
 from fmri2clip.stages.train import trainer
-from fmri2clip.stages.train.data import EpochBatches
+from fmri2clip.stages.train.batches import EpochBatches
 from tests.decoders.settings import make_config
 
 CONFIG = make_config(

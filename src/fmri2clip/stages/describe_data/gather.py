@@ -174,14 +174,19 @@ def read_clean(
     truth = read_noise_free(paths.noise_free(subject))
     if truth is None:
         return None
-    place = {tuple(ijk): k for k, ijk in enumerate(truth["ijk_V3"].tolist())}
-    columns_V = [place[tuple(ijk)] for ijk in voxels["ijk_V3"].tolist()]
+    columns_V = find_columns(truth["ijk_V3"], voxels["ijk_V3"])
     row_I = find_rows(truth["nsd_id_I"], nsd_id_I, "the noise-free responses")
     valid_SV = ~voxels["invalid_SV"]
     mean_V = np.average(voxels["mean_SV"], axis=0, weights=valid_SV)
     deviation_V = np.average(voxels["std_SV"], axis=0, weights=valid_SV)
     clean_IV: Floats = (truth["betas_IV"][row_I][:, columns_V] - mean_V) / deviation_V
     return clean_IV
+
+
+def find_columns(all_ijk_V3: NDArray, ijk_V3: NDArray) -> list[int]:
+    """Where voxels with these coordinates stand among all."""
+    place = {tuple(ijk): k for k, ijk in enumerate(all_ijk_V3.tolist())}
+    return [place[tuple(ijk)] for ijk in ijk_V3.tolist()]
 
 
 def look_at(paths: Paths, nsd_id_I: NDArray[np.int64]) -> tuple[Floats, Floats]:

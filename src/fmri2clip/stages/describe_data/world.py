@@ -24,7 +24,7 @@ from fmri2clip.stages.describe_data import claim_bands, hierarchy_bands, noise_b
 from fmri2clip.stages.describe_data.bands import judge_figures
 from fmri2clip.stages.describe_data.clip_bands import compare_blocks, look_with_clip
 from fmri2clip.stages.describe_data.duplicates import count_near_duplicates
-from fmri2clip.stages.describe_data.gather import FLOC, Subject, gather, take_images
+from fmri2clip.stages.describe_data.gather import FLOC, Subject, find_columns, gather, take_images
 from fmri2clip.stages.describe_data.hierarchy_bands import AREAS
 from fmri2clip.stages.describe_data.regression import N_FIT, N_SCORED, Floats
 from fmri2clip.stages.describe_data.scenes import ask_author
@@ -83,15 +83,13 @@ def describe_world(
     """
     sums = Sums(n_subjects=len(subject_names))
     subjects = {}
-    simulated = False
     for number, name in enumerate(subject_names):
         whole = gather(name, paths, clip_name)
         own = {f"ncsnr_median_{group}": v for group, v in whole.median_ncsnr.items()}
         subjects[name] = {"n_voxels": whole.brain.mean_IV.shape[1], **_rounded(own)}
         _measure_pictures(sums, whole, number)
         rows = pick_rows(whole)
-        simulated = len(rows) > 0
-        if simulated:
+        if len(rows):
             _measure_truth(
                 sums, name, whole, rows, paths, clip_name, load_encoder(), world, threads
             )
@@ -102,7 +100,7 @@ def describe_world(
         "printed": _print_figures(sums),
     }
     found = _ratios(sums)
-    if simulated:
+    if sums.means:
         found |= _mean_bands(sums)
         if len(subject_names) > 1:
             found["subjects.shared"] = _share_between(subject_names, paths)
@@ -293,8 +291,7 @@ def _read_high(subject: str, paths: Paths) -> tuple[NDArray[np.int64], Floats]:
     column = {str(name): k for k, name in enumerate(voxels["roi_names_G"])}
     floc_V = voxels["roi_VG"][:, [column[roi] for roi in FLOC]].any(axis=1)
     high_V = floc_V & ~voxels["roi_VG"][:, column["prf-visualrois"]]
-    place = {tuple(ijk): k for k, ijk in enumerate(truth["ijk_V3"].tolist())}
-    columns_V = [place[tuple(ijk)] for ijk in voxels["ijk_V3"][high_V].tolist()]
+    columns_V = find_columns(truth["ijk_V3"], voxels["ijk_V3"][high_V])
     return truth["nsd_id_I"], truth["betas_IV"][:, columns_V]
 
 

@@ -44,7 +44,7 @@ from tqdm import tqdm
 from fmri2clip.core import watch
 from fmri2clip.core.ahead import ahead
 from fmri2clip.decoders.batches import TrainingData
-from fmri2clip.stages.train.data import EpochBatches, MixedBatches
+from fmri2clip.stages.train.batches import EpochBatches, MixedBatches
 from fmri2clip.stages.train.memory import release
 from fmri2clip.stages.train.sigterm import heed_sigterm
 from fmri2clip.stages.train.validation import validation_scores
