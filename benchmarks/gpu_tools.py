@@ -301,7 +301,7 @@ def difference(found: Sequence[float], expected: Sequence[float]) -> float:
 
 def make_batches(data: Sequence[TrainingData], config: Any, per_subject: bool) -> list[Any]:
     """Batches of the first epoch, on the device of the data."""
-    from fmri2clip.stages.train.data import EpochBatches, MixedBatches
+    from fmri2clip.stages.train.batches import EpochBatches, MixedBatches
 
     kind = EpochBatches if per_subject else MixedBatches
     mix = (config.repeats_convex, config.repeats_mean)

@@ -413,7 +413,7 @@ def cut_epochs(n_steps: int) -> list[float]:
 
     An epoch of brainmclip takes ten minutes on two cores; nothing of its memory grows with steps.
     """
-    from fmri2clip.stages.train import data
+    from fmri2clip.stages.train import batches as drawn
 
     seconds: list[float] = []
 
@@ -428,7 +428,7 @@ def cut_epochs(n_steps: int) -> list[float]:
 
         return batches
 
-    for kind in (data.EpochBatches, data.MixedBatches):
+    for kind in (drawn.EpochBatches, drawn.MixedBatches):
         kind.__iter__ = shorten(kind.__iter__)  # type: ignore[method-assign]
     return seconds
 

@@ -36,7 +36,7 @@ from fmri2clip.decoders.batches import TrainingData  # noqa: E402
 from fmri2clip.decoders.brainmclip.decoder import Config, Decoder  # noqa: E402
 from fmri2clip.stages.count_parameters.settings import nsd_config  # noqa: E402
 from fmri2clip.stages.train import trainer  # noqa: E402
-from fmri2clip.stages.train.data import EpochBatches  # noqa: E402
+from fmri2clip.stages.train.batches import EpochBatches  # noqa: E402
 
 # Voxels, images of an epoch, tokens, width of tokens, width and rank of the network.
 NAMES = ("voxels", "images", "tokens", "text", "width", "hidden", "rank")
