@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from torch.nn.functional import normalize
 
 from fmri2clip.core.params import load
 from fmri2clip.decoders import load_decoder
-from fmri2clip.decoders.batches import TrainingData
+from fmri2clip.decoders.batches import Basis, TrainingData
 from fmri2clip.stages.count_parameters.settings import nsd_config
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -79,6 +80,7 @@ class Size:
     n_tokens: int = 257
     n_text: int = 77
     width: int = 768
+    n_components: int = 512
     n_low: int = 1024
     n_validation: int = 100
     n_epochs: int = 10
@@ -97,6 +99,7 @@ TOY = Size(
     n_tokens=5,
     n_text=4,
     width=16,
+    n_components=6,
     n_low=8,
     n_validation=16,
     n_epochs=3,
@@ -138,7 +141,14 @@ def make_data(
         "text_tokens_IUD": (size.n_text, size.width),
         "low_mean_IW": (size.n_low,),
         "low_cls_IW": (size.n_low,),
+        "detail_class_IW": (size.width,),
     }
+    bases = {
+        "semantic": (size.n_components, size.n_tokens - 1, size.width),
+        "detail": (size.n_components, size.n_tokens - 1, size.width),
+        "text": (size.n_components, size.n_text, size.width),
+    }
+    shapes |= {f"{stream}_components_IP": (size.n_components,) for stream in bases}
     wanted = [name for target in targets for name in target.split("|")]
     areas = make_areas(size.n_voxels)
     return TrainingData(
@@ -152,6 +162,11 @@ def make_data(
         caption_K=[f"picture {i}" for i in range(n_all)],
         is_validation_I=torch.arange(n_all) >= n_images,
         features={n: draw_half(n_all, *shape) for n, shape in shapes.items() if n in wanted},
+        bases={
+            stream: Basis(draw(*shape[1:]), draw_half(*shape) / prod(shape[1:]) ** 0.5)
+            for stream, shape in bases.items()
+            if f"{stream}_components_IP" in wanted
+        },
         groups={name: areas.pop(name) for name in ("low", "high", "all")},
         rois=areas,
         labels_IC=torch.from_numpy(rng.random((n_all, 80)) < 0.1),

@@ -63,7 +63,7 @@ FEW = {"n_alphas": 3}  # penalties of the closed forms: 13 take the same memory 
 # Runs of the drive: decoder, its overrides, steps of an epoch (0: closed form or all of them).
 RUNS: dict[str, tuple[str, dict[str, Any], int]] = {
     "ridge": ("ridge", FEW, 0),
-    "ridge_tokens": ("ridge", {"tokens": True, "token_components": 512, **FEW}, 0),
+    "ridge_tokens": ("ridge", {"tokens": "components", **FEW}, 0),
     "brainclip": ("brainclip", {"max_epochs": 2, "patience": 2}, 0),
     "brainmclip": ("brainmclip", {"max_epochs": 2, "patience": 2}, 4),
     "clip_mused": ("clip_mused", {"max_epochs": 2, "patience": 2}, 10),
@@ -100,7 +100,7 @@ class Size:
 REAL = Size()
 TOY = Size(
     grid=real_trees.TOY,
-    widths=Widths(T=5, U=4, D=16, W=8),
+    widths=Widths(T=5, U=4, D=16, W=8, P=6),
     n_validation=50,
     n_sessions=(1, 2),
     n_cached=6,
@@ -109,7 +109,7 @@ TOY = Size(
     n_subjects=(1, 2),
     subject_voxels=300,
     subject_images=100,
-    subject_widths=Widths(T=5, U=4, D=16, W=8),
+    subject_widths=Widths(T=5, U=4, D=16, W=8, P=6),
     free_gb=0.5,
 )
 
@@ -386,6 +386,8 @@ def write_inputs(scratch: Path, size: Size) -> None:
     for seed, (path, betas) in enumerate(files):
         partial = scratch / "partial"
         real_trees.write_clip(path, list_images(betas), size.widths, seed, partial)
+    ids = list_images(paths.train_betas(SUBJECT))
+    real_trees.write_components(paths, CLIP, SUBJECT, ids, size.widths)
     real_trees.write_test_pictures(paths, size.picture_size)
 
 
@@ -611,6 +613,7 @@ def write_subjects(scratch: Path, size: Size) -> None:
         write_voxels(paths.voxels(subject), voxels)
         path = paths.clip_train(CLIP, subject)
         real_trees.write_clip(path, nsd_id_I, size.subject_widths, s, scratch / "partial")
+        real_trees.write_components(paths, CLIP, subject, nsd_id_I, size.subject_widths)
 
 
 def train_subjects(scratch: Path, size: Size, n_subjects: int) -> dict[str, Any]:

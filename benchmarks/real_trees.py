@@ -23,6 +23,8 @@ import scipy.io
 from scipy import ndimage
 
 from fmri2clip.artefacts.clip_cache import open_cache
+from fmri2clip.artefacts.components import write_basis
+from fmri2clip.artefacts.components import write_components as write_components_file
 from fmri2clip.artefacts.paths import Paths
 from fmri2clip.artefacts.stimuli import TEST, write_stimuli
 from fmri2clip.artefacts.trials import list_images, read_voxels, write_voxels
@@ -278,16 +280,19 @@ def areas_of(n_voxels: int) -> dict[str, np.ndarray]:
 
 @dataclass(frozen=True, kw_only=True)
 class Widths:
-    """Axes of a CLIP cache: T image tokens, U text tokens, D embedding, W width of block 1."""
+    """Axes of a CLIP cache: T image tokens, U text tokens, D embedding, W width of block 1, P
+    components of tokens.
+    """
 
     T: int = 257
     U: int = 77
     D: int = 768
     W: int = 1024
+    P: int = 512
 
 
 REAL_WIDTHS = Widths()
-SMALL_WIDTHS = Widths(T=65, U=20, D=192, W=64)
+SMALL_WIDTHS = Widths(T=65, U=20, D=192, W=64, P=256)
 
 
 def write_clip(path: Path, nsd_id_I: np.ndarray, widths: Widths, seed: int, partial: Path) -> None:
@@ -327,6 +332,32 @@ def write_clip(path: Path, nsd_id_I: np.ndarray, widths: Widths, seed: int, part
                     stream.write(name, start, draw_half(rng, n, *shape))
         for start, n in _blocks(N_CAPTIONS * n_images):
             stream.write("text_embedding_KD", start, draw_unit(rng, n, widths.D))
+
+
+def write_components(
+    paths: Paths, clip: str, subject: str, nsd_id_I: np.ndarray, widths: Widths
+) -> None:
+    """Random components of tokens, and the subject's scores on them."""
+    rng = np.random.default_rng(0)
+    basis: dict[str, np.ndarray] = {}
+    scores = {"nsd_id_I": np.asarray(nsd_id_I, np.int64)}
+    for stream, n_tokens in (
+        ("semantic", widths.T - 1),
+        ("detail", widths.T - 1),
+        ("text", widths.U),
+    ):
+        basis[f"{stream}_mean_TW"] = np.zeros((n_tokens, widths.D), np.float32)
+        norm = (n_tokens * widths.D) ** 0.5
+        components_PTW = np.empty((widths.P, n_tokens, widths.D), np.float16)
+        for component_TW in components_PTW:  # the float32 of one, not of all
+            component_TW[:] = rng.standard_normal(component_TW.shape, dtype=np.float32) / norm
+        basis[f"{stream}_components_PTW"] = components_PTW
+        scores[f"{stream}_components_IP"] = rng.standard_normal(
+            (len(nsd_id_I), widths.P), dtype=np.float32
+        )
+    scores["detail_class_IW"] = draw_unit(rng, len(nsd_id_I), widths.D)
+    write_basis(paths.clip_basis(clip), basis)
+    write_components_file(paths.clip_components(clip, subject), scores)
 
 
 def _blocks(n: int) -> Iterator[tuple[int, int]]:

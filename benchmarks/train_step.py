@@ -61,6 +61,7 @@ def main() -> None:
     config = replace(
         nsd_config(params, "brainmclip", Config, ROOT / "presets" / "nsd.yaml"),
         hidden=size["hidden"],
+        variant="tokens",
         token_rank=size["rank"],
         max_epochs=N_WARM + N_TIMED,
         patience=99,

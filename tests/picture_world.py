@@ -87,7 +87,7 @@ def write_world(root: Path) -> PictureWorld:
 def write_token_model(folder: Path, plain: Path) -> None:
     """The model of run 'demo' with a random map to tokens beside it."""
     rows_V = np.flatnonzero(np.arange(N_VOXELS) % 4)
-    config = make_config("ridge", tokens=True)
+    config = make_config("ridge", tokens="all")
     decoder = ridge.Decoder(config, len(rows_V), WIDTH, 0, n_tokens=N_TOKENS)
     decoder.load_state_dict(load(plain)[0].state_dict(), strict=False)
     torch.manual_seed(0)

@@ -27,7 +27,7 @@ from tests.test_pipeline import call, make_clone, make_environment
 SCRIPT = Path("docs/cluster/train_array.sbatch")
 N_EPOCHS = 150  # some seconds
 NO_STORE = {"MLFLOW_TRACKING_URI": "nowhere://"}  # making one takes as long as the training
-UPSTREAM = {"extract_rois": "subj01", "cache_clip": CLIP, "select": "brainclip"}
+UPSTREAM = {"extract_rois": "subj01", "cache_clip": CLIP, "components": CLIP, "select": "brainclip"}
 GIT = ("git", "-c", "user.name=test", "-c", "user.email=test@localhost")
 
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import normalize
 
-from fmri2clip.decoders.batches import TrainingData
+from fmri2clip.decoders.batches import Basis, TrainingData
+
+N_COMPONENTS = 6
 
 
 def make_tiny(subject: str = "subj01", seed: int = 0) -> TrainingData:
     """60 images, three trials and two captions each; 30 voxels mix an 8-dimensional CLIP.
 
-    12 images are for validation. 5 image tokens (class token first) and 4 text tokens; early voxels
-    0 to 13, category voxels 12 to 24. Labels: three categories that the picture's code decides, one
-    that no picture shows. ROIs: V1 of 8 voxels, V2 of 6, faces of 13, bodies without any; three
-    voxels are in none.
+    12 images are for validation. 5 image tokens (class token first) and 4 text tokens, and scores
+    on 6 components of them; early voxels 0 to 13, category voxels 12 to 24. Labels: three
+    categories that the picture's code decides, one that no picture shows. ROIs: V1 of 8 voxels, V2
+    of 6, faces of 13, bodies without any; three voxels are in none.
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -54,6 +56,7 @@ def make_tiny(subject: str = "subj01", seed: int = 0) -> TrainingData:
         "text_tokens_IUD": text_IUD,
     }
     data.features |= {name: value.half() for name, value in named.items()}
+    add_components(data)
     voxel = torch.arange(30)
     data.groups |= {"low": voxel < 14, "high": (voxel >= 12) & (voxel < 25), "all": voxel >= 0}
     rois = {"V1v": voxel < 5, "V1d": (voxel >= 5) & (voxel < 8), "V2v": (voxel >= 8) & (voxel < 14)}
@@ -68,3 +71,20 @@ def make_tiny(subject: str = "subj01", seed: int = 0) -> TrainingData:
     }
     data.ncsnr_V = torch.rand(30, generator=generator)
     return data
+
+
+def add_components(data: TrainingData, n: int = N_COMPONENTS) -> None:
+    """Scores of all tokens but the class token on their n leading components, and these."""
+    for stream in ("semantic", "detail", "text"):
+        name = next(name for name in data.features if name.startswith(f"{stream}_tokens"))
+        tokens_ITW = data.features[name].float()
+        if stream != "text":
+            tokens_ITW = tokens_ITW[:, 1:]
+        mean_TW = tokens_ITW.mean(0)
+        centred_IX = (tokens_ITW - mean_TW).flatten(1)
+        components_PX = torch.linalg.svd(centred_IX, full_matrices=False).Vh[:n].half()
+        shape = (len(components_PX), *mean_TW.shape)
+        data.bases[stream] = Basis(mean_TW, components_PX.reshape(shape))
+        data.features[f"{stream}_components_IP"] = centred_IX @ components_PX.float().T
+    detail = next(name for name in data.features if name.startswith("detail_tokens"))
+    data.features["detail_class_IW"] = data.features[detail][:, 0]

@@ -21,6 +21,7 @@ OUTPUTS = {
     ],
     "cache_stimuli": [PATHS.stimuli("train"), PATHS.stimuli("test")],
     "cache_clip": [PATHS.clip_train("${key}", "s").parent, PATHS.clip_shared("${key}")],
+    "components": [PATHS.clip_basis("${key}").parent],
     "select": [PATHS.selected("${key}")],
     "train": [PATHS.model("${key}"), PATHS.curve("${key}")],
     "evaluate": [PATHS.predictions("${key}"), PATHS.metrics("${key}")],

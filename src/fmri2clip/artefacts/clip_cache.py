@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fmri2clip.artefacts.components import COMPONENTS, read_components
 from fmri2clip.core import store
 from fmri2clip.core.rows import find_rows
 from fmri2clip.core.schema import Field, Kind, Rows, Value
@@ -104,16 +105,31 @@ TRAINING_NAMES = (
     "present_C",
 )
 """Arrays that every training reads."""
+SCORED = frozenset(COMPONENTS.fields) - {"nsd_id_I"}
+NO_TOKENS = "set tokens of the clip to true in params.yaml"
 
 
-def read_clip(path: Path, targets: Sequence[str] = ()) -> store.Arrays:
+def read_clip(
+    path: Path, targets: Sequence[str] = (), components: Path | None = None
+) -> store.Arrays:
     """Pooled embeddings, captions and labels of a subject's training images, and `targets`.
 
-    A target 'a_ITD|b_ITW' is the first of these that the file has, under its own name; targets are
-    mapped, not read: tokens are 8 GB a subject at real size. Raises ValueError where the file has
-    none of them.
+    components: the file of scores on components of tokens, for targets that lie there. A target
+    'a_ITD|b_ITW' is the first of these that the file has, under its own name; targets are mapped,
+    not read: tokens are 8 GB a subject at real size. Raises ValueError where the file has none of
+    them, or a file of components does not fit.
     """
     arrays = read_cache(path, TRAINING_NAMES)
+    if components and not SCORED.isdisjoint(targets):
+        scores = read_components(components)
+        if not np.array_equal(scores["nsd_id_I"], arrays["nsd_id_I"]):
+            raise ValueError(
+                f"{components} lists other pictures than {path}; run the stage components again"
+            )
+        for target in (name for name in targets if name in SCORED):
+            if target not in scores:
+                raise ValueError(f"{components} has no {target}; {NO_TOKENS}")
+            arrays[target] = scores[target]
     for target in targets:
         if target not in arrays:
             name, array = read_target(path, target)
@@ -133,7 +149,7 @@ def read_target(path: Path, target: str) -> tuple[str, Array]:
     try:
         return last, store.map_array(path, CLIP, last)
     except ValueError as error:
-        advice = "; set tokens of the clip to true in params.yaml" if "_tokens_" in last else ""
+        advice = f"; {NO_TOKENS}" if "_tokens_" in last else ""
         raise ValueError(f"{error}{advice}") from None
 
 

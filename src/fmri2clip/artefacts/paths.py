@@ -68,6 +68,14 @@ class Paths:
         """CLIP cache of the test images."""
         return self.clip / clip / "shared.h5"
 
+    def clip_basis(self, clip: str) -> Path:
+        """Leading components of the tokens of a CLIP model."""
+        return self.clip / clip / "components" / "basis.safetensors"
+
+    def clip_components(self, clip: str, subject: str) -> Path:
+        """Scores of the training images of one subject on these components."""
+        return self.clip / clip / "components" / f"{subject}.h5"
+
     def selected(self, run: str) -> Path:
         """Digests of the files that a run is trained on."""
         return self.root / "data/selected" / f"{run}.json"

@@ -17,12 +17,18 @@ Digests = Mapping[str, Mapping[str, str]]  # subject -> kind of file -> sha256
 
 
 def find_files(clip: str, subject: str, paths: Paths) -> dict[str, Path]:
-    """The files of one subject that training with this CLIP model reads."""
-    return {
+    """The files of one subject that training with this CLIP model reads; components of tokens where
+    they were found.
+    """
+    files = {
         "betas": paths.train_betas(subject),
         "clip": paths.clip_train(clip, subject),
         "voxels": paths.voxels(subject),
     }
+    if paths.clip_basis(clip).is_file():
+        files["basis"] = paths.clip_basis(clip)
+        files["components"] = paths.clip_components(clip, subject)
+    return files
 
 
 def digest_files(

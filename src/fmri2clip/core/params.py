@@ -136,9 +136,11 @@ class Clip:
     tokens: bool = False  # cache semantic, detail and text tokens
     detail_layers: tuple[int, ...] = ()  # 1-based blocks behind the detail tokens
     aggregation: Literal["mean_then_project", "project_then_mean", "raw"] = "mean_then_project"
+    token_components: int = 256  # leading components of the tokens, for each stream of them
+    components_from: tuple[str, ...] = ()  # whose training pictures decide them; () = all subjects
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "batch_size")
+        at_least(self, 1, "batch_size", "token_components")
         for prompt in self.prompts:
             if "{category}" not in prompt:
                 raise ValueError(

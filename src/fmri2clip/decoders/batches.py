@@ -1,7 +1,7 @@
 """What training hands to decoders, and what decoders hand back.
 
 Axis letters: N trials, I images, V voxels, D embedding width, K captions, C categories, T tokens, W
-token width, B images of a batch.
+token width, P components of tokens, B images of a batch.
 """
 
 from __future__ import annotations
@@ -20,6 +20,16 @@ def _mean_by(values: Tensor, group: Tensor, n: int) -> Tensor:
     return sums / group.bincount(minlength=n).to(values.dtype)[:, None]
 
 
+@dataclass(frozen=True)
+class Basis:
+    """Mean of a stream's tokens and their leading components, orthonormal; on the CPU, without
+    class token.
+    """
+
+    mean_TW: Tensor
+    components_PTW: Tensor  # float16
+
+
 @dataclass
 class TrainingData:
     """All that training may see of one subject; tensors of one device, float32 and int64."""
@@ -35,6 +45,8 @@ class TrainingData:
     is_validation_I: Tensor  # bool
     # Further targets by cached name, rows are images; mapped from the file while on the CPU.
     features: dict[str, Tensor] = field(default_factory=dict)
+    # Stream (semantic, detail, text) -> what its <stream>_components_IP are scores on.
+    bases: dict[str, Basis] = field(default_factory=dict)
     # ROI group -> bool, members among V; stays on the CPU.
     groups: dict[str, Tensor] = field(default_factory=dict)
     # Every ROI of the voxel file -> bool, members among V; stays on the CPU.

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +10,27 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
+from fmri2clip.artefacts.model import load, save
 from fmri2clip.decoders.batches import Batch, TrainingData
 from fmri2clip.decoders.brainmclip import decoder as module
 from fmri2clip.decoders.brainmclip.decoder import Decoder
+from fmri2clip.decoders.brainmclip.losses import Components, Tokens
+from fmri2clip.decoders.parts.token_basis import TokenBasis
 from fmri2clip.stages.train import trainer
 from fmri2clip.stages.train.batches import EpochBatches
 from fmri2clip.stages.train.validation import token_means
 from tests.decoders.settings import make_config
+from tests.tiny_subject import N_COMPONENTS, add_components
 
 SMALL = make_config(
-    "brainmclip", hidden=16, blocks=1, token_rank=3, batch_size=16, max_epochs=9, nce_tokens=3
+    "brainmclip",
+    variant="tokens",
+    hidden=16,
+    blocks=1,
+    token_rank=3,
+    batch_size=16,
+    max_epochs=9,
+    nce_tokens=3,
 )
 GOLDEN = Path(__file__).parents[1] / "golden_losses.json"
 STREAMS = ("detail", "semantic", "fused", "text")
@@ -198,7 +209,7 @@ def test_one_mixture_for_both_inputs_and_fine_terms_on_unmixed_images(
     assert 0 < mixing.mixed_B.sum() < len(rows)
     x, y, passed = aligned[1]
     kept = ~mixing.mixed_B
-    cosine = (normalize(x[kept], dim=2) * normalize(y.x_BTW[kept], dim=2)).sum(2)
+    cosine = (normalize(x.x_BTW[kept], dim=2) * normalize(y.x_BTW[kept], dim=2)).sum(2)
     assert passed is mixing and decoder.config.nce_weight == 0.1
     assert terms["semantic_fine_loss"].item() > (1 - cosine.mean()).item()
     without = built(tiny, nce_weight=0.0, detail_rois="low")
@@ -462,3 +473,102 @@ def test_closed_form_counts_of_the_modules(tiny: TrainingData) -> None:
         == sum(p.numel() for p in decoder.parameters())
         == counts["deployed"] + spare
     )
+
+
+# Tokens as components
+
+
+def test_products_of_components_are_those_of_the_tokens_read_back(tiny: TrainingData) -> None:
+    """Against the class Tokens on tokens that a loop over components puts together."""
+    generator = torch.Generator().manual_seed(1)
+    basis = TokenBasis.of(tiny.bases["semantic"])
+    drawn = [torch.randn(size, 8 + N_COMPONENTS, generator=generator) for size in (7, 5)]
+    whole = []
+    for x_BX in drawn:
+        tokens_BTW = tiny.bases["semantic"].mean_TW.expand(len(x_BX), -1, -1).clone()
+        for k, component_TW in enumerate(tiny.bases["semantic"].components_PTW.float()):
+            tokens_BTW += x_BX[:, 8 + k, None, None] * component_TW
+        whole.append(Tokens(torch.cat([x_BX[:, None, :8], tokens_BTW], 1)))
+    one, two = (Components(basis, x_BX) for x_BX in drawn)
+    close = {"atol": 1e-4, "rtol": 1e-4}
+    torch.testing.assert_close(one.cosine_BB(two), whole[0].cosine_BB(whole[1]), **close)
+    torch.testing.assert_close(two.own_BB, whole[1].own_BB, **close)
+    some = torch.tensor([3, 0, 2])
+    torch.testing.assert_close(one.pick(some).x_BTW, whole[0].x_BTW[:, some], **close)
+    torch.testing.assert_close(one.first.x_BTW, whole[0].x_BTW[:, :1], **close)
+    assert one.n_tokens == whole[0].n_tokens == 5
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_all_terms_of_components_are_those_of_whole_tokens(tiny: TrainingData, mixed: bool) -> None:
+    """Where every token is sampled."""
+    generator = torch.Generator().manual_seed(1)
+    config = replace(SMALL, nce_tokens=5)
+    basis = TokenBasis.of(tiny.bases["detail"])
+    x, y = (torch.randn(9, 8 + N_COMPONENTS, generator=generator) for _ in "ab")
+    whole = [Tokens(torch.cat([z[:, None, :8], basis.read(z[:, 8:])], 1)) for z in (x, y)]
+    mixing = module.draw_mixing(9, 0.3, 0.5) if mixed else None
+    torch.manual_seed(0)
+    expected = module.align(*whole, config, mixing, 0.5)
+    torch.manual_seed(0)
+    found = module.align(Components(basis, x), Components(basis, y), config, mixing, 0.5)
+    assert set(found) == set(expected) == {"global", "fine"}
+    for name, value in expected.items():
+        assert found[name].item() == pytest.approx(value.item(), rel=1e-3), name
+
+
+@pytest.mark.parametrize("detail_target", ["detail", "semantic"])
+def test_components_are_decoded_to_tokens(
+    tiny: TrainingData, detail_target: str, tmp_path: Path
+) -> None:
+    """Each stream by its own basis, also from a model's folder; class tokens are the embedding."""
+    decoder = built(tiny, variant="components", detail_target=detail_target)
+    found = decoder.decode_tokens(tiny.mean_betas_IV, "subj01")
+    assert {name: tuple(x.shape) for name, x in found.tokens.items()} == {
+        **dict.fromkeys(("fused", "semantic", "detail"), (60, 5, 8)),
+        "text": (60, 4, 8),
+    }
+    predicted = decoder.network.predict(encode(decoder, tiny.mean_betas_IV))
+    basis = tiny.bases[detail_target]
+    read = predicted["detail"][:, 0, 8:] @ basis.components_PTW.float().flatten(1)
+    expected = torch.cat(
+        [predicted["detail"][..., :8], read.unflatten(1, (4, 8)) + basis.mean_TW], 1
+    )
+    expected = expected / expected[:, :1].norm(dim=2, keepdim=True)
+    assert torch.allclose(found.tokens["detail"], expected, atol=1e-4)
+    only = decoder.decode(tiny.mean_betas_IV, "subj01")
+    assert torch.allclose(only.embedding_ID, found.tokens["fused"][:, 0], atol=1e-5)
+    described = {
+        "decoder": "brainmclip",
+        "n_voxels": 30,
+        "width_D": 8,
+        "seed": 0,
+        "config": asdict(decoder.config),
+    }
+    save(tmp_path / "subj01", decoder, described)
+    loaded, _ = load(tmp_path / "subj01")
+    again = loaded.decode_tokens(tiny.mean_betas_IV, "subj01").tokens
+    assert all(torch.equal(again[name], x) for name, x in found.tokens.items())
+
+
+def test_components_learn_the_streams_targets(tiny: TrainingData) -> None:
+    batch = first_batch(tiny)
+    rows = [int(i) // 7 for i in batch.image_id_B]
+    true = built(tiny, variant="components")._true_tokens(batch)
+    assert torch.equal(true["semantic"][:, 0, :8], batch.image_embedding_BD)
+    assert torch.equal(true["detail"][:, 0, 8:], tiny.features["detail_components_IP"][rows])
+    assert torch.equal(true["text"][:, 0, :8], batch.text_embedding_BD)
+    ablated = built(tiny, variant="components", detail_target="semantic")._true_tokens(batch)
+    assert torch.equal(ablated["detail"], ablated["semantic"])
+
+
+def test_means_of_components_are_those_of_the_tokens_they_stand_for(tiny: TrainingData) -> None:
+    """With all components, those of the tokens themselves."""
+    add_components(tiny, 40)
+    means = token_means(built(tiny, variant="components"), tiny)
+    del tiny.features["semantic_tokens_ITD"], tiny.features["detail_tokens_ITD"]
+    del tiny.features["text_tokens_IUD"]
+    found = token_means(built(tiny, variant="components"), tiny)
+    assert set(found) == set(means)
+    for name, value in means.items():
+        assert torch.allclose(found[name], value, atol=5e-3), name

@@ -130,7 +130,7 @@ def test_cosines_match_numpy() -> None:
 def test_a_batch_that_is_mixed_throughout_has_no_fine_term_and_a_finite_gradient() -> None:
     x = draw(3, 4, 5).requires_grad_()
     mixing = Mixing(torch.tensor([1, 2, 0]), torch.full((3,), 0.4), torch.ones(3, dtype=torch.bool))
-    terms = losses.align(x, Tokens(draw(3, 4, 5, seed=1)), CONFIG, mixing, 0.0)
+    terms = losses.align(Tokens(x), Tokens(draw(3, 4, 5, seed=1)), CONFIG, mixing, 0.0)
     sum(terms.values()).backward()
     assert terms["fine"].item() == 0 and torch.isfinite(x.grad).all()
 
@@ -148,7 +148,9 @@ def test_align_is_the_sum_of_its_parts() -> None:
         loss="both",
         **TEMPERATURES,
     )
-    terms = losses.align(x, Tokens(y), config, None, 0.25 + 0.75 / 2)  # halfway through SoftCLIP
+    terms = losses.align(
+        Tokens(x), Tokens(y), config, None, 0.25 + 0.75 / 2
+    )  # halfway through SoftCLIP
 
     def flat(z: torch.Tensor) -> np.ndarray:
         return normalize(z.double().flatten(1), dim=1).numpy()
@@ -187,7 +189,7 @@ def test_half_precision_autocast_leaves_the_losses_in_float32(mixed: bool) -> No
         if mixed
         else None
     )
-    expected = losses.align(x, Tokens(y), CONFIG, mixing, 0.5)
+    expected = losses.align(Tokens(x), Tokens(y), CONFIG, mixing, 0.5)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = losses.align(x, Tokens(y), CONFIG, mixing, 0.5)
+        found = losses.align(Tokens(x), Tokens(y), CONFIG, mixing, 0.5)
     assert all(torch.equal(found[name], expected[name]) for name in expected)

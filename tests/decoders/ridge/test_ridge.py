@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
-from sklearn.decomposition import PCA
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import KFold
 
@@ -15,6 +14,7 @@ from fmri2clip.artefacts.model import load, save
 from fmri2clip.decoders.batches import TrainingData
 from fmri2clip.decoders.ridge.decoder import Config, Decoder
 from tests.decoders.settings import make_config
+from tests.tiny_subject import N_COMPONENTS
 
 CONFIG = make_config("ridge", n_alphas=5, log10_alpha_min=-1, log10_alpha_max=3, n_folds=4)
 
@@ -91,7 +91,7 @@ def test_config_refuses_nonsense(bad: dict[str, float]) -> None:
 @pytest.fixture
 def with_tokens(tiny: TrainingData) -> tuple[Decoder, dict[str, float]]:
     """A decoder that also maps to the 5 semantic tokens, fitted."""
-    decoder = Decoder.from_data(replace(CONFIG, tokens=True), [tiny], seed=0)
+    decoder = Decoder.from_data(replace(CONFIG, tokens="all"), [tiny], seed=0)
     return decoder, decoder.fit(tiny)
 
 
@@ -113,22 +113,24 @@ def test_token_map_matches_scikit_learn(
     assert float(found.std()) > 0.1
 
 
-@pytest.mark.parametrize("n", [3, 40])
-def test_token_components_match_scikit_learn(tiny: TrainingData, n: int) -> None:
-    """Principal components of the training images' tokens, ridge to their scores, and back."""
-    config = replace(CONFIG, tokens=True, token_components=n)
+def test_scores_on_components_match_scikit_learn(tiny: TrainingData) -> None:
+    """Ridge to the scores, read back as patches; the class token is the predicted embedding."""
+    config = replace(CONFIG, tokens="components")
     decoder = Decoder.from_data(config, [tiny], seed=0)
     row = decoder.fit(tiny)
     x, _ = arrays(tiny, "image")
     rows = np.flatnonzero(~tiny.is_validation_I.numpy())
-    y = tiny.features["semantic_tokens_ITD"].numpy()[rows].astype(np.float64).reshape(len(rows), -1)
-    axes = PCA(min(n, 40), svd_solver="full").fit(y)
-    ridge = Ridge(row["token_alpha"]).fit(x, axes.transform(y))
-    expected = axes.inverse_transform(ridge.predict(x))
-    found = decoder.decode_tokens(torch.from_numpy(x).float(), "subj01").tokens["semantic"]
-    np.testing.assert_allclose(found.reshape(len(x), -1), expected, atol=3e-3)
-    assert decoder.sizes == {"n_tokens": 5, "n_components": n}
-    assert decoder.n_parameters()["deployed"] == 2 * 31 * 8 + 31 * n + (n + 1) * 40
+    y = tiny.features["semantic_components_IP"].numpy()[rows].astype(np.float64)
+    scores = Ridge(row["token_alpha"]).fit(x, y).predict(x)
+    components_PX = tiny.bases["semantic"].components_PTW.double().flatten(1).numpy()
+    expected = scores @ components_PX + tiny.bases["semantic"].mean_TW.numpy().reshape(-1)
+    decoded = decoder.decode_tokens(torch.from_numpy(x).float(), "subj01")
+    found = decoded.tokens["semantic"]
+    np.testing.assert_allclose(found[:, 1:].reshape(len(x), -1), expected, atol=3e-3)
+    assert torch.equal(found[:, 0], decoded.embedding_ID)
+    assert decoder.sizes == {"n_tokens": 5, "n_components": N_COMPONENTS}
+    # The components are fixed: no weights.
+    assert decoder.n_parameters()["deployed"] == 2 * 31 * 8 + 31 * N_COMPONENTS
 
 
 def test_tokens_change_neither_of_the_other_maps(
@@ -162,7 +164,7 @@ def test_tokens_survive_the_model_folder(
 
 def test_no_tokens_unless_asked(tiny: TrainingData, tmp_path: Path) -> None:
     assert Decoder.select_targets(CONFIG) == ("image_embedding_ID", "text_embedding_KD")
-    assert Decoder.select_targets(replace(CONFIG, tokens=True))[2:] == ("semantic_tokens_ITD",)
+    assert Decoder.select_targets(replace(CONFIG, tokens="all"))[2:] == ("semantic_tokens_ITD",)
     tiny.features.clear()
     decoder = Decoder.from_data(CONFIG, [tiny], seed=0)
     decoder.fit(tiny)
@@ -185,7 +187,7 @@ def test_no_tokens_unless_asked(tiny: TrainingData, tmp_path: Path) -> None:
     load(tmp_path / "subj01")
 
 
-@pytest.mark.parametrize(("tokens", "n"), [(False, 2 * 31 * 8), (True, 2 * 31 * 8 + 31 * 5 * 8)])
-def test_parameters_are_weights_and_offsets(tiny: TrainingData, tokens: bool, n: int) -> None:
+@pytest.mark.parametrize(("tokens", "n"), [("none", 2 * 31 * 8), ("all", 2 * 31 * 8 + 31 * 5 * 8)])
+def test_parameters_are_weights_and_offsets(tiny: TrainingData, tokens: str, n: int) -> None:
     decoder = Decoder.from_data(replace(CONFIG, tokens=tokens), [tiny], seed=0)
     assert decoder.n_parameters() == {"trained": n, "deployed": n}

@@ -62,13 +62,14 @@ def test_the_table_names_every_stage_and_is_narrow(default: plan.Plan, nsd: plan
 
 
 def test_what_is_too_large_is_marked_and_named(nsd: plan.Plan) -> None:
+    nsd = dataclasses.replace(nsd, machine=dataclasses.replace(nsd.machine, gpu_memory=6 * GB))
     text = table.describe(nsd, "title")
     (row,) = [line for line in text.splitlines() if line.startswith("train@brainmclip")]
     assert row.count("!") == 1  # GPU memory
     warnings = plan.find_warnings(nsd)
     (line,) = [w for w in warnings if "train@brainmclip" in w and "GPU memory" in w]
-    advice = "lower hidden, token_rank, batch_size of decoders.brainmclip"
-    assert line.endswith(f"the GPU has 8.0 GB; {advice}")
+    advice = "lower hidden, batch_size of decoders.brainmclip"
+    assert line.endswith(f"the GPU has 6.0 GB; {advice}")
     assert warnings[0].startswith("disk: ") and "dataset.keep_raw: false saves" in warnings[0]
     roomy = dataclasses.replace(nsd, machine=LARGE)
     assert not plan.find_warnings(roomy) and nsd.disk > roomy.disk  # DVC's copies
@@ -77,11 +78,11 @@ def test_what_is_too_large_is_marked_and_named(nsd: plan.Plan) -> None:
 def test_all_tokens_of_nsd_are_too_many_and_the_plan_says_what_to_do(nsd: plan.Plan) -> None:
     """Review of methods, 8: ridge to all tokens needs 55 GB of GPU memory."""
     runs = nsd.params.runs
-    run = dataclasses.replace(runs["ridge_tokens"], overrides={"tokens": True})
+    run = dataclasses.replace(runs["ridge_tokens"], overrides={"tokens": "all"})
     params = dataclasses.replace(nsd.params, runs={"ridge_tokens": run}, reconstructions={})
     fitting = dataclasses.replace(LARGE, gpu_memory=24 * GB)
     (line,) = plan.find_warnings(plan.make_plan(params, ROOT, "gpu24", fitting))
-    assert line.startswith("train@ridge_tokens") and "set token_components for runs." in line
+    assert line.startswith("train@ridge_tokens") and "set tokens to components for runs." in line
 
 
 def test_one_gpu_and_64_gb_run_the_preset_nsd(nsd: plan.Plan) -> None:
@@ -235,7 +236,7 @@ def test_a_decoder_without_memory_has_the_shapes_of_a_real_one(name: str) -> Non
     kind = decoders.load_decoder(name).Decoder
     config = small_config(name)
     if name == "ridge":
-        config = make_config(name, tokens=True, token_components=7)
+        config = make_config(name, tokens="components")
     tiny = make_tiny()
     real = kind.from_data(config, [tiny], 0)
     empty = training.build(kind, config, [without_content(tiny)])
@@ -324,13 +325,13 @@ SIZES = {
     "clip_mused": Size(decoder="clip_mused", n_images=800, n_voxels=3000),
     "ridge": Size(decoder="ridge", n_images=1500, n_voxels=4000),
     "ridge, tokens": Size(
-        decoder="ridge", n_images=1500, n_voxels=2000, overrides={"tokens": True}
+        decoder="ridge", n_images=1500, n_voxels=2000, overrides={"tokens": "all"}
     ),
     "ridge, components": Size(
         decoder="ridge",
         n_images=1500,
         n_voxels=2000,
-        overrides={"tokens": True, "token_components": 256},
+        overrides={"tokens": "components"},
     ),
     "label_ridge": Size(decoder="label_ridge", n_images=1200, n_voxels=3000),
 }

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from fmri2clip.artefacts.clip_cache import write_cache
+from fmri2clip.artefacts.components import write_basis, write_components
 from fmri2clip.artefacts.paths import Paths
 from fmri2clip.artefacts.trials import write_betas, write_voxels
 from fmri2clip.core import params
@@ -111,6 +112,20 @@ def make_clip_arrays(shape: ClipShape, n_images: int) -> dict[str, Any]:
     }
 
 
+def write_token_components(paths: Paths, shape: ClipShape, n_images: int) -> None:
+    """Components and the subject's scores on them, random."""
+    rng = np.random.default_rng(0)
+    basis = {}
+    scores: dict[str, Any] = {"nsd_id_I": np.arange(n_images)}
+    for stream, size in shape.bases.items():
+        basis[f"{stream}_mean_TW"] = np.zeros(size[1:], np.float32)
+        basis[f"{stream}_components_PTW"] = rng.standard_normal(size, np.float32).astype(np.float16)
+        scores[f"{stream}_components_IP"] = rng.standard_normal((n_images, size[0]), np.float32)
+    scores["detail_class_IW"] = np.ones((n_images, shape.width_D), np.float16)
+    write_basis(paths.clip_basis("mini"), basis)
+    write_components(paths.clip_components("mini", SUBJECT), scores)
+
+
 def write_files(paths: Paths, size: Size) -> None:
     """Trials, voxels and CLIP cache of the subject."""
     rng = np.random.default_rng(0)
@@ -138,6 +153,7 @@ def write_files(paths: Paths, size: Size) -> None:
     }
     write_voxels(paths.voxels(SUBJECT), {**voxels, **floats})
     write_cache(paths.clip_train("mini", SUBJECT), make_clip_arrays(size.clip, size.n_images))
+    write_token_components(paths, size.clip, size.n_images)
 
 
 def anonymous_bytes() -> int:

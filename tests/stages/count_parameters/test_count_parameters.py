@@ -24,7 +24,8 @@ from pipeline import preset
 MINI = Sizes(n_detail=1116, n_semantic=735, n_image_tokens=65, n_text_tokens=32, width=128)
 SETTINGS = [
     {},
-    {"token_rank": 0},
+    {"variant": "tokens"},
+    {"variant": "tokens", "token_rank": 0},
     {"variant": "pooled"},
     {"text_branch": False, "cross_rec": "none", "fusion": "mix"},
     {"voxel_pool": 512, "cross_target": "source"},
@@ -49,7 +50,7 @@ def test_closed_form_equals_the_modules(settings: dict, sizes: Sizes, nsd: Confi
 
 
 def test_empty_modules_count_as_real_ones(nsd: Config) -> None:
-    config = replace(nsd, hidden=32, blocks=2, token_rank=5)
+    config = replace(nsd, variant="tokens", hidden=32, blocks=2, token_rank=5)
     real = Decoder(
         config, 1744, 128, 0, n_detail=1116, n_semantic=735, n_image_tokens=65, n_text_tokens=32
     )
@@ -62,13 +63,14 @@ def test_empty_modules_count_as_real_ones(nsd: Config) -> None:
     assert heads == count_parts(config, MINI)["image_heads"]
 
 
-def test_default_is_the_design_of_the_reference_table(nsd: Config) -> None:
+def test_low_rank_heads_are_the_design_of_the_reference_table(nsd: Config) -> None:
     """Rounded figures of the design: encoders 84.3 M, image heads 202.5 M, text head 30.4 M,
     decoders 59.1 M.
 
     Ours adds the pooled text head (1.6 M) to the text head, and the fusion (1.2 M).
     """
-    parts = {name: n / 1e6 for name, n in count_parts(nsd, Sizes()).items()}
+    whole = replace(nsd, variant="tokens")
+    parts = {name: n / 1e6 for name, n in count_parts(whole, Sizes()).items()}
     assert parts["encoders"] == pytest.approx(84.3, abs=0.1) and parts[
         "image_heads"
     ] == pytest.approx(202.5, abs=0.1)
@@ -83,6 +85,10 @@ def test_table_is_plain_data_and_the_default_meets_the_claim_against_both_refere
     rows = parameter_table(nsd, Sizes())
     assert json.loads(json.dumps(rows)) == rows
     default, paper = rows[0], rows[-1]
+    low_rank = next(row for row in rows if row["name"] == "low-rank heads")
+    assert min(low_rank["reduction_mindeye1_vae"], low_rank["reduction_mindeye2"]) >= 0.717
+    # Components (P) and means of patches and caption tokens, of width 768.
+    assert default["basis"] == 513 * 768 * (2 * 256 + 77) and low_rank["basis"] == 0
     assert default["deployed"] < (1 - 0.717) * min(1_200_000_000, MINDEYE2)
     assert min(default["reduction_mindeye1_vae"], default["reduction_mindeye2"]) >= 0.717
     assert (

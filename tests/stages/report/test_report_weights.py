@@ -36,10 +36,13 @@ def weights(
 def test_table_is_that_of_the_modules(weights: dict[str, Any], project: Any) -> None:
     table = parameters.make_table(weights)
     expected = count(nsd_config(project.params, "brainmclip", Config, PRESET), Sizes())
+    assert table.rows[0].cells[2] == "-"  # heads that predict components
     cells = dict(zip(table.columns, table.rows[0].cells, strict=True))
-    assert cells["deployed"] == f"{expected['deployed'] / 1e6:.1f}" and cells["trained"] == "379.0"
+    assert cells["deployed"] == f"{expected['deployed'] / 1e6:.1f}" and cells["trained"] == "154.5"
     assert cells["fMRI decoders"] == f"{(expected['trained'] - expected['deployed']) / 1e6:.1f}"
-    assert (cells["hidden"], cells["rank"]) == ("2048", "192")
+    low_rank = dict(zip(table.columns, table.rows[1].cells, strict=True))
+    assert (low_rank["hidden"], low_rank["rank"]) == ("2048", "192")
+    assert low_rank["trained"] == "379.0"
     against = [cells[name].text() for name in table.columns[5:7]]
     assert against == [
         f"{100 - expected['deployed'] / total:.1f}" for total in (12_000_000, 22_272_948.28)
@@ -54,10 +57,7 @@ def test_table_is_that_of_the_modules(weights: dict[str, Any], project: Any) -> 
 
 def test_rows_that_reach_the_claim_are_counted(weights: dict[str, Any]) -> None:
     said = parameters.describe_reduction(weights)
-    assert (
-        "'default, low-rank heads' deploys 320.0 million weights, 73.3 % fewer than MindEye1"
-        in said
-    )
+    assert "'default, components' deploys 95.4 million weights, 92.1 % fewer than MindEye1" in said
     assert "'full-rank heads'" not in said and "(4 of 7 rows)" in said
     weights["rows"][0]["reduction_mindeye1_vae"] = 0.7
     assert "(3 of 7 rows)" in parameters.describe_reduction(weights)
@@ -70,7 +70,7 @@ def test_weights_stand_in_both_reports_or_are_missing(
     fresh.write_json("reports/parameters.json", weights)
     for text in fresh.write():
         plain = re.sub(r"\s+", " ", text)
-        assert "15,724 voxels" in plain and "our choice of rank" in plain and "1,017.0" in plain
+        assert "15,724 voxels" in plain and "our choice of heads" in plain and "1,017.0" in plain
         assert "count_parameters" not in text
 
 

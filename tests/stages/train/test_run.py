@@ -18,15 +18,17 @@ from fmri2clip.artefacts.model import load, read_heldout
 from fmri2clip.artefacts.paths import Paths
 from fmri2clip.artefacts.trials import read_betas, read_voxels, write_betas, write_voxels
 from fmri2clip.core import params
+from fmri2clip.core.params import Clip
 from fmri2clip.core.stage import resolve_device
 from fmri2clip.decoders import load_decoder
+from fmri2clip.stages.components.components import find_token_components
 from fmri2clip.stages.select.select import select
 from fmri2clip.stages.train import run as run_module
 from fmri2clip.stages.train.run import fit_decoder, train_run
 from tests.decoders.settings import make_config
 
 SUBJECTS = ("subj01", "subj02")
-N_IMAGES, WIDTH = 40, 6
+N_IMAGES, WIDTH, N_COMPONENTS = 40, 6, 3
 SMALL = {"network": "mlp", "hidden": 8, "batch_size": 16, "max_epochs": 3, "patience": 3}
 RUNS = {
     "ridge": "ridge",
@@ -158,6 +160,10 @@ def tree(tmp_path: Path) -> Path:
     }
     for subject in SUBJECTS:
         write_cache(Paths(tmp_path).clip_train("mini", subject), clip)
+    tokens = Clip(
+        model="mini", pretrained="", tokens=True, detail_layers=(1,), token_components=N_COMPONENTS
+    )
+    find_token_components(Paths(tmp_path), "mini", tokens, SUBJECTS)
     return tmp_path
 
 
@@ -218,6 +224,8 @@ def test_run_is_complete_repeatable_and_loads_from_its_folder(tree: Path, name: 
         "betas": 64,
         "clip": 64,
         "voxels": 64,
+        "basis": 64,
+        "components": 64,
     }
     inputs = load_file(out / "models" / name / "subj02/inputs.safetensors")
     means = {f"mean_{kind}_D" for kind in ("image", "text", "predicted_image", "predicted_text")}
@@ -406,6 +414,8 @@ def test_mlflow_gets_the_digest_of_every_input(tree: Path, tmp_path: Path) -> No
             f"input.{subject}.clip": at.clip_train("mini", subject),
             f"input.{subject}.betas": at.train_betas(subject),
             f"input.{subject}.voxels": at.voxels(subject),
+            f"input.{subject}.basis": at.clip_basis("mini"),
+            f"input.{subject}.components": at.clip_components("mini", subject),
         }
         assert {name: tags[name] for name in tags if name.startswith("input.")} == {
             name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()

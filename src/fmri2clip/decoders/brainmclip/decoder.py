@@ -18,12 +18,14 @@ Cross-Reconstruction. Losses, widths, heads, fusion and schedule were not availa
 our decisions, hence "style". The contrastive recipe is MindEye1's, the trunk that of MindEye1 and
 MindBridge. Our own: low-rank heads; a pooled text embedding, predicted by a linear head, which
 stands in front of the text tokens as their class token (where the end token of an unknown caption
-is, nobody knows); k C(x_0), without which the pooled embedding, 1 of 65 or 257 tokens, is hardly
-contrasted; everything but C uses unmixed images only; the schedule is a warm-up, a constant rate
-and a fall; targets are cached, so pictures are not augmented.
+is, nobody knows); heads that predict the class token and the scores of the other tokens on their
+leading components (variant components), from which all tokens are read back; k C(x_0), without
+which the pooled embedding, 1 of 65 or 257 tokens, is hardly contrasted; everything but C uses
+unmixed images only; the schedule is a warm-up, a constant rate and a fall; targets are cached, so
+pictures are not augmented.
 
 Axis letters: B images, V voxels, H hidden, T image tokens, U text tokens, D embedding width, W
-width of detail tokens.
+width of detail tokens, P components of tokens, X class token and components.
 """
 
 from __future__ import annotations
@@ -39,10 +41,11 @@ from torch import Tensor
 from fmri2clip import decoders
 from fmri2clip.core.strict import at_least, check_known, choices, fraction
 from fmri2clip.decoders.batches import Batch, Decoded, TrainingData
-from fmri2clip.decoders.brainmclip.losses import Tokens, align, draw_mixing
+from fmri2clip.decoders.brainmclip.losses import Components, Tokens, align, draw_mixing
 from fmri2clip.decoders.brainmclip.networks import TwoStreams
 from fmri2clip.decoders.brainmclip.routing import Rows, group_names, route
 from fmri2clip.decoders.parts.distributed import Shares
+from fmri2clip.decoders.parts.token_basis import TokenBasis
 
 CITATION = (
     "T. Xia, Z. Ma, X. Wang, Q. Liu, X. He, T. Liu, Y. Ren, 'BrainMCLIP: Brain Image Decoding with "
@@ -52,16 +55,21 @@ SEMANTIC = "semantic_tokens_ITD"
 DETAIL = "detail_tokens_ITD|detail_tokens_ITW"  # the second where the aggregation is raw
 TEXT = "text_tokens_IUD"
 POOLED = ("image_embedding_ID", "text_embedding_KD")
+# What stands for all tokens but the class token
+SCORES = {stream: f"{stream}_components_IP" for stream in ("semantic", "detail", "text")}
+DETAIL_CLASS = "detail_class_IW"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """Settings of the network, its losses and its training."""
 
-    variant: Literal["tokens", "pooled"]  # pooled: class tokens only, full-rank heads
+    # components: class token and components of the others | tokens: all, by low-rank heads |
+    # pooled: class tokens only
+    variant: Literal["components", "tokens", "pooled"]
     hidden: int  # width of the codes b_D and b_S
     blocks: int  # residual blocks of an encoder
-    token_rank: int  # rank of the token heads; 0 = full
+    token_rank: int  # rank of the token heads (variant tokens); 0 = full
     dropout_in: float  # after the first layer of an encoder
     dropout_res: float  # in its residual blocks
     text_branch: bool  # predict text tokens and a text embedding from b_S
@@ -101,7 +109,7 @@ class Config:
     mixco_tau: float
     softclip_tau_start: float  # along half a cosine ...
     softclip_tau_end: float  # ... to this
-    nce_tokens: int  # random tokens a step
+    nce_tokens: int  # random tokens a step; with components, of all fine terms
     nce_tau: float
     nce_weight: float  # n
     repeats_convex: float  # share of images trained on a random convex combination of their repeats
@@ -159,7 +167,7 @@ class Decoder(decoders.Decoder):
     semantic_rows: Tensor
     text_norm: Tensor
 
-    targets = (*POOLED, SEMANTIC, DETAIL, TEXT)
+    targets = (*POOLED, SEMANTIC, DETAIL, TEXT, *SCORES.values(), DETAIL_CLASS)
 
     def __init__(
         self,
@@ -173,11 +181,12 @@ class Decoder(decoders.Decoder):
         n_image_tokens: int = 1,
         n_text_tokens: int = 0,
         width_detail: int = 0,
+        n_components: int = 0,
     ) -> None:
         """The voxels of each stream are buffers, filled by from_data or with a model's weights.
 
         n_detail, n_semantic: voxels of a stream; n_text_tokens: 0 for a text embedding alone;
-        width_detail: 0 = D.
+        width_detail: 0 = D; n_components: of the tokens of a stream, in the variant of that name.
         """
         super().__init__()
         self.config = config
@@ -189,7 +198,20 @@ class Decoder(decoders.Decoder):
             "n_image_tokens": n_image_tokens,
             "n_text_tokens": n_text_tokens,
             "width_detail": width_detail or width_D,
+            "n_components": n_components,
         }
+        self.width_D = width_D
+        # Fixed: no weight of the network, and read by none of its parts.
+        self.bases = torch.nn.ModuleDict()
+        if n_components:
+            tokens = {
+                "semantic": (n_image_tokens - 1, width_D),
+                "detail": (n_image_tokens - 1, width_detail or width_D),
+            }
+            if n_text_tokens:
+                tokens["text"] = (n_text_tokens, width_D)
+            for stream, (n, width) in tokens.items():
+                self.bases[stream] = TokenBasis(n_components, n, width)
         # Buffers, so that a saved model knows its voxels; the numbers here only hold their places.
         self.register_buffer("detail_rows", torch.arange(n_detail))
         self.register_buffer("semantic_rows", torch.arange(n_semantic))
@@ -200,6 +222,7 @@ class Decoder(decoders.Decoder):
             voxels = (config.voxel_pool, config.voxel_pool)
         # The first weights depend on the seed alone, and the caller's random numbers go on as if
         # none had been drawn here.
+        whole = config.variant == "tokens"
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.network = TwoStreams(
@@ -207,10 +230,11 @@ class Decoder(decoders.Decoder):
                 hidden=config.hidden,
                 blocks=config.blocks,
                 dropout=(config.dropout_in, config.dropout_res),
-                n_image_tokens=n_image_tokens,
-                n_text_tokens=n_text_tokens if config.text_branch else None,
-                rank=config.token_rank if config.variant == "tokens" else 0,
-                widths=(width_detail or width_D, width_D),
+                # A class token and its scores are to the network one token of their joint width.
+                n_image_tokens=n_image_tokens if whole else 1,
+                n_text_tokens=n_text_tokens * whole if config.text_branch else None,
+                rank=config.token_rank if whole else 0,
+                widths=((width_detail or width_D) + n_components, width_D + n_components),
                 gated=config.fusion == "gated",
                 reconstruct=config.cross_rec != "none",
             )
@@ -218,6 +242,9 @@ class Decoder(decoders.Decoder):
     @classmethod
     def select_targets(cls, config: Config) -> tuple[str, ...]:
         """Cached arrays of these settings; detail tokens also where they are only scored."""
+        if config.variant == "components":
+            text = (SCORES["text"],) if config.text_branch else ()
+            return (*POOLED, SCORES["semantic"], DETAIL_CLASS, SCORES["detail"], *text)
         text = (TEXT,) if config.text_branch and config.variant == "tokens" else ()
         return (*POOLED, SEMANTIC, DETAIL, *text)
 
@@ -249,10 +276,15 @@ class Decoder(decoders.Decoder):
         detail_rows, semantic_rows = _route(config, single, seed)
         decoder.detail_rows.copy_(torch.from_numpy(detail_rows))
         decoder.semantic_rows.copy_(torch.from_numpy(semantic_rows))
-        text = single.features[TEXT] if TEXT in cls.select_targets(config) else None
-        if text is not None:
-            # The start token is the same for all captions, so one of them gives the scale.
-            decoder.text_norm.copy_(text[0, 0].float().norm())
+        # The start token is the same for all captions, so one of them, or the mean, is its scale.
+        if decoder.bases:
+            for stream in decoder.bases:
+                same = stream == "detail" and config.detail_target == "semantic"
+                decoder.bases[stream] = TokenBasis.of(single.bases["semantic" if same else stream])
+            if "text" in decoder.bases:
+                decoder.text_norm.copy_(single.bases["text"].mean_TW[0].norm())
+        elif TEXT in cls.select_targets(config):
+            decoder.text_norm.copy_(single.features[TEXT][0, 0].float().norm())
         return decoder
 
     @classmethod
@@ -261,8 +293,19 @@ class Decoder(decoders.Decoder):
         (single,) = data
         # Any seed: it decides which voxels, not how many.
         detail_rows, semantic_rows = _route(config, single, seed=0)
-        _, n_tokens, width_detail = _detail(single.features).shape
         width_D = single.image_embedding_ID.shape[1]
+        if config.variant == "components":
+            n_components, n_patches, width_detail = single.bases["detail"].components_PTW.shape
+            n_text = len(single.bases["text"].mean_TW)
+            return {
+                "n_detail": len(detail_rows),
+                "n_semantic": len(semantic_rows),
+                "n_image_tokens": 1 + n_patches,
+                "n_text_tokens": n_text if config.text_branch else 0,
+                "width_detail": width_D if config.detail_target == "semantic" else width_detail,
+                "n_components": n_components,
+            }
+        _, n_tokens, width_detail = _detail(single.features).shape
         text = TEXT in cls.select_targets(config)
         return {
             "n_detail": len(detail_rows),
@@ -301,21 +344,33 @@ class Decoder(decoders.Decoder):
         inputs = self.inputs(shares.take(0, betas_BV))
         codes = self.network.encode(inputs)
         predicted = {name: shares.gather(x) for name, x in self.network.predict(codes).items()}
-        true = self._true_tokens(batch)
-        # Semantic and fused tokens have one target: its norms and cosines are computed once.
-        known = {id(tokens): Tokens(tokens) for tokens in true.values()}
+        true = {name: self._wrap(name, x) for name, x in self._true_tokens(batch).items()}
+        # One target for both: its norms and cosines are computed once.
+        true["fused"] = true["semantic"]
         terms: dict[str, Tensor] = {}
-        for stream, tokens_BTW in predicted.items():
+        for stream, x_BTW in predicted.items():
             weight = getattr(c, f"w_{stream}")
             # The class token is contrasted once more on its own (k C(x_0)): it is 1 of 65 or 257
             # tokens, and the contrast of flat tokens hardly sees it.
-            aligned = align(tokens_BTW, known[id(true[stream])], c, mixing, progress)
+            aligned = align(self._wrap(stream, x_BTW), true[stream], c, mixing, progress)
             for name, term in aligned.items():
                 terms[f"{stream}_{name}_loss"] = weight * term
         return terms | self._reconstruct(inputs, codes, shares)
 
+    def _wrap(self, stream: str, x_BTW: Tensor) -> Tokens | Components:
+        """What the network predicts, or its target, with its norms and cosines."""
+        name = "semantic" if stream == "fused" else stream
+        return Components(self._basis(name), x_BTW[:, 0]) if self.bases else Tokens(x_BTW)
+
+    def _basis(self, name: str) -> TokenBasis:
+        basis = self.bases[name]
+        assert isinstance(basis, TokenBasis)
+        return basis
+
     def _true_tokens(self, batch: Batch) -> dict[str, Tensor]:
-        """Targets of the streams, (B, T, W)."""
+        """Targets of the streams, (B, T, W), or (B, 1, X) for the variant components."""
+        if self.bases:
+            return self._true_scores(batch)
         n = self.n_image_tokens
         # A single token a stream (the pooled variant) is aimed at the picture's embedding.
         semantic = batch.features[SEMANTIC] if n > 1 else batch.image_embedding_BD[:, None]
@@ -327,6 +382,22 @@ class Decoder(decoders.Decoder):
         if self.n_text_tokens:
             text = torch.cat([text, batch.features[TEXT]], 1)
         return {"detail": detail, "semantic": semantic, "fused": semantic, "text": text}
+
+    def _true_scores(self, batch: Batch) -> dict[str, Tensor]:
+        """Class token and scores of the streams, (B, 1, X)."""
+        class_tokens = {
+            "semantic": batch.image_embedding_BD,
+            "detail": batch.features[DETAIL_CLASS],
+            "text": batch.text_embedding_BD,
+        }
+        true = {
+            stream: torch.cat([class_BW.float(), batch.features[SCORES[stream]]], 1)[:, None]
+            for stream, class_BW in class_tokens.items()
+            if SCORES[stream] in batch.features
+        }
+        if self.config.detail_target == "semantic":
+            true["detail"] = true["semantic"]
+        return true
 
     def _reconstruct(
         self, inputs: tuple[Tensor, Tensor], codes: tuple[Tensor, Tensor], shares: Shares
@@ -371,6 +442,8 @@ class Decoder(decoders.Decoder):
     def _predict(self, betas_IV: Tensor, n: int | None) -> Decoded:
         """n: how many tokens of each stream to predict; None for all."""
         predicted = self.network.predict(self.network.encode(self.inputs(betas_IV)), n)
+        if self.bases:
+            predicted = {name: self._read(name, x, n) for name, x in predicted.items()}
         text_ITD = predicted.pop("text", None)
         tokens = {name: _in_scale(x_ITW) for name, x_ITW in predicted.items()}
         # Only the gate is trained: a mix is made here, of tokens in the scale of the cache.
@@ -387,6 +460,16 @@ class Decoder(decoders.Decoder):
                 tokens["text"] = _in_scale(text_ITD[:, 1:]) * self.text_norm
         decoded.tokens = tokens if n is None else {}
         return decoded
+
+    def _read(self, stream: str, x_I1X: Tensor, n: int | None) -> Tensor:
+        """All tokens (I, T, W) of a class token and its scores, or the class token alone."""
+        name = "semantic" if stream == "fused" else stream
+        basis = self._basis(name)
+        n_scores = len(basis.gram_PP)
+        class_I1W = x_I1X[..., :-n_scores]
+        if n == 1:
+            return class_I1W
+        return torch.cat([class_I1W.float(), basis.read(x_I1X[:, 0, -n_scores:])], 1)
 
     def n_parameters(self) -> dict[str, int]:
         """Trained, and those needed to decode (no fMRI decoders)."""

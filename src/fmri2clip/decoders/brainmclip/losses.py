@@ -14,8 +14,11 @@ both directions is ours. All of it runs in float32 even under autocast: at tau =
 reaches 250, where bfloat16 has steps of 1. Norms divide cosines, not tokens: the tokens of a batch
 are large, and a pass over them costs more than the products.
 
-Axis letters: B images of a batch, V voxels, X flattened tokens, T tokens, W token width, N sampled
-tokens.
+Tokens come whole (Tokens), or as scores on their components (Components), which costs a tenth; then
+only the sampled tokens are read back, and the mean over tokens is the mean over these.
+
+Axis letters: B images of a batch, V voxels, X flattened tokens, T tokens, W token width, P
+components of tokens, N sampled tokens.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ import torch
 from torch import Tensor
 
 from fmri2clip.decoders.parts.distributed import same
+from fmri2clip.decoders.parts.token_basis import TokenBasis
 
 TINY = 1e-12  # norms of zero vectors
 
@@ -69,8 +73,11 @@ def draw_mixing(n: int, beta: float, share: float, device: torch.device | str = 
 class Tokens:
     """Tokens (B, T, W) in float32 with their norms and their cosines to others."""
 
+    sampled = False  # fine terms see all tokens
+
     def __init__(self, x_BTW: Tensor) -> None:
         self.x_BTW = x_BTW.float()
+        self.n_tokens = self.x_BTW.shape[1]
         self.norm_BT = torch.linalg.vector_norm(self.x_BTW, dim=2).clamp_min(TINY)
         self.scale_BT = 1 / self.norm_BT
 
@@ -89,6 +96,10 @@ class Tokens:
         """The class token alone."""
         return Tokens(self.x_BTW[:, :1])
 
+    def pick(self, tokens_N: Tensor) -> Tokens:
+        """Some of the tokens."""
+        return Tokens(self.x_BTW[:, tokens_N])
+
     def cosine_BB(self, other: Tokens) -> Tensor:
         """Cosines of flattened tokens, rows of these with columns of the others."""
         product_BB = self.x_BTW.flatten(1) @ other.x_BTW.flatten(1).T
@@ -106,6 +117,51 @@ class Tokens:
         scale_NB = self.scale_BT[rows][:, tokens_N].T
         other_NB = other.scale_BT[rows][:, tokens_N].T
         return product_NBB * (scale_NB[:, :, None] * other_NB[:, None])
+
+
+class Components:
+    """Tokens as their class token and the scores of the others on components, with their cosines.
+
+    Nothing of the size of all tokens is made.
+    """
+
+    sampled = True
+
+    def __init__(self, basis: TokenBasis, x_BX: Tensor) -> None:
+        """x_BX: class token, then scores."""
+        self.basis = basis
+        n_scores = len(basis.gram_PP)
+        self.first_BW = x_BX[:, :-n_scores].float()
+        self.scores_BP = x_BX[:, -n_scores:].float()
+        self.n_tokens = 1 + basis.n_tokens
+
+    @cached_property
+    def scale_B(self) -> Tensor:
+        """One over the norms of the flattened tokens."""
+        square_B = self.first_BW.square().sum(1) + self.basis.own(self.scores_BP)
+        return square_B.clamp_min(TINY).rsqrt()
+
+    @cached_property
+    def own_BB(self) -> Tensor:
+        """Cosines of the flattened tokens with each other."""
+        return self.cosine_BB(self)
+
+    @cached_property
+    def first(self) -> Tokens:
+        """The class token alone."""
+        return Tokens(self.first_BW[:, None])
+
+    def pick(self, tokens_N: Tensor) -> Tokens:
+        """Some of the tokens, read back."""
+        others_BNW = self.basis.read(self.scores_BP, (tokens_N - 1).clamp_min(0))
+        is_first_N1 = (tokens_N == 0)[:, None]
+        return Tokens(torch.where(is_first_N1, self.first_BW[:, None], others_BNW))
+
+    def cosine_BB(self, other: Components) -> Tensor:
+        """Cosines of flattened tokens, rows of these with columns of the others."""
+        product_BB = self.first_BW @ other.first_BW.T
+        product_BB = product_BB + self.basis.inner(self.scores_BP, other.scores_BP)
+        return product_BB * (self.scale_B[:, None] * other.scale_B)
 
 
 def _pick(x_BTW: Tensor, tokens_N: Tensor, rows: Tensor) -> Tensor:
@@ -160,43 +216,45 @@ def draw_tokens(n_tokens: int, n: int, device: torch.device | str = "cpu") -> Te
     return same(torch.randperm(n_tokens)[:n].to(device))
 
 
-def align(
-    x_BTW: Tensor, true: Tokens, c: Any, mixing: Mixing | None, progress: float
-) -> dict[str, Tensor]:
+def align(x: Any, true: Any, c: Any, mixing: Mixing | None, progress: float) -> dict[str, Tensor]:
     """The terms `global` and `fine` (times alpha_fine) of predicted tokens x against true ones,
-    class token first.
+    class token first; both Tokens, or both Components.
 
     c: the decoder's Config; its fields loss, alpha_fine, class_*, mixco_*, softclip_* and nce_* are
     read here.
     mixing: of the inputs that x was predicted from; None selects SoftCLIP. progress: share of the
     epochs that is over. Only the contrast uses mixed images.
     """
-    with torch.autocast(x_BTW.device.type, enabled=False):
-        x = Tokens(x_BTW)
+    with torch.autocast(x.scale_B.device.type, enabled=False):
+        device = x.scale_B.device
         terms = {}
         # A mixed input has no one true picture: regression and token_nce leave its row out.
         if mixing is None:
-            rows = torch.arange(len(x_BTW), device=x_BTW.device)
+            rows = torch.arange(len(x.scale_B), device=device)
         else:
             rows = (~mixing.mixed_B).nonzero()[:, 0]
-        distance_BT = 1 - x.cosine_BT(true)[rows]
         n_kept = max(len(rows), 1)  # all may be mixed: the terms are 0 then, not NaN
         if c.loss != "fine":
             term = _contrast(x, true, c, mixing, progress)
-            if c.class_contrast and x_BTW.shape[1] > 1:
+            if c.class_contrast and x.n_tokens > 1:
                 term = term + c.class_contrast * _contrast(x.first, true.first, c, mixing, progress)
-            terms["global"] = term + c.class_weight * distance_BT[:, 0].sum() / n_kept
+            distance_BT = 1 - x.first.cosine_BT(true.first)[rows]
+            terms["global"] = term + c.class_weight * distance_BT.sum() / n_kept
         if c.loss != "global":
-            term = distance_BT.sum() / (n_kept * x_BTW.shape[1])
+            if x.sampled or c.nce_weight:
+                tokens_N = draw_tokens(x.n_tokens, c.nce_tokens, device)
+            if x.sampled:
+                x, true = x.pick(tokens_N), true.pick(tokens_N)
+                tokens_N = torch.arange(x.n_tokens, device=device)
+            term = (1 - x.cosine_BT(true)[rows]).sum() / (n_kept * x.n_tokens)
             if c.nce_weight:
-                tokens_N = draw_tokens(x_BTW.shape[1], c.nce_tokens, x_BTW.device)
                 cosine_NBB = x.cosine_NBB(true, tokens_N, rows)
                 term = term + c.nce_weight * token_nce(cosine_NBB, c.nce_tau)
             terms["fine"] = c.alpha_fine * term
         return terms
 
 
-def _contrast(x: Tokens, true: Tokens, c: Any, mixing: Mixing | None, progress: float) -> Tensor:
+def _contrast(x: Any, true: Any, c: Any, mixing: Mixing | None, progress: float) -> Tensor:
     """BiMixCo or SoftCLIP of the flattened tokens."""
     if mixing is not None:
         return bimixco(x.cosine_BB(true), mixing, c.mixco_tau)

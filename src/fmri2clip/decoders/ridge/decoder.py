@@ -1,7 +1,7 @@
 """Ridge regression from voxels to CLIP space: the baseline that every method here has to beat.
 
 For each target (pooled image embedding; mean of the caption embeddings, on the unit sphere; with
-`tokens` all semantic tokens of the image as one long vector, as in Brain-Diffuser, arXiv
+`tokens: all` all semantic tokens of the image as one long vector, as in Brain-Diffuser, arXiv
 2303.05334), with y centred:
 
     W* = argmin_W ||X W - Y||^2 + alpha ||W||^2
@@ -12,10 +12,10 @@ training images. A row is an image, so folds over rows are folds over images: no
 parts. Validation images take no part, neither in the weights nor in the choice of alpha, so that
 all decoders learn from the same images.
 
-At real size the map to all tokens would have 3.1 billion weights (12 GB) a subject. With
-`token_components` it goes to the scores of the tokens on their leading principal components
-(principal_components.py), from which the tokens are put together again: 8 + 101 million weights for
-512. Brain-Diffuser has no such step.
+At real size the map to all tokens would have 3.1 billion weights (12 GB) a subject. With `tokens:
+components` it goes to the scores of the patch tokens on their leading components (stage
+components), from which they are read back; the class token is the predicted image embedding. 8
+million weights for 512 components. Brain-Diffuser has no such step.
 
 The kernel is decomposed, not X: images are fewer than voxels in NSD (about 9,000 x 15,724), and
 even at 2,250 x 1,700 its eigendecomposition was 2 to 4 times as fast as the SVD of X. All targets
@@ -26,23 +26,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from fmri2clip import decoders
 from fmri2clip.clip.targets import TOKEN_TARGETS
+from fmri2clip.core.strict import choices
 from fmri2clip.decoders.batches import Decoded, TrainingData
+from fmri2clip.decoders.parts.token_basis import TokenBasis
 from fmri2clip.solvers.kernel_ridge import solve_all
-from fmri2clip.solvers.principal_components import find_components
 
 CITATION = (
     "A. E. Hoerl, R. W. Kennard, 'Ridge regression: biased estimation for nonorthogonal problems', "
     "Technometrics 12, 55, 1970."
 )
 STREAM = "semantic"
+SCORES = f"{STREAM}_components_IP"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,16 +54,16 @@ class Config:
     log10_alpha_min: float  # smallest candidate (betas are z-scored)
     log10_alpha_max: float  # largest candidate
     n_folds: int  # folds of the cross-validation, over images
-    tokens: bool  # a third map, to all semantic tokens: for generators that read tokens
-    token_components: int  # of the tokens, that the third map predicts; 0 = the tokens themselves
+    # A third map, to semantic tokens, for generators that read them: to scores on their components,
+    # or to all of their numbers
+    tokens: Literal["none", "components", "all"]
 
     def __post_init__(self) -> None:
+        choices(self)
         if self.n_alphas < 1:
             raise ValueError(f"n_alphas is {self.n_alphas}, expected at least 1")
         if self.n_folds < 2:
             raise ValueError(f"n_folds is {self.n_folds}, expected at least 2")
-        if self.token_components < 0:
-            raise ValueError(f"token_components is {self.token_components}, expected at least 0")
         if self.log10_alpha_min > self.log10_alpha_max:
             raise ValueError(
                 f"log10_alpha_min is {self.log10_alpha_min}, expected at most log10_alpha_max"
@@ -78,10 +79,8 @@ class Decoder(decoders.Decoder):
     text_bias_D: Tensor
     token_weight_VX: Tensor  # X: tokens x width, or components of them
     token_bias_X: Tensor
-    token_components_PX: Tensor
-    token_mean_X: Tensor
 
-    targets = (*decoders.Decoder.targets, TOKEN_TARGETS[STREAM])
+    targets = (*decoders.Decoder.targets, TOKEN_TARGETS[STREAM], SCORES)
     closed_form = True
 
     def __init__(
@@ -93,22 +92,21 @@ class Decoder(decoders.Decoder):
         n_tokens: int = 0,
         n_components: int = 0,
     ) -> None:
-        """n_tokens: of the third map, 0 without it; n_components: of it, 0 for the tokens."""
+        """n_tokens: of the third map, 0 without it; n_components: 0 for all numbers of tokens."""
         super().__init__()
         self.config = config
         self.seed = seed
         self.width_D = width_D
         # Empty without the third map: `sizes` is how predict_tokens and fit know of it.
         self.sizes = {"n_tokens": n_tokens} if n_tokens else {}
-        self.n_components = n_components
+        self.basis: TokenBasis | None = None
         if n_tokens:
-            n_all = n_tokens * width_D
-            self.register_buffer("token_weight_VX", torch.zeros(n_voxels, n_components or n_all))
-            self.register_buffer("token_bias_X", torch.zeros(n_components or n_all))
+            n_columns = n_components or n_tokens * width_D
+            self.register_buffer("token_weight_VX", torch.zeros(n_voxels, n_columns))
+            self.register_buffer("token_bias_X", torch.zeros(n_columns))
         if n_components:
             self.sizes["n_components"] = n_components
-            self.register_buffer("token_components_PX", torch.zeros(n_components, n_all))
-            self.register_buffer("token_mean_X", torch.zeros(n_all))
+            self.basis = TokenBasis(n_components, n_tokens - 1, width_D)
         for kind in ("image", "text"):
             self.register_buffer(f"{kind}_weight_VD", torch.zeros(n_voxels, width_D))
             self.register_buffer(f"{kind}_bias_D", torch.zeros(width_D))
@@ -116,19 +114,18 @@ class Decoder(decoders.Decoder):
     @classmethod
     def select_targets(cls, config: Config) -> tuple[str, ...]:
         """Cached CLIP arrays that these settings need."""
-        return cls.targets if config.tokens else decoders.Decoder.targets
+        own = {"none": (), "components": (SCORES,), "all": (TOKEN_TARGETS[STREAM],)}
+        return (*decoders.Decoder.targets, *own[config.tokens])
 
     @classmethod
     def expected_sizes(cls, config: Config, data: Sequence[TrainingData]) -> dict[str, Any]:
         """Tokens that the CLIP cache has, and components of them, where there is a third map."""
-        if not config.tokens:
+        if config.tokens == "none":
             return {}
-        _, n_tokens, width = data[0].features[TOKEN_TARGETS[STREAM]].shape
-        if not config.token_components:
-            return {"n_tokens": n_tokens}
-        # No more than images and tokens can have.
-        n_most = min(len(data[0].nsd_id_I) - 1, n_tokens * width)
-        return {"n_tokens": n_tokens, "n_components": min(config.token_components, n_most)}
+        if config.tokens == "all":
+            return {"n_tokens": data[0].features[TOKEN_TARGETS[STREAM]].shape[1]}
+        n_components, n_patches, _ = data[0].bases[STREAM].components_PTW.shape
+        return {"n_tokens": 1 + n_patches, "n_components": n_components}
 
     def fit(self, data: TrainingData) -> dict[str, float]:
         """Fit all maps on the training images; returns each target's alpha and squared error.
@@ -140,14 +137,9 @@ class Decoder(decoders.Decoder):
         x_IV = data.mean_betas_IV[train_I]
         mean_V = x_IV.mean(0)
         targets = {"image": data.image_embedding_ID[train_I], "text": data.mean_text_ID[train_I]}
-        if self.n_components:
-            tokens_IX = data.features[TOKEN_TARGETS[STREAM]].flatten(1)
-            found = find_components(tokens_IX, train_I, self.n_components)
-            self.token_components_PX[: len(found.components_PX)] = found.components_PX
-            self.token_mean_X.copy_(found.mean_X)
-            # Images without as many components as asked for leave zeros.
-            n_spare = self.n_components - found.scores_IP.shape[1]
-            targets["token"] = F.pad(found.scores_IP, (0, n_spare))
+        if self.basis is not None:
+            self.basis = TokenBasis.of(data.bases[STREAM]).to(x_IV.device)
+            targets["token"] = data.features[SCORES][train_I]
         elif self.sizes:
             targets["token"] = data.features[TOKEN_TARGETS[STREAM]][train_I].flatten(1).float()
         means = {kind: target_IX.mean(0) for kind, target_IX in targets.items()}
@@ -178,11 +170,18 @@ class Decoder(decoders.Decoder):
         """
         decoded = self.predict(betas_IV, subject)
         if self.sizes:
-            tokens_IX = betas_IV @ self.token_weight_VX + self.token_bias_X
-            if self.n_components:
-                tokens_IX = tokens_IX @ self.token_components_PX + self.token_mean_X
-            decoded.tokens[STREAM] = tokens_IX.unflatten(1, (-1, self.width_D))
+            found_IX = betas_IV @ self.token_weight_VX + self.token_bias_X
+            if self.basis is None:
+                decoded.tokens[STREAM] = found_IX.unflatten(1, (-1, self.width_D))
+            else:
+                class_I1D = decoded.embedding_ID[:, None]  # type: ignore[index]
+                decoded.tokens[STREAM] = torch.cat([class_I1D, self.basis.read(found_IX)], 1)
         return decoded
+
+    def n_parameters(self) -> dict[str, int]:
+        """Weights and offsets of the maps; the components are fixed."""
+        n = sum(value.numel() for name, value in self.named_buffers() if "basis." not in name)
+        return {"trained": n, "deployed": n}
 
     @property
     def offers_tokens(self) -> bool:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,9 @@ def cache_clip(
     for path in sorted(outputs[SHARED].parent.glob("train/*.h5")):
         if path not in outputs.values():
             path.unlink()
-    settings = (clip, model.weights_sha256, code_digest(__name__), threads, device)
+    # Components are found from these features and change none of them.
+    cached = replace(clip, token_components=1, components_from=())
+    settings = (cached, model.weights_sha256, code_digest(__name__), threads, device)
     prompts = _embed_prompts(model, clip)
     for name, part in notes.items():
         # Training must not know which categories only the test images have, nor a subject's file

@@ -24,7 +24,6 @@ BASE = {True: 0.45 * GB, False: 0.6 * GB}  # in closed form, by gradients
 CONTEXT = 0.6 * GB  # of a GPU: CUDA's own memory and cuBLAS
 DATA_SHARE = 0.4  # of a GPU's free memory that features may take, as in stages/train/trainer.py
 REPEATS = 3  # presentations of an image
-COMPONENTS_BLOCK = 8192  # columns of tokens at once, as in solvers/principal_components.py
 # Reads and writes of each weight in a step: forward, backward, gradient, norm of it and its
 # scaling, AdamW (weight, gradient and two moments read, three of them written).
 PASSES = 12
@@ -44,9 +43,19 @@ def count_loading(data: TrainingData, n_columns: int) -> float:
 
 
 def count_subject(data: TrainingData) -> float:
-    """Bytes that stay of one subject: 4 N V of betas, 4 I D (2 + 5) of embeddings."""
+    """Bytes that stay of one subject: 4 N V of betas, 4 I D (2 + 5) of embeddings, and scores on
+    components of tokens, which are read and not mapped.
+    """
     n_images, width_D = data.image_embedding_ID.shape
-    return data.betas_NV.nbytes + SINGLE * n_images * width_D * (2 + N_CAPTIONS)
+    scores = sum(value.nbytes for value in data.features.values() if value.ndim == 2)
+    return data.betas_NV.nbytes + SINGLE * n_images * width_D * (2 + N_CAPTIONS) + scores
+
+
+def count_bases(model: Model) -> float:
+    """Bytes of the components, which all subjects share, beside those that the decoder holds."""
+    wanted = {name.partition("_")[0] for name in model.data[0].features if "_components_" in name}
+    found = [basis for name, basis in model.data[0].bases.items() if name in wanted]
+    return float(sum(b.mean_TW.nbytes + b.components_PTW.nbytes for b in found))
 
 
 def count_means(data: TrainingData) -> float:
@@ -68,7 +77,8 @@ def count_ram(model: Model, on_gpu: bool) -> float:
     training = kept + count_training(model, on_gpu)
     largest = max(count_means(d) + count_centring(model, d) for d in data)
     centring = sum(map(count_means, data)) + largest + model.state_bytes
-    return BASE[model.closed_form] + max(loading, sum(stays) + max(fitting, training, centring))
+    fixed = BASE[model.closed_form] + count_bases(model)
+    return fixed + max(loading, sum(stays) + max(fitting, training, centring))
 
 
 def count_training(model: Model, on_gpu: bool) -> float:
@@ -136,8 +146,7 @@ def count_maps(model: Model, data: TrainingData) -> float:
 
 def count_closed(model: Model) -> float:
     """Bytes of a kernel ridge regression: means, 4 J V of rows, the P bytes of the decoder itself,
-    and the larger of what finding components takes (count_components) and, with centred rows and
-    targets Y,
+    and, with centred rows and targets Y,
 
         4 J^2 x 4           kernel, eigenvectors, workspace of twice the size
         4 J^2 + P + 8 J D   eigenvectors, weights before they are copied, two products for the
@@ -153,28 +162,7 @@ def count_closed(model: Model) -> float:
     kernel = SINGLE * n_train**2
     products = 2 * SINGLE * n_train * max(widths, default=0)
     solving = centred + max(4 * kernel, kernel + model.state_bytes + products)
-    return count_means(data) + rows + model.state_bytes + max(solving, count_components(model))
-
-
-def count_components(model: Model) -> float:
-    """Bytes of the search for components of tokens, where the decoder holds a matrix of them.
-
-    10 J a column of a block (float16, float32 twice) and 4 J one of the next block, 4 J^2 x 4 as
-    above, and the components before they are copied (solvers/principal_components.py).
-    """
-    (data,) = model.data
-    n_train = model.n_train[data.subject]
-    n_numbers = {value[0].numel() for value in data.features.values()}
-    state = model.decoder.state_dict() if model.decoder is not None else {}
-    found = [m for m in state.values() if m.ndim == 2 and m.shape[1] in n_numbers]
-    found = [m for m in found if len(m) != data.betas_NV.shape[1]]
-    if not found:
-        return 0.0
-    n_columns = max(n_numbers)
-    block = min(COMPONENTS_BLOCK, n_columns)
-    following = min(block, n_columns - block)
-    blocks = n_train * (10 * block + 4 * following)
-    return blocks + 4 * SINGLE * n_train**2 + sum(m.nbytes for m in found)
+    return count_means(data) + rows + model.state_bytes + solving
 
 
 def find_targets(model: Model) -> tuple[int, list[int]]:

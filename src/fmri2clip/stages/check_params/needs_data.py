@@ -13,7 +13,7 @@ from math import prod
 from fmri2clip.datasets.nsd import layout
 from fmri2clip.stages.check_params import sizes
 from fmri2clip.stages.check_params.case import MB, PLAIN, WITH_CLIP, WITH_TORCH, Case, Need
-from fmri2clip.stages.check_params.machine import GB
+from fmri2clip.stages.check_params.machine import CPU, GB
 from fmri2clip.stages.check_params.sizes import SINGLE, Subject
 
 ANNOTATIONS = 0.9 * GB  # of RAM to read COCO's: benchmarks/annotations.json
@@ -29,6 +29,8 @@ BAND = 1024  # voxels of all trials in memory at once (stages/extract_rois)
 PICTURE_BLOCK = 200  # pictures in memory at once (stages/cache_stimuli)
 FEATURE_BLOCK = 2**28  # bytes of float32 features in a block, of at most
 FEATURE_IMAGES = 1024  # pictures (stages/cache_clip)
+COMPONENT_IMAGES = 3000  # that components are found from, at most (stages/components)
+COMPONENT_COLUMNS = 8192  # numbers of tokens in a block (solvers/principal_components.py)
 ENCODING = 4e-3  # seconds a picture beside its arithmetic; measured on a busy machine, so roughly
 RESIZING = 2.5e-3  # seconds to resize a picture of 425 pixels on one core; assumed
 SCENES = 2000  # simulated pictures in memory at once, each with masks of its objects
@@ -215,6 +217,41 @@ def _cache(case: Case, name: str) -> Need:
     )
 
 
+def components(case: Case) -> list[Need]:
+    """Leading components of tokens, once for each CLIP model: the tokens of the pictures that they
+    are found from, their Gram matrix, and for a block of columns five of it.
+    """
+    return [_find_components(case, name) for name in case.params.clips]
+
+
+def _find_components(case: Case, name: str) -> Need:
+    clip, shape = case.params.clips[name], case.clips[name]
+    deciding = clip.components_from or tuple(case.subjects)
+    n_all = sum(s.n_train_images for n, s in case.subjects.items() if n in deciding)
+    n = min(n_all, COMPONENT_IMAGES)
+    widest = max((prod(s[1:]) for s in shape.bases.values()), default=0)
+    found = max((SINGLE * prod(s) for s in shape.bases.values()), default=0)
+    ram = 2 * n * widest + 4 * SINGLE * n**2 + 5 * SINGLE * n * min(widest, COMPONENT_COLUMNS)
+    images = sum(s.n_train_images for s in case.subjects.values())
+    numbers = sum(prod(s[1:]) for s in shape.bases.values())
+    flops = 4 * n**2 * numbers + 2 * images * clip.token_components * numbers
+    basis = sizes.count_basis(shape)
+    cached = basis + sum(
+        sizes.count_components_file(shape, s.n_train_images) for s in case.subjects.values()
+    )
+    return Need(
+        stage="components",
+        item=name,
+        disk=cached,
+        cached=cached,
+        ram=WITH_TORCH + ram + found + basis,
+        seconds=5
+        + 9 * len(shape.bases) * n**3 / CPU.eigen
+        + flops / CPU.single
+        + 4 * images * numbers / case.device.disk,
+    )
+
+
 def weights_bytes(case: Case, name: str) -> float:
     """Bytes of a CLIP checkpoint that open_clip fetches; 0 for one that is a file here.
 
@@ -241,7 +278,9 @@ def run_files(case: Case, run_name: str) -> float:
     for name in run.subjects:
         subject = case.subjects[name]
         found += 2 * subject.n_train_trials * subject.n_voxels
-        found += sizes.count_clip_file(case.clips[run.clip], subject.n_train_images, case.source)
+        shape, n_images = case.clips[run.clip], subject.n_train_images
+        found += sizes.count_clip_file(shape, n_images, case.source)
+        found += sizes.count_components_file(shape, n_images) + sizes.count_basis(shape)
     return found
 
 

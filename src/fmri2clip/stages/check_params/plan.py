@@ -41,6 +41,7 @@ STAGES: Mapping[str, Callable[[Case], list[Need]]] = {
     "extract_rois": needs_data.extract_rois,
     "cache_stimuli": needs_data.cache_stimuli,
     "cache_clip": needs_data.cache_clip,
+    "components": needs_data.components,
     "select": needs_data.select,
     "train": needs_models.train,
     "evaluate": needs_models.evaluate,
@@ -61,7 +62,7 @@ ADVICE = {
     "hierarchy": "lower hierarchy.n_images, or name fewer subjects",
 }
 OTHER = "take a machine with more, or fewer dataset.sessions"
-SIZES = ("hidden", "width", "token_rank", "batch_size")  # what a training's memory grows with
+SIZES = ("hidden", "width", "batch_size")  # what a training's memory grows with
 # Of any simulated NSD with decoders of the size of params.yaml: bytes that are enough.
 ENOUGH_MEMORY = 6 * GB
 ENOUGH_DISK = 10 * GB
@@ -192,8 +193,8 @@ def _advise(params: Params, need: Need) -> str:
     options = []
     if names := [name for name in SIZES if name in section]:
         options.append(f"lower {', '.join(names)} of decoders.{run.decoder}")
-    if section.get("tokens") and not section.get("token_components", 1):
-        options.append(f"set token_components for runs.{need.item}")
+    if section.get("tokens") == "all":
+        options.append(f"set tokens to components for runs.{need.item}")
     if len(run.subjects) > 1 and not load_decoder(run.decoder).Decoder.per_subject:
         options.append(f"name fewer subjects in runs.{need.item}")
     return ", or ".join(options) or OTHER

@@ -71,6 +71,7 @@ class ClipShape:
 
     width_D: int
     arrays: Mapping[str, tuple[int, ...]]  # cached float16 arrays of a picture -> shape
+    bases: Mapping[str, tuple[int, int, int]]  # stream -> components, tokens, width of a token
     n_weights: float
     image_flops: float  # of a picture
     text_flops: float  # of a caption
@@ -207,6 +208,7 @@ def find_clip(clip: Clip) -> ClipShape:
     return ClipShape(
         width_D=width_D,
         arrays=list_arrays(clip, width_D, n_tokens, width, n_text),
+        bases=list_bases(clip, width_D, n_tokens, width, n_text),
         n_weights=12 * vision["layers"] * width**2
         + 12 * text["layers"] * width_text**2
         + patches
@@ -257,6 +259,20 @@ def list_arrays(
     return arrays
 
 
+def list_bases(
+    clip: Clip, width_D: int, n_tokens: int, width: int, n_text: int
+) -> dict[str, tuple[int, int, int]]:
+    """What the stage components finds: stream -> shape of its components."""
+    if not clip.tokens:
+        return {}
+    n = clip.token_components
+    return {
+        "semantic": (n, n_tokens - 1, width_D),
+        "detail": (n, n_tokens - 1, width if clip.aggregation == "raw" else width_D),
+        "text": (n, n_text, width_D),
+    }
+
+
 # Bytes of files
 
 
@@ -283,6 +299,20 @@ def count_clip_file(clip: ClipShape, n_images: int, source: str) -> float:
     """Bytes of a CLIP cache of so many pictures: float16 features, captions and labels."""
     numbers = sum(prod(shape) for shape in clip.arrays.values()) + N_CAPTIONS * clip.width_D
     return n_images * (HALF * numbers + count_annotations(source))
+
+
+def count_components_file(clip: ClipShape, n_images: int) -> float:
+    """Bytes of the scores of so many pictures, float32, and of the class tokens of detail."""
+    numbers = sum(n for n, _, _ in clip.bases.values())
+    _, _, width = clip.bases.get("detail", (0, 0, 0))
+    return n_images * (SINGLE * numbers + HALF * width + 8)
+
+
+def count_basis(clip: ClipShape) -> float:
+    """Bytes of the components themselves, float16, and of the means."""
+    return float(
+        sum(HALF * prod(shape) + SINGLE * prod(shape[1:]) for shape in clip.bases.values())
+    )
 
 
 def count_stimuli(n_images: int, side: int, source: str) -> float:

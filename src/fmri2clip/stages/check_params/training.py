@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fmri2clip.core.params import Params, decoder_config, run_split
 from fmri2clip.decoders import load_decoder
-from fmri2clip.decoders.batches import TrainingData
+from fmri2clip.decoders.batches import Basis, TrainingData
 from fmri2clip.stages.check_params import sizes
 from fmri2clip.stages.check_params.sizes import ClipShape, Subject
 from fmri2clip.stages.check_params.steps import (
@@ -148,6 +148,13 @@ def make_data(
         caption_K=[],
         is_validation_I=torch.empty(n_images, dtype=torch.bool, device=META),
         features=make_features(kind.select_targets(config), clip, n_images),
+        bases={
+            name: Basis(
+                torch.empty(shape[1:], device=META),
+                torch.empty(shape, dtype=torch.float16, device=META),
+            )
+            for name, shape in clip.bases.items()
+        },
         groups={name: torch.from_numpy(member[inside_V]) for name, member in groups.items()},
         rois={name: torch.from_numpy(member[inside_V]) for name, member in rois.items()},
         ncsnr_V=torch.ones(n_voxels),
@@ -156,9 +163,17 @@ def make_data(
 
 
 def make_features(targets: Sequence[str], clip: ClipShape, n_images: int) -> dict[str, Tensor]:
-    """The targets as the CLIP cache has them, float16; of 'a|b' the first that it has."""
+    """The targets as the CLIP cache has them, float16; of 'a|b' the first that it has. Scores on
+    components are float32.
+    """
     features = {}
+    scores = {f"{name}_components_IP": shape[0] for name, shape in clip.bases.items()}
     for target in targets:
+        if target in scores:
+            features[target] = torch.empty(n_images, scores[target], device=META)
+        if target == "detail_class_IW" and clip.bases:
+            width = clip.bases["detail"][2]
+            features[target] = torch.empty(n_images, width, dtype=torch.float16, device=META)
         name = next((n for n in target.split("|") if n in clip.arrays), "")
         if name and name not in POOLED:
             shape = (n_images, *clip.arrays[name])

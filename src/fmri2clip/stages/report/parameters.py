@@ -60,7 +60,9 @@ def describe_reduction(weights: Tree) -> str:
         f"{' and '.join(fewer)}. At least"
         f" {_percent(claim)} fewer than both: {', '.join(reached) or 'no row'} ({len(reached)} of "
         f"{len(rows)} rows)."
-        " Rank and width are our choice, so reaching that share reproduces nothing."
+        " Heads and width are our choice, so reaching that share reproduces nothing. The "
+        "components that the first row's heads predict are "
+        f"{first['basis'] / 1e6:.0f} million fixed numbers beside its weights."
     )
 
 
@@ -117,7 +119,7 @@ def _make_cells(row: Tree, reductions: tuple[str, ...]) -> tuple[Cell, ...]:
             f"{row['name']}: {_percent(row['reduction'])} fewer",
             *["-"] * (4 + len(PARTS) + len(reductions)),
         )
-    settings = (row["name"], str(row["hidden"]), str(row["token_rank"] or "full"))
+    settings = (row["name"], str(row["hidden"]), row["rank"])
     totals, parts = (
         [_millions(row[key]) for key in keys] for keys in (("deployed", "trained"), PARTS)
     )

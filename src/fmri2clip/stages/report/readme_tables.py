@@ -140,7 +140,7 @@ SCORES = {
             Row("null: trained on permuted pairs", picture("null_permuted")),
             Row("ridge, pooled embedding", picture("ridge")),
             Row("brainclip, pooled embedding", picture("brainclip")),
-            Row("ridge, all tokens", picture("ridge_tokens")),
+            Row("ridge, components of tokens", picture("ridge_tokens")),
             Row("brainmclip, semantic tokens only", picture("brainmclip_semantic")),
             Row("brainmclip, fused tokens", picture("brainmclip")),
             Row("reference: true pooled embedding", picture("reference_pooled")),

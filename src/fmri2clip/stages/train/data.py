@@ -7,7 +7,7 @@ repeats, S sessions, J images of the judge.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from fmri2clip.core import store
 from fmri2clip.core.params import Split
 from fmri2clip.core.rows import find_rows
 from fmri2clip.datasets.nsd.layout import REPETITIONS
-from fmri2clip.decoders.batches import TrainingData
+from fmri2clip.decoders.batches import Basis, TrainingData
 from fmri2clip.stages.train.split import SplitResult, derangement, make_split
 from fmri2clip.stages.train.targets import select_images
 
@@ -50,13 +50,14 @@ def load_subject(
     split: Split,
     clusters: Clusters | None = None,
     targets: Sequence[str] = (),
+    bases: Mapping[str, Basis] | None = None,
     hide_judge: bool = False,
 ) -> Subject:
     """Read one subject's training trials of one voxel group and join them with the CLIP cache.
 
-    group: name in params `rois`; hide_judge: without the images of the judge. With split.permute,
-    all trials of a training image go to another training image. Raises ValueError if files disagree
-    or a value is not finite.
+    group: name in params `rois`; bases: of the scores among the targets; hide_judge: without the
+    images of the judge. With split.permute, all trials of a training image go to another training
+    image. Raises ValueError if files disagree or a value is not finite.
     """
     betas = read_betas(rois_train, ["betas_NV", "nsd_id_N", "session_N"])
     inputs, members, ncsnr_V = _select_voxels(voxels, group, betas["betas_NV"].shape[1])
@@ -102,6 +103,7 @@ def load_subject(
             if not name.startswith(GROUP)
         },
         ncsnr_V=torch.from_numpy(ncsnr_V),
+        bases=dict(bases or {}),
         **select_images(clip, rows_I[kept_I], targets),
     )
     unseen = [str(clip["category_C"][c]) for c in result.unseen_C]

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from fmri2clip.artefacts.clip_cache import read_clip, read_together
+from fmri2clip.artefacts.components import STREAMS, read_basis
 from fmri2clip.artefacts.model import (
     OFFERED,
     SHARED,
@@ -36,7 +37,7 @@ from fmri2clip.core.files import replacing
 from fmri2clip.core.params import Compute, Params, Run, Split, decoder_config, run_split
 from fmri2clip.core.stage import resolve_device
 from fmri2clip.decoders import Decoder, load_decoder
-from fmri2clip.decoders.batches import TrainingData
+from fmri2clip.decoders.batches import Basis, TrainingData
 from fmri2clip.stages.train.data import JudgeImages, Subject, load_judge, load_subject
 from fmri2clip.stages.train.memory import release
 from fmri2clip.stages.train.sigterm import heed_sigterm
@@ -140,6 +141,8 @@ class _Inputs:
         files = [paths.clip_train(run.clip, s) for s in run.subjects]
         clip = read_together(files, ["image_embedding_ID", "present_C"])
         self.present_C = clip["present_C"]
+        self.targets = decoder.select_targets(config)
+        self.bases = self._read_bases()
         self.clusters = None
         if split.holdout_clusters:
             self.clusters = fit_clusters(clip["image_embedding_ID"], split)
@@ -162,9 +165,26 @@ class _Inputs:
             clusters=self.clusters,
         )
 
+    def _read_bases(self) -> dict[str, Basis]:
+        """What the scores among the targets are scores on."""
+        wanted = [stream for stream in STREAMS if f"{stream}_components_IP" in self.targets]
+        if not wanted:
+            return {}
+        arrays = read_basis(self.paths.clip_basis(self.run.clip))
+        return {
+            stream: Basis(
+                torch.from_numpy(arrays[f"{stream}_mean_TW"]),
+                torch.from_numpy(arrays[f"{stream}_components_PTW"]),
+            )
+            for stream in wanted
+        }
+
     def _load(self, subject: str, hide_judge: bool) -> Subject:
-        targets = self.decoder.select_targets(self.config)
-        clip = read_clip(self.paths.clip_train(self.run.clip, subject), targets)
+        clip = read_clip(
+            self.paths.clip_train(self.run.clip, subject),
+            self.targets,
+            self.paths.clip_components(self.run.clip, subject),
+        )
         clip["present_C"] = self.present_C
         return load_subject(
             subject,
@@ -174,7 +194,8 @@ class _Inputs:
             self.run.voxels,
             subject_split(self.split, self.decoder, self.config, subject),
             clusters=self.clusters,
-            targets=targets,
+            targets=self.targets,
+            bases=self.bases,
             hide_judge=hide_judge,
         )
 

@@ -9,6 +9,8 @@ training that was killed and continues from its last checkpoint therefore ends w
 
 When to stop: the score of an epoch is the mean of image and text top-1 on the validation images, or
 the mean average precision of a decoder of categories (validation.py), each averaged over subjects.
+val_loss is the loss of the validation images, printed and not used: whether it still falls tells
+whether a training was long enough (benchmarks/convergence.py).
 A few hundred images make it coarse and noisy, so epochs are compared by the mean of their last
 WINDOW scores, and only a strictly greater mean replaces the best epoch: of equals the earlier one
 stays. Training ends after `patience` epochs without a new best; the weights of the best epoch are
@@ -27,7 +29,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -47,7 +49,7 @@ from fmri2clip.decoders.batches import TrainingData
 from fmri2clip.stages.train.batches import EpochBatches, MixedBatches
 from fmri2clip.stages.train.memory import release
 from fmri2clip.stages.train.sigterm import heed_sigterm
-from fmri2clip.stages.train.validation import validation_scores
+from fmri2clip.stages.train.validation import validation_loss, validation_scores
 
 WINDOW = 3
 ROUNDING = 1e-9  # equal scores have means that differ in the last bits
@@ -107,7 +109,7 @@ def fit(
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())), heed_sigterm() as term:
         fabric = _launch(device)
         half = choose_precision(fabric.device, precision) == "bf16"
-        training, batches = _prepare(fabric, decoder, subjects, config, seed)
+        training, batches, held_out = _prepare(fabric, decoder, subjects, config, seed)
         if path.is_file():
             _load(training, path)
         clock = _Clock(checkpoint_every_s)
@@ -115,7 +117,7 @@ def fit(
             while not training.is_over(config):
                 _seed_epoch(batches, seed, len(training.rows), fabric.global_rank)
                 terms = _train_epoch(fabric, training, batches, config, half, on_step)
-                row = _end_epoch(decoder, training, batches, terms)
+                row = _end_epoch(decoder, training, batches, held_out, config, terms)
                 # Looked at once: a signal that comes later is for the next epoch, which saves.
                 stops = fabric.broadcast(bool(term))
                 due = training.is_over(config) or clock.is_due() or stops or watch.has_changed()
@@ -134,7 +136,7 @@ def fit(
     decoder.zero_grad()
     decoder.cpu().load_state_dict(training.best_state)
     decoder.eval()
-    del training, batches
+    del training, batches, held_out
     release()
     return rows
 
@@ -213,15 +215,21 @@ def _launch(device: str) -> Fabric:
 
 def _prepare(
     fabric: Fabric, decoder: Any, subjects: Sequence[TrainingData], config: Any, seed: int
-) -> tuple[_Training, EpochBatches]:
-    """Decoder, optimiser and data on the device of this process, and the batches of an epoch."""
+) -> tuple[_Training, EpochBatches, EpochBatches]:
+    """Decoder, optimiser and data on the device of this process, and the batches of an epoch: those
+    of training and those of validation images, which show the mean of their repeats.
+    """
     # Fabric knows the GPU of this process; 'cuda' alone would be the first one in all of them.
     device = fabric.device
     streams = not fits(sum(map(_count_bytes, subjects)), device)
     placed = [data.to(device, features=not streams) for data in subjects]
     batches = make_batches(decoder, placed, config, seed)
+    others = [replace(data, is_validation_I=~data.is_validation_I) for data in placed]
+    held_out = make_batches(
+        decoder, others, replace(config, repeats_convex=0, repeats_mean=1), seed
+    )
     decoder.train()  # an earlier phase has left it in evaluation mode
-    return _set_up(fabric, decoder.to(device), config, len(batches)), batches
+    return _set_up(fabric, decoder.to(device), config, len(batches)), batches, held_out
 
 
 def make_batches(
@@ -335,7 +343,12 @@ def _train_epoch(
 
 
 def _end_epoch(
-    decoder: Any, training: _Training, batches: EpochBatches, terms: dict[str, float]
+    decoder: Any,
+    training: _Training,
+    batches: EpochBatches,
+    held_out: EpochBatches,
+    config: Any,
+    terms: dict[str, float],
 ) -> dict[str, float]:
     """Score the epoch and keep its weights if they are the best; returns its row of the curve."""
     epoch = len(training.rows)
@@ -346,7 +359,8 @@ def _end_epoch(
         )
     scores = [validation_scores(decoder, data) for data in batches.data]
     means = {name: float(np.mean([score[name] for score in scores])) for name in scores[0]}
-    row = {"epoch": epoch, **terms, "loss": loss, **means}
+    val_loss = validation_loss(decoder, held_out, config.max_epochs)
+    row = {"epoch": epoch, **terms, "loss": loss, "val_loss": val_loss, **means}
     training.rows.append(row)
     smooth = float(np.mean([r["val_mean"] for r in training.rows[-WINDOW:]]))
     if smooth > training.best_score + ROUNDING:

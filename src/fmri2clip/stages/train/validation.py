@@ -18,6 +18,7 @@ from torch.nn.functional import normalize
 from fmri2clip.clip.targets import TOKEN_TARGETS
 from fmri2clip.decoders.batches import TrainingData
 from fmri2clip.solvers.average_precision import find_defined_classes, score_classes
+from fmri2clip.stages.train.batches import EpochBatches
 
 CENTRE_IMAGES = 512
 BLOCK = 64  # images whose tokens are in memory at a time
@@ -62,21 +63,39 @@ def token_means(decoder: Any, data: TrainingData) -> dict[str, Tensor]:
     for block in rows.split(BLOCK):
         tokens = decoder.decode_tokens(data.mean_betas_IV[block], data.subject).tokens
         for stream, predicted_ITW in tokens.items():
-            true_ITW = _target(data, stream)[block, : predicted_ITW.shape[1]]
-            # A stream that was trained on tokens of another width cannot be compared.
-            if true_ITW.shape != predicted_ITW.shape:
-                continue
-            for name, value_ITW in (("tokens", true_ITW), ("predicted_tokens", predicted_ITW)):
-                key = f"mean_{name}_{stream}_TW"
-                sums[key] = sums.get(key, 0) + value_ITW.double().sum(0)
-    return {name: (total / len(rows)).float() for name, total in sums.items()}
+            sums[stream] = sums.get(stream, 0) + predicted_ITW.double().sum(0)
+    means: dict[str, Tensor] = {}
+    for stream, total_TW in sums.items():
+        true_TW = _mean_target(data, stream, rows)[: len(total_TW)]
+        # A stream that was trained on tokens of another width cannot be compared.
+        if true_TW.shape == total_TW.shape:
+            means[f"mean_tokens_{stream}_TW"] = true_TW.float()
+            means[f"mean_predicted_tokens_{stream}_TW"] = (total_TW / len(rows)).float()
+    return means
 
 
-def _target(data: TrainingData, stream: str) -> Tensor:
-    """Cached tokens that a stream is compared with."""
-    return next(
-        data.features[name] for name in TOKEN_TARGETS[stream].split("|") if name in data.features
-    )
+def _mean_target(data: TrainingData, stream: str, rows_I: Tensor) -> Tensor:
+    """Mean (T, W) of the tokens that a stream is compared with: of those in the cache, or of what
+    the scores on their components stand for.
+    """
+    for name in TOKEN_TARGETS[stream].split("|"):
+        if name in data.features:
+            tokens_ITW = data.features[name]
+            blocks = rows_I.split(BLOCK)
+            total = sum(tokens_ITW[block].double().sum(0) for block in blocks)
+            return torch.as_tensor(total) / len(rows_I)
+    kind = "semantic" if stream == "fused" else stream
+    scores_P = data.features[f"{kind}_components_IP"][rows_I].mean(0)
+    basis = data.bases[kind]
+    components_PX = basis.components_PTW.float().flatten(1).to(scores_P.device)
+    read_TW = (scores_P @ components_PX).unflatten(0, basis.mean_TW.shape)
+    mean_TW = read_TW + basis.mean_TW.to(scores_P.device)
+    if kind == "text":
+        return mean_TW
+    first = {"semantic": data.image_embedding_ID, "detail": data.features.get("detail_class_IW")}
+    class_IW = first[kind]
+    assert class_IW is not None, "scores of detail tokens come with their class tokens"
+    return torch.cat([class_IW[rows_I].float().mean(0)[None], mean_TW])
 
 
 def validation_scores(decoder: Any, data: TrainingData) -> dict[str, float]:
@@ -104,6 +123,21 @@ def validation_scores(decoder: Any, data: TrainingData) -> dict[str, float]:
     if decoded.logits_IC is not None and data.labels_IC is not None:
         scores["val_map"] = mean_average_precision(data.labels_IC[validation_I], decoded.logits_IC)
     return scores | {"val_mean": sum(scores.values()) / len(scores)}
+
+
+def validation_loss(decoder: Any, batches: EpochBatches, epoch: float) -> float:
+    """The loss of batches of validation images, without dropout, with the weights of terms that
+    hold at this epoch.
+
+    Draws from torch's generator, always the same, so that epochs differ by their weights alone. NaN
+    without any image.
+    """
+    if not len(batches):
+        return float("nan")
+    torch.manual_seed(0)
+    with decoder.inference():
+        losses = [sum(decoder.loss(batch, epoch).values()) for batch in batches]
+    return float(torch.stack([torch.as_tensor(loss) for loss in losses]).mean())
 
 
 def mean_average_precision(labels_IC: Tensor, logits_IC: Tensor) -> float:
