@@ -9,7 +9,6 @@ Letters: I images, T image tokens, U text tokens, D embedding, W width of block 
 from __future__ import annotations
 
 import copy
-import dataclasses
 import hashlib
 import json
 import os
@@ -141,14 +140,9 @@ def fit_closed_forms(size: Size) -> dict[str, Any]:
     """ridge with its token map and label_ridge, fitted by the code of the stage."""
     from fmri2clip.stages.train.run import fit_decoder
 
-    ridge = load_decoder("ridge").Config
-    has_rank = "token_components" in {field.name for field in dataclasses.fields(ridge)}
-    rank = {"token_components": 512 if size.name == "real" else 4} if has_rank else {}
-    # A full map to all tokens takes 12 GB twice, so without a rank there are fewer tokens.
-    shrunk = size if has_rank else replace(size, n_tokens=min(size.n_tokens, 32))
-    row: dict[str, Any] = {"n_images": size.n_closed, "n_tokens": shrunk.n_tokens, **rank}
+    row: dict[str, Any] = {"n_images": size.n_closed, "n_components": size.n_components}
     cases: dict[str, tuple[str, dict[str, Any]]] = {
-        "ridge": ("ridge", {"tokens": True, **rank}),
+        "ridge": ("ridge", {"tokens": "components"}),
         "label_ridge": ("label_ridge", {}),
     }
     notes = []
@@ -157,7 +151,7 @@ def fit_closed_forms(size: Size) -> dict[str, Any]:
         config = make_config(name, size, **changes)
         module = load_decoder(name)
         targets = module.Decoder.select_targets(config)
-        data = make_data(shrunk, size.n_closed, targets)
+        data = make_data(size, size.n_closed, targets)
         decoder = module.Decoder.from_data(config, [data], 0)
         reset_memory(size.device)
         started = now(size.device)
@@ -171,7 +165,7 @@ def fit_closed_forms(size: Size) -> dict[str, Any]:
         )
         if not row[f"{key}_difference"] <= 10 * FP32:
             problems.append(f"{key} differs from the CPU's by {row[f'{key}_difference']:.1e}")
-    row["note"] = f"{size.n_closed:,} images, {shrunk.n_tokens} tokens: {'; '.join(notes)}"
+    row["note"] = f"{size.n_closed:,} images, {size.n_components} components: {'; '.join(notes)}"
     return check(row, problems)
 
 
@@ -180,8 +174,6 @@ def compare_small(name: str, changes: Mapping[str, Any], size: Size) -> float:
     from fmri2clip.stages.train.run import fit_decoder
 
     small = replace(TOY, n_voxels=200)
-    if "token_components" in changes:
-        changes = {**changes, "token_components": 4}
     config = make_config(name, small, **changes)
     module = load_decoder(name)
     data = make_data(small, 150, module.Decoder.select_targets(config))

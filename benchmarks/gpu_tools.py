@@ -148,7 +148,7 @@ def make_data(
         "detail": (size.n_components, size.n_tokens - 1, size.width),
         "text": (size.n_components, size.n_text, size.width),
     }
-    shapes |= {f"{stream}_components_IP": (size.n_components,) for stream in bases}
+    scores = [f"{stream}_components_IP" for stream in bases]
     wanted = [name for target in targets for name in target.split("|")]
     areas = make_areas(size.n_voxels)
     return TrainingData(
@@ -161,7 +161,10 @@ def make_data(
         caption_image_K=torch.arange(n_all),
         caption_K=[f"picture {i}" for i in range(n_all)],
         is_validation_I=torch.arange(n_all) >= n_images,
-        features={n: draw_half(n_all, *shape) for n, shape in shapes.items() if n in wanted},
+        features={
+            **{n: draw_half(n_all, *shape) for n, shape in shapes.items() if n in wanted},
+            **{n: draw(n_all, size.n_components) for n in scores if n in wanted},
+        },
         bases={
             stream: Basis(draw(*shape[1:]), draw_half(*shape) / prod(shape[1:]) ** 0.5)
             for stream, shape in bases.items()

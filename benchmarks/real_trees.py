@@ -322,7 +322,9 @@ def write_clip(path: Path, nsd_id_I: np.ndarray, widths: Widths, seed: int, part
         "detail_tokens_ITD": (widths.T, widths.D),
         "text_tokens_IUD": (widths.U, widths.D),
     }
-    sizes = {**vars(widths), "I": n_images, "K": N_CAPTIONS * n_images}
+    # In this file P counts prompts.
+    sizes = {axis: n for axis, n in vars(widths).items() if axis != "P"}
+    sizes |= {"I": n_images, "K": N_CAPTIONS * n_images}
     streamed = [*shapes, "text_embedding_KD"]
     with open_cache(path, fixed=fixed, sizes=sizes, names=streamed, partial=partial) as stream:
         for start, n in _blocks(n_images):

@@ -9,7 +9,7 @@ the library.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -137,7 +137,11 @@ class Clip:
     detail_layers: tuple[int, ...] = ()  # 1-based blocks behind the detail tokens
     aggregation: Literal["mean_then_project", "project_then_mean", "raw"] = "mean_then_project"
     token_components: int = 256  # leading components of the tokens, for each stream of them
-    components_from: tuple[str, ...] = ()  # whose training pictures decide them; () = all subjects
+    components_from: tuple[str, ...] = ()  # whose training pictures decide them, see deciding
+
+    def deciding(self, subjects: Sequence[str]) -> tuple[str, ...]:
+        """Of these subjects, those that components_from names; all where it names none of them."""
+        return tuple(s for s in subjects if s in self.components_from) or tuple(subjects)
 
     def __post_init__(self) -> None:
         at_least(self, 1, "batch_size", "token_components")

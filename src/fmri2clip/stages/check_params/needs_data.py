@@ -226,8 +226,8 @@ def components(case: Case) -> list[Need]:
 
 def _find_components(case: Case, name: str) -> Need:
     clip, shape = case.params.clips[name], case.clips[name]
-    deciding = clip.components_from or tuple(case.subjects)
-    n_all = sum(s.n_train_images for n, s in case.subjects.items() if n in deciding)
+    deciding = clip.deciding(tuple(case.subjects))
+    n_all = sum(case.subjects[name].n_train_images for name in deciding)
     n = min(n_all, COMPONENT_IMAGES)
     widest = max((prod(s[1:]) for s in shape.bases.values()), default=0)
     found = max((SINGLE * prod(s) for s in shape.bases.values()), default=0)

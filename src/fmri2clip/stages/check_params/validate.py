@@ -36,7 +36,6 @@ def validate(params: Params, where: str = "params.yaml") -> None:
         roi_groups.parse_groups(params.rois)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
-    _check_components(params, where)
     for name in params.runs:
         _validate_run(params, name, where)
     for name in params.generators:
@@ -59,14 +58,6 @@ def _check_terms(params: Params, where: str) -> None:
             f"for research and education only, under the terms at {layout.TERMS_URL}. Read them, "
             "and if you accept them, set dataset.accept_terms: true. Nothing is downloaded before"
         )
-
-
-def _check_components(params: Params, where: str) -> None:
-    for name, clip in params.clips.items():
-        for subject in clip.components_from:
-            check_known(
-                subject, params.subjects, where, f"clips.{name}.components_from", "one of subjects"
-            )
 
 
 def _check_sessions(params: Params, where: str) -> None:

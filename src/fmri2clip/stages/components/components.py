@@ -40,8 +40,7 @@ def find_token_components(
     basis: dict[str, Array] = {}
     if clip.tokens:
         for stream in STREAMS:
-            deciding = clip.components_from or subjects
-            parts = [_open(paths, clip_name, s, stream) for s in deciding]
+            parts = [_open(paths, clip_name, s, stream) for s in clip.deciding(subjects)]
             basis |= _find_basis(stream, parts, clip.token_components)
     write_basis(paths.clip_basis(clip_name), basis)
     for subject in subjects:
