@@ -237,6 +237,15 @@ def test_weights_equal_those_of_a_bare_loop(
     assert [row["loss"] for row in rows] == pytest.approx(
         np.reshape(losses, (8, 3)).mean(1), rel=1e-4
     )
+    # The loss of validation images: the mean of their repeats, without dropout.
+    others = replace(tiny, is_validation_I=~tiny.is_validation_I)
+    (batch,) = EpochBatches(others, 16, 0, 0, 0.0, 1.0)
+    rows_B = batch.image_id_B // 7
+    assert tiny.is_validation_I[rows_B].all() and len(rows_B) == 12
+    torch.testing.assert_close(batch.betas_BV, tiny.mean_betas_IV[rows_B])
+    with torch.no_grad():
+        val_loss = float(sum(decoder.eval().loss(batch, 8.0).values()))
+    assert rows[-1]["val_loss"] == pytest.approx(val_loss, rel=1e-3)
     trained = Decoder(config, 30, 8, 0)
     from safetensors.torch import load
 
