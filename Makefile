@@ -13,7 +13,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 .PHONY: help venv repro plan test coverage lint deps docs mlflow preset study asset
 
 help:
-	@echo "make repro                rebuild every result that is out of date; ends at reports/index.html"
+	@echo "make repro                rebuild every result that is out of date; ends at reports/index.html (JOBS=1: no two stages at once)"
 	@echo "make plan                 what that will fetch, need and take, by stage (PRESET=nsd: after that preset)"
 	@echo "make test                 all tests, the end-to-end one included"
 	@echo "make coverage             the fast tests, with the lines of src that they do not reach"
@@ -35,7 +35,7 @@ $(STAMP): requirements.txt requirements-dev.txt pyproject.toml
 	@touch $@
 
 repro: venv
-	dvc repro
+	python -m pipeline.repro $(if $(JOBS),--jobs $(JOBS))
 	@echo "Report: $(abspath reports/index.html)"
 
 plan: venv

@@ -79,7 +79,7 @@ def test_the_networks_of_the_params_fit_together(
     tokens_ITD = rng.normal(size=(4, 65, 128)).astype(np.float16)
     vae = train.train_autoencoder(images_IHWC, params, tmp_path)
     latents_ICHW = train.encode_latents(vae, images_IHWC)
-    assert latents_ICHW.shape == (4, train.LATENT_CHANNELS, 12, 12)
+    assert latents_ICHW.shape == (4, train.LATENT_CHANNELS, 24, 24)
     unet = train.train_unet(latents_ICHW, (tokens_ITD, tokens_ITD), vae, None, params, tmp_path)
     pipe = train.make_pipeline(vae, unet)
     assert train.generate(pipe, tokens_ITD[:2], steps=2).shape == (2, 96, 96, 3)

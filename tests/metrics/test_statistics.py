@@ -1,4 +1,4 @@
-"""Bootstrap against explicit resampling, the meaning of pairing, verdicts and trees."""
+"""Bootstrap and jackknife against explicit resampling, the meaning of pairing, trees."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+import scipy.special
+import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import average_precision_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from fmri2clip.metrics import statistics
 from fmri2clip.metrics.statistics import Estimate, Scores
@@ -56,7 +58,7 @@ def with_classes(run: dict[str, Scores], seed: int) -> dict[str, Scores]:
 
 def test_replicates_equal_explicit_resampling() -> None:
     run = with_classes(make_run(1), 3)
-    metrics = ["retrieval.x.top1", "classification.map"]
+    metrics = ["retrieval.x.top1", "classification.auc"]
     result = statistics.replicate(run, metrics, IDS, 20, (5,))
     count_RI = statistics.resample_counts(len(IDS), 20, (5,))
     for r in range(20):
@@ -67,15 +69,46 @@ def test_replicates_equal_explicit_resampling() -> None:
                 int(np.flatnonzero(scores.nsd_id_I == i)[0]) for i in drawn if i in scores.nsd_id_I
             ]
             score_I, weight_I = scores.per_image["retrieval.x.top1"]
-            assert result.replicate_RMS[r, 0, s] == pytest.approx(
+            assert result.replicate_MRS[0][r, s] == pytest.approx(
                 np.average(score_I[rows], weights=weight_I[rows])
             )
+            expected = roc_auc_score(
+                scores.label_IC[rows][:, :2],
+                scores.class_scores["classification"][rows][:, :2],
+                average="macro",
+            )
+            assert result.replicate_MRS[1][r, s] == pytest.approx(expected)
+
+
+def test_map_is_scored_without_each_image_in_turn() -> None:
+    run = with_classes(make_run(1), 3)
+    result = statistics.replicate(run, ["classification.map"], IDS, 20, (5,))
+    assert result.replicate_MRS[0].shape == (len(IDS), 2)
+    for i, left_out in enumerate(IDS):
+        for s, scores in enumerate(run.values()):
+            rows = scores.nsd_id_I != left_out
             expected = average_precision_score(
                 scores.label_IC[rows][:, :2],
                 scores.class_scores["classification"][rows][:, :2],
                 average="macro",
             )
-            assert result.replicate_RMS[r, 1, s] == pytest.approx(expected)
+            assert result.replicate_MRS[0][i, s] == pytest.approx(expected)
+
+
+def test_the_jackknife_interval_of_a_mean_is_students() -> None:
+    """Of a mean the jackknife gives the standard error that everybody knows."""
+    value_I = np.random.default_rng(2).random(30)
+    without_I = (value_I.sum() - value_I) / 29
+    mean = float(value_I.mean())
+    found = statistics.estimate(mean, without_I, "x.map", is_score=False)
+    error = scipy.stats.sem(value_I)
+    expected = scipy.stats.t.interval(0.95, 29, loc=mean, scale=error)
+    assert (found.low, found.high) == pytest.approx(expected)
+    logit = statistics.estimate(mean, without_I, "x.map")
+    reach = scipy.stats.t.ppf(0.975, 29) * error / (mean * (1 - mean))
+    limits = scipy.special.expit(scipy.special.logit(mean) + reach * np.array([-1, 1]))
+    assert (logit.low, logit.high) == pytest.approx(limits)
+    assert np.isnan(statistics.estimate(0.5, without_I[:1], "x.map").low)
 
 
 def test_nan_images_do_not_count() -> None:
@@ -96,7 +129,7 @@ def test_interval_covers_the_truth_about_95_times_of_100() -> None:
     )
     result = statistics.replicate({"s": scores}, scores.metrics(), IDS, 1000, (0,))
     found = [
-        statistics.estimate(result.point_MS[m, 0], result.replicate_RMS[:, m, 0])
+        statistics.estimate(result.point_MS[m, 0], result.replicate_MRS[m][:, 0])
         for m in range(2000)
     ]
     assert np.mean([x.low < 1.0 < x.high for x in found]) == pytest.approx(0.945, abs=0.015)
@@ -110,7 +143,7 @@ def test_pairing_removes_the_difficulty_of_the_images() -> None:
     singles = [statistics.mean_score([run], "retrieval.x.top1") for run in (a, b)]
     assert singles[0].low < singles[1].high  # single intervals overlap
     found = statistics.paired_difference([(a, b)], "retrieval.x.top1")
-    assert found.verdict == "better"
+    assert found.estimate.low > 0
     assert found.n_positive == found.n_subjects == 2
     assert found.estimate.value == pytest.approx(singles[0].value - singles[1].value)
 
@@ -120,7 +153,6 @@ def test_difference_of_a_run_with_itself_is_zero() -> None:
     for metric in ("retrieval.x.top1", "classification.map", "classification.auc"):
         found = statistics.paired_difference([(run, run)], metric, 50)
         assert found.estimate == Estimate(value=0.0, low=0.0, high=0.0)
-        assert found.verdict == "no worse"
 
 
 @settings(max_examples=20, deadline=None)
@@ -168,12 +200,12 @@ def test_memo_changes_nothing_and_computes_each_run_once(monkeypatch: pytest.Mon
     found = [statistics.paired_difference([pair], m, 50, 1, i, memo) for pair, m, i in asked]
     assert found == expected
     # Three runs of two subjects among all images, all four subj02 among its own; with either kind
-    # of seed.
-    assert len(calls) == 2 * (3 * 2 + 4)
+    # of seed, for mAP and for AUC.
+    assert len(calls) == 4 * (3 * 2 + 4)
     assert statistics.mean_score(
         [runs[0]], "classification.map", 50, 1, memo=memo
     ) == statistics.mean_score([runs[0]], "classification.map", 50, 1)
-    assert len(calls) == 2 * (3 * 2 + 4) + 2  # of the call without a memo
+    assert len(calls) == 4 * (3 * 2 + 4) + 2  # of the call without a memo
 
 
 def test_worlds_with_other_images_are_averaged_independently() -> None:
@@ -183,25 +215,10 @@ def test_worlds_with_other_images_are_averaged_independently() -> None:
         for run in second
     )
     found = statistics.paired_difference([first, moved], "retrieval.x.top1", 100, independent=True)
-    assert found.verdict == "better"
+    assert found.estimate.low > 0
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "verdict"),
-    [
-        (0.01, 0.1, "better"),
-        (-0.02, 0.1, "no worse"),
-        (-0.05, 0.1, "unclear"),
-        (-0.1, -0.01, "worse"),
-        (-0.02, -0.01, "worse"),
-        (float("nan"), float("nan"), "unclear"),
-    ],
-)
-def test_judge(low: float, high: float, verdict: str) -> None:
-    assert statistics.judge(Estimate(value=(low + high) / 2, low=low, high=high)) == verdict
-
-
-def test_lower_is_better_turns_the_verdict_not_the_number() -> None:
+def test_lower_is_better_turns_the_count_not_the_number() -> None:
     run_a = {
         "s": Scores(
             nsd_id_I=IDS, per_image={"classification.hamming": (np.full(60, 0.1), np.ones(60))}
@@ -214,7 +231,7 @@ def test_lower_is_better_turns_the_verdict_not_the_number() -> None:
     }
     found = statistics.paired_difference([(run_a, run_b)], "classification.hamming", 50)
     assert found.estimate.value == pytest.approx(-0.2)
-    assert found.verdict == "better" and found.n_positive == 1
+    assert found.estimate.high < 0 and found.n_positive == 1
 
 
 def test_summary_tree_has_intervals_subjects_and_numbers_only() -> None:

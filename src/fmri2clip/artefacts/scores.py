@@ -19,7 +19,7 @@ from fmri2clip.core import store
 from fmri2clip.core.rows import find_rows
 from fmri2clip.core.schema import Field, Kind, Value
 from fmri2clip.metrics.statistics import Run, Scores
-from fmri2clip.solvers.average_precision import find_defined_classes
+from fmri2clip.solvers.average_precision import LEAST_POSITIVES, find_defined_classes
 
 Array = NDArray[Any]
 
@@ -105,5 +105,5 @@ def _unpack_scores(arrays: Mapping[str, Array], clip: Mapping[str, Array]) -> Sc
         per_image=dict(zip(metrics, zip(score_MI, weight_MI, strict=True), strict=True)),
         class_scores=class_scores,
         label_IC=label_IC,
-        class_C=find_defined_classes(label_IC, clip["present_C"]),
+        class_C=find_defined_classes(label_IC, clip["present_C"], LEAST_POSITIVES),
     )

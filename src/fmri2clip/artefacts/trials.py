@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from fmri2clip.core import store
 from fmri2clip.core.rows import find_rows
 from fmri2clip.core.schema import Field, Kind, Rows, Value
+from fmri2clip.datasets.nsd.layout import REPETITIONS
 
 Array = NDArray[Any]
 
@@ -107,10 +108,13 @@ def write_noise_free(path: Path, arrays: Mapping[str, Value | Rows]) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class TestBetas:
-    """mean_IV: mean of each image's repeats; noise_free_IV: rows of the same images, or None."""
+    """mean_IV: mean of each image's repeats; first: number of trials -> mean of as many, the first
+    ones (I, V), for less than all; noise_free_IV: rows of the same images, or None.
+    """
 
     nsd_id_I: NDArray[np.int64]
     mean_IV: NDArray[np.float32]
+    first: Mapping[int, NDArray[np.float32]]
     noise_free_IV: NDArray[np.float32] | None
 
 
@@ -133,7 +137,15 @@ def average_repeats(
 def read_test_betas(path: Path, rows_V: Array) -> TestBetas:
     """Mean patterns of the test images in columns rows_V; noise-free ones if the file has them."""
     arrays = read_betas(path)
-    mean_IV, nsd_id_I = average_repeats(arrays["betas_NV"][:, rows_V], arrays["nsd_id_N"])
+    betas_NV = arrays["betas_NV"][:, rows_V]
+    mean_IV, nsd_id_I = average_repeats(betas_NV, arrays["nsd_id_N"])
+    first = {}
+    for n in range(1, REPETITIONS):
+        # An image of which these sessions hold no such trial keeps the mean of those they hold.
+        first[n] = mean_IV.copy()
+        shown_N = arrays["repetition_N"] <= n
+        some_JV, nsd_id_J = average_repeats(betas_NV[shown_N], arrays["nsd_id_N"][shown_N])
+        first[n][np.searchsorted(nsd_id_I, nsd_id_J)] = some_JV
     noise_free_IV = None
     if "noise_free_IV" in arrays:
         row_I = find_rows(arrays["noise_free_nsd_id_I"], nsd_id_I, f"noise_free_IV of {path}")
@@ -143,7 +155,7 @@ def read_test_betas(path: Path, rows_V: Array) -> TestBetas:
             raise ValueError(
                 f"{path}: {name} are not all finite in the voxels used; extract the ROIs again"
             )
-    return TestBetas(nsd_id_I=nsd_id_I, mean_IV=mean_IV, noise_free_IV=noise_free_IV)
+    return TestBetas(nsd_id_I=nsd_id_I, mean_IV=mean_IV, first=first, noise_free_IV=noise_free_IV)
 
 
 def find_voxels(path: Path, group: str) -> Array:

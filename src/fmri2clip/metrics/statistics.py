@@ -1,18 +1,17 @@
-"""Bootstrap intervals, paired differences of runs and their verdicts.
+"""Intervals, and paired differences of runs.
 
 Letters: I images, S subjects, R resamples, M metrics, C categories.
 
 Images are resampled by NSD id, jointly for all subjects: one resample gives every subject the same
 image counts, and the score is averaged over subjects within the resample. Subjects, galleries and
-the class set are fixed. Intervals are 95 % percentile intervals, for mAP the basic ones
-(percentiles reflected at the score). Two runs are compared on the same resamples (a paired
-difference): runs share images and subjects, so the overlap of their single intervals says little
-and is not a test.
+the class set are fixed. Intervals are 95 % percentile intervals of a bootstrap. Two runs are
+compared on the same resamples (a paired difference): runs share images and subjects, so the overlap
+of their single intervals says little and is not a test.
 
-Why mAP differs: a resample repeats positives, which lifts average precision, so its percentile
-interval lies too high (60 simulated test sets, 500 images, 24 rare to frequent classes: at mAP .21
-it held the population value in 5 % of them, the basic interval in 88 %; at .44 in 40 and 87 %).
-Means over images and AUC show no such lift.
+mAP has a jackknife instead: its resamples leave out one image each, and the interval is Student's t
+(I - 1 degrees of freedom), of a score on the logit scale. A bootstrap repeats positives, which
+lifts average precision, so that its intervals miss (benchmarks/map_coverage.json). Means over
+images and AUC show no such lift.
 """
 
 from __future__ import annotations
@@ -22,15 +21,15 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
+import scipy.stats
 from numpy.typing import NDArray
 
 from fmri2clip.solvers.average_precision import score_classes
 
 Floats = NDArray[np.floating]
-MARGIN = 0.03  # "no worse": the interval of the difference stays above minus three points
 LOWER_IS_BETTER = ("hamming", "effnet", "swav")
 FUNCTIONALS = ("map", "auc")  # not a mean over images: recomputed in every resample
-BASIC_INTERVAL = ("map",)  # resampling lifts these
+JACKKNIFE = ("map",)  # of these; a bootstrap lifts them
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,25 +80,26 @@ class Estimate:
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """Paired difference a - b, averaged over subjects and pairs. verdict: see `judge`. n_positive
-    of n_subjects have a better a (point estimate).
+    """Paired difference a - b, averaged over subjects and pairs. n_positive of n_subjects have a
+    better a (point estimate).
     """
 
     estimate: Estimate
     per_subject: Mapping[str, Estimate]
-    verdict: str
     n_positive: int
     n_subjects: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Replicates:
-    """point_MS: scores on all images; replicate_RMS: the same on each resample of the images."""
+    """point_MS: scores on all images; replicate_MRS: of each metric, the same on each resample of
+    the images (R, S), or without each image in turn (JACKKNIFE).
+    """
 
     metric_M: tuple[str, ...]
     subject_S: tuple[str, ...]
     point_MS: Floats
-    replicate_RMS: Floats
+    replicate_MRS: tuple[Floats, ...]
 
 
 @lru_cache(maxsize=4)
@@ -135,29 +135,39 @@ def replicate(
     A metric that a subject does not have is NaN there. What memo has is not computed again; what is
     computed is put in.
     """
-    # One row more than resamples, for the score itself; NaN until a subject has the metric.
     memo = {} if memo is None else memo
-    value_RMS = np.full((n_bootstrap + 1, len(metrics), len(run)), np.nan)
+    n_images = len(image_ids)
+    # One row more than resamples, for the score itself; NaN until a subject has the metric.
+    n_rows = [1 + (n_images if is_jackknifed(name) else n_bootstrap) for name in metrics]
+    value_MRS = [np.full((n, len(run)), np.nan) for n in n_rows]
     for s, scores in enumerate(run.values()):
         known = memo.setdefault((scores, image_ids.tobytes(), n_bootstrap, seed), {})
         if missing := [metric for metric in metrics if metric not in known]:
             assert np.all(np.diff(scores.nsd_id_I) > 0), "images must be in ascending NSD id"
             column_I = np.searchsorted(image_ids, scores.nsd_id_I)
-            count_RI = resample_counts(len(image_ids), n_bootstrap, seed)[:, column_I]
+            count_RI = resample_counts(n_images, n_bootstrap, seed)[:, column_I]
             # Row 0 counts every image once: the score itself, computed as the resamples are.
-            weight_RI = np.concatenate([np.ones((1, len(column_I)), np.float32), count_RI])
+            once_1I = np.ones((1, len(column_I)), np.float32)
+            weight_RI = np.concatenate([once_1I, count_RI])
             known |= _weigh_means(scores, missing, weight_RI)
-            known |= _weigh_functionals(scores, missing, weight_RI)
+            without_RI = (np.arange(n_images)[:, None] != column_I).astype(np.float32)
+            without_RI = np.concatenate([once_1I, without_RI])
+            known |= _weigh_functionals(scores, missing, weight_RI, without_RI)
         # What a subject does not have stays NaN and is left out of its mean over subjects.
         for m, metric in enumerate(metrics):
             if metric in known:
-                value_RMS[:, m, s] = known[metric]
+                value_MRS[m][:, s] = known[metric]
     return Replicates(
         metric_M=tuple(metrics),
         subject_S=tuple(run),
-        point_MS=value_RMS[0],
-        replicate_RMS=value_RMS[1:],
+        point_MS=np.stack([value_RS[0] for value_RS in value_MRS]),
+        replicate_MRS=tuple(value_RS[1:] for value_RS in value_MRS),
     )
+
+
+def is_jackknifed(metric: str) -> bool:
+    """Whether the resamples of a metric leave out one image each."""
+    return metric.rsplit(".", 1)[-1] in JACKKNIFE
 
 
 def _weigh_means(scores: Scores, metrics: Sequence[str], weight_RI: Floats) -> dict[str, Floats]:
@@ -182,33 +192,56 @@ def _stack_columns(value_MI: Sequence[Floats]) -> Floats:
 
 
 def _weigh_functionals(
-    scores: Scores, metrics: Sequence[str], weight_RI: Floats
+    scores: Scores, metrics: Sequence[str], weight_RI: Floats, without_RI: Floats
 ) -> dict[str, Floats]:
-    """value_R of FUNCTIONALS; all of them where one is asked for, as they come together."""
+    """value_R of those metrics that are FUNCTIONALS."""
     values: dict[str, Floats] = {}
     for prefix, score_IC in scores.class_scores.items():
-        names = [f"{prefix}.{name}" for name in FUNCTIONALS]
-        if set(names) & set(metrics):
-            assert scores.label_IC is not None and scores.class_C is not None, (
-                "class scores need labels"
-            )
-            both = score_classes(scores.label_IC, score_IC, scores.class_C, weight_RI)
-            values |= dict(zip(names, both, strict=True))
+        for place, kind in enumerate(FUNCTIONALS):
+            name = f"{prefix}.{kind}"
+            if name in metrics:
+                assert scores.label_IC is not None and scores.class_C is not None, (
+                    "class scores need labels"
+                )
+                weights = without_RI if is_jackknifed(name) else weight_RI
+                both = score_classes(scores.label_IC, score_IC, scores.class_C, weights)
+                values[name] = both[place]
     return values
 
 
-def estimate(point: float, replicate_R: Floats, metric: str = "") -> Estimate:
-    """Percentile interval, the basic one for BASIC_INTERVAL; resamples in which the score is
-    undefined are left out.
+def estimate(
+    point: float, replicate_R: Floats, metric: str = "", is_score: bool = True
+) -> Estimate:
+    """Percentile interval, Student's for JACKKNIFE; resamples in which the score is undefined are
+    left out.
+
+    is_score: point lies between 0 and 1, so that a Student's interval is taken on the logit scale;
+    False for a difference.
     """
     defined_R = replicate_R[np.isfinite(replicate_R)]
     if not (np.isfinite(point) and defined_R.size):
         return Estimate(value=float(point), low=float("nan"), high=float("nan"))
-    low, high = np.percentile(defined_R, [2.5, 97.5])
-    # The basic interval reflects the percentiles at the score, which undoes the lift.
-    if metric.rsplit(".", 1)[-1] in BASIC_INTERVAL:
-        low, high = 2 * point - high, 2 * point - low
+    if is_jackknifed(metric):
+        low, high = _student_limits(point, defined_R, is_score)
+    else:
+        low, high = np.percentile(defined_R, [2.5, 97.5])
     return Estimate(value=float(point), low=float(low), high=float(high))
+
+
+def _student_limits(point: float, left_out_R: Floats, is_score: bool) -> tuple[float, float]:
+    """95 % limits from the values without each image: Efron & Tibshirani (1993), chapter 11, for
+    the standard error; its logit has it divided by the slope p (1 - p).
+    """
+    n = len(left_out_R)
+    error = np.sqrt((n - 1) / n * np.square(left_out_R - left_out_R.mean()).sum())
+    # Without a second image, or where no image matters, there is nothing to tell.
+    reach = scipy.stats.t.ppf(0.975, n - 1) * error if n > 1 else np.nan
+    if not is_score or not 0 < point < 1:
+        return point - reach, point + reach
+    reach /= point * (1 - point)
+    centre = np.log(point / (1 - point))
+    low, high = (1 / (1 + np.exp(-(centre + side * reach))) for side in (-1, 1))
+    return float(low), float(high)
 
 
 def mean_defined(value_xS: Floats) -> Floats:
@@ -218,17 +251,6 @@ def mean_defined(value_xS: Floats) -> Floats:
     n = defined.sum(axis=-1)
     total = np.where(defined, value_xS, 0.0).sum(axis=-1)
     return np.divide(total, n, out=np.full(total.shape, np.nan), where=n > 0)
-
-
-def judge(difference: Estimate, margin: float = MARGIN) -> str:
-    """Verdict on a difference where positive is good: 'better' and 'worse' when its interval
-    excludes 0, 'no worse' when it stays above -margin, otherwise 'unclear'.
-    """
-    if difference.low > 0:
-        return "better"
-    if difference.high < 0:
-        return "worse"
-    return "no worse" if difference.low > -margin else "unclear"
 
 
 def mean_score(
@@ -265,7 +287,7 @@ def paired_difference(
     though their ids are equal numbers.
     memo: one dictionary, empty at first, for calls whose pairs have runs in common; it saves time
     and changes nothing. Only subjects of both runs count. The sign of a lower-is-better metric is
-    kept in the estimate, not in the verdict.
+    kept in the estimate, not in n_positive.
     """
     shared = [_shared_subjects(a, b) for a, b in pairs]
     # One population for all pairs, so that a resample means the same images in each of them.
@@ -278,17 +300,14 @@ def paired_difference(
     b = _replicate_all(seconds, metric, ids, n_bootstrap, seed, independent, memo)
     point_S, replicate_RS = _average(a, b)
     sign = -1.0 if metric.rsplit(".", 1)[-1] in LOWER_IS_BETTER else 1.0
-    total = estimate(float(mean_defined(point_S)), mean_defined(replicate_RS), metric)
-    # Turned over, the limits change places.
-    oriented = total if sign > 0 else Estimate(value=-total.value, low=-total.high, high=-total.low)
+    total = estimate(float(mean_defined(point_S)), mean_defined(replicate_RS), metric, False)
     subjects = a[0].subject_S
     return Difference(
         estimate=total,
         per_subject={
-            s: estimate(float(point_S[i]), replicate_RS[:, i], metric)
+            s: estimate(float(point_S[i]), replicate_RS[:, i], metric, False)
             for i, s in enumerate(subjects)
         },
-        verdict=judge(oriented),
         n_positive=int((sign * point_S > 0).sum()),
         n_subjects=len(subjects),
     )
@@ -341,10 +360,10 @@ def _replicate_all(
 def _average(a: list[Replicates], b: list[Replicates] | None = None) -> tuple[Floats, Floats]:
     """point_S and replicate_RS of one metric (or of a - b), averaged over the list."""
     point_xS = np.stack([item.point_MS[0] for item in a])
-    replicate_xRS = np.stack([item.replicate_RMS[:, 0] for item in a])
+    replicate_xRS = np.stack([item.replicate_MRS[0] for item in a])
     if b is not None:
         point_xS = point_xS - np.stack([item.point_MS[0] for item in b])
-        replicate_xRS = replicate_xRS - np.stack([item.replicate_RMS[:, 0] for item in b])
+        replicate_xRS = replicate_xRS - np.stack([item.replicate_MRS[0] for item in b])
     point_S = mean_defined(np.moveaxis(point_xS, 0, -1))
     replicate_RS = mean_defined(np.moveaxis(replicate_xRS, 0, -1))
     return point_S, replicate_RS

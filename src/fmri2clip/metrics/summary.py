@@ -24,7 +24,8 @@ def summarise(run: Run, n_bootstrap: int, seed: int) -> dict[str, Any]:
     result = replicate(run, metrics, union_ids([run]), n_bootstrap, (seed,))
     constants = list(dict.fromkeys(name for scores in run.values() for name in scores.constants))
     tree: dict[str, Any] = {}
-    _plant(tree, metrics, mean_defined(result.point_MS), mean_defined(result.replicate_RMS))
+    means = [mean_defined(value_RS) for value_RS in result.replicate_MRS]
+    _plant(tree, metrics, mean_defined(result.point_MS), means)
     for name in constants:
         _set(
             tree,
@@ -37,7 +38,8 @@ def summarise(run: Run, n_bootstrap: int, seed: int) -> dict[str, Any]:
         )
     for s, (subject, scores) in enumerate(run.items()):
         branch: dict[str, Any] = {}
-        _plant(branch, metrics, result.point_MS[:, s], result.replicate_RMS[:, :, s])
+        own = [value_RS[:, s] for value_RS in result.replicate_MRS]
+        _plant(branch, metrics, result.point_MS[:, s], own)
         for name, value in scores.constants.items():
             _set(branch, name, value)
         tree.setdefault("subjects", {})[subject] = branch
@@ -45,11 +47,11 @@ def summarise(run: Run, n_bootstrap: int, seed: int) -> dict[str, Any]:
 
 
 def _plant(
-    tree: dict[str, Any], metrics: Sequence[str], point_M: Floats, replicate_RM: Floats
+    tree: dict[str, Any], metrics: Sequence[str], point_M: Floats, replicate_MR: Sequence[Floats]
 ) -> None:
     """Undefined scores (no image asked) are left out: JSON has no NaN."""
     for m, metric in enumerate(metrics):
-        result = estimate(float(point_M[m]), replicate_RM[:, m], metric)
+        result = estimate(float(point_M[m]), replicate_MR[m], metric)
         if np.isfinite(result.value):
             _set(tree, metric, result.value)
             _set(tree, f"{metric}_ci95_low", result.low)

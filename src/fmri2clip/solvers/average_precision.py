@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.floating]
 Bools = NDArray[np.bool_]
+LEAST_POSITIVES = 5  # of a test set: a class with fewer is listed, and not averaged
 
 
-def find_defined_classes(labels_IC: Bools, present_C: Bools) -> Bools:
-    """defined_C: classes of the world that have at least one positive and one negative among these
-    images.
+def find_defined_classes(labels_IC: Bools, present_C: Bools, least: int = 1) -> Bools:
+    """defined_C: classes of the world that have at least `least` positives and one negative among
+    these images.
     """
     n_positive_C = np.asarray(labels_IC).sum(axis=0)
-    return np.asarray(present_C) & (n_positive_C > 0) & (n_positive_C < len(labels_IC))
+    return np.asarray(present_C) & (n_positive_C >= least) & (n_positive_C < len(labels_IC))
 
 
 def score_class(label_I: Bools, score_I: Floats, weight_RI: Floats) -> tuple[Floats, Floats]:

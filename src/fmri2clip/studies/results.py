@@ -125,7 +125,6 @@ def _compare(
             found = paired_difference(pairs, metric, n_bootstrap, seed, independent)
             metrics[metric] = {
                 **_numbers(found.estimate),
-                "verdict": found.verdict,
                 "n_positive": found.n_positive,
                 "n_subjects": found.n_subjects,
                 "per_subject": {subject: _numbers(e) for subject, e in found.per_subject.items()},

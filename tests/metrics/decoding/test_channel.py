@@ -30,10 +30,18 @@ def world(rng: np.random.Generator) -> dict[str, np.ndarray]:
     return {"p": p, "y": y, **heldout}
 
 
-def score(world: dict[str, np.ndarray], decoded: dict[str, np.ndarray]) -> dict[str, float]:
+MEANS = dict.fromkeys(
+    ("mean_predicted_image_D", "mean_image_D", "mean_predicted_text_D", "mean_text_D"),
+    np.zeros(WIDTH),
+)
+
+
+def score(
+    world: dict[str, np.ndarray], decoded: dict[str, np.ndarray], n_trials: int = 3
+) -> dict[str, float]:
     galleries = make_galleries(world["y"], 40, 5, 10, seed=0)
     found = channel.score_channel(
-        world, decoded, world["y"], world["y"], np.arange(N_TEST), galleries
+        world, {n_trials: decoded}, world["y"], world["y"], MEANS, np.arange(N_TEST), galleries
     )
     per_image = found.per_image.items()
     return {name: float(np.average(score_I, weights=w_I)) for name, (score_I, w_I) in per_image}
@@ -69,3 +77,49 @@ def test_captions_have_a_fit_of_their_own(world: dict[str, np.ndarray]) -> None:
 
 def test_a_decoder_of_labels_has_no_channel(world: dict[str, np.ndarray]) -> None:
     assert score(world, {"logits_IC": np.zeros((N_TEST, 3))}) == {}
+
+
+def test_fewer_trials_have_a_fit_of_their_own(world: dict[str, np.ndarray]) -> None:
+    """Of the predictions from as many trials: here those of one trial are worth nothing."""
+    world["embedding_RJD"] = world["embedding_RJD"].copy()
+    world["embedding_RJD"][0] = unit(np.random.default_rng(4).standard_normal((N_JUDGE, WIDTH)))
+    decoded = {"embedding_ID": world["p"]}
+    found = channel.score_channel(
+        world,
+        {1: decoded, 3: decoded},
+        world["y"],
+        world["y"],
+        MEANS,
+        np.arange(N_TEST),
+        make_galleries(world["y"], 40, 5, 10, seed=0),
+    )
+    name = "channel.retrieval_all.image_given_brain.top1"
+    assert found.per_image[name][0].mean() > found.per_image[f"trials.1.{name}"][0].mean() + 0.2
+
+
+def test_information_of_a_channel_that_is_known(rng: np.random.Generator) -> None:
+    """A Gaussian channel has log2(1 + s) / 2 bits a component; what is found can be no more on
+    average, and is most of it. Who knows nothing is told so by his temperature.
+    """
+    n, snr = 2000, 0.5
+
+    def draw(size: int) -> tuple[np.ndarray, np.ndarray]:
+        y = rng.standard_normal((size, WIDTH))
+        return y + rng.standard_normal((size, WIDTH)) / np.sqrt(snr), y
+
+    judged_p, judged_y = draw(1000)
+    p, y = draw(n)
+    heldout = {"embedding_RJD": np.stack([judged_p] * 3), "image_JD": judged_y, "text_JD": judged_y}
+    galleries = make_galleries(y, 40, 5, 10, seed=0)
+
+    def bits(predicted: np.ndarray) -> float:
+        found = channel.score_channel(
+            heldout, {3: {"embedding_ID": predicted}}, y, y, MEANS, np.arange(n), galleries
+        )
+        name = "channel.retrieval_all.image_given_brain.bits"
+        return float(found.per_image[name][0].mean())
+
+    capacity = WIDTH * np.log2(1 + snr) / 2
+    assert 0.9 * capacity < bits(p) < 1.02 * capacity
+    heldout["embedding_RJD"] = rng.permutation(heldout["embedding_RJD"], axis=1)
+    assert abs(bits(rng.permutation(p))) < 0.05

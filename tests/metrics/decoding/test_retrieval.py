@@ -8,6 +8,7 @@ import itertools
 
 import numpy as np
 import pytest
+import scipy.special
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -160,3 +161,53 @@ def test_centre_rejects_what_is_not_finite() -> None:
 def test_impossible_galleries_name_the_parameter(n_way: int, n_hard: int, name: str) -> None:
     with pytest.raises(ValueError, match=f"evaluation.{name}"):
         retrieval.make_galleries(make_case()[1], n_way, 3, n_hard, 0)
+
+
+def test_sizes_are_the_mean_over_all_galleries(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every gallery of 4 of 8 images, ties broken by every order, counted."""
+    monkeypatch.setattr(retrieval, "SIZES", (4, 8, 9))
+    similarity_II = rng.integers(0, 4, (8, 8)).astype(float)
+    found = retrieval.score_sizes(similarity_II, "image_given_brain")
+    assert set(found) == {
+        "retrieval_sizes.4.image_given_brain.top1",
+        "retrieval_sizes.8.image_given_brain.top1",
+    }
+    for size in (4, 8):
+        for i, row_I in enumerate(similarity_II):
+            others = [j for j in range(8) if j != i]
+            success = []
+            for gallery in itertools.combinations(others, size - 1):
+                best = max(row_I[j] for j in gallery)
+                tied = sum(row_I[j] == row_I[i] for j in gallery)
+                success.append(0.0 if best > row_I[i] else 1 / (1 + tied))
+            score_I, _ = found[f"retrieval_sizes.{size}.image_given_brain.top1"]
+            assert score_I[i] == pytest.approx(np.mean(success))
+
+
+def test_who_says_nothing_finds_one_of_n(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retrieval, "SIZES", (5, 20))
+    found = retrieval.score_sizes(np.zeros((20, 20)), "x")
+    assert [score_I.mean() for score_I, _ in found.values()] == pytest.approx([1 / 5, 1 / 20])
+
+
+def test_information_is_that_of_the_softmax(rng: np.random.Generator) -> None:
+    similarity_II = rng.standard_normal((7, 7))
+    (score_I, _) = retrieval.score_information(similarity_II, 0.3, "x")["retrieval_all.x.bits"]
+    p_II = scipy.special.softmax(similarity_II / 0.3, axis=1)
+    assert score_I == pytest.approx(np.log2(7 * np.diag(p_II)))
+
+
+def test_the_temperature_is_the_likeliest(rng: np.random.Generator) -> None:
+    """Among many on a grid."""
+    parts = [rng.standard_normal((9, 9)) + 1.5 * np.eye(9), rng.standard_normal((6, 6))]
+
+    def likelihood(t: float) -> float:
+        return float(
+            sum(np.log(np.diag(scipy.special.softmax(p / t, axis=1))).sum() for p in parts)
+        )
+
+    grid = np.exp(np.linspace(-3, 5, 400))
+    best = max(likelihood(t) for t in grid)
+    assert likelihood(retrieval.fit_temperature(parts)) >= best - 1e-6

@@ -49,6 +49,9 @@ def test_the_author_knows_places_and_what_no_label_names() -> None:
     n = len(places)
     shown = author.background_IF[:, :n].argmax(axis=1)
     assert [places[k] for k in shown] == [s.place for s in drawn]
-    bare = make_scene(7, 5, 64, without_objects=True).image
+    unpainted = make_scene(7, 5, 64, without_objects=True)
+    assert [i.bbox for i in unpainted.instances] == [i.bbox for i in drawn[5].instances]
+    bare = unpainted.image
+    assert (bare != drawn[5].image).any()
     expected = gather.pool(rgb2lab(bare)[None], 4)[0]
     np.testing.assert_allclose(author.background_IF[5, n:], expected)

@@ -247,7 +247,6 @@ def study() -> dict[str, object]:
         "value": 0.05,
         "low": 0.01,
         "high": 0.09,
-        "verdict": "better",
         "n_positive": 2,
         "n_subjects": 2,
     }

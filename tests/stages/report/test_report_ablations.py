@@ -13,7 +13,6 @@ def difference(value: float, low: float, high: float) -> dict[str, Any]:
         "value": value,
         "low": low,
         "high": high,
-        "verdict": "better",
         "n_positive": 1,
         "n_subjects": 1,
     }

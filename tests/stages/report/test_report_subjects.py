@@ -143,7 +143,6 @@ def test_overview_pairs_like_with_like() -> None:
     none = Difference(
         estimate=Estimate(value=0, low=0, high=0),
         per_subject={},
-        verdict="",
         n_positive=0,
         n_subjects=1,
     )

@@ -7,60 +7,137 @@ target is their pointwise mutual information under a joint Gaussian (solvers/joi
 fitted to predictions for training images that the decoder did not see. Rows rank targets given a
 brain, columns brains given a target.
 
+The same images give the temperatures behind information in bits, of the cosine and of this
+similarity; there each half of them is asked by a fit to the other half.
+
 Letters: I test images, J images of the judge, R repeats behind a prediction, D embedding width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fmri2clip.metrics.decoding.retrieval import Galleries, score_retrieval
+from fmri2clip.metrics.decoding.retrieval import (
+    Galleries,
+    fit_temperature,
+    score_information,
+    score_retrieval,
+    similarity,
+)
 from fmri2clip.metrics.statistics import Scores
 from fmri2clip.solvers import joint_gaussian
+from fmri2clip.solvers.ranks import centre
 
 Floats = NDArray[np.floating]
-N_REPEATS = 3  # behind the patterns of test images
+Compare = Callable[[Floats, Floats], Floats]  # queries (I, D), gallery (J, D) -> (I, J)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """One kind of target. predicted, target: of the judge's images (J, D) and of the test images
+    (I, D); mean_*: over training images (D); directions: those that are asked, the first with
+    brains as queries.
+    """
+
+    predicted_JD: Floats
+    target_JD: Floats
+    predicted_ID: Floats
+    target_ID: Floats
+    mean_predicted_D: Floats
+    mean_target_D: Floats
+    directions: tuple[str, ...]
 
 
 def score_channel(
     heldout: Mapping[str, Floats],
-    decoded: Mapping[str, Floats],
+    decoded: Mapping[int, Mapping[str, Floats]],
     image_ID: Floats,
     text_ID: Floats,
+    means: Mapping[str, Floats],
     nsd_id_I: NDArray[np.int64],
     galleries: Galleries,
 ) -> Scores:
-    """channel.retrieval... of the pooled embeddings, for what the decoder offers.
+    """channel.retrieval... and the information of the pooled embeddings, for what is offered.
 
-    heldout: arrays of heldout.safetensors (artefacts/model.py); decoded: embedding_ID and
-    text_embedding_ID of the test images; image_ID, text_ID: their true embeddings, the second the
-    mean of the captions. A decoder without a text embedding is asked for captions by its image
-    embedding, with a fit of its own.
+    heldout: arrays of heldout.safetensors (artefacts/model.py); decoded: number of trials ->
+    embedding_ID and text_embedding_ID of the test images; image_ID, text_ID: their true embeddings,
+    the second the mean of the captions; means: mean_{predicted_image,image,predicted_text,text}_D.
+    Each number of trials has a fit of its own; those of fewer than the most stand under trials.<n>.
+    A decoder without a text embedding is asked for captions by its image embedding, with a fit of
+    its own.
     """
     per_image: dict[str, tuple[Floats, Floats]] = {}
     constants: dict[str, float] = {}
-    if "embedding_ID" in decoded:
-        judge = joint_gaussian.fit(_repeat(heldout["embedding_RJD"]), heldout["image_JD"])
-        information_II = judge.score(decoded["embedding_ID"], image_ID)
-        per_image |= score_retrieval(information_II, galleries, "image_given_brain")
-        per_image |= score_retrieval(information_II.T, galleries, "brain_given_image")
-        constants["image_weight"] = judge.weight
-    name = "text_embedding" if "text_embedding_ID" in decoded else "embedding"
-    if f"{name}_ID" in decoded:
-        judge = joint_gaussian.fit(_repeat(heldout[f"{name}_RJD"]), heldout["text_JD"])
-        information_II = judge.score(decoded[f"{name}_ID"], text_ID)
-        per_image |= score_retrieval(information_II, galleries, "text_given_brain")
-        constants["text_weight"] = judge.weight
-    return Scores(
-        nsd_id_I=nsd_id_I,
-        per_image={f"channel.{name}": value for name, value in per_image.items()},
-        constants={f"channel.{name}": value for name, value in constants.items()},
-    )
+    for n_trials, offered in decoded.items():
+        place = "" if n_trials == max(decoded) else f"trials.{n_trials}."
+        questions = _ask(heldout, offered, min(n_trials, 3) - 1, image_ID, text_ID, means)
+        for kind, question in questions.items():
+            cosine = _cosine(question)
+            temperature = fit_temperature([cosine(question.predicted_JD, question.target_JD)])
+            near_II = cosine(question.predicted_ID, question.target_ID)
+            judge = joint_gaussian.fit(question.predicted_JD, question.target_JD)
+            told_II = judge.score(question.predicted_ID, question.target_ID)
+            told_temperature = fit_temperature(_cross_score(question))
+            for direction in question.directions:
+                # Rows and columns of one fit: targets given a brain, brains given a target.
+                if direction.startswith("brain"):
+                    near_II, told_II = near_II.T, told_II.T
+                found = score_information(near_II, temperature, direction)
+                per_image |= {f"{place}{name}": value for name, value in found.items()}
+                found = score_retrieval(told_II, galleries, direction)
+                found |= score_information(told_II, told_temperature, direction)
+                per_image |= {f"{place}channel.{name}": value for name, value in found.items()}
+            constants[f"{place}channel.{kind}_weight"] = judge.weight
+    return Scores(nsd_id_I=nsd_id_I, per_image=per_image, constants=constants)
 
 
-def _repeat(prediction_RJD: Floats) -> Floats:
-    """Predictions from as many trials as test images have, or from the most there are."""
-    return prediction_RJD[min(N_REPEATS, len(prediction_RJD)) - 1]
+def _ask(
+    heldout: Mapping[str, Floats],
+    offered: Mapping[str, Floats],
+    row: int,
+    image_ID: Floats,
+    text_ID: Floats,
+    means: Mapping[str, Floats],
+) -> dict[str, Question]:
+    """What can be asked of the predictions; row: of heldout, by number of trials."""
+    found = {}
+    text = "text_embedding" if "text_embedding_ID" in offered else "embedding"
+    for kind, name, target_ID, directions in (
+        ("image", "embedding", image_ID, ("image_given_brain", "brain_given_image")),
+        ("text", text, text_ID, ("text_given_brain",)),
+    ):
+        if f"{name}_ID" in offered:
+            predicted = "image" if name == "embedding" else "text"
+            found[kind] = Question(
+                predicted_JD=heldout[f"{name}_RJD"][min(row, len(heldout[f"{name}_RJD"]) - 1)],
+                target_JD=heldout[f"{kind}_JD"],
+                predicted_ID=offered[f"{name}_ID"],
+                target_ID=target_ID,
+                mean_predicted_D=means[f"mean_predicted_{predicted}_D"],
+                mean_target_D=means[f"mean_{kind}_D"],
+                directions=directions,
+            )
+    return found
+
+
+def _cosine(question: Question) -> Compare:
+    def compare(query_ID: Floats, gallery_JD: Floats) -> Floats:
+        return similarity(
+            centre(query_ID, question.mean_predicted_D), centre(gallery_JD, question.mean_target_D)
+        )
+
+    return compare
+
+
+def _cross_score(question: Question) -> list[Floats]:
+    """Each half of the judge's images, scored by a fit to the other half."""
+    half_J = np.arange(len(question.target_JD)) % 2 == 0
+    scored = []
+    for member_J in (half_J, ~half_J):
+        judge = joint_gaussian.fit(question.predicted_JD[~member_J], question.target_JD[~member_J])
+        scored.append(judge.score(question.predicted_JD[member_J], question.target_JD[member_J]))
+    return scored

@@ -7,10 +7,14 @@ exactly as similar share the credit: the score is the expected success when ties
 random, so a constant prediction scores chance. Similarity is the centred cosine: the mean training
 embedding is taken from both sides before the cosine.
 
-Three galleries: `retrieval`, fixed random draws of n_way test images (300-way x 30 draws as in
+Galleries: `retrieval`, fixed random draws of n_way test images (300-way x 30 draws as in
 MindEye, Scotti et al. 2023), where each image of a draw is a query once; `retrieval_hard`, the
 query's own image and its nearest test images by true image embedding; `retrieval_all`, the whole
-test set.
+test set; `retrieval_sizes.<n>`, the expectation over all galleries of n test images.
+
+Beside the rank there is information, in bits: log2 N + log2 p, with p what a softmax over the whole
+test set of N images gives to the right one. Its temperature has to come from other images
+(`fit_temperature`). Unlike top-1 it does not saturate; who knows nothing has 0.
 
 Directions are named after what is searched: `image_given_brain` has a brain pattern as query and
 images as gallery.
@@ -18,16 +22,21 @@ images as gallery.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import gammaln, logsumexp
 
 from fmri2clip.solvers.ranks import share_credit
 
 Floats = NDArray[np.floating]
 Bools = NDArray[np.bool_]
 TOP_K = (1, 5)
+SIZES = (50, 100, 200, 500, 1000)  # of galleries
+LOG_TEMPERATURES = (-8.0, 8.0)
 # similarities that agree to here are ties: the order of a matrix product's sums must not decide
 DECIMALS = 9
 
@@ -125,3 +134,61 @@ def score_retrieval(
         all_I = share_credit(greater_all_I, tied_all_I, k)
         scores[f"retrieval_all.{direction}.top{k}"] = all_I, ones_I
     return scores
+
+
+def score_sizes(similarity_II: Floats, direction: str) -> dict[str, tuple[Floats, Floats]]:
+    """retrieval_sizes.<n>.<direction>.top1, expected over all galleries of n images that hold the
+    query's own, for those of SIZES that the test set reaches; arrays as in score_retrieval.
+
+    With g of M others more similar, a gallery of n - 1 others holds none of them with probability
+    C(M - g, n - 1) / C(M, n - 1).
+    """
+    n_others = len(similarity_II) - 1
+    own_I1 = np.diagonal(similarity_II)[:, None]
+    greater_I = (similarity_II > own_I1).sum(axis=1)
+    tied_I = (similarity_II == own_I1).sum(axis=1) - 1
+    ones_I = np.ones(len(similarity_II))
+    scores: dict[str, tuple[Floats, Floats]] = {}
+    for size in (size for size in SIZES if size <= n_others + 1):
+        left_G = n_others - np.arange(n_others + 1)  # not more similar, by g
+        enough_G = left_G >= size - 1
+        log_G = gammaln(left_G + 1) - gammaln(np.maximum(left_G - size + 2, 1))
+        none_G = np.where(enough_G, np.exp(log_G - log_G[0]), 0.0)
+        # Ties are broken at random: the query's own is behind 0 to `tied` of them, equally likely.
+        sums_G = np.concatenate([[0.0], np.cumsum(none_G)])
+        success_I = (sums_G[greater_I + tied_I + 1] - sums_G[greater_I]) / (tied_I + 1)
+        scores[f"retrieval_sizes.{size}.{direction}.top1"] = success_I, ones_I
+    return scores
+
+
+def score_information(
+    similarity_II: Floats, temperature: float, direction: str
+) -> dict[str, tuple[Floats, Floats]]:
+    """retrieval_all.<direction>.bits of each query; arrays as in score_retrieval."""
+    n = len(similarity_II)
+    return {
+        f"retrieval_all.{direction}.bits": (
+            np.log2(n) + log_probability(similarity_II, temperature) / np.log(2),
+            np.ones(n),
+        )
+    }
+
+
+def log_probability(similarity_II: Floats, temperature: float) -> Floats:
+    """Logarithm of what the softmax of each row gives to its own column (I)."""
+    logit_II = similarity_II / temperature
+    own_I: Floats = np.diagonal(logit_II) - logsumexp(logit_II, axis=1)
+    return own_I
+
+
+def fit_temperature(parts: Sequence[Floats]) -> float:
+    """The temperature with the largest mean log-probability of the right pairs.
+
+    parts: square matrices of similarities of other images, right pairs on the diagonal.
+    """
+
+    def loss(log_temperature: float) -> float:
+        return -sum(log_probability(part, np.exp(log_temperature)).sum() for part in parts)
+
+    found = minimize_scalar(loss, bounds=LOG_TEMPERATURES, method="bounded")
+    return float(np.exp(found.x))

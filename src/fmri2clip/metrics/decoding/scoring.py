@@ -23,15 +23,26 @@ pictures and words of them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fmri2clip.metrics.decoding import classification
-from fmri2clip.metrics.decoding.retrieval import TOP_K, Galleries, score_retrieval, similarity
+from fmri2clip.metrics.decoding.retrieval import (
+    TOP_K,
+    Galleries,
+    score_retrieval,
+    score_sizes,
+    similarity,
+)
 from fmri2clip.metrics.statistics import Scores
-from fmri2clip.solvers.average_precision import find_defined_classes
+from fmri2clip.solvers.average_precision import (
+    LEAST_POSITIVES,
+    find_defined_classes,
+    score_class,
+)
 
 Floats = NDArray[np.floating]
 Bools = NDArray[np.bool_]
@@ -92,6 +103,7 @@ def score(prediction: Prediction, truth: Truth) -> Scores:
         similarity_II = similarity(prediction.image_ID, truth.image_ID)
         per_image |= score_retrieval(similarity_II, truth.galleries, "image_given_brain")
         per_image |= score_retrieval(similarity_II.T, truth.galleries, "brain_given_image")
+        per_image |= score_sizes(similarity_II, "image_given_brain")
     if prediction.text_ID is not None:
         for name, target_ID in (
             ("text_given_brain", truth.text_ID),
@@ -117,6 +129,17 @@ def score(prediction: Prediction, truth: Truth) -> Scores:
         per_image=per_image | dict(classes.per_image),
         constants=constants | dict(classes.constants),
     )
+
+
+def score_trials(prediction: Prediction, truth: Truth) -> Scores:
+    """Of `score`, first choices alone: for patterns of fewer trials than there are."""
+    scored = score(prediction, truth)
+    first = {
+        name: value
+        for name, value in scored.per_image.items()
+        if name.endswith(".top1") and not name.startswith("retrieval_sizes")
+    }
+    return Scores(nsd_id_I=truth.nsd_id_I, per_image=first)
 
 
 def score_tokens(
@@ -161,8 +184,9 @@ def score_labels(prediction: Prediction, truth: Truth) -> Scores:
     """Multi-label scores from the logits, or from the similarity to the prompts where a decoder has
     none.
     """
-    # A class that all test images have, or none, has no average precision.
-    class_C = find_defined_classes(truth.label_IC, truth.present_C)
+    # A class that all test images have, or none, has no average precision; that of a rare one says
+    # little.
+    class_C = find_defined_classes(truth.label_IC, truth.present_C, LEAST_POSITIVES)
     per_image: dict[str, tuple[Floats, Floats]] = {}
     if prediction.logits_IC is not None:
         score_IC = prediction.logits_IC.astype(np.float32)
@@ -185,6 +209,25 @@ def score_labels(prediction: Prediction, truth: Truth) -> Scores:
             "classification.n_undefined": float(n_present - n_classes),
         },
     )
+
+
+def list_categories(scores: Scores, category_C: Sequence[str], present_C: Bools) -> Scores:
+    """Average precision and number of positives of each category that has one among the test
+    images, as constants of `classification.by_category`; nothing where no category was scored.
+    """
+    if "classification" not in scores.class_scores:
+        return Scores(nsd_id_I=scores.nsd_id_I)
+    score_IC = scores.class_scores["classification"]
+    label_IC = scores.label_IC
+    assert label_IC is not None, "class scores need labels"
+    once_1I = np.ones((1, len(score_IC)), np.float32)
+    constants = {}
+    for c in np.flatnonzero(find_defined_classes(label_IC, present_C)):
+        ap_1, _ = score_class(label_IC[:, c], score_IC[:, c], once_1I)
+        place = f"classification.by_category.{category_C[int(c)]}"
+        constants[f"{place}.average_precision"] = float(ap_1[0])
+        constants[f"{place}.n_positive"] = float(label_IC[:, c].sum())
+    return Scores(nsd_id_I=scores.nsd_id_I, constants=constants)
 
 
 def score_unseen(prediction: Prediction, truth: Truth, unseen: Unseen) -> Scores:

@@ -36,6 +36,7 @@ BANDS: dict[str, tuple[float | None, float | None]] = {
         for area in ("faces", "bodies", "places", "words")
     },
     "text.beyond_image_lower": (0.0, None),
+    "detail.paints": (0.05, None),
     "subjects.shared": (0.4, 0.8),
 }
 

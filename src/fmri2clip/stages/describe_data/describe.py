@@ -26,6 +26,8 @@ from fmri2clip.figures.areas import draw_responses
 from fmri2clip.stages.describe_data.gather import SHOWN
 from fmri2clip.stages.describe_data.world import describe_world
 
+# What its generator paints from true features (assets/mini/generator/train.py)
+PAINTED = Path("assets/mini/generator/scores.json")
 N_SCENES = 24  # sample pictures: evenly spaced through the test images, not chosen
 WITHHELD_GREY = 200
 
@@ -45,7 +47,8 @@ def describe_data(
     made.
     """
     load = cache(partial(encoder.load, clip, device))
-    tree, responses = describe_world(subjects, paths, clip_name, load, world, threads)
+    painted = json.loads(PAINTED.read_text())
+    tree, responses = describe_world(subjects, paths, clip_name, load, world, painted, threads)
     with replacing(paths.reports / "world.json") as (temporary,):
         temporary.write_text(json.dumps(tree, indent=1) + "\n")
     simulated = read_noise_free(paths.noise_free(subjects[0]), ["nsd_id_I"]) is not None

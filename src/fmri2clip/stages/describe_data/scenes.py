@@ -54,8 +54,8 @@ def ask_author(world: World, nsd_id_I: NDArray[np.int64], threads: int) -> Autho
 def _ask(seed: int, image_size: int, nsd_id: int) -> tuple[str, Floats, list[bool]]:
     from fmri2clip.datasets.mini.pictures.scene import make_scene
 
-    scene = make_scene(seed, nsd_id, image_size)
-    bare = make_scene(seed, nsd_id, image_size, without_objects=True)
+    # What the objects are does not hang on their paint.
+    scene = make_scene(seed, nsd_id, image_size, without_objects=True)
     top, bottom, left, right = scene.crop_box
     bodies = [
         i
@@ -72,4 +72,4 @@ def _ask(seed: int, image_size: int, nsd_id: int) -> tuple[str, Floats, list[boo
         largest < BIG * scene.width * scene.height,
         bool(bodies),
     ]
-    return scene.place, pool(rgb2lab(bare.image)[None], COLOUR_PLACES)[0], member_K
+    return scene.place, pool(rgb2lab(scene.image)[None], COLOUR_PLACES)[0], member_K

@@ -3,7 +3,8 @@
 Letters: N trials, I test images (ascending NSD id), V voxels, D embedding width, T tokens, W token
 width, C categories.
 
-The repeats of a test image are averaged (z-scored betas, float32) and decoded once. Whatever the
+The repeats of a test image are averaged (z-scored betas, float32) and decoded, and so are its first
+one and its first two (`trials.<n>`). Whatever the
 decoder offers is scored; nothing here asks which decoder it is. Predictions and targets are each
 centred by their own mean over the subject's training images, which training has put into the model
 folder. Tokens are large: they are predicted and compared in blocks of images and never stored, as
@@ -42,6 +43,7 @@ from fmri2clip.clip.targets import TOKEN_TARGETS
 from fmri2clip.core.files import write_json
 from fmri2clip.core.params import Evaluation, Params
 from fmri2clip.core.rows import find_rows
+from fmri2clip.datasets.nsd.layout import REPETITIONS
 from fmri2clip.metrics.decoding.attention import score_attention
 from fmri2clip.metrics.decoding.channel import score_channel
 from fmri2clip.metrics.decoding.retrieval import similarity
@@ -49,10 +51,12 @@ from fmri2clip.metrics.decoding.scoring import (
     Prediction,
     Truth,
     Unseen,
+    list_categories,
     merge,
     place,
     score,
     score_tokens,
+    score_trials,
     score_unseen,
 )
 from fmri2clip.metrics.decoding.truth import average_captions, make_truth
@@ -144,18 +148,27 @@ def evaluate_subject(
         evaluation,
     )
     unseen = find_unseen(model, clip, betas.nsd_id_I)
-    decoded = decode(model, subject, betas.mean_IV)
+    decoded = decode(model, subject, betas.mean_IV, REPETITIONS)
     scores = [
         _score_all(model, decoded, truth, unseen, "", "unseen"),
         _count_parameters(model, subject, betas),
     ]
+    by_trials = {n: decode(model, subject, first_IV, n) for n, first_IV in betas.first.items()}
+    for n, fewer in by_trials.items():
+        scores.append(place(score_trials(make_prediction(model, fewer), truth), f"trials.{n}"))
     if model.heldout is not None:
         row_I = find_rows(clip["nsd_id_I"], betas.nsd_id_I, "the CLIP cache of the test images")
         text_ID, _ = average_captions(clip, row_I)
         image_ID = clip["image_embedding_ID"][row_I].astype(np.float64)
         scores.append(
             score_channel(
-                model.heldout, decoded, image_ID, text_ID, betas.nsd_id_I, truth.galleries
+                model.heldout,
+                by_trials | {REPETITIONS: decoded},
+                image_ID,
+                text_ID,
+                model.inputs,
+                betas.nsd_id_I,
+                truth.galleries,
             )
         )
     targets = find_targets(model, clip, betas.nsd_id_I)
@@ -184,6 +197,8 @@ def evaluate_subject(
         )
         clean_scores, _ = score_all_tokens(model, subject, betas.noise_free_IV, targets, truth)
         scores.append(place(clean_scores, "reference.noise_free"))
+    names = [str(name) for name in clip["category_C"]]
+    scores.append(list_categories(scores[0], names, truth.present_C))
     merged = merge(scores)
     # The logits are left out because pack_scores keeps them, as scores of the classes.
     arrays: dict[str, Any] = {name: value for name, value in decoded.items() if name != "logits_IC"}

@@ -8,13 +8,12 @@ from itertools import combinations
 from fmri2clip.artefacts.scores import read_scores
 from fmri2clip.core.params import Evaluation
 from fmri2clip.metrics.statistics import Difference, Memo, Run, paired_difference
-from fmri2clip.stages.report.document import Cell, Details, Row, Score, Table, Verdict
+from fmri2clip.stages.report.document import Cell, Details, Row, Score, Table
 from fmri2clip.stages.report.inputs import Inputs
 from fmri2clip.stages.report.scores import headline
 
 RIVAL = "baseline.nearest_brain"  # the one baseline that every decoder is compared with
 Pairs = Mapping[tuple[str, str], Mapping[str, Difference]]
-TONES = {"better": "good", "worse": "bad", "no worse": "open", "unclear": "open"}
 
 
 def compare_all(inputs: Inputs) -> Pairs:
@@ -67,8 +66,8 @@ def _has(run: Run, metric: str) -> bool:
 def make_difference_table(
     found: Pairs, metrics: Mapping[str, str], n_subjects: int, label: str
 ) -> Table:
-    """A row per pair; a cell holds difference, interval, verdict and the number of subjects with a
-    higher score.
+    """A row per pair; a cell holds difference, interval and the number of subjects with a higher
+    score.
     """
     columns = {
         name: title
@@ -101,14 +100,8 @@ def _cell(difference: Difference | None) -> Cell:
     count = f"{difference.n_positive}/{difference.n_subjects}"
     return (
         to_score(difference.estimate.value, difference.estimate.low, difference.estimate.high),
-        judge_cell(difference),
         count,
     )
-
-
-def judge_cell(difference: Difference) -> Verdict:
-    """The verdict of a difference as a coloured cell."""
-    return Verdict(difference.verdict, TONES[difference.verdict])
 
 
 def to_score(value: float, low: float, high: float) -> Score:

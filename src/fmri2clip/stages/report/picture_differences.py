@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from itertools import combinations
 
 from fmri2clip.artefacts.scores import read_scores
-from fmri2clip.metrics.statistics import MARGIN, Difference, Estimate
-from fmri2clip.stages.report.differences import Pairs, compare_pairs, judge_cell
+from fmri2clip.metrics.statistics import Difference, Estimate
+from fmri2clip.stages.report.differences import Pairs, compare_pairs
 from fmri2clip.stages.report.document import Block, Cell, Details, Paragraph, Row, Score, Table
 from fmri2clip.stages.report.inputs import Inputs, PictureResult
 from fmri2clip.stages.report.labels import label_pictures
@@ -61,8 +61,8 @@ def make_difference_blocks(inputs: Inputs) -> list[Block]:
 
 
 def make_table(inputs: Inputs, found: Pairs, columns: list[Column]) -> Table:
-    """A row a pair; a cell holds difference, interval, verdict and the number of subjects with a
-    better first one.
+    """A row a pair; a cell holds difference, interval and the number of subjects with a better
+    first one.
     """
     rows = [
         Row((f"`{a}` \N{MINUS SIGN} `{b}`", *(_make_cell(by_metric, column) for column in columns)))
@@ -78,9 +78,8 @@ def make_table(inputs: Inputs, found: Pairs, columns: list[Column]) -> Table:
         label=(
             "First less second, 95 % interval from resampling images jointly for all subjects; k/n "
             "= subjects in which"
-            f" the first is better, of n shared by both. {DISTANCES_NOTE if lower else ''}Verdicts "
-            "as elsewhere; 'no worse'"
-            f" allows {MARGIN:g} (3 points). {n_tests} intervals, not corrected for their number. "
+            f" the first is better, of n shared by both. {DISTANCES_NOTE if lower else ''}"
+            f"{n_tests} intervals, not corrected for their number. "
             "Pairs may differ in"
             " features read, generator, candidates and selection (see the table of "
             "reconstructions)."
@@ -98,7 +97,7 @@ def _make_cell(by_metric: Mapping[str, Difference], column: Column) -> Cell:
     if difference is None:
         return "-"
     count = f"{difference.n_positive}/{difference.n_subjects}"
-    return to_score(difference.estimate, column), judge_cell(difference), count
+    return to_score(difference.estimate, column), count
 
 
 def to_score(estimate: Estimate, column: Column) -> Score:

@@ -133,7 +133,7 @@ SCORES = {
         ),
     ),
     "pictures": Scores(
-        "mean of 4 subjects [95 % interval]",
+        "mean over subjects [95 % interval]",
         LOOK,
         (
             Row("null: mean training picture", picture("null_mean")),

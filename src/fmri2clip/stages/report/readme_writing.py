@@ -99,7 +99,8 @@ def _write_difference(evidence: Evidence, file: str, title: str, column: Column)
     if number is None:
         return "-"
     text = number.format(column.how)
-    is_clear = find(evidence.tree(file), *steps)["verdict"] in ("better", "worse")
+    found = find(evidence.tree(file), *steps)
+    is_clear = found.get("low", 0) > 0 or found.get("high", 0) < 0
     return f"**{text}**" if is_clear else text
 
 

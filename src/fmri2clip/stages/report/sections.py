@@ -95,20 +95,17 @@ def choose_pairs(inputs: Inputs, found: differences.Pairs) -> list[tuple[str, st
 def describe_pair(
     pair: tuple[str, str], found: Mapping[str, Difference], metrics: Mapping[str, str]
 ) -> str:
-    """One sentence on a pair of runs, metrics grouped by verdict."""
-    said: dict[str, list[str]] = {}
+    """One sentence on a pair of runs: every difference with its interval."""
+    said = []
     for name, difference in found.items():
         score = differences.to_score(
             difference.estimate.value, difference.estimate.low, difference.estimate.high
         )
-        said.setdefault(difference.verdict, []).append(
-            f"{metrics[name]} ({score.text()} {score.interval()})"
-        )
+        said.append(f"{metrics[name]} {score.text()} {score.interval()}")
     n_subjects = max((difference.n_subjects for difference in found.values()), default=0)
-    clauses = "; ".join(f"**{verdict}** in {', '.join(items)}" for verdict, items in said.items())
     return (
-        f"`{pair[0]}` against `{pair[1]}` (n = {n_subjects} subjects): "
-        f"{clauses or 'no metric in common'}."
+        f"`{pair[0]}` less `{pair[1]}` (points, n = {n_subjects} subjects): "
+        f"{', '.join(said) or 'no metric in common'}."
     )
 
 

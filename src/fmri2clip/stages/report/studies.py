@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fmri2clip.figures import plots
-from fmri2clip.metrics.statistics import MARGIN
 from fmri2clip.stages.report.document import Block, Details, Figure, Paragraph, Row, Section, Table
 from fmri2clip.stages.report.inputs import Inputs, Tree
 from fmri2clip.stages.report.picture_differences import DISTANCES_NOTE
@@ -160,14 +159,7 @@ def _make_difference_table(name: str, study: Tree, label: str) -> Table:
 
 def _describe_reading(columns: Sequence[Column]) -> str:
     """How differences are read that are not in points."""
-    margin = (
-        f"'no worse' allows {MARGIN:g} (3 points). "
-        if any(not column.is_percent for column in columns)
-        else ""
-    )
-    return (
-        DISTANCES_NOTE if any(" distance" in column.title for column in columns) else ""
-    ) + margin
+    return DISTANCES_NOTE if any(" distance" in column.title for column in columns) else ""
 
 
 def list_drawn(study: Tree) -> list[Column]:

@@ -8,8 +8,7 @@ import math
 from collections.abc import Iterable, Mapping
 
 from fmri2clip.metrics.pictures.protocols import PROTOCOLS
-from fmri2clip.stages.report.differences import TONES
-from fmri2clip.stages.report.document import Cell, Score, Verdict
+from fmri2clip.stages.report.document import Cell, Score
 from fmri2clip.stages.report.inputs import Tree
 from fmri2clip.stages.report.picture_tables import Column, find_column
 from fmri2clip.stages.report.scores import ATTENTION, DIRECTIONS, HEADLINE, OTHER, READOUTS, TOKENS
@@ -110,8 +109,8 @@ def _count(value: float) -> str:
 
 
 def difference_cell(found: Tree | None, metric: str) -> Cell:
-    """A paired difference with its interval, verdict and count of subjects: shares in points, else
-    three digits.
+    """A paired difference with its interval and count of subjects: shares in points, else three
+    digits.
     """
     if found is None:
         return "-"
@@ -120,4 +119,4 @@ def difference_cell(found: Tree | None, metric: str) -> Cell:
     )
     score = Score(value, low, high, digits=1 if scale(metric) == 100 else 3, signed=True)
     count = f"{found['n_positive']}/{found['n_subjects']}"
-    return score, Verdict(found["verdict"], TONES[found["verdict"]]), count
+    return score, count

@@ -113,12 +113,10 @@ ROWS = (
         " what the voxels hold; `_diagonal`: with noise variances only."
     ),
 )
-VERDICTS = (
-    "**better**, **worse**: the 95 % interval of the paired difference excludes 0.",
-    "**no worse**: not the former, and the lower end of the interval lies above \N{MINUS SIGN}3 "
-    "points.",
-    "**unclear**: everything else. That two single intervals overlap or not is no test and is not "
-    "used.",
+DIFFERENCES = (
+    "**Paired differences** stand with their 95 % intervals and without a word of judgement: one "
+    "world, on which settings were chosen, decides nothing. That two single intervals overlap or "
+    "not is no test and is not used."
 )
 
 
@@ -195,9 +193,9 @@ def make_protocols(params: Params, n_images: int, n_captions: int) -> list[Block
         ),
         *TOKEN_SCORES,
         (
-            f"**Intervals**: 95 %, bootstrap over image ids ({evaluation.n_bootstrap} resamples; "
-            "percentiles, for mAP"
-            " reflected at the score, as resampling lifts average precision), the same images "
+            f"**Intervals**: 95 %, bootstrap over image ids ({evaluation.n_bootstrap} resamples, "
+            "percentiles; of mAP"
+            " a jackknife over images, as a bootstrap lifts average precision), the same images "
             "drawn for all subjects,"
             " galleries and classes fixed. Subjects are few and fixed: they are not resampled, "
             "their number stands in"
@@ -209,8 +207,7 @@ def make_protocols(params: Params, n_images: int, n_captions: int) -> list[Block
         Bullets(scores),
         Paragraph("Rows that are not decoders (patterns are those of all voxels of nsdgeneral):"),
         Bullets(ROWS),
-        Paragraph("Verdicts on paired differences:"),
-        Bullets(VERDICTS),
+        Paragraph(DIFFERENCES),
     ]
 
 

@@ -101,7 +101,9 @@ def make_scene(
     image_size: side of the rendered crop in pixels.
     captions: ``informative`` or ``uninformative`` (captions that say nothing about the picture).
     n_objects: fixed number of objects; drawn if None.
-    without_objects: the same place, light and crop with nothing in it, neither objects nor signs.
+    without_objects: the same place, light and crop with nothing painted into it, neither objects
+    nor signs; what would be there is listed without the colours and textures of its paint,
+    and there are no captions.
     """
     dice = Dice(seed, index, _LAYOUT)
     width, height = ASPECTS[dice.weighted(ASPECT_WEIGHTS)]
@@ -111,14 +113,14 @@ def make_scene(
     count = dice.weighted(N_OBJECTS_WEIGHTS) if n_objects is None else n_objects
     placed = _place_all(dice, where, width, height, horizon, count)
     crop_box, corner, side = choose_crop(dice, width, height, placed)
-    if without_objects:
-        placed = []
 
     canvas = Canvas(image_size * SUPERSAMPLING)
     background = Dice(seed, index, _BACKGROUND)
     PLACES[where].draw(canvas, background, horizon)
     strew(canvas, background, horizon)
-    looks = _paint_all(canvas, Dice(seed, index, _OBJECTS), placed, corner, side)
+    looks = [("", "")] * len(placed)
+    if not without_objects:
+        looks = _paint_all(canvas, Dice(seed, index, _OBJECTS), placed, corner, side)
     instances = [
         _annotate(item, *look, width, height)
         for item, look in zip(placed, looks, strict=True)
@@ -133,7 +135,9 @@ def make_scene(
         crop_box=crop_box,
         background=where,
         instances=instances,
-        captions=write_captions(Dice(seed, index, _CAPTIONS), where, instances, signs, captions),
+        captions=[]
+        if without_objects
+        else write_captions(Dice(seed, index, _CAPTIONS), where, instances, signs, captions),
         n_faces=_count_visible(placed, "faces", corner, side, FACE_HEIGHT),
         n_words=_count_visible(placed, "words", corner, side, WORD_HEIGHT),
     )

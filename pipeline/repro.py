@@ -1,0 +1,189 @@
+"""What `dvc repro` does, with stages that do not wait for each other side by side: `make repro`.
+
+python -m pipeline.repro             as many stages at a time as the cores have room for
+python -m pipeline.repro --jobs 1    one at a time
+
+DVC runs one stage after the other, but lets several of its processes work in one repository (its
+page on `dvc repro`, "Parallel stage execution"). Each stage here is such a process, started when
+all that it reads is there; the ones with most work behind them first. Beside others a stage starts
+only where the plan (`make plan`) finds memory for it, and never two on one GPU. Results are those
+of `dvc repro`: every stage has compute.threads threads, whatever runs beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+
+from dvc.repo import Repo
+
+from fmri2clip.core.params import Params, load
+from fmri2clip.stages.check_params.machine import find_memory
+from fmri2clip.stages.check_params.plan import make_plan
+
+UNKNOWN_S = 1.0  # of a stage that the plan does not have: a frozen asset
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One stage, or one item of it, as DVC names it.
+
+    before: the stages that it reads from; ram: bytes at its peak; seconds: as the plan has it.
+    """
+
+    name: str
+    before: frozenset[str]
+    ram: float = 0.0
+    on_gpu: bool = False
+    seconds: float = UNKNOWN_S
+
+
+def read_stages(repo: Repo, params: Params) -> dict[str, Stage]:
+    """Stages of dvc.yaml with all that they read from, by name."""
+    needs = {need.name: need for need in make_plan(params, Path(), quick=True).needs}
+    found = {}
+    for stage, before in repo.index.graph.adjacency():
+        name = stage.addressing
+        need = needs.get(name)
+        found[name] = Stage(
+            name=name,
+            # What is frozen runs whatever became of the files it reads.
+            before=frozenset(() if stage.frozen else (one.addressing for one in before)),
+            ram=need.ram if need else 0.0,
+            on_gpu=bool(need and need.gpu),
+            seconds=need.seconds if need else UNKNOWN_S,
+        )
+    return found
+
+
+def find_urgency(stages: Mapping[str, Stage]) -> dict[str, float]:
+    """Seconds from the start of each stage to the end of the longest chain that it begins."""
+    urgency: dict[str, float] = {}
+
+    def visit(name: str) -> float:
+        if name not in urgency:
+            behind = [visit(other.name) for other in stages.values() if name in other.before]
+            urgency[name] = stages[name].seconds + max(behind, default=0.0)
+        return urgency[name]
+
+    for name in stages:
+        visit(name)
+    return urgency
+
+
+class Schedule:
+    """Which stages run, which are done, and which one may start next."""
+
+    def __init__(
+        self, stages: Mapping[str, Stage], changed: set[str], jobs: int, memory: float
+    ) -> None:
+        self.stages = stages
+        self.changed = changed  # stages that DVC finds out of date before anything runs
+        self.jobs = jobs
+        self.memory = memory
+        urgency = find_urgency(stages)
+        self.waiting = sorted(stages, key=lambda name: -urgency[name])
+        self.running: set[str] = set()
+        self.done: set[str] = set()
+        self.ran: set[str] = set()  # of those that are done
+
+    def start(self) -> str | None:
+        """Name of a stage that starts now, None if none may."""
+        # Those that nothing has changed for are done, and with them perhaps what others wait for.
+        while name := next((n for n in self.waiting if self._is_ready(n) and self._is_same(n)), ""):
+            self.waiting.remove(name)
+            self.done.add(name)
+        if len(self.running) >= self.jobs:
+            return None
+        for name in self.waiting:
+            if self._is_ready(name) and self._has_room(self.stages[name]):
+                self.waiting.remove(name)
+                self.running.add(name)
+                return name
+        return None
+
+    def finish(self, name: str) -> None:
+        """A stage has ended well."""
+        self.running.remove(name)
+        self.done.add(name)
+        self.ran.add(name)
+
+    def _is_ready(self, name: str) -> bool:
+        return self.stages[name].before <= self.done
+
+    def _is_same(self, name: str) -> bool:
+        """Whether nothing that the stage reads can have changed; if unsure, DVC looks again."""
+        return name not in self.changed and not self.stages[name].before & self.ran
+
+    def _has_room(self, stage: Stage) -> bool:
+        others = [self.stages[name] for name in self.running]
+        if not others:
+            return True
+        fits = stage.ram + sum(other.ram for other in others) <= self.memory
+        return fits and not (stage.on_gpu and any(other.on_gpu for other in others))
+
+
+def run_all(schedule: Schedule) -> list[str]:
+    """Run what is out of date; returns the names of the stages that failed.
+
+    Behind a failure nothing new starts, and what runs comes to its end.
+    """
+    failed: list[str] = []
+    running: dict[Future[int], str] = {}
+    with ThreadPoolExecutor(schedule.jobs) as pool:
+        while True:
+            while not failed and (name := schedule.start()) is not None:
+                running[pool.submit(run_stage, name)] = name
+            if not running:
+                return failed
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                name = running.pop(future)
+                if future.result():
+                    failed.append(name)
+                else:
+                    schedule.finish(name)
+
+
+def run_stage(name: str) -> int:
+    """One stage by DVC, its lines with its name before them; returns the exit status."""
+    command = ["dvc", "--wait-for-lock", "repro", "--single-item", name]
+    started = time.monotonic()
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(f"{name:<22} {line.rstrip()}".rstrip(), flush=True)
+    print(f"{name:<22} ended after {time.monotonic() - started:.0f} s", flush=True)
+    return process.returncode
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m pipeline.repro", description=__doc__)
+    parser.add_argument("--jobs", type=int, help="stages at a time; else cores / compute.threads")
+    given = parser.parse_args()
+    try:
+        params = load(Path("params.yaml"))
+    except (ValueError, OSError) as error:
+        sys.exit(f"repro: {error}")
+    jobs = given.jobs or max(1, (os.cpu_count() or 1) // params.compute.threads)
+    if jobs == 1:
+        sys.exit(subprocess.run(["dvc", "repro"], check=False).returncode)
+    repo = Repo()
+    stages = read_stages(repo, params)
+    schedule = Schedule(stages, set(repo.status()), jobs, find_memory())
+    repo.close()
+    if failed := run_all(schedule):
+        sys.exit(f"failed: {', '.join(failed)}; the reason stands above, behind the stage's name")
+
+
+if __name__ == "__main__":
+    main()
