@@ -288,8 +288,8 @@ def test_a_new_decoder_is_planned_without_overriding_anything(
     if kind is Asking:
         assert need.weights is None and len(unknown) == 1
     else:
-        n_voxels = sum(subject.n_voxels for subject in sizes.find_subjects(params).values())
-        assert need.weights == (n_voxels + 4) * 128 and not unknown
+        n_voxels = [subject.n_voxels for subject in sizes.find_subjects(params).values()]
+        assert need.weights == (sum(n_voxels) + len(n_voxels)) * 128 and not unknown
         assert need.seconds > 0
 
 

@@ -203,9 +203,9 @@ def describe_data(case: Case) -> list[Need]:
         weights = 2 * SINGLE * next(iter(case.clips.values())).n_weights
         ram = max(ram, weights + 4 * DOUBLE * n_seen * n_voxels)
         seconds += len(case.subjects) * DESCRIBING
-    return [Need(stage="describe_data", ram=WITH_TORCH + ram, seconds=20 + seconds)]
+    return [Need(stage="describe_data", ram=WITH_TORCH + ram, seconds=10 + seconds)]
 
 
 def report(case: Case) -> list[Need]:
     """Tables, figures and one page."""
-    return [Need(stage="report", disk=REPORT, ram=0.6 * GB, seconds=40)]
+    return [Need(stage="report", disk=REPORT, ram=0.6 * GB, seconds=15)]

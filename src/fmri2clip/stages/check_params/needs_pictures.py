@@ -26,6 +26,8 @@ ENCODING_FOLDS = 3
 NETWORK_WEIGHTS = 61e6 + 27e6 + 8e6 + 28e6
 NETWORK_FLOPS = 20e9
 NETWORK_BYTES = 0.5 * GB
+# Seconds a subject for what the simulated cortex answers, on one core; measured
+ANSWERING = 37.0
 SCORING = 0.02  # seconds a picture and protocol on the CPU, for SSIM and resizing at 425 pixels
 
 
@@ -206,6 +208,7 @@ def score_pictures(case: Case) -> list[Need]:
     n_pictures = n_rows * len(pictures.protocols)
     ram = max(_scoring_ram(case, subject) for subject in case.subjects.values())
     encoding = sum(_encoding_seconds(case, s) for s in case.subjects.values())
+    answering = 0.0 if case.is_real else ANSWERING * len(case.subjects)
     fetched = NETWORK_BYTES if published and pictures.download else 0.0
     return [
         Need(
@@ -217,6 +220,7 @@ def score_pictures(case: Case) -> list[Need]:
             gpu=weights + 2 * GB if case.has_gpu else 0.0,
             seconds=10
             + encoding
+            + answering
             + n_pictures * (flops / case.device.single + SCORING * (case.side / 425) ** 2),
         )
     ]
