@@ -58,6 +58,20 @@ def write_basis(path: Path, arrays: Mapping[str, Array]) -> None:
         save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, part)
 
 
+def express_tokens(tokens_ITW: Array, basis: Mapping[str, Array], stream: str) -> Array:
+    """Class token of each picture and the scores of its other tokens, (I, W + P) in float32.
+
+    tokens_ITW: of `stream` or of one that predicts the same, class token first.
+    """
+    tokens_ITW = np.asarray(tokens_ITW, np.float32)
+    mean_TW = basis[f"{stream}_mean_TW"]
+    components_PTW = basis[f"{stream}_components_PTW"].astype(np.float32)
+    flat_IX = (tokens_ITW[:, 1:] - mean_TW).reshape(len(tokens_ITW), -1)
+    scores_IP = flat_IX @ components_PTW.reshape(len(components_PTW), -1).T
+    expressed: Array = np.concatenate([tokens_ITW[:, 0], scores_IP], axis=1)
+    return expressed
+
+
 def read_basis(path: Path) -> dict[str, Array]:
     """All arrays of the components, by name. Raises ValueError if there is no such file."""
     from safetensors.numpy import load_file

@@ -49,9 +49,13 @@ OFFERED = ("embedding_ID", "text_embedding_ID", "logits_IC")
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """A trained decoder with what inputs.safetensors and split.json say about one subject."""
+    """A trained decoder with what inputs.safetensors and split.json say about one subject.
+
+    description: content of config.yaml.
+    """
 
     decoder: Decoder
+    description: Mapping[str, Any]
     inputs: Mapping[str, Array]
     split: Mapping[str, Any]
     heldout: Mapping[str, Array] | None = None  # see save_heldout
@@ -97,7 +101,8 @@ def save_heldout(folder: Path, arrays: Mapping[str, Array]) -> None:
     """Write heldout.safetensors of a subject.
 
     nsd_id_J; image_JD, text_JD: targets; of OFFERED what the decoder offers, for means of 1, 2 and
-    3 trials, (3, J, ...).
+    3 trials, (3, J, ...). Of a decoder that predicts semantic tokens: tokens_JX, targets as
+    components.express_tokens has them, and <stream>_tokens_RJX, predictions.
     """
     from safetensors.numpy import save_file
 
@@ -216,7 +221,7 @@ def load_model(run_folder: Path, subject: str) -> Model:
     Raises ValueError if the run was not trained on this subject.
     """
     own = run_folder / subject
-    decoder, _ = load(own if has_weights(own) else run_folder / SHARED)
+    decoder, description = load(own if has_weights(own) else run_folder / SHARED)
     for name in (INPUTS, SPLIT):
         if not (own / name).is_file():
             raise ValueError(
@@ -225,6 +230,7 @@ def load_model(run_folder: Path, subject: str) -> Model:
             )
     return Model(
         decoder=decoder,
+        description=description,
         inputs=read_inputs(own),
         split=json.loads((own / SPLIT).read_text()),
         heldout=read_heldout(own),

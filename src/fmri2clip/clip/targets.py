@@ -11,3 +11,6 @@ TOKEN_TARGETS = {
 """Arrays of the clip file ('|': the first that it has). A stream of fewer tokens than its target is
 compared with the target's first ones.
 """
+SEMANTIC_STREAMS = tuple(
+    name for name, target in TOKEN_TARGETS.items() if target == TOKEN_TARGETS["semantic"]
+)

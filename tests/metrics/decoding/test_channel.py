@@ -123,3 +123,28 @@ def test_information_of_a_channel_that_is_known(rng: np.random.Generator) -> Non
     assert 0.9 * capacity < bits(p) < 1.02 * capacity
     heldout["embedding_RJD"] = rng.permutation(heldout["embedding_RJD"], axis=1)
     assert abs(bits(rng.permutation(p))) < 0.05
+
+
+def test_tokens_are_judged_as_embeddings_are(world: dict[str, np.ndarray]) -> None:
+    """The same numbers under the names of a stream."""
+    heldout = {"tokens_JX": world["image_JD"], "fused_tokens_RJX": world["embedding_RJD"]}
+    galleries = make_galleries(world["y"], 40, 5, 10, seed=0)
+    found = channel.score_token_channel(
+        heldout, {"fused": world["p"]}, world["y"], np.arange(N_TEST), galleries
+    ).per_image
+    means = MEANS | {
+        "mean_predicted_image_D": world["embedding_RJD"][-1].mean(axis=0),
+        "mean_image_D": world["image_JD"].mean(axis=0),
+    }
+    decoded = {3: {"embedding_ID": world["p"]}}
+    pooled = channel.score_channel(
+        world, decoded, world["y"], world["y"], means, np.arange(N_TEST), galleries
+    ).per_image
+    for ours, theirs in (
+        ("channel.retrieval_tokens.fused.image_given_brain.top1", "channel.retrieval"),
+        ("channel.retrieval_tokens_hard.fused.image_given_brain.top1", "channel.retrieval_hard"),
+        ("channel.retrieval_tokens_all.fused.image_given_brain.bits", "channel.retrieval_all"),
+        ("retrieval_tokens_all.fused.image_given_brain.bits", "retrieval_all"),
+    ):
+        same = f"{theirs}.image_given_brain.{ours.rsplit('.', 1)[1]}"
+        np.testing.assert_array_equal(found[ours][0], pooled[same][0])

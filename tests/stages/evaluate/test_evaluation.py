@@ -184,7 +184,7 @@ class LogitsOnly(decoders.Decoder):
 def test_only_what_is_offered_is_scored(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model, "load", lambda folder: (LogitsOnly(), {}))
     tree = run(world)
-    assert set(tree) == {"classification", "parameters", "reference", "subjects"}
+    assert set(tree) == {"classification", "parameters", "reference", "subjects", "training"}
     assert 0 < tree["classification"]["hamming"] < 1
     stored = read_predictions(world.at.predictions("demo"), group="subj01")
     assert "embedding_ID" not in stored and stored["class_score_IC"].shape == (N_TEST, N_CATEGORIES)

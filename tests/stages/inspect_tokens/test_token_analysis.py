@@ -57,7 +57,7 @@ def make_cases(decoder: Any = None) -> dict[str, token_analysis.Case]:
         truth = SimpleNamespace(
             nsd_id_I=np.arange(N_IMAGES), label_IC=label_IC, present_C=np.ones(N_CLASSES, bool)
         )
-        model = Model(decoder=decoder or Decoder(), inputs={}, split={})
+        model = Model(decoder=decoder or Decoder(), description={}, inputs={}, split={})
         cases[subject] = token_analysis.Case(
             model=model, mean_IV=mean_IV, nsd_id_I=np.arange(N_IMAGES), truth=truth
         )

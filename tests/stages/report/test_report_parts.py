@@ -12,7 +12,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fmri2clip.stages.report import data, html, markdown, pictures, studies, study_columns, unseen
+from fmri2clip.core.params import load
+from fmri2clip.stages.report import (
+    data,
+    html,
+    judge_tables,
+    markdown,
+    pictures,
+    studies,
+    study_columns,
+    unseen,
+)
 from fmri2clip.stages.report.document import Paragraph, Report, Row, Score, Section, Table, Verdict
 from fmri2clip.stages.report.scores import chance
 
@@ -163,3 +173,73 @@ def test_nothing_left_out_is_said(project: Any) -> None:
     (said,) = unseen.make_unseen(SimpleNamespace(params=project.params, runs={"r": result}))
     assert isinstance(said, Paragraph)
     assert "No run" in said.text
+
+
+def make_tree(**numbers: float) -> dict[str, Any]:
+    """A metrics tree of these numbers by dotted name (__ for a dot), each with an interval."""
+    tree: dict[str, Any] = {}
+    for dotted, value in numbers.items():
+        *path, leaf = dotted.split("__")
+        node = tree
+        for part in path:
+            node = node.setdefault(part, {})
+        node |= {leaf: value, f"{leaf}_ci95_low": value - 0.1, f"{leaf}_ci95_high": value + 0.1}
+    return tree
+
+
+def judge_blocks(trees: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Tables of judge_tables by title."""
+    run = SimpleNamespace(clip="mini", decoder="ridge", seed=0, subjects=("subj01",))
+    runs = {name: SimpleNamespace(name=name, run=run, metrics=tree) for name, tree in trees.items()}
+    params = load(Path(__file__).parents[3] / "params.yaml")
+    inputs: Any = SimpleNamespace(runs=runs, params=params)
+    found = {}
+    for block in judge_tables.make_judge_tables(inputs, "mini", 500):
+        for table in getattr(block, "blocks", (block,)):
+            found[table.title] = table
+    return found
+
+
+def test_judge_tables_show_what_was_scored() -> None:
+    tree = make_tree(
+        retrieval__image_given_brain__top1=0.5,
+        trials__1__retrieval__image_given_brain__top1=0.3,
+        retrieval_sizes__50__image_given_brain__top1=0.8,
+        retrieval_sizes__100__image_given_brain__top1=0.7,
+    )
+    found = judge_blocks({"ridge": tree, "labels": {}})
+    assert set(found) == {
+        "By number of trials",
+        "By size of the gallery: image given brain, top-1",
+    }
+    trials = found["By number of trials"]
+    assert trials.columns == ("run", "image given brain, 1 trial", "image given brain, all")
+    (row,) = trials.rows
+    assert [cell.text() for cell in row.cells[1:]] == ["30.0", "50.0"]
+
+
+def test_similarities_stand_beside_each_other_and_bits_are_bits() -> None:
+    tree = make_tree(
+        retrieval_all__image_given_brain__top1=0.5,
+        retrieval_all__image_given_brain__bits=4.25,
+        channel__retrieval_all__image_given_brain__top1=0.6,
+        channel__retrieval_all__image_given_brain__bits=5.5,
+    )
+    table = judge_blocks({"ridge": tree})["By similarity, among all test images"]
+    shown = dict(zip(table.columns[1:], table.rows[0].cells[1:], strict=True))
+    assert shown["image given brain, bits by cosine"].text() == "4.25"
+    assert shown["image given brain, bits by channel"].text() == "5.50"
+    assert shown["image given brain, top-1 by channel"].text() == "60.0"
+
+
+def test_categories_are_sorted_by_their_positives() -> None:
+    leaves = {
+        "cat": {"average_precision": 0.4, "n_positive": 7},
+        "dog": {"average_precision": 0.2, "n_positive": 50},
+    }
+    tree = {"classification": {"by_category": leaves}}
+    table = judge_blocks({"a": tree, "b": {}})["Average precision by category (%)"]
+    assert [row.cells for row in table.rows] == [
+        ("dog", "50", "10.0", "20.0"),
+        ("cat", "7", "1.4", "40.0"),
+    ]

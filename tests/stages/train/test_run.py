@@ -14,6 +14,7 @@ from safetensors.numpy import load_file
 
 from fmri2clip import tracking
 from fmri2clip.artefacts.clip_cache import read_cache, write_cache
+from fmri2clip.artefacts.components import express_tokens, read_basis
 from fmri2clip.artefacts.model import load, read_heldout
 from fmri2clip.artefacts.paths import Paths
 from fmri2clip.artefacts.trials import read_betas, read_voxels, write_betas, write_voxels
@@ -422,7 +423,7 @@ def test_mlflow_gets_the_digest_of_every_input(tree: Path, tmp_path: Path) -> No
         }
 
 
-@pytest.mark.parametrize("name", ["ridge", "clip", "mused"])
+@pytest.mark.parametrize("name", ["ridge", "clip", "mclip", "mused"])
 def test_the_judge_gets_what_a_fit_without_its_images_predicts(tree: Path, name: str) -> None:
     """By hand: a decoder trained on data without them; the model itself is what it was."""
     plain = content(train(tree, name, "plain"))
@@ -454,6 +455,14 @@ def test_the_judge_gets_what_a_fit_without_its_images_predicts(tree: Path, name:
                 if value is not None:
                     found = heldout[key][n - 1, row]
                     np.testing.assert_allclose(found, value[0].numpy(), rtol=1e-3, atol=1e-4)
+            tokens = decoder.decode_tokens(mean_1V, "subj02", n).tokens
+            assert ("fused_tokens_RJX" in heldout) == ("fused" in tokens) == (name == "mclip")
+            for stream in {"fused", "semantic"} & set(tokens):
+                expected = express_tokens(
+                    tokens[stream].numpy(), read_basis(paths.clip_basis("mini")), "semantic"
+                )
+                found = heldout[f"{stream}_tokens_RJX"][n - 1, row]
+                np.testing.assert_allclose(found, expected[0], rtol=1e-3, atol=1e-3)
     cache = read_cache(paths.clip_train("mini", "subj02"))
     known = {int(i): k for k, i in enumerate(cache["nsd_id_I"])}
     true_JD = cache["image_embedding_ID"][[known[int(i)] for i in heldout["nsd_id_J"]]]

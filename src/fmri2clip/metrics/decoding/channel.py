@@ -76,23 +76,65 @@ def score_channel(
         place = "" if n_trials == max(decoded) else f"trials.{n_trials}."
         questions = _ask(heldout, offered, min(n_trials, 3) - 1, image_ID, text_ID, means)
         for kind, question in questions.items():
-            cosine = _cosine(question)
-            temperature = fit_temperature([cosine(question.predicted_JD, question.target_JD)])
-            near_II = cosine(question.predicted_ID, question.target_ID)
-            judge = joint_gaussian.fit(question.predicted_JD, question.target_JD)
-            told_II = judge.score(question.predicted_ID, question.target_ID)
-            told_temperature = fit_temperature(_cross_score(question))
-            for direction in question.directions:
-                # Rows and columns of one fit: targets given a brain, brains given a target.
-                if direction.startswith("brain"):
-                    near_II, told_II = near_II.T, told_II.T
-                found = score_information(near_II, temperature, direction)
-                per_image |= {f"{place}{name}": value for name, value in found.items()}
-                found = score_retrieval(told_II, galleries, direction)
-                found |= score_information(told_II, told_temperature, direction)
-                per_image |= {f"{place}channel.{name}": value for name, value in found.items()}
-            constants[f"{place}channel.{kind}_weight"] = judge.weight
+            found, weight = _answer(question, place, galleries)
+            per_image |= found
+            constants[f"{place}channel.{kind}_weight"] = weight
     return Scores(nsd_id_I=nsd_id_I, per_image=per_image, constants=constants)
+
+
+def score_token_channel(
+    heldout: Mapping[str, Floats],
+    predicted: Mapping[str, Floats],
+    target_IX: Floats,
+    nsd_id_I: NDArray[np.int64],
+    galleries: Galleries,
+) -> Scores:
+    """The same for streams of semantic tokens, on their components:
+    channel.retrieval_tokens.<stream>..., and the information of the cosine.
+
+    heldout: tokens_JX and <stream>_tokens_RJX; predicted: stream -> predictions (I, X) from all
+    trials of the test images.
+    """
+    per_image: dict[str, tuple[Floats, Floats]] = {}
+    for stream, predicted_IX in predicted.items():
+        judged_JX = heldout[f"{stream}_tokens_RJX"][-1]
+        question = Question(
+            predicted_JD=judged_JX,
+            target_JD=heldout["tokens_JX"],
+            predicted_ID=predicted_IX,
+            target_ID=target_IX,
+            mean_predicted_D=judged_JX.mean(axis=0),
+            mean_target_D=heldout["tokens_JX"].mean(axis=0),
+            directions=("image_given_brain",),
+        )
+        for name, value in _answer(question, "", galleries)[0].items():
+            gallery, rest = name.split("retrieval", 1)
+            kind, rest = rest.split(".", 1)
+            per_image[f"{gallery}retrieval_tokens{kind}.{stream}.{rest}"] = value
+    return Scores(nsd_id_I=nsd_id_I, per_image=per_image)
+
+
+def _answer(
+    question: Question, place: str, galleries: Galleries
+) -> tuple[dict[str, tuple[Floats, Floats]], float]:
+    """Scores by name, and the weight of the judge's shrinkage."""
+    per_image: dict[str, tuple[Floats, Floats]] = {}
+    cosine = _cosine(question)
+    temperature = fit_temperature([cosine(question.predicted_JD, question.target_JD)])
+    near_II = cosine(question.predicted_ID, question.target_ID)
+    judge = joint_gaussian.fit(question.predicted_JD, question.target_JD)
+    told_II = judge.score(question.predicted_ID, question.target_ID)
+    told_temperature = fit_temperature(_cross_score(question))
+    for direction in question.directions:
+        # Rows and columns of one fit: targets given a brain, brains given a target.
+        if direction.startswith("brain"):
+            near_II, told_II = near_II.T, told_II.T
+        found = score_information(near_II, temperature, direction)
+        per_image |= {f"{place}{name}": value for name, value in found.items()}
+        found = score_retrieval(told_II, galleries, direction)
+        found |= score_information(told_II, told_temperature, direction)
+        per_image |= {f"{place}channel.{name}": value for name, value in found.items()}
+    return per_image, judge.weight
 
 
 def _ask(

@@ -24,12 +24,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmri2clip.artefacts.clip_cache import TEST_NAMES, read_cache, read_target
+from fmri2clip.artefacts.components import express_tokens, read_basis
 from fmri2clip.artefacts.model import (
     Model,
     decode,
     decode_tokens,
     load_model,
     read_attention,
+    read_streams,
     required,
     select_voxels,
     token_streams,
@@ -39,13 +41,13 @@ from fmri2clip.artefacts.scores import pack_scores, write_predictions
 from fmri2clip.artefacts.stimuli import TEST
 from fmri2clip.artefacts.trials import TestBetas, read_test_betas
 from fmri2clip.clip.clusters import assign_clusters
-from fmri2clip.clip.targets import TOKEN_TARGETS
+from fmri2clip.clip.targets import SEMANTIC_STREAMS, TOKEN_TARGETS
 from fmri2clip.core.files import write_json
 from fmri2clip.core.params import Evaluation, Params
 from fmri2clip.core.rows import find_rows
 from fmri2clip.datasets.nsd.layout import REPETITIONS
 from fmri2clip.metrics.decoding.attention import score_attention
-from fmri2clip.metrics.decoding.channel import score_channel
+from fmri2clip.metrics.decoding.channel import score_channel, score_token_channel
 from fmri2clip.metrics.decoding.retrieval import similarity
 from fmri2clip.metrics.decoding.scoring import (
     Prediction,
@@ -63,6 +65,7 @@ from fmri2clip.metrics.decoding.truth import average_captions, make_truth
 from fmri2clip.metrics.statistics import Scores
 from fmri2clip.metrics.summary import summarise
 from fmri2clip.solvers.ranks import centre
+from fmri2clip.stages.evaluate.converged import is_converged, read_study
 from fmri2clip.stages.evaluate.picture_maps import PictureMaps, load_maps
 from fmri2clip.stages.evaluate.picture_readout import STREAMS, score_picture_readout
 
@@ -117,13 +120,16 @@ def evaluate_run(
     maps = load_maps(paths.stimuli(TEST), clip["nsd_id_I"]) if read_pictures else None
     scores: dict[str, Scores] = {}
     groups: dict[str, dict[str, Any]] = {}
+    basis: dict[str, Array] = {}
     for subject in run.subjects:
         model = load_model(paths.model(run_name), subject)
         rows_V = select_voxels(model, paths.voxels(subject))
         betas = read_test_betas(paths.test_betas(subject), rows_V)
         read_tokens(model, shared_path, clip)
+        if model.heldout is not None and "tokens_JX" in model.heldout:
+            basis = basis or read_basis(paths.clip_basis(run.clip))
         scores[subject], groups[subject] = evaluate_subject(
-            model, subject, betas, clip, params.evaluation, maps
+            model, subject, betas, clip, params.evaluation, maps, basis
         )
     tree = summarise(scores, params.evaluation.n_bootstrap, params.evaluation.seed)
     write_predictions(paths.predictions(run_name), groups)
@@ -138,8 +144,12 @@ def evaluate_subject(
     clip: Mapping[str, Array],
     evaluation: Evaluation,
     maps: PictureMaps | None = None,
+    basis: Mapping[str, Array] | None = None,
 ) -> tuple[Scores, dict[str, Any]]:
-    """Scores of one subject and the arrays of its group in the predictions file."""
+    """Scores of one subject and the arrays of its group in the predictions file.
+
+    basis: components of the clip's tokens, for a judge of tokens.
+    """
     truth = make_truth(
         clip,
         betas.nsd_id_I,
@@ -151,7 +161,7 @@ def evaluate_subject(
     decoded = decode(model, subject, betas.mean_IV, REPETITIONS)
     scores = [
         _score_all(model, decoded, truth, unseen, "", "unseen"),
-        _count_parameters(model, subject, betas),
+        _describe_model(model, subject, betas),
     ]
     by_trials = {n: decode(model, subject, first_IV, n) for n, first_IV in betas.first.items()}
     for n, fewer in by_trials.items():
@@ -171,6 +181,8 @@ def evaluate_subject(
                 truth.galleries,
             )
         )
+        if basis and "tokens_JX" in model.heldout:
+            scores.append(_judge_tokens(model, subject, betas, clip, basis, truth))
     targets = find_targets(model, clip, betas.nsd_id_I)
     # The readout needs all tokens of a stream at once. They are kept from the one pass that also
     # scores them, rather than decoded a second time.
@@ -207,6 +219,26 @@ def evaluate_subject(
     return merged, arrays | pack_scores(merged)
 
 
+def _judge_tokens(
+    model: Model,
+    subject: str,
+    betas: TestBetas,
+    clip: Mapping[str, Array],
+    basis: Mapping[str, Array],
+    truth: Truth,
+) -> Scores:
+    assert model.heldout is not None
+    streams = read_streams(model, subject, betas.mean_IV, SEMANTIC_STREAMS)
+    predicted = {
+        stream: express_tokens(tokens_ITW, basis, "semantic")
+        for stream, tokens_ITW in streams.items()
+    }
+    row_I = find_rows(clip["nsd_id_I"], betas.nsd_id_I, "the CLIP cache of the test images")
+    token_ITW = clip[TOKEN_TARGETS["semantic"]][row_I]
+    target_IX = express_tokens(token_ITW, basis, "semantic")
+    return score_token_channel(model.heldout, predicted, target_IX, betas.nsd_id_I, truth.galleries)
+
+
 def _score_all(
     model: Model,
     decoded: Mapping[str, Array],
@@ -223,9 +255,12 @@ def _score_all(
     return merge(parts)
 
 
-def _count_parameters(model: Model, subject: str, betas: TestBetas) -> Scores:
-    """parameters.trained and .deployed of the subject's model, and what else it states."""
+def _describe_model(model: Model, subject: str, betas: TestBetas) -> Scores:
+    """parameters.trained and .deployed of the subject's model, training.converged (0 where that is
+    not shown), and what else it states.
+    """
     constants = {f"parameters.{name}": float(n) for name, n in model.decoder.n_parameters().items()}
+    constants["training.converged"] = float(is_converged(model.description, read_study()))
     constants |= model.decoder.facts(subject)
     return Scores(nsd_id_I=betas.nsd_id_I, constants=constants)
 

@@ -1,7 +1,8 @@
 """Tables of README.md and docs/*.md: which rows and columns each has.
 
 `<!-- table: NAME -->` in a document names an entry of SCORES or COPIED; `bands` is what the world
-must be like; `study NAME` and `variants NAME METRIC` name a file of reports/studies.
+must be like; `changed` what differs from world 1; `convergence` how long trainings need; `study
+NAME` and `variants NAME METRIC` name a file of reports/studies.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from dataclasses import dataclass, replace
 REFERENCES = "reports/references/mini.json"
 SUMMARY = "reports/summary.md"
 WORLD = "reports/world.json"
+CONVERGENCE = "benchmarks/convergence.json"
+AREAS = "benchmarks/roi_groups.json"
 
 
 def run(name: str) -> str:
@@ -132,13 +135,42 @@ SCORES = {
             Row("clip_mused, one model", run("clip_mused")),
         ),
     ),
+    "trials": Scores(
+        "% [95 % interval]",
+        (
+            Column("image given brain: 1 trial", "trials.1.retrieval.image_given_brain.top1"),
+            Column("2", "trials.2.retrieval.image_given_brain.top1"),
+            Column("3", "retrieval.image_given_brain.top1"),
+            Column("of 50", "retrieval_sizes.50.image_given_brain.top1"),
+            Column("of 500", "retrieval_sizes.500.image_given_brain.top1"),
+            Column("nearest 21", "retrieval_hard.image_given_brain.top1"),
+        ),
+        tuple(Row(name, run(name)) for name in ("ridge", "brainclip", "brainmclip")),
+    ),
+    "areas": Scores(
+        "%, mean of 10 draws [least, greatest]",
+        (
+            Column("image given brain", "image_given_brain"),
+            Column("the same by tokens", "tokens"),
+            Column("text given brain", "text_given_brain"),
+            Column("zero-shot", "zero_shot"),
+            Column("mAP", "map"),
+        ),
+        tuple(
+            Row(title, AREAS, f"groups.{title}")
+            for title in (
+                *("V1", "V2", "V3", "hV4"),
+                *("faces", "bodies", "places", "words"),
+                *("early", "category", "early, matched", "category, matched", "nsdgeneral"),
+            )
+        ),
+    ),
     "pictures": Scores(
         "mean over subjects [95 % interval]",
         LOOK,
         (
             Row("null: mean training picture", picture("null_mean")),
             Row("null: trained on permuted pairs", picture("null_permuted")),
-            Row("ridge, pooled embedding", picture("ridge")),
             Row("brainclip, pooled embedding", picture("brainclip")),
             Row("ridge, components of tokens", picture("ridge_tokens")),
             Row("brainmclip, semantic tokens only", picture("brainmclip_semantic")),
@@ -177,11 +209,123 @@ COPIED = {
             ("brainmclip", "brainmclip_semantic"),
             ("brainmclip", "ridge_tokens"),
             ("brainmclip", "brainclip"),
-            ("ridge_tokens", "ridge"),
-            ("brainclip", "ridge"),
+            ("ridge_tokens", "brainclip"),
+            ("ridge_tokens", "null_mean"),
         ),
     ),
 }
+
+
+@dataclass(frozen=True)
+class Then:
+    """A paired difference in world 1, in points, and the cell of reports/summary.md that has it
+    now: title of the table, pair (the first less the second), column.
+    """
+
+    title: str
+    value: str
+    table: str
+    pair: tuple[str, str]
+    column: str
+
+
+POINTS_TABLE = COPIED["differences"].title
+PICTURES_TABLE = COPIED["picture_differences"].title
+BY_IMAGE = "image given brain, 300-way top-1"
+BY_TEXT = "text given brain, 300-way top-1"
+THEN = (
+    Then(
+        "brainclip less ridge: image given brain",
+        "+7.3 [+5.3, +9.3]",
+        POINTS_TABLE,
+        ("brainclip", "ridge"),
+        BY_IMAGE,
+    ),
+    Then(
+        "the same: text given brain",
+        "+8.2 [+6.4, +10.3]",
+        POINTS_TABLE,
+        ("brainclip", "ridge"),
+        BY_TEXT,
+    ),
+    Then(
+        "the same: zero-shot category",
+        "+6.6 [+4.1, +9.1]",
+        POINTS_TABLE,
+        ("brainclip", "ridge"),
+        "zero-shot category top-1",
+    ),
+    Then(
+        "the same: mAP",
+        "+0.9 [-0.5, +2.2]",
+        POINTS_TABLE,
+        ("brainclip", "ridge"),
+        "multi-label mAP",
+    ),
+    Then(
+        "brainmclip less ridge: image given brain",
+        "+3.6 [+1.1, +5.8]",
+        POINTS_TABLE,
+        ("brainmclip", "ridge"),
+        BY_IMAGE,
+    ),
+    Then(
+        "the same: text given brain",
+        "-2.6 [-4.5, -0.6]",
+        POINTS_TABLE,
+        ("brainmclip", "ridge"),
+        BY_TEXT,
+    ),
+    Then(
+        "the same: mAP",
+        "-4.9 [-6.7, -3.4]",
+        POINTS_TABLE,
+        ("brainmclip", "ridge"),
+        "multi-label mAP",
+    ),
+    Then(
+        "brainmclip less brainclip: image given brain",
+        "-3.7 [-5.8, -1.8]",
+        POINTS_TABLE,
+        ("brainmclip", "brainclip"),
+        BY_IMAGE,
+    ),
+    Then(
+        "the same: text given brain",
+        "-10.8 [-13.1, -8.8]",
+        POINTS_TABLE,
+        ("brainmclip", "brainclip"),
+        BY_TEXT,
+    ),
+    Then(
+        "label_ridge less clip_mused: mAP",
+        "-3.9 [-5.8, -1.6]",
+        POINTS_TABLE,
+        ("label_ridge", "clip_mused"),
+        "multi-label mAP",
+    ),
+    Then(
+        "pictures, brainmclip's detail stream: AlexNet(2)",
+        "+12.4 [+9.4, +15.5]",
+        PICTURES_TABLE,
+        ("brainmclip", "brainmclip_semantic"),
+        "AlexNet(2), two-way (points)",
+    ),
+    Then(
+        "pictures, brainmclip less ridge to tokens: AlexNet(2)",
+        "-1.1 [-2.4, +0.1]",
+        PICTURES_TABLE,
+        ("brainmclip", "ridge_tokens"),
+        "AlexNet(2), two-way (points)",
+    ),
+    Then(
+        "the same: CLIP",
+        "-5.9 [-9.0, -3.5]",
+        PICTURES_TABLE,
+        ("brainmclip", "ridge_tokens"),
+        "CLIP, two-way (points)",
+    ),
+)
 
 IMAGE = Column("image given brain", "retrieval.image_given_brain.top1", "points interval")
 DETAIL = Column("detail tokens", "retrieval_detail.image_given_brain.top1", "points interval")

@@ -7,10 +7,12 @@ from typing import Any
 
 from fmri2clip.stages.report.readme_numbers import Evidence, find
 from fmri2clip.stages.report.readme_tables import (
+    CONVERGENCE,
     COPIED,
     SCORES,
     STUDIES,
     SUMMARY,
+    THEN,
     WORLD,
     Column,
     Copied,
@@ -30,13 +32,17 @@ def write_table(words: Sequence[str], evidence: Evidence) -> str:
             return copy_rows(COPIED[name], evidence)
         case ["bands"]:
             return write_bands(evidence)
+        case ["changed"]:
+            return write_changed(evidence)
+        case ["convergence"]:
+            return write_convergence(evidence)
         case ["study", name] if name in STUDIES:
             return write_study(name, evidence)
         case ["variants", name, way]:
             return write_variants(name, way, evidence)
     raise ValueError(
         f"table {' '.join(words)!r} is unknown; choose from {', '.join([*SCORES, *COPIED])}, "
-        "bands, study NAME or variants NAME METRIC"
+        "bands, changed, convergence, study NAME or variants NAME METRIC"
     )
 
 
@@ -77,6 +83,32 @@ def _list_bands(tree: Mapping[str, Any], path: str) -> Iterator[tuple[str, Mappi
             yield name, child
         else:
             yield from _list_bands(child, name)
+
+
+def write_convergence(evidence: Evidence) -> str:
+    """What twice as many epochs gain, and how many are enough."""
+    rows = []
+    multiples: list[str] = []
+    table = evidence.tree(CONVERGENCE)
+    for entry in table.values():
+        multiples += [m for m in entry["gains"] if m not in multiples]
+    for name, entry in table.items():
+        cells = []
+        for multiple in multiples:
+            gain = entry["gains"].get(multiple)
+            if gain is None:
+                cells.append("-")
+                continue
+            points, upper, loss = (
+                100 * gain[key] for key in ("score", "score_upper", "loss_share")
+            )
+            cells.append(f"{points:+.1f} ({upper:+.1f}), {loss:.1f} %")
+        needed = entry["needed"]
+        enough = f"{needed * entry['epochs']} epochs" if needed else "not shown"
+        n_seeds = len({trial["seed"] for trial in entry["trials"]})
+        rows.append([name, f"{entry['epochs']}", str(n_seeds), *cells, enough])
+    doubled = [f"{m} to {2 * int(m)} times" for m in multiples]
+    return format_table(["run", "epochs", "seeds", *doubled, "enough"], rows)
 
 
 def write_study(name: str, evidence: Evidence) -> str:
@@ -120,10 +152,20 @@ def write_variants(name: str, way: str, evidence: Evidence) -> str:
 
 def copy_rows(copied: Copied, evidence: Evidence) -> str:
     """Rows of a table of the summary. Raises ValueError for a table, column or row it lacks."""
+    pairs = [name_pair(pair) for pair in copied.pairs]
+    cells = read_cells(evidence, copied.title, pairs, list(copied.columns))
+    rows = [[name, *row] for name, row in zip(pairs, cells, strict=True)]
+    return format_table(["pair", *copied.columns.values()], rows)
+
+
+def read_cells(
+    evidence: Evidence, title: str, rows: Sequence[str], columns: Sequence[str]
+) -> list[list[str]]:
+    """Cells of a table of the summary. Raises ValueError for a table, column or row it lacks."""
     lines = evidence.text(SUMMARY).splitlines()
-    heading = f"**{copied.title}**"
+    heading = f"**{title}**"
     if heading not in lines:
-        raise ValueError(f"{SUMMARY} has no table {copied.title!r}")
+        raise ValueError(f"{SUMMARY} has no table {title!r}")
     start = lines.index(heading) + 2
     table = []
     for line in lines[start:]:
@@ -132,12 +174,25 @@ def copy_rows(copied: Copied, evidence: Evidence) -> str:
         table.append([cell.strip() for cell in line.strip("|").split("|")])
     head = table[0]
     body = {row[0]: dict(zip(head, row, strict=True)) for row in table[2:]}
-    pairs = [f"`{a}` \N{MINUS SIGN} `{b}`" for a, b in copied.pairs]
-    missing = [name for name in (*copied.columns, *pairs) if name not in (*head, *body)]
+    missing = [name for name in (*columns, *rows) if name not in (*head, *body)]
     if missing:
-        raise ValueError(f"{SUMMARY}, table {copied.title!r}: no row or column {missing[0]!r}")
-    rows = [[name, *(body[name][column] for column in copied.columns)] for name in pairs]
-    return format_table([head[0], *copied.columns.values()], rows)
+        raise ValueError(f"{SUMMARY}, table {title!r}: no row or column {missing[0]!r}")
+    return [[body[name][column] for column in columns] for name in rows]
+
+
+def write_changed(evidence: Evidence) -> str:
+    """Differences in world 1 beside those of the development world."""
+    rows = []
+    for then in THEN:
+        ((now,),) = read_cells(evidence, then.table, [name_pair(then.pair)], [then.column])
+        before = then.value.replace("-", "\N{MINUS SIGN}")
+        rows.append([then.title, before, now.rsplit(" ", 1)[0]])
+    return format_table(["difference, points", "world 1", "now"], rows)
+
+
+def name_pair(pair: tuple[str, str]) -> str:
+    """As a row of the summary names it."""
+    return f"`{pair[0]}` \N{MINUS SIGN} `{pair[1]}`"
 
 
 def format_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

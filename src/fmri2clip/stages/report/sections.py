@@ -10,7 +10,15 @@ from pathlib import Path
 
 from fmri2clip.figures import plots
 from fmri2clip.metrics.statistics import Difference
-from fmri2clip.stages.report import differences, pictures, results, retrieved, texts, unseen
+from fmri2clip.stages.report import (
+    differences,
+    judge_tables,
+    pictures,
+    results,
+    retrieved,
+    texts,
+    unseen,
+)
 from fmri2clip.stages.report.document import (
     Block,
     Bullets,
@@ -134,6 +142,7 @@ def make_runs_table(inputs: Inputs) -> Table:
                     str(run.seed),
                     _count(trained),
                     _count(deployed),
+                    "yes" if lookup(metrics, "training.converged") else "not shown",
                 )
             )
         )
@@ -149,11 +158,13 @@ def make_runs_table(inputs: Inputs) -> Table:
             "seed",
             "weights trained",
             "weights deployed",
+            "converged",
         ),
         rows=tuple(rows),
         label=f"{label_data(inputs.params)}. Weights: of one model (of all its subjects), mean "
-        "over models.",
-        brief_columns=(0, 1, 2, 3, 4, 6, 7),
+        "over models. Converged: a closed form, or trained at least as long as "
+        "benchmarks/convergence.json finds enough for these settings.",
+        brief_columns=(0, 1, 2, 3, 4, 6, 7, 9),
         n_text_columns=6,
     )
 
@@ -169,6 +180,7 @@ def make_results(inputs: Inputs, n_images: int) -> Section:
         if len(inputs.references) > 1:
             blocks.append(Paragraph(f"**CLIP model `{clip}`**"))
         blocks += results.make_result_tables(inputs, clip, n_images)
+        blocks += judge_tables.make_judge_tables(inputs, clip, n_images)
         blocks += make_tokens(inputs, clip, n_images)
     return Section("scores", "Scores", blocks)
 

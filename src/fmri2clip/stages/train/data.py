@@ -27,6 +27,7 @@ from fmri2clip.stages.train.split import SplitResult, derangement, make_split
 from fmri2clip.stages.train.targets import select_images
 
 Array = NDArray[Any]
+TOKEN_SCORES = "semantic_components_IP"
 GROUP = "group/"  # in front of the names of ROI groups in a voxel file
 
 
@@ -115,7 +116,8 @@ class JudgeImages:
     """Images of one subject that the judge is fitted on.
 
     betas_RJV: mean of the first 1, 2 and 3 trials of each; image_JD, text_JD: CLIP embeddings, of
-    the picture and the mean of its captions.
+    the picture and the mean of its captions; scores_JP: of the picture's tokens on their
+    components, None where the clip has none.
     """
 
     subject: str
@@ -123,6 +125,7 @@ class JudgeImages:
     betas_RJV: Array
     image_JD: Array
     text_JD: Array
+    scores_JP: Array | None = None
 
 
 def load_judge(
@@ -161,6 +164,7 @@ def load_judge(
         betas_RJV=np.stack(means),
         image_JD=targets["image_embedding_ID"].numpy(),
         text_JD=torch.nn.functional.normalize(text_JD, dim=1).numpy(),
+        scores_JP=clip[TOKEN_SCORES][rows_I[judge_I]] if TOKEN_SCORES in clip else None,
     )
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from fmri2clip.artefacts.clip_cache import read_clip, read_together
-from fmri2clip.artefacts.components import STREAMS, read_basis
+from fmri2clip.artefacts.components import STREAMS, express_tokens, read_basis
 from fmri2clip.artefacts.model import (
     OFFERED,
     SHARED,
@@ -31,6 +31,7 @@ from fmri2clip.artefacts.model import (
 )
 from fmri2clip.artefacts.paths import Paths
 from fmri2clip.artefacts.selected import check_selected, find_files
+from fmri2clip.clip.targets import SEMANTIC_STREAMS
 from fmri2clip.core import resume, watch
 from fmri2clip.core.closure import code_digest
 from fmri2clip.core.files import replacing
@@ -38,12 +39,19 @@ from fmri2clip.core.params import Compute, Params, Run, Split, decoder_config, r
 from fmri2clip.core.stage import resolve_device
 from fmri2clip.decoders import Decoder, load_decoder
 from fmri2clip.decoders.batches import Basis, TrainingData
-from fmri2clip.stages.train.data import JudgeImages, Subject, load_judge, load_subject
+from fmri2clip.stages.train.data import (
+    TOKEN_SCORES,
+    JudgeImages,
+    Subject,
+    load_judge,
+    load_subject,
+)
 from fmri2clip.stages.train.memory import release
 from fmri2clip.stages.train.sigterm import heed_sigterm
 from fmri2clip.stages.train.split import fit_clusters
 from fmri2clip.stages.train.validation import token_means, training_means, validation_scores
 
+BLOCK = 64  # images whose predicted tokens are in memory at a time
 CURVE = "curve.json"  # rows of a finished model's curve, until all are finished
 # (folder of the model, curve.csv, seconds by name): called once a model when the run is complete,
 # for tracking.
@@ -151,9 +159,18 @@ class _Inputs:
         """The data of these subjects, with or without the judge's images."""
         return [self._load(subject, hide_judge) for subject in subjects]
 
-    def judge(self, subject: str) -> JudgeImages:
-        """The images that the judge is fitted on."""
-        clip = read_clip(self.paths.clip_train(self.run.clip, subject))
+    def read_token_basis(self) -> dict[str, Any] | None:
+        """Components of the clip's tokens; None where it caches none."""
+        arrays = read_basis(self.paths.clip_basis(self.run.clip))
+        return arrays if f"{STREAMS[0]}_components_PTW" in arrays else None
+
+    def judge(self, subject: str, with_tokens: bool) -> JudgeImages:
+        """The images that the judge is fitted on; with_tokens: with the scores of their tokens."""
+        clip = read_clip(
+            self.paths.clip_train(self.run.clip, subject),
+            [TOKEN_SCORES] if with_tokens else [],
+            self.paths.clip_components(self.run.clip, subject),
+        )
         clip["present_C"] = self.present_C
         return load_judge(
             subject,
@@ -247,11 +264,19 @@ def _fit_for_judge(
     if fitted is None:
         return {}
     decoder, _ = fitted
-    return {subject: predict_heldout(decoder, inputs.judge(subject)) for subject in members}
+    basis = inputs.read_token_basis() if decoder.offers_tokens else None
+    return {
+        subject: predict_heldout(decoder, inputs.judge(subject, basis is not None), basis)
+        for subject in members
+    }
 
 
-def predict_heldout(decoder: Decoder, judge: JudgeImages) -> dict[str, Any]:
-    """Predictions from the mean of the first 1, 2 and 3 trials of every image."""
+def predict_heldout(
+    decoder: Decoder, judge: JudgeImages, basis: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Predictions from the mean of the first 1, 2 and 3 trials of every image; where a basis is
+    given, of its tokens, too, as express_tokens has them, and what they should be.
+    """
     arrays: dict[str, Any] = {
         "nsd_id_J": judge.nsd_id_J,
         "image_JD": judge.image_JD,
@@ -264,7 +289,29 @@ def predict_heldout(decoder: Decoder, judge: JudgeImages) -> dict[str, Any]:
             value = getattr(decoded, name)
             if value is not None:
                 found.setdefault(name, []).append(value.float().numpy())
+        if basis is not None:
+            for stream, expressed_JX in _express(
+                decoder, betas_JV, judge, n_repeats, basis
+            ).items():
+                found.setdefault(f"{stream}_tokens_IX", []).append(expressed_JX)
+    if basis is not None and judge.scores_JP is not None:
+        # The class token is the embedding.
+        arrays["tokens_JX"] = np.concatenate([judge.image_JD, judge.scores_JP], axis=1)
     return arrays | {name.replace("_I", "_RJ"): np.stack(parts) for name, parts in found.items()}
+
+
+def _express(
+    decoder: Decoder, betas_JV: Any, judge: JudgeImages, n_repeats: int, basis: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Predicted semantic tokens (J, X) by stream, block after block: whole ones are large."""
+    found: dict[str, list[Any]] = {}
+    for start in range(0, len(betas_JV), BLOCK):
+        betas = torch.from_numpy(betas_JV[start : start + BLOCK])
+        tokens = decoder.decode_tokens(betas, judge.subject, n_repeats).tokens
+        for stream in (name for name in SEMANTIC_STREAMS if name in tokens):
+            value = tokens[stream].float().numpy()
+            found.setdefault(stream, []).append(express_tokens(value, basis, STREAMS[0]))
+    return {stream: np.concatenate(parts) for stream, parts in found.items()}
 
 
 def _train_model(
