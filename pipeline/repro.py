@@ -28,6 +28,7 @@ from fmri2clip.core.params import Params, load
 from fmri2clip.stages.check_params.machine import find_memory
 from fmri2clip.stages.check_params.plan import make_plan
 
+FIRST = "check_params"
 UNKNOWN_S = 1.0  # of a stage that the plan does not have: a frozen asset
 
 
@@ -170,6 +171,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m pipeline.repro", description=__doc__)
     parser.add_argument("--jobs", type=int, help="stages at a time; else cores / compute.threads")
     given = parser.parse_args()
+    if given.jobs is not None and given.jobs < 1:
+        parser.error(f"--jobs is {given.jobs}; give 1 or more")
+    # A plan needs parameters that are right, and this stage says in one line what is not.
+    if run_stage(FIRST):
+        sys.exit(f"failed: {FIRST}; the reason stands above")
     try:
         params = load(Path("params.yaml"))
     except (ValueError, OSError) as error:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -151,3 +154,38 @@ def test_the_stages_of_the_project_are_all_planned(root: Path) -> None:
     assert all(name.startswith("assets/") for name in unplanned)
     assert stages["report"].before >= {"score_pictures", "describe_data"}
     assert "check_params" in stages["download_stimuli"].before
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "options", "message"),
+    [
+        (
+            "  ridge: {<<: *run, decoder: ridge}",
+            "  ridge: {<<: *run, decoder: rigde}",
+            [],
+            "'rigde'",
+        ),
+        ("", "", ["--jobs", "-1"], "--jobs is -1; give 1 or more"),
+    ],
+)
+@pytest.mark.slow
+def test_mistakes_end_in_one_line(
+    root: Path, tmp_path: Path, right: str, wrong: str, options: list[str], message: str
+) -> None:
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "-q", "--shared", str(root), str(clone)], check=True)
+    shutil.copy(root / "pipeline" / "repro.py", clone / "pipeline" / "repro.py")
+    text = (clone / "params.yaml").read_text(encoding="utf-8")
+    (clone / "params.yaml").write_text(text.replace(right, wrong, 1), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline.repro", *options],
+        cwd=clone,
+        env=os.environ | {"PYTHONPATH": f"{clone / 'src'}"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode and message in said
+    assert "Traceback" not in said
