@@ -2,13 +2,16 @@
 
     # needs data/ of `dvc repro`; adds to benchmarks/convergence.json, and goes on after a kill
     python benchmarks/convergence.py brainclip
+    # of other settings, an entry of its own
+    python benchmarks/convergence.py clip_mused --name clip_mused_single --set shared=false
 
 A training of the development world, for each of two subjects and three seeds (a decoder of all
 subjects at once: three seeds), without early stopping by patience; the learning rate falls over the
 last fifth of each. The budget is the smallest multiple whose doubling gains less than 1 point of
 the validation score (upper end of the paired 90 % interval, Student's t) and less than 1 % of the
 least validation loss. Score: best mean of three successive epochs, as in training. None of the four
-is enough where 8 times is not shown to be by 16; that stands in the file as null.
+is enough where 8 times is not shown to be by 16; that stands in the file as null. The budget is
+taken to be that of the decoder's ablations in STANDS_FOR too, which were not tried.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from typing import Any
 import numpy as np
 import scipy.stats
 import torch
+from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
@@ -38,6 +42,8 @@ from fmri2clip.stages.train import run as training  # noqa: E402
 OUTPUT = ROOT / "benchmarks" / "convergence.json"
 # Epochs that are 1: those of the settings when the study was begun
 BASE = {"brainclip": 40, "brainmclip": 20, "clip_mused": 20}
+# run -> other settings that its entry answers for
+STANDS_FOR: dict[str, list[dict[str, Any]]] = {"brainclip": [{"alpha": 1.0}]}
 MULTIPLES = (1, 2, 4, 8)
 SEEDS = (0, 1, 2)
 WINDOW = 3  # epochs, as in stages/train/trainer.py
@@ -49,10 +55,18 @@ def main() -> None:
     parser.add_argument("run", choices=sorted(BASE), help="a run of params.yaml")
     parser.add_argument("--subjects", default="subj01,subj07", help="separated by commas")
     parser.add_argument("--most", type=int, default=max(MULTIPLES), help="largest multiple to try")
+    parser.add_argument("--least", type=int, default=1, help="smallest multiple to try")
+    parser.add_argument("--name", help="of the entry; else the run's")
+    parser.add_argument("--set", action="append", default=[], help="key=value of its settings")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     params = parameters.load(ROOT / "params.yaml")
     name, subjects = arguments.run, arguments.subjects.split(",")
+    yaml = YAML(typ="safe")
+    overrides = {k: yaml.load(v) for k, v in (given.split("=", 1) for given in arguments.set)}
+    run = params.runs[name]
+    run = dataclasses.replace(run, overrides={**run.overrides, **overrides})
+    params = dataclasses.replace(params, runs={**params.runs, name: run})
     module = load_decoder(params.runs[name].decoder)
     config = parameters.decoder_config(params, name, module.Config)
     # A decoder of all subjects at once has one training a seed.
@@ -62,15 +76,16 @@ def main() -> None:
     params = dataclasses.replace(params, compute=compute)
     torch.set_num_threads(arguments.threads)
     table = json.loads(OUTPUT.read_text()) if OUTPUT.is_file() else {}
-    entry = table.setdefault(name, {})
+    entry = table.setdefault(arguments.name or name, {})
     settings = json.loads(json.dumps(dataclasses.asdict(config)))
     for key in ("max_epochs", "patience"):  # these are what is tried
         del settings[key]
     if entry.get("config") != settings:
         entry.clear()
         entry |= {"epochs": BASE[name], "config": settings, "trials": []}
+    entry["stands_for"] = STANDS_FOR.get(arguments.name or name, [])
     done = {(t["multiple"], t["seed"], tuple(t["subjects"])) for t in entry["trials"]}
-    for multiple in (m for m in MULTIPLES if m <= arguments.most):
+    for multiple in (m for m in MULTIPLES if arguments.least <= m <= arguments.most):
         for seed in SEEDS:
             for group in members:
                 if (multiple, seed, tuple(group)) in done:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -19,18 +20,19 @@ from fmri2clip import tracking
 from fmri2clip.artefacts.paths import locate
 from fmri2clip.core import params
 from fmri2clip.core.files import replacing
+from fmri2clip.core.stage import resolve_device
 from fmri2clip.core.strict import build
-from fmri2clip.studies import experiments, plan, results
+from fmri2clip.studies import experiments, plan, primary, results
 
 FOLDERS = ("models/{run}", "reports/runs/{run}")  # of a run, beside its scores
 
 
 def run_study(
-    root: Path, name: str, force: bool = False, poll_s: float = experiments.POLL_S
+    root: Path, name: str, force: bool = False, poll_s: float = experiments.POLL_S, jobs: int = 1
 ) -> Path:
     """Run what is missing of a study and write reports/studies/<name>.json; returns that path.
 
-    What is run is recorded in MLflow.
+    jobs: experiments at a time. What is run is recorded in MLflow.
     """
     study = plan.load(root / "studies" / f"{name}.yaml")
     planned = plan.plan(study, root / "params.yaml")
@@ -38,19 +40,32 @@ def run_study(
     digest = experiments.code_digest(root)
     experiment = params.load(root / "params.yaml").tracking.experiment
     tracking.never_raises(tracking.init_store)(root, experiment)
-    run_missing(root, planned, force, poll_s)
+    run_missing(root, planned, force, poll_s, jobs)
     found = {
         (e.variant, e.seed): collect(root, study, e, content) for e, content in planned.items()
     }
     answer = results.summarise(study, found, digest)
-    out = root / "reports" / "studies" / f"{name}.json"
-    with replacing(out) as (temporary,):
-        temporary.write_text(json.dumps(answer, indent=1, allow_nan=False) + "\n")
+    folder = root / "reports" / "studies"
+    out = folder / f"{name}.json"
+    write(out, answer)
+    outcomes = params.load(root / "params.yaml").primary
+    if name in (outcome.study for outcome in outcomes.outcomes.values()):
+        write(root / primary.FILE, primary.judge_outcomes(outcomes, folder))
     return out
 
 
+def write(path: Path, content: Mapping[str, Any]) -> None:
+    """As JSON; nothing half-written stays behind."""
+    with replacing(path) as (temporary,):
+        temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
 def run_missing(
-    root: Path, planned: Mapping[plan.Experiment, Mapping[str, Any]], force: bool, poll_s: float
+    root: Path,
+    planned: Mapping[plan.Experiment, Mapping[str, Any]],
+    force: bool,
+    poll_s: float,
+    jobs: int,
 ) -> None:
     """Queue and run the experiments without a current result.
 
@@ -58,7 +73,7 @@ def run_missing(
     """
     names = [e.name for e in planned]
     # What a study that was interrupted has left in the queue.
-    experiments.run_queue(root, names, poll_s=poll_s)
+    experiments.run_queue(root, names, poll_s=poll_s, jobs=jobs)
     missing = []
     for e, content in planned.items():
         commit = experiments.find(root, e.name)
@@ -68,7 +83,7 @@ def run_missing(
         experiments.forget(root, e.name)
         experiments.queue(root, e.name, e.overrides, e.targets)
         missing.append(e.name)
-    experiments.run_queue(root, missing, lambda text: print(text, flush=True), poll_s)
+    experiments.run_queue(root, missing, lambda text: print(text, flush=True), poll_s, jobs)
     for failed in (name for name in missing if experiments.find(root, name) is None):
         raise ValueError(f"experiment {failed} failed:\n{experiments.failure(root, failed)}")
 
@@ -85,10 +100,18 @@ def collect(
     with tempfile.TemporaryDirectory() as folder:
         paths = {path.format(run=run) for run in study.runs for path in FOLDERS}
         paths |= {path for name in study.scores for path in locate(name, content)}
+        paths |= {results.WORLD} if study.measure_world else set()
         experiments.fetch(root, commit, sorted(paths), Path(folder))
         own = build(params.Params, content, "params.yaml")
         tracking.sync_from_files(root, own, Path(folder), e.name)
         return results.read_result(study, Path(folder), content)
+
+
+def count_jobs(settings: params.Params) -> int:
+    """Experiments that run side by side: as many as the cores have room for, one on a GPU."""
+    if resolve_device(settings.compute.device) != "cpu":
+        return 1
+    return max(1, (os.cpu_count() or 1) // settings.compute.threads)
 
 
 def main() -> None:
@@ -96,9 +119,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m pipeline.study", description=__doc__)
     parser.add_argument("name", help="a file of studies/, without .yaml")
     parser.add_argument("--force", action="store_true", help="run again what exists")
+    parser.add_argument("--jobs", type=int, help="experiments at a time; else cores / threads")
     arguments = parser.parse_args()
     try:
-        print(f"wrote {run_study(Path.cwd(), arguments.name, arguments.force)}")
+        jobs = arguments.jobs or count_jobs(params.load(Path("params.yaml")))
+        print(f"wrote {run_study(Path.cwd(), arguments.name, arguments.force, jobs=jobs)}")
     except (ValueError, OSError) as error:
         sys.exit(f"study {arguments.name}: {error}")
 

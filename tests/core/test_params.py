@@ -264,10 +264,12 @@ def test_a_setting_that_params_yaml_does_not_name_is_missing(
     )
     for key in list(content["decoders"][name]):
         section = {k: v for k, v in content["decoders"][name].items() if k != key}
-        loaded = parse(content | {"decoders": content["decoders"] | {name: section}})
-        run = next(run for run, entry in loaded.runs.items() if entry.decoder == name)
+        runs = {"one": content["runs"]["ridge"] | {"decoder": name}}
+        sections = content["decoders"] | {name: section}
+        changed = {"decoders": sections, "runs": runs, "reconstructions": {}}
+        loaded = parse(content | changed)
         with pytest.raises(ValueError, match=rf"params\.yaml: decoders\.{name}\.{key} is missing"):
-            params.decoder_config(loaded, run, decoders.load_decoder(name).Config)
+            params.decoder_config(loaded, "one", decoders.load_decoder(name).Config)
 
 
 def test_a_config_of_somebody_elses_may_have_defaults(content: dict[str, Any]) -> None:

@@ -80,9 +80,31 @@ def test_the_networks_of_the_params_fit_together(
     vae = train.train_autoencoder(images_IHWC, params, tmp_path)
     latents_ICHW = train.encode_latents(vae, images_IHWC)
     assert latents_ICHW.shape == (4, train.LATENT_CHANNELS, 24, 24)
-    unet = train.train_unet(latents_ICHW, (tokens_ITD, tokens_ITD), vae, None, params, tmp_path)
+    unet = train.make_unet(params, latents_ICHW.shape[-1], tokens_ITD.shape[-1])
+    both = (tokens_ITD, tokens_ITD)
+    unet = train.train_unet(unet, latents_ICHW, both, vae, None, params, tmp_path)
     pipe = train.make_pipeline(vae, unet)
     assert train.generate(pipe, tokens_ITD[:2], steps=2).shape == (2, 96, 96, 3)
     assert (
         sum(p.numel() for part in (vae, unet) for p in part.parameters()) * 2 < 20e6
     )  # bytes of float16
+
+
+def test_a_generator_goes_on_from_another_clip(train: ModuleType, root: Path) -> None:
+    """New tokens are the known ones, turned and shifted: attention reads what it read before."""
+    params: dict[str, Any] = YAML(typ="safe").load(
+        (root / "assets" / "mini" / "generator" / "params.yaml").read_text()
+    )
+    rng = np.random.default_rng(0)
+    known_ITD = rng.normal(size=(12, 65, 128)).astype(np.float32)
+    turn_DD = np.linalg.qr(rng.normal(size=(128, 128)))[0]
+    new_ITD = (known_ITD @ turn_DD + rng.normal(size=128)).astype(np.float32)
+    start = train.make_unet(params, 24, 128)
+    unet = train.make_unet(params | {"seed": 7}, 24, 128)
+    train.take_over(unet, start, new_ITD, known_ITD, penalty=1e-9)
+    found, expected = (
+        model.encoder_hid_proj(torch.from_numpy(train.add_places(tokens)))
+        for model, tokens in ((unet, new_ITD), (start, known_ITD))
+    )
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
+    assert torch.equal(unet.conv_in.weight, start.conv_in.weight)

@@ -266,3 +266,16 @@ def test_errors_say_what_does_not_fit() -> None:
         statistics.paired_difference([(run, other)], "retrieval.x.top1")
     with pytest.raises(ValueError, match="share no subject"):
         statistics.paired_difference([(run, {"subj07": run["subj01"]})], "retrieval.x.top1")
+
+
+def test_another_level_is_another_quantile(rng: np.random.Generator) -> None:
+    """Of resamples for a mean over images, of Student's t for the jackknife."""
+    replicate_R = rng.standard_normal(2001)
+    found = statistics.estimate(0.1, replicate_R, "x.top1", False, level=0.9)
+    assert [found.low, found.high] == pytest.approx(np.percentile(replicate_R, [5, 95]))
+    wide, narrow = (
+        statistics.estimate(0.1, 0.1 + replicate_R / 2000, "x.map", False, level=level)
+        for level in (0.95, 0.9)
+    )
+    ratio = scipy.stats.t.ppf(0.95, 2000) / scipy.stats.t.ppf(0.975, 2000)
+    assert narrow.high - 0.1 == pytest.approx(ratio * (wide.high - 0.1))

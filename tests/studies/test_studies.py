@@ -161,6 +161,22 @@ def test_summary_averages_seeds_and_pairs_runs(tmp_path: Path) -> None:
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
 
 
+@pytest.mark.parametrize(("margin", "shown"), [(0.09, False), (0.11, True)])
+def test_no_difference_is_shown_by_an_interval_within_the_margin(
+    tmp_path: Path, margin: float, shown: bool
+) -> None:
+    """The difference here is 0.1, for every image."""
+    study = write_study(tmp_path, STUDY + f"equivalence: {margin}\n")
+    levels = {"both": 0.5, "image": 0.6, "again": 0.5}
+    found_results = {
+        (v, s): make_result(study, tmp_path, v, s, x) for v, x in levels.items() for s in (0, 1)
+    }
+    (comparison,) = results.summarise(study, found_results, "digest")["comparisons"]
+    found = comparison["metrics"]["retrieval.image_given_brain.top1"]
+    assert found["equivalent"] is shown and found["margin"] == margin
+    assert found["limits90"] == pytest.approx([0.1, 0.1])
+
+
 def test_only_scored_subjects_count(tmp_path: Path) -> None:
     tree = {"x": {"n": 4.0}, "subjects": {"subj01": {"x": {"n": 1.0}}, "subj02": {"x": {"n": 7.0}}}}
     assert results.average_subjects(tree, ("subj02",)) == {"x.n": 7.0}
@@ -335,12 +351,15 @@ def test_a_worker_is_started_where_tasks_wait(monkeypatch: pytest.MonkeyPatch) -
     states = iter(
         [({"a": "Queued"}, 0), ({"a": "Running"}, 1), ({"a": "Queued"}, 0), ({"a": "Success"}, 0)]
     )
-    started: list[Path] = []
+    started: list[tuple[Path, int]] = []
     monkeypatch.setattr(experiments, "queue_status", lambda root: next(states))
-    monkeypatch.setattr(experiments, "_start_worker", started.append)
+    monkeypatch.setattr(experiments, "_start_workers", lambda *given: started.append(given))
     said: list[str] = []
-    experiments.run_queue(Path(), ["a"], said.append, poll_s=0)
-    assert started == [Path()] * 2 and said == ["a: running (0 waiting)", "a: success (0 waiting)"]
+    experiments.run_queue(Path(), ["a"], said.append, poll_s=0, jobs=3)
+    assert started == [(Path(), 3)] * 2 and said == [
+        "a: running (0 waiting)",
+        "a: success (0 waiting)",
+    ]
 
 
 def test_a_worker_does_not_hold_what_its_starter_reads(
@@ -354,7 +373,47 @@ def test_a_worker_does_not_hold_what_its_starter_reads(
         return subprocess.CompletedProcess(command, 0 if len(called) == 1 else 3)
 
     monkeypatch.setattr(subprocess, "run", run)
-    experiments._start_worker(tmp_path)
+    experiments._start_workers(tmp_path, 1)
     assert called[0]["stdout"] == called[0]["stderr"] == subprocess.DEVNULL
     with pytest.raises(ValueError, match="dvc queue start failed"):
-        experiments._start_worker(tmp_path)
+        experiments._start_workers(tmp_path, 1)
+
+
+def test_worlds_are_resampled_and_their_figures_kept(tmp_path: Path) -> None:
+    """Each variant is a world: value by world, p, and limits for every number of comparisons."""
+    text = STUDY.replace("evaluate@brainclip]", "evaluate@brainclip, describe_data]")
+    text = text.replace("a: [image]", "a: [both, image]").replace("b: [both]", "b: [both, image]")
+    text = text.replace("variants:", "same_pictures: false\nmeasure_world: true\nvariants:")
+    text = text.replace("run_b: brainclip", "run_b: other").replace(
+        "targets: [", "targets: [evaluate@other, "
+    )
+    study = write_study(tmp_path, text)
+    metric = "retrieval.image_given_brain.top1"
+    found_results = {}
+    for k, variant in enumerate(study.variants):
+        for seed in study.seeds.values:
+            rng = np.random.default_rng((k, seed))
+            base_I = rng.standard_normal(200)
+            runs = {
+                name: {
+                    "subj01": Scores(
+                        nsd_id_I=np.arange(200), per_image={metric: (base_I + up, np.ones(200))}
+                    )
+                }
+                for name, up in (("brainclip", 0.1 * (k + 1)), ("other", 0.0))
+            }
+            found_results[variant, seed] = results.Result(
+                params={"evaluation": {"n_bootstrap": 200, "seed": 0}},
+                metrics={"brainclip": {}, "other": {}},
+                scores=runs,
+                world={"noise.costs": {"value": float(k)}},
+            )
+    summary = results.summarise(study, found_results, "digest")
+    found = summary["comparisons"][0]["metrics"][metric]
+    assert found["worlds"]["image"]["value"] == pytest.approx(0.2)
+    assert found["value"] == pytest.approx(0.15) and found["same_sign"] and found["p"] < 0.01
+    assert set(found["limits"]) == {"1", "2", "3", "4"}
+    assert [found["low"], found["high"]] == found["limits"]["1"] == pytest.approx([0.1, 0.2])
+    assert summary["variants"]["image"]["world"] == {"noise.costs": {"value": 1.0}}
+    with pytest.raises(ValueError, match="describe_data is not among the targets"):
+        write_study(tmp_path, text.replace(", describe_data", ""))

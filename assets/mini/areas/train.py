@@ -1,7 +1,8 @@
 """Train the network behind the simulated category areas: it names what a scene shows.
 
 Run it through ``make asset NAME=areas``. Writes ``model.safetensors`` (float16) and ``scores.json``
-beside this file.
+where it is called, from the ``params.yaml`` there: beside this file, or in the folder of the
+reporting worlds' own.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from sklearn.metrics import average_precision_score
 from torch import Tensor
 from torch.nn import functional as F
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parents[2] / "src"))
+HERE = Path.cwd()  # the folder of the asset: its params.yaml, and what is written
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "src"))
 
 from fmri2clip.datasets.mini.brain.network import (  # noqa: E402
     DOMAINS,

@@ -8,7 +8,8 @@ Then the transformer learns to give the teacher's embeddings and, at its patches
 maps (distillation, as DeiT from a convolutional teacher, arXiv 2012.12877), beside the contrast.
 
 Run it through ``make asset NAME=clip``. Writes ``model.safetensors`` (float16) and ``scores.json``
-beside this file.
+where it is called, from the ``params.yaml`` there: beside this file, or in the folder of the
+reporting worlds' own.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parents[2] / "src"))
+HERE = Path.cwd()  # the folder of the asset: its params.yaml, and what is written
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "src"))
 
 from fmri2clip.datasets.mini.brain.network import AreaNetwork, Shape, to_float  # noqa: E402
 from fmri2clip.datasets.mini.pictures.scene import Scene, render_many  # noqa: E402
 from fmri2clip.datasets.mini.pictures.things import CATEGORY_IDS  # noqa: E402
 
-MODEL = "fmri2clip-mini"
+MODEL = next(HERE.glob("fmri2clip-*.json")).stem
 CATEGORIES = tuple(CATEGORY_IDS)
 WARM_UP = 100
 FALL = 0.3  # share of the steps over which the learning rate falls to 0

@@ -6,8 +6,12 @@ a U-Net that reads semantic tokens, class token first and patches with their pla
 cross-attention, and all of them together beside the time step. Now and then it sees the class token
 alone, which is the pooled embedding, so that one token is a condition too, and now and then the
 mean of semantic and detail tokens, so that it knows what a decoder of both may give. Writes the
-folder ``pipeline`` (StableDiffusionPipeline, float16), ``scores.json`` and ``grid.png`` beside this
-file; a killed run continues from ``.resume/``.
+folder ``pipeline`` (StableDiffusionPipeline, float16), ``scores.json`` and ``grid.png`` where it is
+called, from the ``params.yaml`` there: beside this file, or in the folder of the reporting worlds'
+own; a killed run continues from ``.resume/``.
+
+``start`` names another generator to go on from: its autoencoder stays, as it knows nothing of
+CLIP, and its U-Net first reads the new CLIP's tokens through a linear map to those that it knows.
 
 Letters: I images, B images of a batch, T tokens, D embedding width, X the same and places, C H W
 channels, height and width.
@@ -28,9 +32,10 @@ from PIL import Image
 from ruamel.yaml import YAML
 from torch.nn import functional as F
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[2]
-sys.path[:0] = [str(HERE), str(ROOT / "src")]
+HERE = Path.cwd()  # the folder of the asset: its params.yaml, and what is written
+CODE = Path(__file__).resolve().parent
+ROOT = CODE.parents[2]
+sys.path[:0] = [str(CODE), str(ROOT / "src")]
 
 from training import fit  # noqa: E402
 
@@ -51,19 +56,25 @@ GRID_COLUMNS, CHUNK = 12, 2000
 def main() -> None:
     params = YAML(typ="safe").load(HERE / "params.yaml")
     torch.set_num_threads(params["threads"])
-    code = [(HERE / name).read_text() for name in ("train.py", "training.py")]
+    code = [(CODE / name).read_text() for name in ("train.py", "training.py")]
     root = ROOT / ".resume"
-    folder = resume.resume_dir("assets/generator", params, code, root=root)
+    folder = resume.resume_dir(f"assets/{HERE.name}", params, code, root=root)
     images_IHWC = draw_scenes(params["seed"], params["n_scenes"], params["threads"])
-    vae = train_autoencoder(images_IHWC, params, folder)
+    start = load_pipeline(ROOT / "assets/mini" / params["start"]) if params["start"] else None
+    vae = start.vae.float() if start else train_autoencoder(images_IHWC, params, folder)
     latents_ICHW = encode_latents(vae, images_IHWC)
-    encoder = load_clip(params)
+    encoder = load_clip(params["clip"], params["detail_layers"])
     tokens = encode_tokens(encoder, images_IHWC)
-    unet = train_unet(latents_ICHW, tokens, vae, encoder, params, folder)
+    unet = make_unet(params, latents_ICHW.shape[-1], tokens[0].shape[-1])
+    if start:
+        known = load_clip(params["start_clip"], params["detail_layers"])
+        few = images_IHWC[:CHUNK]
+        take_over(unet, start.unet, tokens[0][:CHUNK], encode_tokens(known, few)[0])
+    unet = train_unet(unet, latents_ICHW, tokens, vae, encoder, params, folder)
     save(make_pipeline(vae, unet))
     scores = score(
         encoder,
-        load_pipeline(),
+        load_pipeline(HERE),
         params,
         params["held_out_seed"],
         params["n_held_out"],
@@ -74,14 +85,20 @@ def main() -> None:
     resume.remove(folder, root)
 
 
-def load_clip(params: dict) -> clip.Encoder:
-    assets = HERE.parent / "clip"
-    files = {
-        "config": str(assets / "fmri2clip-mini.json"),
-        "pretrained": str(assets / "model.safetensors"),
-    }
-    layers = tuple(params["detail_layers"])
-    return clip.load(knobs.Clip(model="fmri2clip-mini", tokens=True, detail_layers=layers, **files))
+def load_clip(name: str, layers: list[int]) -> clip.Encoder:
+    """The CLIP of assets/mini/<name>."""
+    folder = ROOT / "assets/mini" / name
+    config = next(folder.glob("fmri2clip-*.json"))
+    weights = str(folder / "model.safetensors")
+    return clip.load(
+        knobs.Clip(
+            model=config.stem,
+            config=str(config),
+            pretrained=weights,
+            tokens=True,
+            detail_layers=tuple(layers),
+        )
+    )
 
 
 def draw_scenes(seed: int, n: int, threads: int) -> np.ndarray:
@@ -201,7 +218,31 @@ def make_unet(params: dict, side: int, width_D: int) -> Any:
     return model
 
 
+@torch.no_grad()
+def take_over(
+    unet: Any, start: Any, token_ITD: np.ndarray, known_ITD: np.ndarray, penalty: float = 1e-3
+) -> None:
+    """Weights of `start`, whose projection of tokens for attention is put behind a ridge regression
+    from the new tokens to those that it knows, of the same pictures. What is pooled of the tokens
+    beside the time step is normalised first, and left to the training.
+    """
+    unet.load_state_dict(start.float().state_dict())
+    width_D = known_ITD.shape[-1]
+    x_ND = torch.from_numpy(token_ITD).float().flatten(0, 1)
+    y_ND = torch.from_numpy(known_ITD).float().flatten(0, 1)
+    mean_x_D, mean_y_D = x_ND.mean(0), y_ND.mean(0)
+    x_ND, y_ND = x_ND - mean_x_D, y_ND - mean_y_D
+    gram_DD = x_ND.T @ x_ND
+    gram_DD += penalty * gram_DD.diagonal().mean() * torch.eye(width_D)
+    map_DD = torch.linalg.solve(gram_DD, x_ND.T @ y_ND)
+    projection = unet.encoder_hid_proj
+    weight_ED = projection.weight[:, :width_D].clone()
+    projection.bias += weight_ED @ (mean_y_D - mean_x_D @ map_DD)
+    projection.weight[:, :width_D] = weight_ED @ map_DD.T
+
+
 def train_unet(
+    model: Any,
     latents_ICHW: torch.Tensor,
     tokens: tuple[np.ndarray, np.ndarray],
     vae: Any,
@@ -213,7 +254,6 @@ def train_unet(
     a^2 + s^2 = 1.
     """
     semantic_ITD, detail_ITD = tokens
-    model = make_unet(params, latents_ICHW.shape[-1], semantic_ITD.shape[-1])
     alpha_bar = make_scheduler().alphas_cumprod
 
     def loss_of(rng: np.random.Generator, noise: torch.Generator) -> torch.Tensor:
@@ -271,12 +311,12 @@ def save(pipe: Any) -> None:
     os.replace(temporary, final)
 
 
-def load_pipeline() -> Any:
+def load_pipeline(asset: Path) -> Any:
     from diffusers import StableDiffusionPipeline
 
     absent = dict.fromkeys(("text_encoder", "tokenizer"))  # the class has no default for them
     pipe = StableDiffusionPipeline.from_pretrained(
-        HERE / "pipeline", local_files_only=True, **absent
+        asset / "pipeline", local_files_only=True, **absent
     )
     pipe.set_progress_bar_config(disable=True)
     return pipe

@@ -4,11 +4,12 @@
         weights.safetensors, config.yaml    the decoder (folder `shared` if one serves all)
         inputs.safetensors                  voxels, session statistics, means for centring, clusters
         split.json                          ids of validation and left-out images, unseen categories
-        heldout.safetensors                 where split.n_judge is set: predictions for training
-                                            images by a second fit that did not see them
+    models/<run>/judge/<subject>/           where split.n_judge is set: the same of a second fit,
+                                            which did not see so many training images
+        heldout.safetensors                 what it predicts for them
 
-The first two appear together with the last two: `publish` moves a run under its name when all its
-models are complete. Decoding is here too, so that every stage decodes in the same way.
+`publish` moves a run under its name when all its models are complete. Decoding is here too, so that
+every stage decodes in the same way.
 
 Letters: I images, V voxels, D embedding width, T tokens, W token width, C categories, S sessions.
 """
@@ -42,6 +43,7 @@ CONFIG = "config.yaml"
 INPUTS = "inputs.safetensors"
 SPLIT = "split.json"
 HELDOUT = "heldout.safetensors"
+JUDGE = "judge"  # folder of the second fits
 SHARED = "shared"  # folder of a decoder that serves all subjects
 # Fields of Decoded; tokens are asked for separately.
 OFFERED = ("embedding_ID", "text_embedding_ID", "logits_IC")
@@ -58,7 +60,7 @@ class Model:
     description: Mapping[str, Any]
     inputs: Mapping[str, Array]
     split: Mapping[str, Any]
-    heldout: Mapping[str, Array] | None = None  # see save_heldout
+    heldout: Mapping[str, Array] | None = None  # of a second fit: see save_heldout
 
 
 # Writing
@@ -112,7 +114,7 @@ def save_heldout(folder: Path, arrays: Mapping[str, Array]) -> None:
 
 
 def read_heldout(folder: Path) -> dict[str, Array] | None:
-    """Arrays of heldout.safetensors; None for a model that was trained without a judge."""
+    """Arrays of heldout.safetensors; None for a model that saw all training images."""
     from safetensors.numpy import load_file
 
     if not (folder / HELDOUT).is_file():
@@ -237,6 +239,14 @@ def load_model(run_folder: Path, subject: str) -> Model:
     )
 
 
+def load_judged(run_folder: Path, subject: str) -> Model | None:
+    """The second fit of a subject's model, with its predictions for the images that it did not see;
+    None where there is none.
+    """
+    folder = run_folder / JUDGE
+    return load_model(folder, subject) if folder.is_dir() else None
+
+
 def required(model: Model, name: str) -> Array:
     """An array of inputs.safetensors. Raises ValueError if the folder was written without it."""
     if name not in model.inputs:
@@ -280,29 +290,29 @@ def token_streams(model: Model) -> list[str]:
 
 
 def decode_tokens(
-    model: Model, subject: str, betas_IV: Array, n_block: int = 64
+    model: Model, subject: str, betas_IV: Array, n_repeats: int = 1, n_block: int = 64
 ) -> Iterator[tuple[slice, dict[str, Array]]]:
     """Rows and their tokens (rows, T, W) by stream, float32, block after block.
 
-    Yields nothing for a decoder without tokens.
+    n_repeats: how many trials each row is the mean of. Yields nothing for a decoder without tokens.
     """
 
     if not token_streams(model):
         return
     for start in range(0, len(betas_IV), n_block):
         rows = slice(start, start + n_block)
-        decoded = model.decoder.decode_tokens(_tensor(betas_IV[rows]), subject)
+        decoded = model.decoder.decode_tokens(_tensor(betas_IV[rows]), subject, n_repeats)
         tokens = {name: value_ITW.float().numpy() for name, value_ITW in decoded.tokens.items()}
         yield rows, tokens
 
 
 def read_streams(
-    model: Model, subject: str, betas_IV: Array, streams: Sequence[str]
+    model: Model, subject: str, betas_IV: Array, streams: Sequence[str], n_repeats: int = 1
 ) -> dict[str, Array]:
     """All tokens (I, T, W) of those of the streams that the decoder offers, float16."""
     blocks = [
         {name: tokens_ITW[name].astype(np.float16) for name in streams if name in tokens_ITW}
-        for _, tokens_ITW in decode_tokens(model, subject, betas_IV)
+        for _, tokens_ITW in decode_tokens(model, subject, betas_IV, n_repeats)
     ]
     if not blocks:
         return {}

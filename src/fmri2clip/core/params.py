@@ -173,6 +173,7 @@ class Split:
     n_images: int = 0  # 0: all
     n_sessions: int = 0  # 0: all; k: only trials of the subject's first k sessions
     permute: bool = False  # null: pair the brains of training images with other training images
+    permute_judge: bool = True  # with permute, the pairs that the judge is fitted to as well
     n_judge: int = 0  # training images that a second fit leaves out and predicts, for the judge
 
     def __post_init__(self) -> None:

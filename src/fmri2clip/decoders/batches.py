@@ -70,6 +70,11 @@ class TrainingData:
         return _mean_by(self.betas_NV, self.image_N, len(self.nsd_id_I))
 
     @cached_property
+    def n_repeats(self) -> int:
+        """Trials behind most rows of mean_betas_IV: their median."""
+        return int(torch.bincount(self.image_N).median())
+
+    @cached_property
     def mean_text_ID(self) -> Tensor:
         """Mean of the caption embeddings of each image, back on the unit sphere."""
         mean_ID = _mean_by(self.text_embedding_KD, self.caption_image_K, len(self.nsd_id_I))

@@ -97,7 +97,7 @@ class Generator(PipelineGenerator):
     def _paint(self, batch: Conditioning, noise: list[torch.Generator]) -> Array:
         # An embedding is read as a class token without any patch.
         if batch.tokens_ITW is not None:
-            tokens_BTW = unit(batch.tokens_ITW)
+            tokens_BTW = batch.tokens_ITW.astype(np.float32)
         else:
             tokens_BTW = unit(batch.arrays()["embedding_ID"][:, None])
         read = self.tensor(add_places(tokens_BTW) if self.config.places == "grid" else tokens_BTW)

@@ -31,7 +31,6 @@ from fmri2clip.generators._pipeline import (
     finish,
     load_index,
     load_part,
-    unit,
 )
 
 if TYPE_CHECKING:
@@ -94,7 +93,7 @@ class Generator(PipelineGenerator):
         """
         import torch
 
-        image = self.tensor(unit(batch.arrays()["tokens_ITW"]))
+        image = self.tensor(batch.arrays()["tokens_ITW"].astype(np.float32))
         text = batch.text_tokens_IUW
         blank = image.new_zeros(len(image), TEXT_TOKENS, image.shape[-1])
         context = torch.cat([blank if text is None else self.tensor(text), image], dim=1)

@@ -30,6 +30,7 @@ Floats = NDArray[np.floating]
 LOWER_IS_BETTER = ("hamming", "effnet", "swav")
 FUNCTIONALS = ("map", "auc")  # not a mean over images: recomputed in every resample
 JACKKNIFE = ("map",)  # of these; a bootstrap lifts them
+LEVEL = 0.95  # coverage of intervals
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -210,38 +211,50 @@ def _weigh_functionals(
 
 
 def estimate(
-    point: float, replicate_R: Floats, metric: str = "", is_score: bool = True
+    point: float,
+    replicate_R: Floats,
+    metric: str = "",
+    is_score: bool = True,
+    level: float = LEVEL,
 ) -> Estimate:
     """Percentile interval, Student's for JACKKNIFE; resamples in which the score is undefined are
     left out.
 
     is_score: point lies between 0 and 1, so that a Student's interval is taken on the logit scale;
-    False for a difference.
+    False for a difference. level: coverage of the interval.
     """
     defined_R = replicate_R[np.isfinite(replicate_R)]
     if not (np.isfinite(point) and defined_R.size):
         return Estimate(value=float(point), low=float("nan"), high=float("nan"))
     if is_jackknifed(metric):
-        low, high = _student_limits(point, defined_R, is_score)
+        low, high = _student_limits(point, defined_R, is_score, level)
     else:
-        low, high = np.percentile(defined_R, [2.5, 97.5])
+        low, high = np.quantile(defined_R, [(1 - level) / 2, (1 + level) / 2])
     return Estimate(value=float(point), low=float(low), high=float(high))
 
 
-def _student_limits(point: float, left_out_R: Floats, is_score: bool) -> tuple[float, float]:
-    """95 % limits from the values without each image: Efron & Tibshirani (1993), chapter 11, for
+def _student_limits(
+    point: float, left_out_R: Floats, is_score: bool, level: float
+) -> tuple[float, float]:
+    """Limits from the values without each image: Efron & Tibshirani (1993), chapter 11, for
     the standard error; its logit has it divided by the slope p (1 - p).
     """
     n = len(left_out_R)
-    error = np.sqrt((n - 1) / n * np.square(left_out_R - left_out_R.mean()).sum())
+    error = jackknife_error(left_out_R)
     # Without a second image, or where no image matters, there is nothing to tell.
-    reach = scipy.stats.t.ppf(0.975, n - 1) * error if n > 1 else np.nan
+    reach = scipy.stats.t.ppf((1 + level) / 2, n - 1) * error if n > 1 else np.nan
     if not is_score or not 0 < point < 1:
         return point - reach, point + reach
     reach /= point * (1 - point)
     centre = np.log(point / (1 - point))
     low, high = (1 / (1 + np.exp(-(centre + side * reach))) for side in (-1, 1))
     return float(low), float(high)
+
+
+def jackknife_error(left_out_R: Floats) -> float:
+    """Standard error from the values without each of the images in turn."""
+    n = len(left_out_R)
+    return float(np.sqrt((n - 1) / n * np.square(left_out_R - left_out_R.mean()).sum()))
 
 
 def mean_defined(value_xS: Floats) -> Floats:
@@ -278,6 +291,7 @@ def paired_difference(
     seed: int = 0,
     independent: bool = False,
     memo: Memo | None = None,
+    level: float = LEVEL,
 ) -> Difference:
     """Difference a - b of a metric on the same resamples, averaged over subjects and over the
     pairs.
@@ -286,8 +300,8 @@ def paired_difference(
     pair anew: for pairs whose images are different pictures (worlds of different seeds), even
     though their ids are equal numbers.
     memo: one dictionary, empty at first, for calls whose pairs have runs in common; it saves time
-    and changes nothing. Only subjects of both runs count. The sign of a lower-is-better metric is
-    kept in the estimate, not in n_positive.
+    and changes nothing. level: coverage of the intervals. Only subjects of both runs count. The
+    sign of a lower-is-better metric is kept in the estimate, not in n_positive.
     """
     shared = [_shared_subjects(a, b) for a, b in pairs]
     # One population for all pairs, so that a resample means the same images in each of them.
@@ -300,17 +314,33 @@ def paired_difference(
     b = _replicate_all(seconds, metric, ids, n_bootstrap, seed, independent, memo)
     point_S, replicate_RS = _average(a, b)
     sign = -1.0 if metric.rsplit(".", 1)[-1] in LOWER_IS_BETTER else 1.0
-    total = estimate(float(mean_defined(point_S)), mean_defined(replicate_RS), metric, False)
+    total = estimate(float(mean_defined(point_S)), mean_defined(replicate_RS), metric, False, level)
     subjects = a[0].subject_S
     return Difference(
         estimate=total,
         per_subject={
-            s: estimate(float(point_S[i]), replicate_RS[:, i], metric, False)
+            s: estimate(float(point_S[i]), replicate_RS[:, i], metric, False, level)
             for i, s in enumerate(subjects)
         },
         n_positive=int((sign * point_S > 0).sum()),
         n_subjects=len(subjects),
     )
+
+
+def pool_differences(
+    pairs: Sequence[tuple[Run, Run]], metric: str, n_bootstrap: int, seed: tuple[int, ...]
+) -> tuple[float, Floats]:
+    """a - b of a metric, averaged over subjects and over the pairs, which share their images: on
+    all images, and on each resample or without each image (Replicates).
+    """
+    shared = [_shared_subjects(a, b) for a, b in pairs]
+    ids = union_ids([run for pair in shared for run in pair])
+    sides = [
+        [replicate(pair[side], [metric], ids, n_bootstrap, seed) for pair in shared]
+        for side in (0, 1)
+    ]
+    point_S, replicate_RS = _average(*sides)
+    return float(mean_defined(point_S)), mean_defined(replicate_RS)
 
 
 def _shared_subjects(a: Run, b: Run) -> tuple[Run, Run]:

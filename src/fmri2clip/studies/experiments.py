@@ -1,7 +1,7 @@
 """DVC experiments from Python: queue, wait, find again, fetch files without checking out.
 
 Only the command line and Git references of DVC are used, and DVCFileSystem for the files. The queue
-runs one experiment at a time, in a temporary copy of the project that shares the cache.
+runs each experiment in a temporary copy of the project that shares the cache.
 """
 
 from __future__ import annotations
@@ -80,11 +80,16 @@ def queue_status(root: Path) -> tuple[dict[str, str], int]:
 
 
 def run_queue(
-    root: Path, names: Iterable[str], say: Callable[[str], None] = print, poll_s: float = POLL_S
+    root: Path,
+    names: Iterable[str],
+    say: Callable[[str], None] = print,
+    poll_s: float = POLL_S,
+    jobs: int = 1,
 ) -> None:
-    """Start a worker and return when none of the named experiments is queued or running.
+    """Start workers, so many as jobs, and return when none of the named experiments is queued or
+    running.
 
-    A worker that has gone while experiments wait is started again (an idle one may leave just as a
+    Workers that have gone while experiments wait are started again (an idle one may leave just as a
     task arrives).
     """
     names = list(names)
@@ -101,7 +106,7 @@ def run_queue(
         if not waiting:
             return
         if not n_workers and "Queued" in waiting:
-            _start_worker(root)
+            _start_workers(root, jobs)
         time.sleep(poll_s)
 
 
@@ -136,9 +141,9 @@ def _reference(root: Path, name: str) -> str:
     return f"refs/exps/{head[:2]}/{head[2:]}/{name}"
 
 
-def _start_worker(root: Path) -> None:
-    """Without a pipe: the worker would inherit it, and a reader would wait for the worker's end."""
-    command = [sys.executable, "-m", "dvc", "queue", "start", "-j", "1"]
+def _start_workers(root: Path, jobs: int) -> None:
+    """Without a pipe: a worker would inherit it, and a reader would wait for the worker's end."""
+    command = [sys.executable, "-m", "dvc", "queue", "start", "-j", str(jobs)]
     silent = subprocess.DEVNULL
     done = subprocess.run(
         command, cwd=root, check=False, env=_environment(), stdout=silent, stderr=silent

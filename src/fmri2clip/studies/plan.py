@@ -77,8 +77,11 @@ class Study:
     subjects: tuple[str, ...] = ()
     scored: tuple[str, ...] = ()  # subjects whose scores count; () = all of a run
     compare: tuple[Comparison, ...] = ()
-    # False: variants show different pictures (worlds), so each is resampled on its own.
+    # False: variants show different pictures (worlds): worlds are resampled, then their images.
     same_pictures: bool = True
+    # Margin of "makes no difference": the 90 % interval lies within it. 0 = not asked.
+    equivalence: float = 0.0
+    measure_world: bool = False  # the figures of each variant's world (describe_data) as well
     x: Mapping[str, float] = field(default_factory=dict)  # variant -> number on the axis of a curve
     x_label: str = ""
 
@@ -104,6 +107,12 @@ class Study:
             raise ValueError(
                 f"pictures names {self.pictures[0]!r}, "
                 f"but {SCORE_PICTURES} is not among the targets"
+            )
+        if self.equivalence < 0:
+            raise ValueError(f"equivalence is {self.equivalence}, expected 0 (off) or a margin")
+        if self.measure_world and "describe_data" not in self.targets:
+            raise ValueError(
+                "measure_world is true, but describe_data is not among the targets; add it"
             )
         if not self.same_pictures and any(c.a != c.b for c in self.compare):
             raise ValueError(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,11 @@ from fmri2clip.artefacts.scores import read_scores
 from fmri2clip.core.files import flatten
 from fmri2clip.metrics.statistics import Estimate, Run, mean_score, paired_difference
 from fmri2clip.metrics.summary import DECIMALS
+from fmri2clip.metrics.worlds import across_worlds
 from fmri2clip.studies.plan import Comparison, Study
+
+WORLD = "reports/world.json"
+N_PRIMARY = 4  # comparisons that verdicts are corrected for (docs/preregistered.md)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +31,7 @@ class Result:
     params: Mapping[str, Any]
     metrics: Mapping[str, Mapping[str, Any]]
     scores: Mapping[str, Run]
+    world: Mapping[str, Any] = field(default_factory=dict)  # asserted, printed; if measured
 
 
 def read_result(study: Study, files: Path, content: Mapping[str, Any]) -> Result:
@@ -39,7 +44,11 @@ def read_result(study: Study, files: Path, content: Mapping[str, Any]) -> Result
         found = read_scores(files / single, files / shared)
         metrics[name] = average_subjects(tree, study.scored)
         scores[name] = {subject: found[subject] for subject in study.scored or found}
-    return Result(params=content, metrics=metrics, scores=scores)
+    world: dict[str, Any] = {}
+    if study.measure_world:
+        measured = json.loads((files / WORLD).read_text(encoding="utf-8"))
+        world = {part: measured[part] for part in ("asserted", "printed")}
+    return Result(params=content, metrics=metrics, scores=scores, world=world)
 
 
 def average_subjects(tree: Mapping[str, Any], subjects: Sequence[str]) -> dict[str, Any]:
@@ -76,6 +85,8 @@ def summarise(
         variants[variant] = {"overrides": list(overrides), "params": own, "runs": runs}
         if variant in study.x:
             variants[variant]["x"] = study.x[variant]
+        if study.measure_world:
+            variants[variant]["world"] = dict(results[variant, seeds[0]].world)
     named = ("question", "budget", "budget_minutes", "same_pictures", "x_label")
     facts = {name: getattr(study, name) for name in named} | {"scored": list(study.scored)}
     return {
@@ -129,8 +140,50 @@ def _compare(
                 "n_subjects": found.n_subjects,
                 "per_subject": {subject: _numbers(e) for subject, e in found.per_subject.items()},
             }
+            if independent:
+                metrics[metric] |= _resample_worlds(study, c, pairs, metric, n_bootstrap, seed)
+            elif study.equivalence:
+                metrics[metric] |= _compare_with_nothing(study, pairs, metric, n_bootstrap, seed)
     sides = {"a": list(c.a), "run_a": c.run_a, "b": list(c.b), "run_b": c.run_b}
     return {"title": c.title, **sides, "metrics": metrics}
+
+
+def _compare_with_nothing(
+    study: Study, pairs: Sequence[tuple[Run, Run]], metric: str, n_bootstrap: int, seed: int
+) -> dict[str, Any]:
+    """Whether the difference is shown to be none: two one-sided tests at 5 % (Schuirmann 1987)."""
+    narrow = paired_difference(pairs, metric, n_bootstrap, seed, level=0.9).estimate
+    within = -study.equivalence < narrow.low and narrow.high < study.equivalence
+    limits = [round(narrow.low, DECIMALS), round(narrow.high, DECIMALS)]
+    return {"margin": study.equivalence, "limits90": limits, "equivalent": within}
+
+
+def _resample_worlds(
+    study: Study,
+    c: Comparison,
+    pairs: Sequence[tuple[Run, Run]],
+    metric: str,
+    n_bootstrap: int,
+    seed: int,
+) -> dict[str, Any]:
+    """Value and limits over worlds, in place of those over their images alone; p, the limits for
+    every number of primary comparisons, and the difference in each world.
+    """
+    n_seeds = len(study.seeds.values)
+    by_world = [pairs[k * n_seeds : (k + 1) * n_seeds] for k in range(len(c.a))]
+    found = across_worlds(by_world, metric, n_bootstrap, seed, N_PRIMARY)
+    limits = {str(k): [round(x, DECIMALS) for x in pair] for k, pair in found.limits.items()}
+    low, high = limits["1"]
+    worlds = {name: _numbers(one.estimate) for name, one in zip(c.a, found.worlds, strict=True)}
+    return {
+        "value": round(found.value, DECIMALS),
+        "low": low,
+        "high": high,
+        "p": round(found.p, DECIMALS),
+        "limits": limits,
+        "worlds": worlds,
+        "same_sign": found.same_sign,
+    }
 
 
 def _has(run: Run, metric: str) -> bool:

@@ -40,7 +40,7 @@ def score(
     world: dict[str, np.ndarray], decoded: dict[str, np.ndarray], n_trials: int = 3
 ) -> dict[str, float]:
     galleries = make_galleries(world["y"], 40, 5, 10, seed=0)
-    found = channel.score_channel(
+    found = channel.score_embeddings(
         world, {n_trials: decoded}, world["y"], world["y"], MEANS, np.arange(N_TEST), galleries
     )
     per_image = found.per_image.items()
@@ -54,13 +54,13 @@ def test_directions_are_rows_and_columns_of_one_fit(world: dict[str, np.ndarray]
     right = np.arange(N_TEST)
     for axis, direction in ((1, "image_given_brain"), (0, "brain_given_image")):
         hits = (information.argmax(axis=axis) == right).mean()
-        assert found[f"channel.retrieval_all.{direction}.top1"] == pytest.approx(hits)
+        assert found[f"judge.channel.retrieval_all.{direction}.top1"] == pytest.approx(hits)
 
 
 def test_it_finds_more_than_the_cosine(world: dict[str, np.ndarray]) -> None:
     found = score(world, {"embedding_ID": world["p"]})
     cosine = ((world["p"] @ world["y"].T).argmax(axis=1) == np.arange(N_TEST)).mean()
-    assert found["channel.retrieval_all.image_given_brain.top1"] > cosine + 0.1
+    assert found["judge.channel.retrieval_all.image_given_brain.top1"] > cosine + 0.1
 
 
 def test_captions_have_a_fit_of_their_own(world: dict[str, np.ndarray]) -> None:
@@ -70,12 +70,12 @@ def test_captions_have_a_fit_of_their_own(world: dict[str, np.ndarray]) -> None:
     world["text_embedding_RJD"] = world["embedding_RJD"]
     alone = score(world, {"embedding_ID": world["p"]})
     both = score(world, {"embedding_ID": noise, "text_embedding_ID": world["p"]})
-    name = "channel.retrieval_all.text_given_brain.top1"
+    name = "judge.channel.retrieval_all.text_given_brain.top1"
     assert both[name] == alone[name] > 0.3
-    assert both["channel.retrieval_all.image_given_brain.top1"] < 0.15
+    assert both["judge.channel.retrieval_all.image_given_brain.top1"] < 0.15
 
 
-def test_a_decoder_of_labels_has_no_channel(world: dict[str, np.ndarray]) -> None:
+def test_a_decoder_of_labels_has_no_judge(world: dict[str, np.ndarray]) -> None:
     assert score(world, {"logits_IC": np.zeros((N_TEST, 3))}) == {}
 
 
@@ -84,7 +84,7 @@ def test_fewer_trials_have_a_fit_of_their_own(world: dict[str, np.ndarray]) -> N
     world["embedding_RJD"] = world["embedding_RJD"].copy()
     world["embedding_RJD"][0] = unit(np.random.default_rng(4).standard_normal((N_JUDGE, WIDTH)))
     decoded = {"embedding_ID": world["p"]}
-    found = channel.score_channel(
+    found = channel.score_embeddings(
         world,
         {1: decoded, 3: decoded},
         world["y"],
@@ -93,7 +93,7 @@ def test_fewer_trials_have_a_fit_of_their_own(world: dict[str, np.ndarray]) -> N
         np.arange(N_TEST),
         make_galleries(world["y"], 40, 5, 10, seed=0),
     )
-    name = "channel.retrieval_all.image_given_brain.top1"
+    name = "judge.channel.retrieval_all.image_given_brain.top1"
     assert found.per_image[name][0].mean() > found.per_image[f"trials.1.{name}"][0].mean() + 0.2
 
 
@@ -113,10 +113,10 @@ def test_information_of_a_channel_that_is_known(rng: np.random.Generator) -> Non
     galleries = make_galleries(y, 40, 5, 10, seed=0)
 
     def bits(predicted: np.ndarray) -> float:
-        found = channel.score_channel(
+        found = channel.score_embeddings(
             heldout, {3: {"embedding_ID": predicted}}, y, y, MEANS, np.arange(n), galleries
         )
-        name = "channel.retrieval_all.image_given_brain.bits"
+        name = "judge.channel.retrieval_all.image_given_brain.bits"
         return float(found.per_image[name][0].mean())
 
     capacity = WIDTH * np.log2(1 + snr) / 2
@@ -129,7 +129,7 @@ def test_tokens_are_judged_as_embeddings_are(world: dict[str, np.ndarray]) -> No
     """The same numbers under the names of a stream."""
     heldout = {"tokens_JX": world["image_JD"], "fused_tokens_RJX": world["embedding_RJD"]}
     galleries = make_galleries(world["y"], 40, 5, 10, seed=0)
-    found = channel.score_token_channel(
+    found = channel.score_token_streams(
         heldout, {"fused": world["p"]}, world["y"], np.arange(N_TEST), galleries
     ).per_image
     means = MEANS | {
@@ -137,14 +137,15 @@ def test_tokens_are_judged_as_embeddings_are(world: dict[str, np.ndarray]) -> No
         "mean_image_D": world["image_JD"].mean(axis=0),
     }
     decoded = {3: {"embedding_ID": world["p"]}}
-    pooled = channel.score_channel(
+    pooled = channel.score_embeddings(
         world, decoded, world["y"], world["y"], means, np.arange(N_TEST), galleries
     ).per_image
-    for ours, theirs in (
-        ("channel.retrieval_tokens.fused.image_given_brain.top1", "channel.retrieval"),
-        ("channel.retrieval_tokens_hard.fused.image_given_brain.top1", "channel.retrieval_hard"),
-        ("channel.retrieval_tokens_all.fused.image_given_brain.bits", "channel.retrieval_all"),
-        ("retrieval_tokens_all.fused.image_given_brain.bits", "retrieval_all"),
+    for name, gallery, score_name in (
+        ("channel", "", "top1"),
+        ("channel", "_hard", "top1"),
+        ("channel", "_all", "bits"),
+        ("cosine", "_all", "bits"),
     ):
-        same = f"{theirs}.image_given_brain.{ours.rsplit('.', 1)[1]}"
-        np.testing.assert_array_equal(found[ours][0], pooled[same][0])
+        way = f"image_given_brain.{score_name}"
+        ours = found[f"judge.{name}.retrieval_tokens{gallery}.fused.{way}"]
+        np.testing.assert_array_equal(ours[0], pooled[f"judge.{name}.retrieval{gallery}.{way}"][0])

@@ -16,6 +16,7 @@ MODEL: dict[str, Any] = {
 ENTRY: dict[str, Any] = {
     "epochs": 10,
     "config": {"hidden": 64},
+    "stands_for": [{"hidden": 32}],
     "needed": 4,
     "trials": [{"images": 150}, {"images": 150}],
 }
@@ -26,6 +27,13 @@ def test_as_long_as_needed_is_enough() -> None:
     longer = copy.deepcopy(MODEL)
     longer["config"] |= {"max_epochs": 80, "patience": 80}
     assert is_converged(longer, {"mine": ENTRY})
+
+
+def test_an_entry_may_stand_for_other_settings() -> None:
+    ablation = copy.deepcopy(MODEL)
+    ablation["config"]["hidden"] = 32
+    assert is_converged(ablation, {"mine": ENTRY})
+    assert not is_converged(ablation, {"mine": {**ENTRY, "stands_for": []}})
 
 
 def test_a_closed_form_needs_no_study() -> None:

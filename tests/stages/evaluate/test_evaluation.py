@@ -5,6 +5,7 @@ optional branches.
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,16 @@ from fmri2clip.metrics.statistics import mean_score, paired_difference
 from fmri2clip.stages.evaluate import evaluation
 from fmri2clip.stages.evaluate.picture_maps import PictureMaps
 from fmri2clip.stages.evaluate.picture_readout import score_picture_readout
-from tests.scoring_world import EVALUATION, N_CATEGORIES, N_TEST, SUBJECTS, World, unit, write_world
+from tests.scoring_world import (
+    EVALUATION,
+    N_CATEGORIES,
+    N_TEST,
+    SUBJECTS,
+    WIDTH,
+    World,
+    unit,
+    write_world,
+)
 
 
 @pytest.fixture
@@ -508,3 +518,42 @@ def test_betas_that_are_not_finite_name_the_file(world: World) -> None:
     write_betas(path, betas)
     with pytest.raises(ValueError, match=r"subj01\.h5: betas are not all finite"):
         run(world)
+
+
+def test_the_judge_is_asked_about_the_fit_that_it_was_fitted_to(world: World) -> None:
+    """The second fit here is the first one, turned round: it tells as much, without any cosine; and
+    the scores of the first do not move.
+    """
+    plain = run(world)
+    turn_DD = np.linalg.qr(np.random.default_rng(0).standard_normal((WIDTH, WIDTH)))[0]
+    train = read_cache(world.clip_train)
+    for subject in SUBJECTS:
+        second = world.models / "demo" / model.JUDGE / subject
+        shutil.copytree(world.models / "demo" / subject, second)
+        weights = load_file(second / "weights.safetensors")
+        turned = {name: (value @ turn_DD).astype(np.float32) for name, value in weights.items()}
+        save_file(turned, second / "weights.safetensors")
+        inputs = load_file(second / "inputs.safetensors")
+        mean_D = (inputs["mean_predicted_image_D"] @ turn_DD).astype(np.float32)
+        save_file({**inputs, "mean_predicted_image_D": mean_D}, second / "inputs.safetensors")
+        betas = read_betas(world.paths("train")[subject])
+        of_image = [betas["betas_NV"][betas["nsd_id_N"] == i] for i in train["nsd_id_I"]]
+        mean_IV = np.stack([trials.astype(np.float32).mean(axis=0) for trials in of_image])
+        decoded = model.decode(
+            load_model(second.parent, subject), subject, mean_IV[:, inputs["voxel_rows_V"]]
+        )
+        target_JD = train["image_embedding_ID"].astype(np.float32)
+        arrays = {
+            name.replace("_ID", "_RJD"): np.stack([decoded[name]] * 3)
+            for name in ("embedding_ID", "text_embedding_ID")
+        }
+        arrays |= {"nsd_id_J": train["nsd_id_I"], "image_JD": target_JD, "text_JD": target_JD}
+        model.save_heldout(second, arrays)
+    judged = run(world)
+    assert judged["retrieval"] == plain["retrieval"] and "judge" not in plain
+    cosine, channel = (
+        judged["judge"][name]["retrieval_all"]["image_given_brain"]["top1"]
+        for name in ("cosine", "channel")
+    )
+    assert cosine < 0.2 < channel
+    assert channel > 0.9 * plain["retrieval_all"]["image_given_brain"]["top1"]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -74,3 +75,38 @@ def test_missing_means_are_named() -> None:
         ValueError, match="has no mean_predicted_tokens_semantic_TW; train it again"
     ):
         calibration.fit(inputs, "semantic", predicted, true)
+
+
+def test_every_component_of_tokens_gets_its_true_size(rng: np.random.Generator) -> None:
+    """0 where a regression by SciPy says that it is wrong; nothing beside components is kept."""
+    n, width, n_components = 60, 4, 3
+    axes_PX = np.linalg.qr(rng.normal(size=(4 * width, n_components)))[0].T
+    basis = {
+        "semantic_components_PTW": axes_PX.reshape(n_components, 4, width),
+        "semantic_mean_TW": rng.normal(size=(4, width)),
+    }
+    true_IP = rng.normal(size=(n, n_components)) * [3, 2, 1]
+    patches_IX = true_IP @ axes_PX + basis["semantic_mean_TW"].ravel()
+    class_ID = rng.normal(size=(n, width))
+    true = np.concatenate([class_ID[:, None], patches_IX.reshape(n, 4, width)], axis=1)
+    noise = rng.normal(size=true.shape)
+    predicted = 7 + 0.5 * true + noise
+    patches = predicted[:, 1:].reshape(n, -1)
+    patches -= 1.2 * np.outer(true_IP[:, 2], axes_PX[2])  # the third component is turned round
+    inputs = {
+        "mean_tokens_fused_TW": true.mean(axis=0),
+        "mean_predicted_tokens_fused_TW": predicted.mean(axis=0),
+    }
+    fitted = calibration.fit_tokens(inputs, "fused", predicted, class_ID, true_IP, basis)
+    score_IP = (predicted - predicted.mean(axis=0))[:, 1:].reshape(n, -1) @ axes_PX.T
+    slopes = [
+        scipy.stats.linregress(score_IP[:, k], true_IP[:, k]).slope for k in range(n_components)
+    ]
+    centred_IP = true_IP - true_IP.mean(axis=0)
+    ratio_P = np.where(np.array(slopes) > 0, centred_IP.std(axis=0) / score_IP.std(axis=0), 0)
+    assert ratio_P[:2].min() > 0 and ratio_P[2] == 0
+    np.testing.assert_allclose(fitted.factor_P, ratio_P, rtol=1e-4)
+    found = fitted.apply(predicted)[:, 1:].reshape(n, -1) - true.mean(axis=0)[1:].ravel()
+    np.testing.assert_allclose(found, (score_IP * ratio_P) @ axes_PX, atol=1e-4)
+    one = calibration.fit(inputs, "fused", predicted, class_ID)
+    assert fitted.factor == one.factor

@@ -16,6 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from fmri2clip import generators
 from fmri2clip.artefacts.clip_cache import read_cache
+from fmri2clip.artefacts.components import STREAMS, write_basis, write_components
 from fmri2clip.artefacts.model import load
 from fmri2clip.artefacts.paths import Paths
 from fmri2clip.artefacts.reconstructions import read_reconstructions
@@ -144,7 +145,7 @@ def test_features_are_calibrated_on_validation_images(
     world: PictureWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reads: str, name: str
 ) -> None:
     """Offset by the means of the model, factor by least squares over the validation images of each
-    subject.
+    subject; of tokens, one for each component too.
     """
     cached = read_cache(world.at.clip_train("tiny", "subj01"), ["nsd_id_I", "image_embedding_ID"])
     model_of, rng = reconstruction.load_model, np.random.default_rng(5)
@@ -161,18 +162,40 @@ def test_features_are_calibrated_on_validation_images(
         )
 
     monkeypatch.setattr(reconstruction, "load_model", load)
+    axes_PX = np.linalg.qr(rng.normal(size=(4 * WIDTH, 3)))[0].T.astype(np.float32)
+    basis = {
+        f"{stream}_{name}": array
+        for stream in STREAMS
+        for name, array in (
+            ("components_PTW", axes_PX.reshape(3, 4, WIDTH)),
+            ("mean_TW", np.zeros((4, WIDTH), np.float32)),
+        )
+    }
+    write_basis(world.at.clip_basis("tiny"), basis)
+    true_IP = rng.normal(size=(len(cached["nsd_id_I"]), 3)).astype(np.float32)
+    for subject in SUBJECTS:
+        arrays = {"nsd_id_I": cached["nsd_id_I"], "semantic_components_IP": true_IP}
+        write_components(world.at.clip_components("tiny", subject), arrays)
     found = reconstruct(world, tmp_path / "one.h5", source="tokens", reads=reads)
     kind = "embedding" if reads == "embedding" else "tokens"
     for s, subject in enumerate(SUBJECTS):
         ids = world.ids("train", subject)[:7]
         known = predict(world, "tokens", subject, "train", 7)[kind]
-        true = cached["image_embedding_ID"][
-            [np.flatnonzero(cached["nsd_id_I"] == i)[0] for i in ids]
-        ]
+        row_I = [np.flatnonzero(cached["nsd_id_I"] == i)[0] for i in ids]
+        true = cached["image_embedding_ID"][row_I]
         pooled, means = (known, shift) if reads == "embedding" else (known[:, 0], shift[:, 0])
         p, t = (pooled - means[0]).ravel(), (true.astype(np.float64) - means[1]).ravel()
         factor = max(0.0, np.linalg.lstsq(p[:, None], t, rcond=None)[0][0])
-        feature = shift[1] + factor * (predict(world, "tokens", subject)[kind] - shift[0])
+        centred = predict(world, "tokens", subject)[kind] - shift[0]
+        feature = shift[1] + factor * centred
+        if reads == "semantic":
+            known_IP = (known - shift[0])[:, 1:].reshape(len(known), -1) @ axes_PX.T
+            wanted_IP = true_IP[row_I] - shift[1][1:].ravel() @ axes_PX.T
+            ratios = np.sqrt((wanted_IP**2).sum(axis=0) / (known_IP**2).sum(axis=0))
+            ratios[(known_IP * wanted_IP).sum(axis=0) <= 0] = 0
+            scores = centred[:, 1:].reshape(len(centred), -1) @ axes_PX.T
+            read = (scores * ratios) @ axes_PX
+            feature[:, 1:] = shift[1][1:] + read.reshape(-1, 4, WIDTH)
         rows = slice(s * N_IMAGES, (s + 1) * N_IMAGES)
         assert_near(
             found["image_INHWC"][rows, 0],

@@ -398,7 +398,6 @@ def score_pictures(
         found[f"{protocol}.swav"] = draw(0.9, 0.3)
     for region in ("low", "high", "all"):
         found[f"strict-v1.brain_correlation.{region}"] = draw(0, 0.5)
-        found[f"true_cortex_correlation.{region}"] = draw(0, 0.6)
     return Scores(nsd_id_I=nsd_id_I, per_image=found)
 
 

@@ -220,10 +220,10 @@ def test_judge_tables_show_what_was_scored() -> None:
 
 def test_similarities_stand_beside_each_other_and_bits_are_bits() -> None:
     tree = make_tree(
-        retrieval_all__image_given_brain__top1=0.5,
-        retrieval_all__image_given_brain__bits=4.25,
-        channel__retrieval_all__image_given_brain__top1=0.6,
-        channel__retrieval_all__image_given_brain__bits=5.5,
+        judge__cosine__retrieval_all__image_given_brain__top1=0.5,
+        judge__cosine__retrieval_all__image_given_brain__bits=4.25,
+        judge__channel__retrieval_all__image_given_brain__top1=0.6,
+        judge__channel__retrieval_all__image_given_brain__bits=5.5,
     )
     table = judge_blocks({"ridge": tree})["By similarity, among all test images"]
     shown = dict(zip(table.columns[1:], table.rows[0].cells[1:], strict=True))

@@ -17,8 +17,8 @@ TWO_WAY, OTHER_WAY = (
     "strict-v1.clip.image_given_reconstruction",
     "strict-v1.clip.reconstruction_given_image",
 )
-PIXCORR, EFFNET, CORTEX = "strict-v1.pixcorr", "strict-v1.effnet", "true_cortex_correlation.all"
-METRICS = [PIXCORR, TWO_WAY, OTHER_WAY, EFFNET, "strict-v1.brain_correlation.all", CORTEX]
+PIXCORR, EFFNET = "strict-v1.pixcorr", "strict-v1.effnet"
+METRICS = [PIXCORR, TWO_WAY, OTHER_WAY, EFFNET, "strict-v1.brain_correlation.all"]
 
 
 @pytest.fixture
@@ -63,7 +63,6 @@ def test_cells_keep_unit_and_interval(picture_study: dict[str, Any], tmp_path: P
         "CLIP, two-way, reconstruction given image (%)": percent,
         "EffNet-B distance (lower is better)": plain,
         "brain correlation, `all`": plain,
-        "through the true cortex, `all`": plain,
     }
     assert list(shown)[3:] == list(expected)
     for title, score in expected.items():

@@ -58,7 +58,6 @@ def test_table_holds_the_numbers_of_the_json(pictured_report: tuple[Any, str, st
         "AlexNet(2), two-way (%)": ("strict-v1.alexnet2.image_given_reconstruction", 100, 1),
         "SwAV distance (lower is better)": ("strict-v1.swav", 1, 3),
         "brain correlation, `low`": ("strict-v1.brain_correlation.low", 1, 3),
-        "through the true cortex, `all`": ("true_cortex_correlation.all", 1, 3),
     }
     for name, shown in names.items():
         tree = json.loads((project.root / f"reports/pictures/{name}.json").read_text())
@@ -91,7 +90,7 @@ def test_stimulus_is_a_reference_of_the_main_protocol(pictured: Any) -> None:
         brain = {
             name: value for name, value in node["strict-v1"].items() if name == "brain_correlation"
         }
-        return {"strict-v1": brain, "true_cortex_correlation": node["true_cortex_correlation"]}
+        return {"strict-v1": brain}
 
     subjects = {subject: prune(branch) for subject, branch in tree["subjects"].items()}
     pictured.write_json("reports/pictures/stimulus.json", {**prune(tree), "subjects": subjects})
@@ -100,7 +99,7 @@ def test_stimulus_is_a_reference_of_the_main_protocol(pictured: Any) -> None:
     shown = dict(zip(titles, rows["`stimulus`"], strict=True))
     assert list(rows)[-2:] == ["`reference_pooled`", "`stimulus`"]
     for title in titles[2:]:
-        is_brain = title.startswith("brain") or "cortex" in title
+        is_brain = title.startswith("brain")
         assert shown[title] == (
             rows["`reference_pooled`"][titles.index(title)] if is_brain else "-"
         )
@@ -128,7 +127,7 @@ def test_missing_metrics_are_named_with_their_reason_once(
     assert flat.count(reason) == 2, "once below the table of each protocol"
     titles, rows = read_table(summary, "Reconstructed pictures, protocol mindeye-2023")
     assert rows["`null_mean`"][titles.index("PixCorr")] == "missing"
-    assert not any("brain" in title or "cortex" in title for title in titles)
+    assert not any("brain" in title for title in titles)
     assert "Missing: PixCorr of `null_mean`: undefined for 20 images." in flat
 
 
@@ -378,8 +377,6 @@ def test_real_stimuli_are_withheld(pictured: Any, monkeypatch: pytest.MonkeyPatc
         "Trained models see test images only in `evaluate`, `inspect_tokens`, `reconstruct`" in flat
     )
     assert "the papers' own test sets" in flat
-    titles, _ = read_table(summary, "Reconstructed pictures, protocol strict-v1")
-    assert not any("cortex" in title for title in titles)
 
 
 def test_kinds_follow_source_and_split(pictured: Any) -> None:

@@ -19,21 +19,15 @@ from safetensors.torch import save_file
 from fmri2clip.artefacts.paths import Paths
 from fmri2clip.artefacts.reconstructions import write_reconstructions
 from fmri2clip.artefacts.scores import read_predictions
-from fmri2clip.artefacts.stimuli import TEST, TRAIN
-from fmri2clip.artefacts.trials import read_betas, write_betas, write_voxels
+from fmri2clip.artefacts.trials import read_betas, write_betas
 from fmri2clip.core import params, store
-from fmri2clip.core.params import World
-from fmri2clip.datasets.mini.brain import cortex, network
-from fmri2clip.datasets.mini.design import make_design
-from fmri2clip.datasets.mini.volume import make_volume
 from fmri2clip.metrics.pictures import networks_torchvision, small_alexnet
-from fmri2clip.metrics.pictures.brain_correlation import EncodingModel, Measured, correlate_patterns
+from fmri2clip.metrics.pictures.brain_correlation import EncodingModel
 from fmri2clip.metrics.pictures.protocols import find_protocol
 from fmri2clip.metrics.pictures.resizing import PictureSet
-from fmri2clip.stages.score_pictures import picture_scores, true_cortex
+from fmri2clip.stages.score_pictures import picture_scores
 from tests import picture_world
 from tests.picture_world import N_IMAGES, SUBJECTS, PictureWorld
-from tests.stimuli_files import write_pictures as write_stimuli_file
 
 TWO_WAY = ("alexnet2", "alexnet5")
 STRICT = {
@@ -382,126 +376,3 @@ def test_the_stimuli_are_a_ceiling_of_brain_correlation(scored: Scored) -> None:
 def monkeypatch_module() -> Iterator[pytest.MonkeyPatch]:
     with pytest.MonkeyPatch.context() as patch:
         yield patch
-
-
-@pytest.fixture(scope="module")
-def simulated(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch_module: pytest.MonkeyPatch
-) -> tuple[Any, Paths, Measured, np.ndarray]:
-    """Settings and files of a simulated subject, its measured patterns, and its test images."""
-    root, subject, rng = tmp_path_factory.mktemp("simulated"), "subj02", np.random.default_rng(0)
-    monkeypatch_module.setattr(cortex, "N_NOISE_SCENES", 60)
-    torch.manual_seed(0)
-    shape = network.Shape(kind="residual", stem=4, middle=8, narrow=8, late=16, tasks={"a": 2})
-    areas = network.Areas(
-        network=network.AreaNetwork(shape).eval(),
-        selectivity_KU=rng.normal(size=(4, shape.late)).astype(np.float32),
-    )
-    network.save_areas(root / "network.safetensors", areas)
-    world = World(seed=3, n_sessions=1, n_shared=12, network=str(root / "network.safetensors"))
-    design, volume = make_design(world.seed, 1, world.n_shared), make_volume(subject, world.seed)
-    ids = design.nsd_ids((subject,))
-    coarse = rng.integers(0, 256, (len(ids), 8, 8, 3), dtype=np.uint8)
-    images_IHWC = coarse.repeat(8, axis=1).repeat(8, axis=2)
-    at = Paths(root)
-    is_shared_I = np.isin(ids, design.sharedix - 1)
-    for part, rows in ((TRAIN, ~is_shared_I), (TEST, is_shared_I)):
-        write_stimuli_file(at.stimuli(part), ids[rows], images_IHWC[rows])
-    clean_IV = cortex.simulate_subject(
-        images_IHWC, np.arange(len(ids)), volume, cortex.Brains.of(world), subject
-    ).noise_free_IV
-    ijk_V3 = np.argwhere(volume.nsdgeneral).astype(np.int16)
-    columns_V = rng.permutation(len(ijk_V3))[:600]
-    mean_SV, std_SV = (
-        rng.normal(size=(2, 600)).astype(np.float32),
-        rng.uniform(1, 2, (2, 600)).astype(np.float32),
-    )
-    invalid_SV = np.zeros((2, 600), bool)
-    invalid_SV[1, ::3] = True  # one session without signal: its numbers do not count
-    mean_V = np.where(invalid_SV[1], mean_SV[0], mean_SV.mean(axis=0))
-    std_V = np.where(invalid_SV[1], std_SV[0], std_SV.mean(axis=0))
-    test = np.flatnonzero(np.isin(ids, design.sharedix - 1))
-    z_IV = (clean_IV[test][:, columns_V] - mean_V) / std_V
-    roi_VG = np.stack([np.ones(600, bool), np.arange(600) < 50], axis=1)
-    ones = np.ones(600, np.float32)
-    write_voxels(
-        at.voxels(subject),
-        {
-            "ijk_V3": ijk_V3[columns_V],
-            "roi_VG": roi_VG,
-            "roi_names_G": ["group/all", "group/part"],
-            "ncsnr_V": ones,
-            "ncsnr_train_V": ones,
-            "mean_SV": mean_SV,
-            "std_SV": std_SV,
-            "invalid_SV": invalid_SV,
-        },
-    )
-    measured_IV = (z_IV + rng.normal(size=z_IV.shape)).astype(np.float32)
-    measured = Measured(
-        nsd_id_I=ids[test],
-        betas_IV=measured_IV,
-        regions={"all": roi_VG[:, 0], "part": roi_VG[:, 1]},
-    )
-    n = len(test)
-    write_betas(
-        at.test_betas(subject),
-        {
-            "betas_NV": measured_IV.astype(np.float16),
-            "nsd_id_N": ids[test],
-            "session_N": np.ones(n, np.int16),
-            "trial_N": np.arange(n, dtype=np.int32),
-            "repetition_N": np.ones(n, np.int8),
-            "noise_free_IV": z_IV.astype(np.float16),
-            "noise_free_nsd_id_I": ids[test],
-        },
-    )
-    chosen = PictureWorld(root).settings(
-        world={"seed": 3, "n_sessions": 1, "n_shared": 12, "network": world.network}
-    )
-    return (
-        chosen,
-        at,
-        measured,
-        images_IHWC[test],
-    )
-
-
-def test_the_true_cortex_answers_the_stimuli_as_it_answered_them(
-    simulated: tuple[Any, Paths, Measured, np.ndarray],
-) -> None:
-    chosen, paths, measured, images_IHWC = simulated
-    order = np.random.default_rng(1).permutation(len(images_IHWC))
-    wrong = np.roll(images_IHWC, 1, axis=0)
-    given = {
-        "wrong": PictureSet(nsd_id_I=measured.nsd_id_I, images_IHWC=wrong),
-        "itself": PictureSet(nsd_id_I=measured.nsd_id_I[order], images_IHWC=images_IHWC[order]),
-        "small": PictureSet(nsd_id_I=measured.nsd_id_I[:3], images_IHWC=images_IHWC[:3, ::2, ::2]),
-    }
-    found = true_cortex.score_true_cortex(chosen.world, "subj02", paths, given, measured)
-    test = read_betas(paths.test_betas("subj02"))
-    expected = correlate_patterns(
-        measured.betas_IV, test["noise_free_IV"].astype(np.float32), measured.regions
-    )
-    assert list(found["itself"].per_image) == [
-        "true_cortex_correlation.all",
-        "true_cortex_correlation.part",
-    ]
-    for region in ("all", "part"):
-        score_I, weight_I = found["itself"].per_image[f"true_cortex_correlation.{region}"]
-        np.testing.assert_allclose(score_I, expected[f"brain_correlation.{region}"], atol=3e-3)
-        assert (weight_I == 1).all()
-    assert found["itself"].nsd_id_I.tolist() == measured.nsd_id_I.tolist()
-    right, other, small = (
-        found[name].per_image["true_cortex_correlation.all"][0]
-        for name in ("itself", "wrong", "small")
-    )
-    assert (right > other).all()
-    assert small.mean() > other[:3].mean()
-
-
-def test_pictures_of_another_size_are_resampled() -> None:
-    image = np.full((2, 32, 32, 3), 90, np.uint8)
-    fitted = true_cortex.fit_size(image, 64)
-    assert fitted.shape == (2, 64, 64, 3) and fitted.dtype == np.uint8 and (fitted == 90).all()
-    assert true_cortex.fit_size(image, 32) is image

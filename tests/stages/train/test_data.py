@@ -14,7 +14,7 @@ from fmri2clip.core import store
 from fmri2clip.core.params import Split
 from fmri2clip.decoders.batches import TrainingData
 from fmri2clip.stages.train.batches import EpochBatches, members, repeat_weights, text_ids
-from fmri2clip.stages.train.data import load_subject
+from fmri2clip.stages.train.data import load_judge, load_subject
 from fmri2clip.stages.train.validation import top1, training_means, validation_scores
 
 N_IMAGES, N_VOXELS, WIDTH = 24, 10, 6
@@ -198,6 +198,26 @@ def test_permutation_moves_every_training_image_and_no_validation_image(
         for x in (true.mean_betas_IV, null.mean_betas_IV)
     ]
     assert torch.allclose(*order)
+
+
+def test_the_judges_pairs_are_permuted_too_unless_it_may_know(files: dict[str, Path]) -> None:
+    """Each of its images has the brain of another of them, for 1, 2 and 3 trials alike."""
+    clip = read_clip(files["clip"], ())
+    split = replace(SPLIT, n_judge=8)
+    true, null, knows = (
+        load_judge("subj01", files["betas"], files["voxels"], clip, "low", changed)
+        for changed in (
+            split,
+            replace(split, permute=True),
+            replace(split, permute=True, permute_judge=False),
+        )
+    )
+    assert len(true.nsd_id_J) == 8 and np.array_equal(true.nsd_id_J, null.nsd_id_J)
+    np.testing.assert_array_equal(true.image_JD, null.image_JD)
+    np.testing.assert_array_equal(knows.betas_RJV, true.betas_RJV)
+    for moved_JV, own_JV in zip(null.betas_RJV, true.betas_RJV, strict=True):
+        assert not (moved_JV == own_JV).all(axis=1).any()
+        assert sorted(map(tuple, moved_JV)) == sorted(map(tuple, own_JV))
 
 
 @pytest.mark.parametrize(

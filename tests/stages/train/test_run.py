@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 from fmri2clip import tracking
 from fmri2clip.artefacts.clip_cache import read_cache, write_cache
 from fmri2clip.artefacts.components import express_tokens, read_basis
-from fmri2clip.artefacts.model import load, read_heldout
+from fmri2clip.artefacts.model import load, load_judged
 from fmri2clip.artefacts.paths import Paths
 from fmri2clip.artefacts.trials import read_betas, read_voxels, write_betas, write_voxels
 from fmri2clip.core import params
@@ -430,6 +430,8 @@ def test_the_judge_gets_what_a_fit_without_its_images_predicts(tree: Path, name:
     judged = content(train(tree, name, "judged", n_judge=6))
     weights = [key for key in plain if key.endswith("weights.safetensors")]
     assert weights and all(judged[key] == plain[key] for key in weights)
+    second = load_judged(tree / "judged" / "models" / name, "subj02")
+    assert second is not None and second.heldout is not None
     settings = make_params(n_judge=6)
     module = load_decoder(RUNS[name])
     config = params.decoder_config(settings, name, module.Config)
@@ -440,8 +442,10 @@ def test_the_judge_gets_what_a_fit_without_its_images_predicts(tree: Path, name:
     data = [subject.data for subject in inputs.load(members, hide_judge=True)]
     decoder = module.Decoder.from_data(config, data, 1)
     fit_decoder(decoder, data, config, 1, settings.compute, tree / "checkpoint")
-    heldout = read_heldout(tree / "judged" / "models" / name / "subj02")
-    assert heldout is not None and len(heldout["nsd_id_J"]) == 6
+    for key, value in second.decoder.state_dict().items():
+        np.testing.assert_allclose(value, decoder.state_dict()[key], rtol=1e-4, atol=1e-5)
+    heldout = second.heldout
+    assert len(heldout["nsd_id_J"]) == 6
     assert not np.isin(heldout["nsd_id_J"], data[-1].nsd_id_I.numpy()).any()
     betas = read_betas(paths.train_betas("subj02"))
     for row, nsd_id in enumerate(heldout["nsd_id_J"]):
@@ -467,4 +471,4 @@ def test_the_judge_gets_what_a_fit_without_its_images_predicts(tree: Path, name:
     known = {int(i): k for k, i in enumerate(cache["nsd_id_I"])}
     true_JD = cache["image_embedding_ID"][[known[int(i)] for i in heldout["nsd_id_J"]]]
     np.testing.assert_allclose(heldout["image_JD"], true_JD, atol=2e-3)
-    assert read_heldout(tree / "plain" / "models" / name / "subj02") is None
+    assert load_judged(tree / "plain" / "models" / name, "subj02") is None

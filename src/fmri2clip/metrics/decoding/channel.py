@@ -4,8 +4,9 @@ Centred cosine takes every direction of an embedding as equally reliable. A deco
 large along some and small along others, and unlike those of another decoder: where that decides,
 the cosine judges the similarity and not the decoder. Here the similarity of a prediction and a
 target is their pointwise mutual information under a joint Gaussian (solvers/joint_gaussian.py),
-fitted to predictions for training images that the decoder did not see. Rows rank targets given a
-brain, columns brains given a target.
+fitted to predictions for training images that the decoder did not see, and asked about test images
+of the same decoder: another fit has other errors. Rows rank targets given a brain, columns brains
+given a target. The same predictions are scored by their centred cosine, too.
 
 The same images give the temperatures behind information in bits, of the cosine and of this
 similarity; there each half of them is asked by a fit to the other half.
@@ -52,7 +53,7 @@ class Question:
     directions: tuple[str, ...]
 
 
-def score_channel(
+def score_embeddings(
     heldout: Mapping[str, Floats],
     decoded: Mapping[int, Mapping[str, Floats]],
     image_ID: Floats,
@@ -61,7 +62,7 @@ def score_channel(
     nsd_id_I: NDArray[np.int64],
     galleries: Galleries,
 ) -> Scores:
-    """channel.retrieval... and the information of the pooled embeddings, for what is offered.
+    """judge.{cosine,channel}.retrieval... of the pooled embeddings, for what is offered.
 
     heldout: arrays of heldout.safetensors (artefacts/model.py); decoded: number of trials ->
     embedding_ID and text_embedding_ID of the test images; image_ID, text_ID: their true embeddings,
@@ -78,11 +79,11 @@ def score_channel(
         for kind, question in questions.items():
             found, weight = _answer(question, place, galleries)
             per_image |= found
-            constants[f"{place}channel.{kind}_weight"] = weight
+            constants[f"{place}judge.channel.{kind}_weight"] = weight
     return Scores(nsd_id_I=nsd_id_I, per_image=per_image, constants=constants)
 
 
-def score_token_channel(
+def score_token_streams(
     heldout: Mapping[str, Floats],
     predicted: Mapping[str, Floats],
     target_IX: Floats,
@@ -90,7 +91,7 @@ def score_token_channel(
     galleries: Galleries,
 ) -> Scores:
     """The same for streams of semantic tokens, on their components:
-    channel.retrieval_tokens.<stream>..., and the information of the cosine.
+    judge.{cosine,channel}.retrieval_tokens.<stream>...
 
     heldout: tokens_JX and <stream>_tokens_RJX; predicted: stream -> predictions (I, X) from all
     trials of the test images.
@@ -129,11 +130,13 @@ def _answer(
         # Rows and columns of one fit: targets given a brain, brains given a target.
         if direction.startswith("brain"):
             near_II, told_II = near_II.T, told_II.T
-        found = score_information(near_II, temperature, direction)
-        per_image |= {f"{place}{name}": value for name, value in found.items()}
-        found = score_retrieval(told_II, galleries, direction)
-        found |= score_information(told_II, told_temperature, direction)
-        per_image |= {f"{place}channel.{name}": value for name, value in found.items()}
+        for name, told, its_temperature in (
+            ("cosine", near_II, temperature),
+            ("channel", told_II, told_temperature),
+        ):
+            found = score_retrieval(told, galleries, direction)
+            found |= score_information(told, its_temperature, direction)
+            per_image |= {f"{place}judge.{name}.{score}": found[score] for score in found}
     return per_image, judge.weight
 
 

@@ -25,8 +25,8 @@ def read_study(path: Path = STUDY) -> dict[str, Any]:
 
 
 def is_converged(description: Mapping[str, Any], study: Mapping[str, Any]) -> bool:
-    """Whether the study has the decoder with these settings and as many training images, and found
-    that as many epochs as these, or fewer, are enough.
+    """Whether the study has the decoder with these settings, or settings that its entry stands for,
+    and as many training images, and found that as many epochs as these, or fewer, are enough.
 
     description: content of the model's config.yaml. A closed form has no epochs and is always
     converged.
@@ -40,7 +40,7 @@ def is_converged(description: Mapping[str, Any], study: Mapping[str, Any]) -> bo
         needed = entry.get("needed")
         if (
             needed is not None
-            and entry["config"] == settings
+            and settings in [entry["config"] | other for other in [{}, *entry["stands_for"]]]
             and all(trial["images"] == n_images for trial in entry["trials"])
             and config["max_epochs"] >= needed * entry["epochs"]
             and config["patience"] >= config["max_epochs"]

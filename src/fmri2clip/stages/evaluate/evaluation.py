@@ -24,14 +24,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmri2clip.artefacts.clip_cache import TEST_NAMES, read_cache, read_target
-from fmri2clip.artefacts.components import express_tokens, read_basis
+from fmri2clip.artefacts.components import read_basis
 from fmri2clip.artefacts.model import (
     Model,
     decode,
     decode_tokens,
+    load_judged,
     load_model,
     read_attention,
-    read_streams,
     required,
     select_voxels,
     token_streams,
@@ -41,13 +41,12 @@ from fmri2clip.artefacts.scores import pack_scores, write_predictions
 from fmri2clip.artefacts.stimuli import TEST
 from fmri2clip.artefacts.trials import TestBetas, read_test_betas
 from fmri2clip.clip.clusters import assign_clusters
-from fmri2clip.clip.targets import SEMANTIC_STREAMS, TOKEN_TARGETS
+from fmri2clip.clip.targets import TOKEN_TARGETS
 from fmri2clip.core.files import write_json
 from fmri2clip.core.params import Evaluation, Params
 from fmri2clip.core.rows import find_rows
 from fmri2clip.datasets.nsd.layout import REPETITIONS
 from fmri2clip.metrics.decoding.attention import score_attention
-from fmri2clip.metrics.decoding.channel import score_channel, score_token_channel
 from fmri2clip.metrics.decoding.retrieval import similarity
 from fmri2clip.metrics.decoding.scoring import (
     Prediction,
@@ -61,11 +60,14 @@ from fmri2clip.metrics.decoding.scoring import (
     score_trials,
     score_unseen,
 )
-from fmri2clip.metrics.decoding.truth import average_captions, make_truth
+from fmri2clip.metrics.decoding.truth import make_truth
 from fmri2clip.metrics.statistics import Scores
 from fmri2clip.metrics.summary import summarise
 from fmri2clip.solvers.ranks import centre
 from fmri2clip.stages.evaluate.converged import is_converged, read_study
+from fmri2clip.stages.evaluate.identified import STREAMS as STREAMS_OF_LIKELIHOOD
+from fmri2clip.stages.evaluate.identified import has_likelihood, score_identification
+from fmri2clip.stages.evaluate.judged import score_judged
 from fmri2clip.stages.evaluate.picture_maps import PictureMaps, load_maps
 from fmri2clip.stages.evaluate.picture_readout import STREAMS, score_picture_readout
 
@@ -126,10 +128,13 @@ def evaluate_run(
         rows_V = select_voxels(model, paths.voxels(subject))
         betas = read_test_betas(paths.test_betas(subject), rows_V)
         read_tokens(model, shared_path, clip)
-        if model.heldout is not None and "tokens_JX" in model.heldout:
+        judged = load_judged(paths.model(run_name), subject)
+        if has_likelihood(model):
+            add_tokens(shared_path, STREAMS_OF_LIKELIHOOD, clip)
+        if has_likelihood(model) or (judged and "tokens_JX" in (judged.heldout or {})):
             basis = basis or read_basis(paths.clip_basis(run.clip))
         scores[subject], groups[subject] = evaluate_subject(
-            model, subject, betas, clip, params.evaluation, maps, basis
+            model, subject, betas, clip, params.evaluation, maps, judged, basis
         )
     tree = summarise(scores, params.evaluation.n_bootstrap, params.evaluation.seed)
     write_predictions(paths.predictions(run_name), groups)
@@ -144,11 +149,13 @@ def evaluate_subject(
     clip: Mapping[str, Array],
     evaluation: Evaluation,
     maps: PictureMaps | None = None,
+    judged: Model | None = None,
     basis: Mapping[str, Array] | None = None,
 ) -> tuple[Scores, dict[str, Any]]:
     """Scores of one subject and the arrays of its group in the predictions file.
 
-    basis: components of the clip's tokens, for a judge of tokens.
+    judged, basis: the second fit, and components of the clip's tokens, which its judge needs, and a
+    decoder with a likelihood.
     """
     truth = make_truth(
         clip,
@@ -166,23 +173,10 @@ def evaluate_subject(
     by_trials = {n: decode(model, subject, first_IV, n) for n, first_IV in betas.first.items()}
     for n, fewer in by_trials.items():
         scores.append(place(score_trials(make_prediction(model, fewer), truth), f"trials.{n}"))
-    if model.heldout is not None:
-        row_I = find_rows(clip["nsd_id_I"], betas.nsd_id_I, "the CLIP cache of the test images")
-        text_ID, _ = average_captions(clip, row_I)
-        image_ID = clip["image_embedding_ID"][row_I].astype(np.float64)
-        scores.append(
-            score_channel(
-                model.heldout,
-                by_trials | {REPETITIONS: decoded},
-                image_ID,
-                text_ID,
-                model.inputs,
-                betas.nsd_id_I,
-                truth.galleries,
-            )
-        )
-        if basis and "tokens_JX" in model.heldout:
-            scores.append(_judge_tokens(model, subject, betas, clip, basis, truth))
+    if basis and has_likelihood(model):
+        scores.append(score_identification(model, betas, clip, truth.galleries, basis))
+    if judged is not None:
+        scores.append(score_judged(judged, subject, betas, clip, truth.galleries, basis))
     targets = find_targets(model, clip, betas.nsd_id_I)
     # The readout needs all tokens of a stream at once. They are kept from the one pass that also
     # scores them, rather than decoded a second time.
@@ -201,7 +195,7 @@ def evaluate_subject(
     # Decoded by the decoder that was trained on noisy responses: what is left of its errors here is
     # not due to the noise of the test trials.
     if betas.noise_free_IV is not None:
-        noise_free = decode(model, subject, betas.noise_free_IV)
+        noise_free = decode(model, subject, betas.noise_free_IV, REPETITIONS)
         scores.append(
             _score_all(
                 model, noise_free, truth, unseen, "reference.noise_free", "unseen.noise_free"
@@ -217,26 +211,6 @@ def evaluate_subject(
     if "embedding_ID" in noise_free:
         arrays["noise_free_embedding_ID"] = noise_free["embedding_ID"]
     return merged, arrays | pack_scores(merged)
-
-
-def _judge_tokens(
-    model: Model,
-    subject: str,
-    betas: TestBetas,
-    clip: Mapping[str, Array],
-    basis: Mapping[str, Array],
-    truth: Truth,
-) -> Scores:
-    assert model.heldout is not None
-    streams = read_streams(model, subject, betas.mean_IV, SEMANTIC_STREAMS)
-    predicted = {
-        stream: express_tokens(tokens_ITW, basis, "semantic")
-        for stream, tokens_ITW in streams.items()
-    }
-    row_I = find_rows(clip["nsd_id_I"], betas.nsd_id_I, "the CLIP cache of the test images")
-    token_ITW = clip[TOKEN_TARGETS["semantic"]][row_I]
-    target_IX = express_tokens(token_ITW, basis, "semantic")
-    return score_token_channel(model.heldout, predicted, target_IX, betas.nsd_id_I, truth.galleries)
 
 
 def _score_all(
@@ -267,9 +241,14 @@ def _describe_model(model: Model, subject: str, betas: TestBetas) -> Scores:
 
 def read_tokens(model: Model, shared_path: Path, clip: dict[str, Array]) -> None:
     """Add to `clip` the cached tokens of the test images that the decoder's streams predict."""
+    add_tokens(shared_path, token_streams(model), clip)
+
+
+def add_tokens(shared_path: Path, streams: Iterable[str], clip: dict[str, Array]) -> None:
+    """Add to `clip` the cached tokens that these streams predict."""
     # Two streams may share a target, and "a|b" means whichever of two arrays the cache has: each is
     # read once, by the name that is there.
-    for target in {TOKEN_TARGETS[stream] for stream in token_streams(model)}:
+    for target in {TOKEN_TARGETS[stream] for stream in streams}:
         if not any(name in clip for name in target.split("|")):
             name, array = read_target(shared_path, target)
             clip[name] = array
@@ -311,7 +290,7 @@ def score_all_tokens(
     kept: dict[str, list[Array]] = {}
     # A picture has hundreds of tokens, as wide as an embedding each: block by block, only the small
     # matrices of similarities grow with the number of images.
-    for blocks in _gather(decode_tokens(model, subject, betas_IV)):
+    for blocks in _gather(decode_tokens(model, subject, betas_IV, REPETITIONS)):
         for _, tokens in blocks:
             for stream in kept_streams:
                 if stream in tokens:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from fmri2clip import generators
 from fmri2clip.artefacts.clip_cache import read_cache, read_target
+from fmri2clip.artefacts.components import read_basis, read_components
 from fmri2clip.artefacts.model import (
     Model,
     decode,
@@ -34,12 +35,13 @@ from fmri2clip.artefacts.paths import Paths
 from fmri2clip.artefacts.reconstructions import read_reconstructions, write_reconstructions
 from fmri2clip.artefacts.stimuli import TRAIN, iterate_images
 from fmri2clip.artefacts.trials import average_repeats, list_images, read_betas, read_test_betas
-from fmri2clip.clip.targets import TOKEN_TARGETS
+from fmri2clip.clip.targets import SEMANTIC_STREAMS, TOKEN_TARGETS
 from fmri2clip.core import params, resume
 from fmri2clip.core.closure import code_digest
 from fmri2clip.core.files import sha256_file
 from fmri2clip.core.params import MEAN_IMAGE, TARGET, Params, Reconstruction
 from fmri2clip.core.rows import find_rows
+from fmri2clip.datasets.nsd.layout import REPETITIONS
 from fmri2clip.generators import Conditioning
 from fmri2clip.solvers.ranks import centre
 from fmri2clip.stages.reconstruct import calibration, generation, selection
@@ -197,13 +199,19 @@ def decode_subject(settings: Params, entry: Reconstruction, paths: Paths, subjec
     # A run may have no validation image: then the means are put right, and the size is left alone.
     fitted = calibration.shift(model.inputs, entry.reads)
     if model.split["validation"]:
-        validation_IV, true_ID = read_validation(
-            settings.runs[entry.source].clip, model, paths, subject, rows_V
-        )
-        known = decode_kinds(entry.source, model, subject, validation_IV, [entry.reads])[
-            entry.reads
-        ]
-        fitted = calibration.fit(model.inputs, entry.reads, known, true_ID)
+        clip = settings.runs[entry.source].clip
+        mean_IV, nsd_id_I, true_ID = read_validation(clip, model, paths, subject, rows_V)
+        known = decode_kinds(entry.source, model, subject, mean_IV, [entry.reads])[entry.reads]
+        if entry.reads in SEMANTIC_STREAMS:
+            scores = read_components(paths.clip_components(clip, subject))
+            row_I = find_rows(scores["nsd_id_I"], nsd_id_I, "the components of training images")
+            true_IP = scores["semantic_components_IP"][row_I]
+            basis = read_basis(paths.clip_basis(clip))
+            fitted = calibration.fit_tokens(
+                model.inputs, entry.reads, known, true_ID, true_IP, basis
+            )
+        else:
+            fitted = calibration.fit(model.inputs, entry.reads, known, true_ID)
     calibrated: dict[str, Array] = {entry.reads: fitted.apply(decoded[entry.reads])}
     # Text tokens by their means alone: the factor is fitted on true embeddings of images.
     if entry.text:
@@ -228,9 +236,9 @@ def decode_kinds(
     Raises ValueError for a kind that it does not predict.
     """
     streams = [kind for kind in kinds if kind != EMBEDDING]
-    found = read_streams(model, subject, betas_IV, streams)
+    found = read_streams(model, subject, betas_IV, streams, REPETITIONS)
     if EMBEDDING in kinds:
-        decoded = decode(model, subject, betas_IV)
+        decoded = decode(model, subject, betas_IV, REPETITIONS)
         if "embedding_ID" in decoded:
             found[EMBEDDING] = decoded["embedding_ID"]
     for kind in kinds:
@@ -244,8 +252,8 @@ def decode_kinds(
 
 def read_validation(
     clip_name: str, model: Model, paths: Paths, subject: str, rows_V: Array
-) -> tuple[NDArray[np.float32], Array]:
-    """Mean patterns (I, V) and true embeddings (I, D) of the subject's validation images."""
+) -> tuple[NDArray[np.float32], NDArray[np.int64], Array]:
+    """Mean patterns (I, V), ids and true embeddings (I, D) of the subject's validation images."""
     train = read_betas(paths.train_betas(subject), ["betas_NV", "nsd_id_N"])
     trials_N = np.isin(train["nsd_id_N"], np.asarray(model.split["validation"]))
     mean_IV, nsd_id_I = average_repeats(
@@ -253,7 +261,8 @@ def read_validation(
     )
     path = paths.clip_train(clip_name, subject)
     cached = read_cache(path, ["nsd_id_I", "image_embedding_ID"])
-    return mean_IV, cached["image_embedding_ID"][find_rows(cached["nsd_id_I"], nsd_id_I, str(path))]
+    row_I = find_rows(cached["nsd_id_I"], nsd_id_I, str(path))
+    return mean_IV, nsd_id_I, cached["image_embedding_ID"][row_I]
 
 
 def read_targets(settings: Params, entry: Reconstruction, paths: Paths, clip_name: str) -> Decoded:

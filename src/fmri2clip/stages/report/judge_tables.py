@@ -26,14 +26,14 @@ GALLERIES: Mapping[str, str] = {
     f"retrieval_hard.{TOP1}": "nearest images",
 }
 SIMILARITIES: Mapping[str, str] = {
-    f"{place}retrieval_all.{direction}.{score}": f"{title}, {words} {similarity}"
+    f"judge.{similarity}.retrieval_all.{direction}.{score}": f"{title}, {words} {similarity}"
     for direction, title in (
         ("image_given_brain", "image given brain"),
         ("brain_given_image", "brain given image"),
         ("text_given_brain", "text given brain"),
     )
     for score, words in (("top1", "top-1 by"), ("bits", "bits by"))
-    for place, similarity in (("", "cosine"), ("channel.", "channel"))
+    for similarity in ("cosine", "channel")
 }
 
 
@@ -54,9 +54,10 @@ def make_judge_tables(inputs: Inputs, clip: str, n_images: int) -> list[Block]:
         (
             "By similarity, among all test images",
             SIMILARITIES,
-            "`channel`: pointwise mutual information under a joint Gaussian of prediction and "
-            "target, fitted to training images that the decoder did not see. Bits: log2 of the "
-            "number of images, plus log2 of what the softmax gives to the right one. ",
+            "Of a second fit, without the images of the judge. `channel`: pointwise mutual "
+            "information under a joint Gaussian of prediction and target, fitted to what it "
+            "predicts for those. Bits: log2 of the number of images, plus log2 of what the softmax "
+            "gives to the right one. ",
         ),
     ):
         table = _make_table(inputs, runs, title, metrics, words, n_images)
@@ -78,8 +79,7 @@ def _make_table(
     """None where no run has one of the metrics, or all have one of them at most."""
     there = [m for m in metrics if any(lookup(r.metrics, m) is not None for r in runs)]
     scored = [r for r in runs if any(lookup(r.metrics, m) is not None for m in there)]
-    # Without a judge only the cosine's top-1 is there, which stands in the main table.
-    if len(there) < 2 or (metrics is SIMILARITIES and not any("channel" in m for m in there)):
+    if len(there) < 2:
         return None
     rows = [Row((f"`{r.name}`", *(_cell(r.metrics, m) for m in there)), "result") for r in scored]
     return Table(

@@ -19,7 +19,7 @@ from fmri2clip.stages.report.document import (
     Table,
 )
 from fmri2clip.stages.report.inputs import STIMULUS, Inputs, PictureResult, Tree
-from fmri2clip.stages.report.labels import is_simulated, label_pictures
+from fmri2clip.stages.report.labels import label_pictures
 from fmri2clip.stages.report.protocol_words import describe_difference, describe_protocol
 from fmri2clip.stages.report.scores import lookup, read_score
 
@@ -40,8 +40,11 @@ NETWORKS = {  # metric -> title; two-way but for distances
 DISTANCES = ("effnet", "swav")
 REGIONS = ("all", "low", "high")
 BRAIN = "brain_correlation"
-CORTEX = "true_cortex_correlation"
 MISSING = "missing"
+DESCRIBED_STIMULUS = (
+    f"`{STIMULUS}`: the picture that was seen, through the encoding model: the ceiling of these "
+    "columns; it is not compared with itself in the others. "
+)
 UNEXPLAINED = "no number was written for it"
 
 
@@ -57,25 +60,17 @@ class Column:
 
 
 def list_columns(inputs: Inputs, protocol: str, direction: str = DIRECTIONS[0]) -> list[Column]:
-    """What the table of a protocol shows; the true cortex belongs to no protocol and stands in the
-    main one's table.
-    """
+    """What the table of a protocol shows."""
     names = [*PIXELS, *(name if name in DISTANCES else f"{name}.{direction}" for name in NETWORKS)]
     if find_protocol(protocol).brain:
         names += [f"{BRAIN}.{region}" for region in REGIONS if region in inputs.params.rois]
     metrics = [f"{protocol}.{name}" for name in names]
-    if protocol == inputs.params.pictures.protocols[0] and is_simulated(inputs.params):
-        metrics.append(f"{CORTEX}.all")
     return [column for metric in metrics if (column := find_column(metric))]
 
 
 def find_column(metric: str) -> Column | None:
-    """The column of a dotted name, `<protocol>.<metric>...` or the true cortex; None for what
-    measures no pictures.
-    """
+    """The column of a dotted name, `<protocol>.<metric>...`; None for what measures no pictures."""
     protocol, *rest = metric.split(".")
-    if protocol == CORTEX and len(rest) == 1:
-        return Column(metric=metric, title=f"through the true cortex, `{rest[0]}`")
     if protocol not in PROTOCOLS or not rest:
         return None
     name, *details = rest
@@ -150,7 +145,7 @@ def make_table(inputs: Inputs, protocol: str, columns: list[Column]) -> Table:
             "Mean over n subjects, in brackets the 95 % bootstrap interval over images. Two-way: "
             "the reconstruction is"
             " compared with its stimulus and one other. "
-            f"{_describe_stimulus(inputs) if stimulus else ''}"
+            f"{DESCRIBED_STIMULUS if stimulus else ''}"
             f"{label_pictures(inputs)}"
         ),
         n_text_columns=2,
@@ -175,15 +170,6 @@ def _make_ceiling(tree: Tree, columns: Iterable[Column]) -> list[Cell]:
         "-" if lookup(tree, column.metric) is None else make_cell(tree, column)
         for column in columns
     ]
-
-
-def _describe_stimulus(inputs: Inputs) -> str:
-    cortex = " and through the simulated cortex" if is_simulated(inputs.params) else ""
-    return (
-        f"`{STIMULUS}`: the picture that was seen, through the encoding model{cortex}: the ceiling "
-        "of these columns; it"
-        " is not compared with itself in the others. "
-    )
 
 
 def find_weight(result: PictureResult) -> str:

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from fmri2clip.core.params import MEAN_IMAGE
 from fmri2clip.metrics.pictures.protocols import Protocol, Resize
 from fmri2clip.stages.report.inputs import Inputs, PictureResult, Tree
-from fmri2clip.stages.report.labels import is_simulated
 
 SLOTS = {
     "alexnet": "AlexNet",
@@ -110,19 +109,13 @@ def _describe_brain(inputs: Inputs, protocol: str) -> list[str]:
     first = next(iter(brain.values()))
     counts = sorted({facts["n_training_images"] for facts in brain.values()})
     n = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    said = [
+    return [
         "Brain correlation: r across voxels between the measured pattern and what an encoding "
         "model of our own (ridge"
         f" regression from {' and '.join(f'`{layer}`' for layer in first['layers'])} of the "
         f"classifier, {n} training"
         " images a subject) predicts from the reconstruction"
     ]
-    if protocol == inputs.params.pictures.protocols[0] and is_simulated(inputs.params):
-        said.append(
-            "Through the true cortex: the simulated cortex itself answers the reconstruction, "
-            "without a model"
-        )
-    return said
 
 
 def describe_difference(main: Protocol, other: Protocol) -> str:

@@ -1,8 +1,8 @@
 """Tables of README.md and docs/*.md: which rows and columns each has.
 
 `<!-- table: NAME -->` in a document names an entry of SCORES or COPIED; `bands` is what the world
-must be like; `changed` what differs from world 1; `convergence` how long trainings need; `study
-NAME` and `variants NAME METRIC` name a file of reports/studies.
+must be like; `changed` what differs from world 1; `convergence` how long trainings need; `primary`
+the verdicts; `study NAME` and `variants NAME METRIC` name a file of reports/studies.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ SUMMARY = "reports/summary.md"
 WORLD = "reports/world.json"
 CONVERGENCE = "benchmarks/convergence.json"
 AREAS = "benchmarks/roi_groups.json"
+PRIMARY = "reports/primary.json"
+JUDGE = "reports/studies/judge.json"
+JUDGE_NULL = "reports/studies/judge_null.json"
 
 
 def run(name: str) -> str:
@@ -91,13 +94,14 @@ LABELS = (
     Column("weights a subject adds", "parameters.per_subject|parameters.deployed", "count"),
     Column("shared weights", "parameters.shared", "count"),
 )
+SIMILARITIES = ("cosine", "channel")
 LOOK = (
     Column("PixCorr", "strict-v1.pixcorr", "plain interval"),
     Column("SSIM", "strict-v1.ssim", "plain interval"),
     Column("AlexNet(2), %", "strict-v1.alexnet2.image_given_reconstruction"),
     Column("AlexNet(5), %", "strict-v1.alexnet5.image_given_reconstruction"),
     Column("CLIP, %", "strict-v1.clip.image_given_reconstruction"),
-    Column("through the true cortex", "true_cortex_correlation.all", "plain interval"),
+    Column("brain correlation", "strict-v1.brain_correlation.all", "plain interval"),
 )
 SCORES = {
     "headline": Scores(
@@ -146,6 +150,27 @@ SCORES = {
             Column("nearest 21", "retrieval_hard.image_given_brain.top1"),
         ),
         tuple(Row(name, run(name)) for name in ("ridge", "brainclip", "brainmclip")),
+    ),
+    "judge": Scores(
+        "%, 300-way; bits, all images [95 % interval]",
+        tuple(
+            Column(f"{title}: {similarity}", f"judge.{similarity}.{way}", how)
+            for title, way, how in (
+                ("image given brain", "retrieval.image_given_brain.top1", "percent interval"),
+                ("brain given image", "retrieval.brain_given_image.top1", "percent interval"),
+                ("text given brain", "retrieval.text_given_brain.top1", "percent interval"),
+                ("image, bits", "retrieval_all.image_given_brain.bits", "plain interval"),
+            )
+            for similarity in SIMILARITIES
+        ),
+        (
+            Row("all pairs permuted, ridge", JUDGE_NULL, "variants.permuted.runs.ridge_permuted"),
+            Row("the judge alone", JUDGE_NULL, "variants.judge_knows.runs.ridge_permuted"),
+            *(
+                Row(name, JUDGE, f"variants.judge.runs.{name}")
+                for name in ("ridge", "brainclip", "brainmclip")
+            ),
+        ),
     ),
     "areas": Scores(
         "%, mean of 10 draws [least, greatest]",
@@ -338,6 +363,18 @@ MAP = Column("mAP", "classification.map", "points interval")
 POINTS = (*(replace(c, how="points interval") for c in DECODING),)
 TOKENS = (IMAGE, SEMANTIC, DETAIL, EDGES, PLACE)
 STUDIES: Mapping[str, tuple[Sequence[Column], str]] = {  # columns; what a title must hold
+    "judge": (
+        tuple(
+            Column(f"{title}, {similarity}", f"{place}judge.{similarity}.{way}", "points interval")
+            for title, place, way in (
+                ("image given brain", "", "retrieval.image_given_brain.top1"),
+                ("1 trial", "trials.1.", "retrieval.image_given_brain.top1"),
+                ("text given brain", "", "retrieval.text_given_brain.top1"),
+            )
+            for similarity in SIMILARITIES
+        ),
+        "",
+    ),
     "text_supervision": (POINTS, ""),
     "controls": (POINTS, ""),
     "permuted_training": (POINTS, ""),

@@ -9,6 +9,7 @@ from fmri2clip.stages.report.readme_numbers import Evidence, find
 from fmri2clip.stages.report.readme_tables import (
     CONVERGENCE,
     COPIED,
+    PRIMARY,
     SCORES,
     STUDIES,
     SUMMARY,
@@ -36,13 +37,15 @@ def write_table(words: Sequence[str], evidence: Evidence) -> str:
             return write_changed(evidence)
         case ["convergence"]:
             return write_convergence(evidence)
+        case ["primary"]:
+            return write_primary(evidence)
         case ["study", name] if name in STUDIES:
             return write_study(name, evidence)
         case ["variants", name, way]:
             return write_variants(name, way, evidence)
     raise ValueError(
         f"table {' '.join(words)!r} is unknown; choose from {', '.join([*SCORES, *COPIED])}, "
-        "bands, changed, convergence, study NAME or variants NAME METRIC"
+        "bands, changed, convergence, primary, study NAME or variants NAME METRIC"
     )
 
 
@@ -109,6 +112,32 @@ def write_convergence(evidence: Evidence) -> str:
         rows.append([name, f"{entry['epochs']}", str(n_seeds), *cells, enough])
     doubled = [f"{m} to {2 * int(m)} times" for m in multiples]
     return format_table(["run", "epochs", "seeds", *doubled, "enough"], rows)
+
+
+def write_primary(evidence: Evidence) -> str:
+    """Verdicts of the primary outcomes, in points; in each world; what is not run is left out."""
+    rows = []
+    for name, row in evidence.tree(PRIMARY).items():
+        if "value" not in row:
+            rows.append([name, "-", "-", "-", "-", row["verdict"]])
+            continue
+        value, low, high = (100 * row[key] for key in ("value", "low", "high"))
+        worlds = ", ".join(f"{100 * world['value']:+.1f}" for world in row["worlds"].values())
+        beside = "-"
+        if "not_worse" in row:
+            other = row["not_worse"]
+            limit, least = (100 * other[key] for key in ("low", "least"))
+            beside = f"{limit:+.1f} (at least {least:+.1f})"
+        cells = [f"{value:+.1f} [{low:+.1f}, {high:+.1f}]", f"{row['p']:.4f}", worlds, beside]
+        rows.append([name, *cells, row["verdict"]])
+    head = [
+        "outcome",
+        "difference [corrected interval]",
+        "p",
+        "in each world",
+        "no worse beside it",
+    ]
+    return format_table([*head, "verdict"], rows)
 
 
 def write_study(name: str, evidence: Evidence) -> str:

@@ -39,7 +39,6 @@ from fmri2clip.metrics.pictures.protocols import Protocol, find_protocol
 from fmri2clip.metrics.pictures.resizing import PictureSet
 from fmri2clip.metrics.statistics import Scores
 from fmri2clip.metrics.summary import summarise
-from fmri2clip.stages.score_pictures.true_cortex import score_true_cortex
 
 Array = NDArray[Any]
 STIMULUS = "stimulus"  # row of what the stimuli themselves score through the brain: a ceiling
@@ -113,14 +112,6 @@ def score_pictures(
                 )
         for protocol in protocols if brain.model else ():
             found.setdefault(STIMULUS, []).extend(score_stimuli(protocol, seen, brain))
-        # Only a simulated cortex can be asked what it would have answered.
-        if settings.dataset.source == "simulated":
-            probes = {**given, STIMULUS: seen}
-            true = score_true_cortex(
-                settings.world, subject, paths, probes, brain.measured, threads
-            )
-            for name, extra in true.items():
-                found.setdefault(name, []).append(extra)
         for name, parts in found.items():
             runs.setdefault(name, {})[subject] = join(parts)
     # An output of the stage, even if nothing is reconstructed.

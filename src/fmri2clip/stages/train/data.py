@@ -139,8 +139,8 @@ def load_judge(
 ) -> JudgeImages:
     """As load_subject, the images that it leaves out with hide_judge, which show all their trials.
 
-    Their brains are their own, with split.permute too: a decoder that knows nothing must find
-    nothing.
+    With split.permute their brains are those of others among them, unless split.permute_judge is
+    false: the judge learns from true pairs, and finds something by itself.
     """
     betas = read_betas(rois_train, ["betas_NV", "nsd_id_N", "repetition_N"])
     inputs, _, _ = _select_voxels(voxels, group, betas["betas_NV"].shape[1])
@@ -155,13 +155,16 @@ def load_judge(
             betas["betas_NV"][kept_N][:, inputs["voxel_rows_V"]], betas["nsd_id_N"][kept_N]
         )
         means.append(mean_JV)
+    betas_RJV = np.stack(means)
+    if split.permute and split.permute_judge:
+        betas_RJV = betas_RJV[:, derangement(len(nsd_id_J), split.seed)]
     targets = select_images(clip, rows_I[judge_I], ())
     text_JD = torch.zeros_like(targets["image_embedding_ID"])
     text_JD.index_add_(0, targets["caption_image_K"], targets["text_embedding_KD"])
     return JudgeImages(
         subject=subject,
         nsd_id_J=nsd_id_J,
-        betas_RJV=np.stack(means),
+        betas_RJV=betas_RJV,
         image_JD=targets["image_embedding_ID"].numpy(),
         text_JD=torch.nn.functional.normalize(text_JD, dim=1).numpy(),
         scores_JP=clip[TOKEN_SCORES][rows_I[judge_I]] if TOKEN_SCORES in clip else None,

@@ -16,13 +16,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from fmri2clip.artefacts.clip_cache import read_clip, read_together
-from fmri2clip.artefacts.components import STREAMS, express_tokens, read_basis
+from fmri2clip.artefacts.components import STREAMS, read_basis
 from fmri2clip.artefacts.model import (
-    OFFERED,
+    JUDGE,
     SHARED,
     publish,
     save,
@@ -31,7 +30,6 @@ from fmri2clip.artefacts.model import (
 )
 from fmri2clip.artefacts.paths import Paths
 from fmri2clip.artefacts.selected import check_selected, find_files
-from fmri2clip.clip.targets import SEMANTIC_STREAMS
 from fmri2clip.core import resume, watch
 from fmri2clip.core.closure import code_digest
 from fmri2clip.core.files import replacing
@@ -46,12 +44,12 @@ from fmri2clip.stages.train.data import (
     load_judge,
     load_subject,
 )
+from fmri2clip.stages.train.heldout import predict_heldout
 from fmri2clip.stages.train.memory import release
 from fmri2clip.stages.train.sigterm import heed_sigterm
 from fmri2clip.stages.train.split import fit_clusters
 from fmri2clip.stages.train.validation import token_means, training_means, validation_scores
 
-BLOCK = 64  # images whose predicted tokens are in memory at a time
 CURVE = "curve.json"  # rows of a finished model's curve, until all are finished
 # (folder of the model, curve.csv, seconds by name): called once a model when the run is complete,
 # for tracking.
@@ -118,9 +116,7 @@ def train_run(
                 compute=params.compute,
                 work=work,
             )
-            # Nothing of a subject stays in memory when the next one is read, 12 GB at real size.
-            heldout = _fit_for_judge(training, inputs, members) if split.n_judge else {}
-            _train_model(training, inputs.load(members), heldout)
+            _train_model(training, inputs, members)
             seconds[name] = {"train": time.monotonic() - started}
             watch.check()
     # Under torchrun all processes train, and the first one writes.
@@ -256,74 +252,50 @@ class _Training:
         return (decoder, rows) if is_writer() else None
 
 
-def _fit_for_judge(
-    training: _Training, inputs: _Inputs, members: Sequence[str]
-) -> dict[str, dict[str, Any]]:
-    """By subject, what a fit without the judge's images predicts for them (save_heldout)."""
-    fitted = training.fit(inputs.load(members, hide_judge=True), f"{training.name}_judge")
-    if fitted is None:
-        return {}
-    decoder, _ = fitted
-    basis = inputs.read_token_basis() if decoder.offers_tokens else None
-    return {
-        subject: predict_heldout(decoder, inputs.judge(subject, basis is not None), basis)
-        for subject in members
-    }
+def _train_model(training: _Training, inputs: _Inputs, members: Sequence[str]) -> None:
+    """Train one model for these subjects and move its complete folders to work/finished.
 
-
-def predict_heldout(
-    decoder: Decoder, judge: JudgeImages, basis: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
-    """Predictions from the mean of the first 1, 2 and 3 trials of every image; where a basis is
-    given, of its tokens, too, as express_tokens has them, and what they should be.
+    Where the judge has images, a second one that does not see them comes first, and its predictions
+    for them.
     """
-    arrays: dict[str, Any] = {
-        "nsd_id_J": judge.nsd_id_J,
-        "image_JD": judge.image_JD,
-        "text_JD": judge.text_JD,
-    }
-    found: dict[str, list[Any]] = {}
-    for n_repeats, betas_JV in enumerate(judge.betas_RJV, start=1):
-        decoded = decoder.decode(torch.from_numpy(betas_JV), judge.subject, n_repeats)
-        for name in OFFERED:
-            value = getattr(decoded, name)
-            if value is not None:
-                found.setdefault(name, []).append(value.float().numpy())
-        if basis is not None:
-            for stream, expressed_JX in _express(
-                decoder, betas_JV, judge, n_repeats, basis
-            ).items():
-                found.setdefault(f"{stream}_tokens_IX", []).append(expressed_JX)
-    if basis is not None and judge.scores_JP is not None:
-        # The class token is the embedding.
-        arrays["tokens_JX"] = np.concatenate([judge.image_JD, judge.scores_JP], axis=1)
-    return arrays | {name.replace("_I", "_RJ"): np.stack(parts) for name, parts in found.items()}
-
-
-def _express(
-    decoder: Decoder, betas_JV: Any, judge: JudgeImages, n_repeats: int, basis: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Predicted semantic tokens (J, X) by stream, block after block: whole ones are large."""
-    found: dict[str, list[Any]] = {}
-    for start in range(0, len(betas_JV), BLOCK):
-        betas = torch.from_numpy(betas_JV[start : start + BLOCK])
-        tokens = decoder.decode_tokens(betas, judge.subject, n_repeats).tokens
-        for stream in (name for name in SEMANTIC_STREAMS if name in tokens):
-            value = tokens[stream].float().numpy()
-            found.setdefault(stream, []).append(express_tokens(value, basis, STREAMS[0]))
-    return {stream: np.concatenate(parts) for stream, parts in found.items()}
-
-
-def _train_model(
-    training: _Training, subjects: Sequence[Subject], heldout: Mapping[str, Mapping[str, Any]]
-) -> None:
-    """Train one model for these subjects and move its complete folders to work/finished."""
-    fitted = training.fit(subjects, training.name)
+    name = training.name
+    # Written apart and renamed when complete: what lies in `finished` is whole.
+    folder = training.work / "unfinished" / name
+    shutil.rmtree(folder, ignore_errors=True)
+    if inputs.split.n_judge:
+        # Nothing of this one stays in memory when the next is read, 12 GB a subject at real size.
+        _fit_judged(training, inputs, members, folder / JUDGE)
+    subjects = inputs.load(members)
+    fitted = training.fit(subjects, name)
     if fitted is None:
         return
     decoder, rows = fitted
-    name = training.name
-    work = training.work
+    _save_model(folder, training, decoder, subjects)
+    (folder / CURVE).write_text(json.dumps(rows))
+    finished = training.work / "finished"
+    finished.mkdir(exist_ok=True)
+    os.replace(folder, finished / name)
+    for label in (name, f"{name}_{JUDGE}"):
+        shutil.rmtree(training.work / f"checkpoint_{label}", ignore_errors=True)
+
+
+def _fit_judged(training: _Training, inputs: _Inputs, members: Sequence[str], folder: Path) -> None:
+    subjects = inputs.load(members, hide_judge=True)
+    fitted = training.fit(subjects, f"{training.name}_{JUDGE}")
+    if fitted is None:
+        return
+    decoder, _ = fitted
+    _save_model(folder, training, decoder, subjects)
+    basis = inputs.read_token_basis() if decoder.offers_tokens else None
+    for subject in members:
+        images = inputs.judge(subject, basis is not None)
+        save_heldout(folder / subject, predict_heldout(decoder, images, basis))
+
+
+def _save_model(
+    folder: Path, training: _Training, decoder: Decoder, subjects: Sequence[Subject]
+) -> None:
+    """Weights, and what belongs to each subject, in folders of their names."""
     data = [subject.data for subject in subjects]
     sizes = {d.subject: d.betas_NV.shape[1] for d in data}
     described = training.described | {
@@ -333,21 +305,10 @@ def _train_model(
         "n_validation_images": {d.subject: int(d.is_validation_I.sum()) for d in data},
         "parameters": decoder.n_parameters(),
     }
-    # Written apart and renamed when complete: what lies in `finished` is whole.
-    folder = work / "unfinished" / name
-    shutil.rmtree(folder, ignore_errors=True)
-    save(folder / name, decoder, described)
+    save(folder / training.name, decoder, described)
     for subject in subjects:
-        own = folder / subject.data.subject
         means = training_means(decoder, subject.data) | token_means(decoder, subject.data)
-        _save_subject(own, subject, means)
-        if subject.data.subject in heldout:
-            save_heldout(own, heldout[subject.data.subject])
-    (folder / CURVE).write_text(json.dumps(rows))
-    (work / "finished").mkdir(exist_ok=True)
-    os.replace(folder, work / "finished" / name)
-    for label in (name, f"{name}_judge"):
-        shutil.rmtree(work / f"checkpoint_{label}", ignore_errors=True)
+        _save_subject(folder / subject.data.subject, subject, means)
 
 
 def fit_decoder(

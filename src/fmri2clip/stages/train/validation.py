@@ -37,7 +37,7 @@ def training_means(
     rows = train_I.nonzero()[:, 0]
     # Evenly spaced and not drawn: scoring takes no random number from training.
     rows = rows[:: max(1, len(rows) // (n_decoded or len(rows)))]
-    decoded = decoder.decode(data.mean_betas_IV[rows], data.subject)
+    decoded = decoder.decode(data.mean_betas_IV[rows], data.subject, data.n_repeats)
     means = {
         "mean_image_D": data.image_embedding_ID[train_I].mean(0),
         "mean_text_D": data.mean_text_ID[train_I].mean(0),
@@ -61,7 +61,9 @@ def token_means(decoder: Any, data: TrainingData) -> dict[str, Tensor]:
     rows = (~data.is_validation_I).nonzero()[:, 0]
     sums: dict[str, Tensor] = {}
     for block in rows.split(BLOCK):
-        tokens = decoder.decode_tokens(data.mean_betas_IV[block], data.subject).tokens
+        tokens = decoder.decode_tokens(
+            data.mean_betas_IV[block], data.subject, data.n_repeats
+        ).tokens
         for stream, predicted_ITW in tokens.items():
             sums[stream] = sums.get(stream, 0) + predicted_ITW.double().sum(0)
     means: dict[str, Tensor] = {}
@@ -107,7 +109,7 @@ def validation_scores(decoder: Any, data: TrainingData) -> dict[str, float]:
     """
     means = training_means(decoder, data, CENTRE_IMAGES)
     validation_I = data.is_validation_I
-    decoded = decoder.decode(data.mean_betas_IV[validation_I], data.subject)
+    decoded = decoder.decode(data.mean_betas_IV[validation_I], data.subject, data.n_repeats)
     pairs = (
         ("image", decoded.embedding_ID, data.image_embedding_ID),
         ("text", decoded.text_embedding_ID, data.mean_text_ID),

@@ -117,20 +117,6 @@ def test_the_same_world_gives_the_same_betas(
     np.testing.assert_array_equal(again.noise_free_IV, simulated.noise_free_IV)
 
 
-def test_probes_are_answered_as_own_pictures(
-    brains: cortex.Brains, simulated: cortex.SubjectSimulation
-) -> None:
-    found = cortex.respond_to(
-        pictures(), pictures()[:7], simulated.volume, brains, "subj01", threads=1
-    )
-    own = simulated.noise_free_IV[:7]
-    np.testing.assert_allclose(found, own, rtol=1e-3, atol=1e-3)
-    alone = cortex.respond_to(
-        pictures(), pictures()[3:4], simulated.volume, brains, "subj01", threads=1
-    )
-    np.testing.assert_allclose(alone[0], found[3], rtol=1e-3, atol=1e-3)
-
-
 def test_isotropic_noise_has_no_part_in_the_features(brains: cortex.Brains) -> None:
     simulation = simulate(replace(brains, noise="isotropic"))
     trials = next(simulation.sessions())

@@ -122,13 +122,11 @@ class Channel:
 class SubjectSimulation:
     """Everything drawn for one subject; ``sessions()`` yields the betas.
 
-    n_adapted: the first pictures, whose statistics the cortex is used to. ncsnr_V: ratio of signal
-    to noise standard deviation.
+    ncsnr_V: ratio of signal to noise standard deviation.
     """
 
     volume: Volume
     channels: dict[str, Channel]
-    n_adapted: int
     ncsnr_V: np.ndarray
     baseline_V: np.ndarray
     scale_V: np.ndarray
@@ -139,8 +137,8 @@ class SubjectSimulation:
 
     @cached_property
     def _truth(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Noise-free responses (I, V) of mean 0 and deviation 1 over the pictures that the cortex
-        is used to, and the mean and deviation of what they were before.
+        """Noise-free responses (I, V) of mean 0 and deviation 1 over the subject's
+        pictures, and the mean and deviation of what they were before.
         """
         generator = torch.Generator().manual_seed(_integer((*self.seed, 0x7207)))
         image_I = torch.arange(len(next(iter(self.channels.values())).drive_IV))
@@ -157,18 +155,14 @@ class SubjectSimulation:
                 answer_IV += channel.answer(image_I, *shared)
             z_IV = (answer_IV / N_DRAWS - mean_V) / deviation_V
             total_IV[:, channel.members_V] += channel.share_V.sqrt() * z_IV
-        mean_V, deviation_V = _moments(total_IV[: self.n_adapted])
+        mean_V, deviation_V = _moments(total_IV)
         return (total_IV - mean_V) / deviation_V, mean_V, deviation_V
 
     @cached_property
     def _scales(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """Mean and deviation of each kind's response without noise, over the pictures that the
-        cortex is used to.
-        """
+        """Mean and deviation of each kind's response without noise, over the subject's pictures."""
         return {
-            kind: _moments(
-                respond(channel.drive_IV[: self.n_adapted], channel.power_V, channel.rectified)
-            )
+            kind: _moments(respond(channel.drive_IV, channel.power_V, channel.rectified))
             for kind, channel in self.channels.items()
         }
 
@@ -208,7 +202,7 @@ class SubjectSimulation:
         if self.noise == "isotropic":
             return np.zeros(len(self.ncsnr_V))
         generator = torch.Generator().manual_seed(_integer((*self.seed, 0xFEA7)))
-        image_T = torch.randint(self.n_adapted, (3000,), generator=generator)
+        image_T = torch.randint(len(self.signal_IV), (3000,), generator=generator)
         deviation_TV = self.answer(generator, image_T) - self.signal_IV[image_T.numpy()]
         return np.asarray(deviation_TV.var(axis=0))
 
@@ -261,37 +255,6 @@ def simulate_subject(
     volume: the subject's geometry.
     threads: of the filters; the responses do not depend on it.
     """
-    return _simulate(images_IHWC, len(images_IHWC), image_N, volume, brains, subject, threads)
-
-
-def respond_to(
-    images_IHWC: np.ndarray,
-    probes_JHWC: np.ndarray,
-    volume: Volume,
-    brains: Brains,
-    subject: str,
-    threads: int = 1,
-) -> np.ndarray:
-    """Noise-free betas (J, voxels of nsdgeneral) of any pictures, as
-    ``SubjectSimulation.noise_free_IV``.
-
-    images_IHWC: the subject's pictures, whose statistics the cortex is used to; the probes change
-    none of them.
-    """
-    stacked = np.concatenate([images_IHWC, probes_JHWC])
-    n = len(images_IHWC)
-    return _simulate(stacked, n, np.arange(n), volume, brains, subject, threads).noise_free_IV[n:]
-
-
-def _simulate(
-    images_IHWC: np.ndarray,
-    n_adapted: int,
-    image_N: np.ndarray,
-    volume: Volume,
-    brains: Brains,
-    subject: str,
-    threads: int,
-) -> SubjectSimulation:
     number = layout.subject_number(subject)
     rng = np.random.default_rng((brains.seed, number, 0xC0DE))
     areas = load_areas(brains.network)
@@ -299,21 +262,17 @@ def _simulate(
     ncsnr_V = _draw_ncsnr(rng, voxels, NCSNR_MEDIANS[subject])
     tuning = draw_tuning(voxels, areas, rng, brains.seed, brains.likeness)
     pair_K2 = voxels.draw_pairs(rng, areas.network.shape.late)
-    own = see(images_IHWC[:n_adapted], areas, pair_K2, threads)
-    probes = None
-    if n_adapted < len(images_IHWC):
-        probes = see(images_IHWC[n_adapted:], areas, pair_K2, threads, own)
+    own = see(images_IHWC, areas, pair_K2, threads)
     scenes = render_many(NOISE_SCENES_SEED + number, range(N_NOISE_SCENES), threads=threads)
     noise = see(np.stack([scene.image for scene in scenes]), areas, pair_K2, threads, own)
     channels = {
-        kind: _make_channel(kind, tuning[kind], own, probes, noise, voxels, ncsnr_V)
+        kind: _make_channel(kind, tuning[kind], own, noise, voxels, ncsnr_V)
         for kind in KINDS
         if len(tuning[kind].members_V)
     }
     return SubjectSimulation(
         volume=volume,
         channels=channels,
-        n_adapted=n_adapted,
         ncsnr_V=ncsnr_V,
         baseline_V=rng.normal(0.5, 0.5, size=voxels.n),
         scale_V=1.2 * np.exp(rng.normal(0, 0.35, size=voxels.n)),
@@ -328,7 +287,6 @@ def _make_channel(
     kind: str,
     tuning: Tuning,
     own: Maps,
-    probes: Maps | None,
     noise: Maps,
     voxels: Voxels,
     ncsnr_V: np.ndarray,
@@ -336,13 +294,8 @@ def _make_channel(
     def drive(maps: Maps, window_VP: np.ndarray) -> np.ndarray:
         return read(maps.maps[kind], tuning.weight_VC, window_VP)
 
-    def both(window_VP: np.ndarray) -> np.ndarray:
-        seen_IV = drive(own, window_VP)
-        return np.concatenate([seen_IV, drive(probes, window_VP)]) if probes else seen_IV
-
-    drive_IV = both(tuning.window_VP)
-    n_own = len(own.maps[kind])
-    deviation_V = drive_IV[:n_own].std(axis=0) + 1e-6
+    drive_IV = drive(own, tuning.window_VP)
+    deviation_V = drive_IV.std(axis=0) + 1e-6
     noise_MV = drive(noise, tuning.window_VP)
     noise_MV = (noise_MV - noise_MV.mean(axis=0)) / (noise_MV.std(axis=0) + 1e-6)
     ncsnr = ncsnr_V[tuning.members_V]
@@ -352,8 +305,8 @@ def _make_channel(
     unit_V = np.ones_like(deviation_V) if rectified else deviation_V
     tensors = {
         "drive_IV": drive_IV / unit_V,
-        "slope_x_IV": both(tuning.slope_x_VP) / unit_V,
-        "slope_y_IV": both(tuning.slope_y_VP) / unit_V,
+        "slope_x_IV": drive(own, tuning.slope_x_VP) / unit_V,
+        "slope_y_IV": drive(own, tuning.slope_y_VP) / unit_V,
         "noise_MV": noise_MV * scale_V * (deviation_V / unit_V),
         "power_V": tuning.power_V,
         "share_V": voxels.mixture()[kind][tuning.members_V],

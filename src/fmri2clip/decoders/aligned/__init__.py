@@ -1,0 +1,1 @@
+"""One network for all subjects, behind a closed form of each."""

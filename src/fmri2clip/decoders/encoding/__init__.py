@@ -1,0 +1,1 @@
+"""What a picture would evoke, turned round: which picture evoked this."""

@@ -1,0 +1,308 @@
+"""Encoding model with a Gaussian likelihood: pictures are identified by the responses they evoke.
+
+    b_n = W f + m + e_n,   e_n ~ N(0, S_n)          mean of n trials of one picture; f: its image
+                                                    embedding and components of its tokens
+    S_n = S_model + S_trial / n
+    log p(b | j)                                    of every picture j of a gallery: identification
+    f   ~ N(mu, C)  =>  E[f | b] = mu + C W^T (W C W^T + S_n)^-1 (b - m - W mu)
+    w_j ~ exp(log p(b | j) / T)                     posterior over a library of pictures
+
+W has one penalty a voxel (Kay et al. 2008, Nature 452:352, identify by such a model; Naselaris et
+al. 2009, Neuron 63:902, add the prior, and a library of pictures as one). S_trial is the covariance
+of trials within pictures (denominator trials - pictures); S_model what left-out residuals of
+training pictures, means of their trials, have beyond S_trial over their number, where it is more.
+Both are low rank plus diagonal, with ranks and shrinkage by held-out likelihood
+(solvers/low_rank.py): 15,724 voxels need no matrix of their square.
+
+What is decoded: the embedding is E[f | b] and the library's weighted mean, added as unit vectors
+with a weight that validation images choose; captions likewise, E[f | b] mapped by ridge; categories
+are the library's labels, p = (1 - eps) sum_j w_j label_j + eps base rate, T and eps by the log-loss
+of validation images. Library pictures of the subject's own training enter with the responses that
+fits without them predict. Semantic tokens are E[f | b], read back from components.
+
+Letters: I images, N trials, J pictures of a gallery or library, V voxels, F features, R axes, D
+embedding width, P components, C categories.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fmri2clip import decoders
+from fmri2clip.decoders.batches import Basis, Decoded, TrainingData
+from fmri2clip.decoders.encoding.config import Config
+from fmri2clip.decoders.encoding.features import (
+    SCORES,
+    Library,
+    read_features,
+    weigh,
+)
+from fmri2clip.decoders.encoding.noise import fit_noise
+from fmri2clip.decoders.parts.token_basis import TokenBasis
+from fmri2clip.solvers import blocked_ridge
+from fmri2clip.solvers.low_rank import LowRank
+
+__all__ = ["CITATION", "Config", "Decoder"]
+
+CITATION = (
+    "K. N. Kay, T. Naselaris, R. J. Prenger, J. L. Gallant, 'Identifying natural images from human "
+    "brain activity', Nature 452, 352, 2008; T. Naselaris et al., 'Bayesian reconstruction of "
+    "natural images from human brain activity', Neuron 63, 902, 2009."
+)
+MIXES = (0.0, 0.25, 0.5, 1.0, 2.0)  # weights of the library's mean beside E[f | b]
+
+
+class Decoder(decoders.Decoder):
+    """Features to voxels, noise of means of 1, 2 and 3 trials, prior, library: all buffers."""
+
+    weight_FV: Tensor
+    mean_V: Tensor
+    alpha_V: Tensor
+    explained_V: Tensor
+    prior_mean_F: Tensor
+    prior_FF: Tensor
+    diagonal_2V: Tensor  # of S_model and of S_trial
+    factor_2VR: Tensor
+    text_FD: Tensor
+    text_D: Tensor
+    mix_2: Tensor  # weights of the library in image and text embedding
+
+    targets = (*decoders.Decoder.targets, *SCORES)
+    closed_form = True
+
+    def __init__(
+        self,
+        config: Config,
+        n_voxels: int,
+        width_D: int,
+        seed: int,
+        *,
+        n_classes: int,
+        n_patches: int,
+        n_components: int,
+        n_library: int,
+    ) -> None:
+        """n_patches: tokens but the class token; n_library: pictures of the library, 0 for none."""
+        super().__init__()
+        self.config = config
+        self.seed = seed
+        self.width_D = width_D
+        self.n_components = n_components
+        self.sizes = {
+            "n_classes": n_classes,
+            "n_patches": n_patches,
+            "n_components": n_components,
+            "n_library": n_library,
+        }
+        n_features = width_D + 2 * n_components
+        shapes = {
+            "weight_FV": (n_features, n_voxels),
+            "mean_V": (n_voxels,),
+            "alpha_V": (n_voxels,),
+            "explained_V": (n_voxels,),
+            "prior_mean_F": (n_features,),
+            "prior_FF": (n_features, n_features),
+            "diagonal_2V": (2, n_voxels),
+            "factor_2VR": (2, n_voxels, config.max_rank),
+            "text_FD": (n_features, width_D),
+            "text_D": (width_D,),
+            "mix_2": (2,),
+        }
+        for name, shape in shapes.items():
+            self.register_buffer(name, torch.zeros(shape))
+        self.diagonal_2V.fill_(1.0)  # a noise, until there is a fitted one
+        self.basis = TokenBasis(n_components, n_patches, width_D)
+        self.library = Library(n_library, n_voxels, width_D, n_classes) if n_library else None
+        self._gains: dict[int, Tensor] = {}
+
+    @classmethod
+    def expected_sizes(cls, config: Config, data: Sequence[TrainingData]) -> dict[str, Any]:
+        """Categories, patches, components that are used, and training pictures as a library.
+
+        Raises ValueError for data without labels, and where the cache has fewer components.
+        """
+        (single,) = data
+        n_components, n_patches, _ = single.bases["semantic"].components_PTW.shape
+        if config.components > n_components:
+            raise ValueError(
+                f"components is {config.components}, but the CLIP cache has {n_components} of a "
+                "stream; lower components, or raise token_components of the clip"
+            )
+        if single.labels_IC is None:
+            raise ValueError(
+                f"the data of {single.subject} have no category labels; run cache_clip again"
+            )
+        n_library = 0
+        if config.library == "own":
+            flags_I = single.is_validation_I
+            is_meta = flags_I.device.type == "meta"
+            n_library = len(flags_I) if is_meta else int((~flags_I).sum())
+        return {
+            "n_classes": single.labels_IC.shape[1],
+            "n_patches": n_patches,
+            "n_components": config.components,
+            "n_library": n_library,
+        }
+
+    def fit(self, data: TrainingData) -> dict[str, float]:
+        """From training images; validation images choose T, eps and the weights of the library."""
+        c = self.config
+        whole = data.bases["semantic"]
+        few = Basis(whole.mean_TW, whole.components_PTW[: self.n_components])
+        self.basis = TokenBasis.of(few).to(data.betas_NV.device)
+        train_I = ~data.is_validation_I
+        feature_IF = read_features(self._named(data), self.n_components, self.basis.n_tokens)
+        x_IF = feature_IF[train_I]
+        mean_IV = data.mean_betas_IV[train_I]
+        alphas = torch.logspace(c.log10_alpha_min, c.log10_alpha_max, c.n_alphas).tolist()
+        n_voxels = mean_IV.shape[1]
+        ridge = blocked_ridge.fit(x_IF, mean_IV, alphas, [1] * n_voxels)
+        self.weight_FV.copy_(ridge.weight_VQ)
+        self.mean_V.copy_(ridge.bias_Q)
+        self.alpha_V.copy_(ridge.alpha_Q)
+        residual_IV = mean_IV - ridge.left_out_IQ
+        variance_V = (mean_IV - mean_IV.mean(0)).square().mean(0).clamp_min(1e-12)
+        self.explained_V.copy_(1 - residual_IV.square().mean(0) / variance_V)
+        for k, found in enumerate(fit_noise(data, residual_IV, c.max_rank, self.seed)):
+            self.diagonal_2V[k] = found.diagonal_V
+            self.factor_2VR[k, :, : found.n_axes] = found.factor_VR
+        self.prior_mean_F.copy_(x_IF.mean(0))
+        centred_IF = x_IF - x_IF.mean(0)
+        self.prior_FF.copy_(centred_IF.T @ centred_IF / (len(x_IF) - 1))
+        text = blocked_ridge.fit(x_IF, data.mean_text_ID[train_I], TEXT_ALPHAS, [self.width_D])
+        self.text_FD.copy_(text.weight_VQ)
+        self.text_D.copy_(text.bias_Q)
+        row = {
+            "explained": float(self.explained_V.mean()),
+            "model_axes": float((self.factor_2VR[0].abs().sum(0) > 0).sum()),
+            "trial_axes": float((self.factor_2VR[1].abs().sum(0) > 0).sum()),
+        }
+        self._gains.clear()
+        if self.library is not None:
+            self.library.fill(data, train_I, ridge.left_out_IQ)
+            row |= self._choose(data)
+        return row
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        # What is derived from the buffers stays where they were.
+        self._gains.clear()
+        return super()._apply(fn, recurse)
+
+    def noise(self, n_repeats: int) -> LowRank:
+        """S_n."""
+        model, trial = (
+            LowRank(diagonal_V=d_V, factor_VR=f_VR)
+            for d_V, f_VR in zip(self.diagonal_2V, self.factor_2VR, strict=True)
+        )
+        return model.plus(trial, 1 / n_repeats)
+
+    def _posterior(self, betas_IV: Tensor, n_repeats: int) -> Tensor:
+        """E[f | b], (I, F)."""
+        if n_repeats not in self._gains:
+            solved_FV = self.noise(n_repeats).solve(self.weight_FV)
+            gram_FF = solved_FV @ self.weight_FV.T
+            # (C^-1 + G)^-1 = (I + C G)^-1 C, without the inverse of C.
+            identity_FF = torch.eye(len(gram_FF), device=gram_FF.device)
+            inner_FF = torch.linalg.solve(identity_FF + self.prior_FF @ gram_FF, self.prior_FF)
+            self._gains[n_repeats] = inner_FF @ solved_FV
+        expected_V = self.mean_V + self.prior_mean_F @ self.weight_FV
+        return self.prior_mean_F + (betas_IV - expected_V) @ self._gains[n_repeats].T
+
+    def identify(
+        self, betas_IV: Tensor, features: Mapping[str, Tensor], n_repeats: int = 1
+    ) -> Tensor:
+        """log p(b | j) (I, J), up to a constant, of pictures by their features: image_embedding_ID
+        and the components of semantic and detail tokens.
+        """
+        with self.inference():
+            feature_JF = read_features(features, self.n_components, self.basis.n_tokens)
+            response_JV = feature_JF @ self.weight_FV + self.mean_V
+            return weigh(betas_IV, response_JV, self.noise(n_repeats))
+
+    def predict(self, betas_IV: Tensor, subject: str, n_repeats: int = 1) -> Decoded:
+        """Image and text embedding; with a library, log odds of the categories too."""
+        feature_IF = self._posterior(betas_IV, n_repeats)
+        return self._decode(betas_IV, feature_IF, n_repeats)
+
+    def predict_tokens(self, betas_IV: Tensor, subject: str, n_repeats: int = 1) -> Decoded:
+        """predict, with semantic tokens (I, T, D): E[f | b], nothing renormalised."""
+        feature_IF = self._posterior(betas_IV, n_repeats)
+        decoded = self._decode(betas_IV, feature_IF, n_repeats)
+        scores_IP = feature_IF[:, self.width_D : self.width_D + self.n_components]
+        scores_IP = scores_IP * self.basis.n_tokens**0.5
+        class_I1D = feature_IF[:, None, : self.width_D]
+        decoded.tokens["semantic"] = torch.cat([class_I1D, self.basis.read(scores_IP)], 1)
+        return decoded
+
+    def _decode(self, betas_IV: Tensor, feature_IF: Tensor, n_repeats: int) -> Decoded:
+        own = {
+            "image": feature_IF[:, : self.width_D],
+            "text": feature_IF @ self.text_FD + self.text_D,
+        }
+        if self.library is None:
+            return Decoded(embedding_ID=own["image"], text_embedding_ID=own["text"])
+        weight_IJ = self.library.posterior(betas_IV, self.noise(n_repeats))
+        image_ID, text_ID = (
+            F.normalize(own[kind], dim=1)
+            + mix * F.normalize(weight_IJ @ getattr(self.library, f"{kind}_JD").float(), dim=1)
+            for kind, mix in zip(("image", "text"), self.mix_2, strict=True)
+        )
+        return Decoded(
+            embedding_ID=image_ID,
+            text_embedding_ID=text_ID,
+            logits_IC=torch.logit(self.library.probabilities(weight_IJ), eps=1e-6),
+        )
+
+    def _choose(self, data: TrainingData) -> dict[str, float]:
+        """T and eps, then the weights of the library, by validation images."""
+        assert self.library is not None and data.labels_IC is not None
+        rows_I = data.is_validation_I
+        betas_IV = data.mean_betas_IV[rows_I]
+        log_IJ = self.library.log_likelihood(betas_IV, self.noise(data.n_repeats))
+        loss = self.library.choose(log_IJ, data.labels_IC[rows_I].float())
+        true = {"image": data.image_embedding_ID, "text": data.mean_text_ID}
+        scores: list[list[float]] = []
+        for mix in MIXES:
+            self.mix_2.fill_(mix)
+            decoded = self.predict(betas_IV, data.subject, data.n_repeats)
+            pairs = ((decoded.embedding_ID, "image"), (decoded.text_embedding_ID, "text"))
+            scores.append([_top1(found, true[kind], rows_I) for found, kind in pairs])
+        best_2 = torch.tensor(scores).argmax(0)
+        self.mix_2.copy_(torch.tensor(MIXES)[best_2])
+        return {
+            "temperature": float(self.library.temperature),
+            "eps": float(self.library.eps),
+            "log_loss": loss,
+            "image_mix": float(self.mix_2[0]),
+            "text_mix": float(self.mix_2[1]),
+        }
+
+    def _named(self, data: TrainingData) -> dict[str, Tensor]:
+        return {"image_embedding_ID": data.image_embedding_ID, **data.features}
+
+    def n_parameters(self) -> dict[str, int]:
+        """Weights, noise and prior; the library and the components are data."""
+        skipped = ("basis.", "library.")
+        n = sum(v.numel() for name, v in self.named_buffers() if not name.startswith(skipped))
+        return {"trained": n, "deployed": n}
+
+    def facts(self, subject: str) -> Mapping[str, float]:
+        """What it explains of the responses of training pictures that it did not see."""
+        return {"encoding.explained": float(self.explained_V.mean())}
+
+
+TEXT_ALPHAS = tuple(10.0**k for k in range(-3, 5))
+
+
+def _top1(predicted_ID: Tensor | None, target_ID: Tensor, rows_I: Tensor) -> float:
+    """Share of these images that their own target is nearest to, both centred."""
+    assert predicted_ID is not None
+    centred_ID = F.normalize(predicted_ID - predicted_ID.mean(0), dim=1)
+    true_ID = F.normalize(target_ID[rows_I] - target_ID[~rows_I].mean(0), dim=1)
+    best_I = (centred_ID @ true_ID.T).argmax(1)
+    return float((best_I == torch.arange(len(best_I), device=best_I.device)).float().mean())

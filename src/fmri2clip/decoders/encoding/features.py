@@ -1,0 +1,106 @@
+"""Features of pictures, likelihoods of responses, and a library of pictures as a prior.
+
+Letters: I images, J pictures of a gallery or library, V voxels, F features, P components, D
+embedding width, C categories.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from fmri2clip.decoders.batches import TrainingData
+from fmri2clip.solvers.low_rank import LowRank
+
+SCORES = ("semantic_components_IP", "detail_components_IP")
+TEMPERATURES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
+EPSILONS = (0.01, 0.03, 0.1, 0.2, 0.4)
+
+
+def read_features(named: Mapping[str, Tensor], n_components: int, n_tokens: int) -> Tensor:
+    """Image embedding and leading components of semantic and detail tokens, (I, F).
+
+    Scores are divided by the square root of the number of tokens: then a token weighs as much as
+    the embedding, and the same penalty is fair to both.
+    """
+    embedding_ID = named["image_embedding_ID"].float()
+    scores = [
+        named[name][:, :n_components].float().to(embedding_ID.device) / n_tokens**0.5
+        for name in SCORES
+    ]
+    return torch.cat([embedding_ID, *scores], 1)
+
+
+def weigh(betas_IV: Tensor, response_JV: Tensor, noise: LowRank) -> Tensor:
+    """log N(b_i; r_j, S) (I, J), less what is the same for all j and i."""
+    solved_JV = noise.solve(response_JV)
+    square_J = (solved_JV * response_JV).sum(1)
+    own_I = (noise.solve(betas_IV) * betas_IV).sum(1)
+    return betas_IV @ solved_JV.T - square_J / 2 - own_I[:, None] / 2
+
+
+class Library(nn.Module):
+    """Pictures with the responses that are expected of them, and what is known of each; buffers."""
+
+    response_JV: Tensor
+    image_JD: Tensor
+    text_JD: Tensor
+    label_JC: Tensor
+    base_C: Tensor
+    temperature: Tensor
+    eps: Tensor
+
+    def __init__(self, n: int, n_voxels: int, width_D: int, n_classes: int) -> None:
+        super().__init__()
+        half = {
+            "response_JV": (n, n_voxels),
+            "image_JD": (n, width_D),
+            "text_JD": (n, width_D),
+            "label_JC": (n, n_classes),
+        }
+        for name, shape in half.items():
+            self.register_buffer(name, torch.zeros(shape, dtype=torch.float16))
+        self.register_buffer("base_C", torch.zeros(n_classes))
+        self.register_buffer("temperature", torch.ones(()))
+        self.register_buffer("eps", torch.zeros(()))
+
+    def fill(self, data: TrainingData, train_I: Tensor, response_IV: Tensor) -> None:
+        """The subject's training pictures; response_IV: as fits without each of them predict it."""
+        assert data.labels_IC is not None
+        self.response_JV.copy_(response_IV)
+        self.image_JD.copy_(data.image_embedding_ID[train_I])
+        self.text_JD.copy_(data.mean_text_ID[train_I])
+        self.label_JC.copy_(data.labels_IC[train_I])
+        # Half a count more on either side: no category is impossible, or certain.
+        label_IC = data.labels_IC[train_I].float()
+        self.base_C.copy_((label_IC.sum(0) + 0.5) / (len(label_IC) + 1))
+
+    def log_likelihood(self, betas_IV: Tensor, noise: LowRank) -> Tensor:
+        """log p(b | j) (I, J), up to a constant."""
+        return weigh(betas_IV, self.response_JV.float(), noise)
+
+    def posterior(self, betas_IV: Tensor, noise: LowRank) -> Tensor:
+        """Weights (I, J) of the pictures; rows sum to 1."""
+        return (self.log_likelihood(betas_IV, noise) / self.temperature).softmax(1)
+
+    def probabilities(self, weight_IJ: Tensor) -> Tensor:
+        """Of every category, (I, C)."""
+        seen_IC = weight_IJ @ self.label_JC.float()
+        return (1 - self.eps) * seen_IC + self.eps * self.base_C
+
+    def choose(self, log_IJ: Tensor, label_IC: Tensor) -> float:
+        """Set temperature and eps to those of least log-loss for these images; returns it."""
+        best = (torch.inf, TEMPERATURES[0], EPSILONS[0])
+        for temperature in TEMPERATURES:
+            weight_IJ = (log_IJ / temperature).softmax(1)
+            for eps in EPSILONS:
+                self.eps.fill_(eps)
+                p_IC = self.probabilities(weight_IJ).clamp(1e-6, 1 - 1e-6)
+                found = float(nn.functional.binary_cross_entropy(p_IC, label_IC))
+                best = min(best, (found, temperature, eps))
+        loss, temperature, eps = best
+        self.temperature.fill_(temperature)
+        self.eps.fill_(eps)
+        return loss

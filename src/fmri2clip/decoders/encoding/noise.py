@@ -1,0 +1,56 @@
+"""What responses have beside the encoding model: error of the model and noise of trials.
+
+Letters: I images, N trials, V voxels.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fmri2clip.decoders.batches import TrainingData
+from fmri2clip.solvers import low_rank
+from fmri2clip.solvers.low_rank import LowRank
+
+LEAST_RANK = 16
+
+
+def fit_noise(
+    data: TrainingData, residual_IV: Tensor, max_rank: int, seed: int
+) -> tuple[LowRank, LowRank]:
+    """S_model and S_trial of decoder.py.
+
+    residual_IV: of the means of training pictures, each by a fit without it.
+    """
+    ranks = [max_rank]
+    while ranks[-1] // 4 >= LEAST_RANK:
+        ranks.append(ranks[-1] // 4)
+    contrast_NV = contrast_trials(data)
+    trial = low_rank.fit(contrast_NV, len(contrast_NV), ranks, seed)
+    train_N = ~data.is_validation_I[data.image_N]
+    n_trials_I = torch.bincount(data.image_N[train_N])
+    share = float((1 / n_trials_I[n_trials_I > 0]).mean())
+    of_mean = LowRank(diagonal_V=share * trial.diagonal_V, factor_VR=share**0.5 * trial.factor_VR)
+    model = low_rank.fit_excess(residual_IV - residual_IV.mean(0), of_mean, ranks)
+    return model, trial
+
+
+def contrast_trials(data: TrainingData) -> Tensor:
+    """Helmert contrasts of the trials of each training picture, (trials - pictures, V).
+
+    Independent rows with the covariance of a trial: (x_1 - x_2) / sqrt(2), (x_1 + x_2 - 2 x_3) /
+    sqrt(6), ...; the first of all pictures, then the second.
+    """
+    train_N = ~data.is_validation_I[data.image_N]
+    betas_NV = data.betas_NV[train_N]
+    image_N = data.image_N[train_N]
+    order = torch.argsort(image_N, stable=True)
+    betas_NV, image_N = betas_NV[order], image_N[order]
+    starts = torch.searchsorted(image_N, image_N)
+    place_N = torch.arange(len(image_N), device=image_N.device) - starts
+    found = []
+    for k in range(1, int(place_N.max()) + 1):
+        rows = torch.nonzero(place_N == k)[:, 0]
+        total_IV = torch.stack([betas_NV[rows - back] for back in range(1, k + 1)]).sum(0)
+        found.append((total_IV - k * betas_NV[rows]) / (k * (k + 1)) ** 0.5)
+    return torch.cat(found)

@@ -1,0 +1,63 @@
+"""Identification by a decoder's own likelihood of the responses, where it has one: `own`.
+
+Letters: I test images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+
+from fmri2clip.artefacts.components import express_tokens
+from fmri2clip.artefacts.model import Model
+from fmri2clip.artefacts.trials import TestBetas
+from fmri2clip.clip.targets import TOKEN_TARGETS
+from fmri2clip.core.rows import find_rows
+from fmri2clip.datasets.nsd.layout import REPETITIONS
+from fmri2clip.decoders import Decoder
+from fmri2clip.metrics.decoding.retrieval import Galleries, score_information, score_retrieval
+from fmri2clip.metrics.statistics import Scores
+
+Array = NDArray[Any]
+STREAMS = ("semantic", "detail")
+DIRECTION = "image_given_brain"
+
+
+def has_likelihood(model: Model) -> bool:
+    """Whether the decoder states how likely a response is for a picture."""
+    return type(model.decoder).identify is not Decoder.identify
+
+
+def score_identification(
+    model: Model,
+    betas: TestBetas,
+    clip: Mapping[str, Array],
+    galleries: Galleries,
+    basis: Mapping[str, Array],
+) -> Scores:
+    """own.retrieval... and its bits, of means of 1, 2 and all trials.
+
+    clip: arrays of the CLIP cache of the test images, tokens included; basis: their components.
+    Bits are of the likelihood as it is, at temperature 1: where it is misfit they say so.
+    """
+    row_I = find_rows(clip["nsd_id_I"], betas.nsd_id_I, "the CLIP cache of the test images")
+    features = {"image_embedding_ID": torch.from_numpy(clip["image_embedding_ID"][row_I]).float()}
+    for stream in STREAMS:
+        name = next(name for name in TOKEN_TARGETS[stream].split("|") if name in clip)
+        token_ITW = clip[name][row_I]
+        expressed_IX = express_tokens(token_ITW, basis, stream)
+        score_IP = expressed_IX[:, token_ITW.shape[2] :]
+        features[f"{stream}_components_IP"] = torch.from_numpy(score_IP)
+    per_image: dict[str, Any] = {}
+    for n, mean_IV in {**betas.first, REPETITIONS: betas.mean_IV}.items():
+        told = model.decoder.identify(torch.from_numpy(mean_IV), features, n)
+        assert told is not None
+        told_II = told.double().numpy()
+        found = score_retrieval(told_II, galleries, DIRECTION)
+        found |= score_information(told_II, 1.0, DIRECTION)
+        place = "" if n == REPETITIONS else f"trials.{n}."
+        per_image |= {f"{place}own.{name}": value for name, value in found.items()}
+    return Scores(nsd_id_I=betas.nsd_id_I, per_image=per_image)

@@ -1,0 +1,183 @@
+"""encoding: likelihood and posterior against dense Gaussians of NumPy and SciPy, the library by
+hand.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+from sklearn.linear_model import Ridge
+from sklearn.metrics import log_loss
+
+from fmri2clip.decoders.batches import TrainingData
+from fmri2clip.decoders.encoding.decoder import Decoder
+from fmri2clip.decoders.encoding.features import EPSILONS, TEMPERATURES, read_features
+from fmri2clip.decoders.encoding.noise import contrast_trials
+from tests.decoders.settings import make_config
+
+SMALL: dict[str, Any] = {"components": 4, "max_rank": 8, "n_alphas": 7}
+
+
+def fit(data: TrainingData, **changes: Any) -> Decoder:
+    decoder = Decoder.from_data(make_config("encoding", **{**SMALL, **changes}), [data], 0)
+    decoder.fit(data)
+    return decoder
+
+
+@pytest.fixture
+def fitted(tiny: TrainingData) -> Decoder:
+    return fit(tiny)
+
+
+def named(data: TrainingData) -> dict[str, torch.Tensor]:
+    return {"image_embedding_ID": data.image_embedding_ID, **data.features}
+
+
+def dense(decoder: Decoder, n_repeats: int) -> np.ndarray:
+    noise = decoder.noise(n_repeats)
+    factor_VR = noise.factor_VR.double().numpy()
+    return np.asarray(np.diag(noise.diagonal_V.double()) + factor_VR @ factor_VR.T)
+
+
+def test_noise_of_n_trials_is_model_error_and_an_nth_of_trial_noise(fitted: Decoder) -> None:
+    one, two, four = (dense(fitted, n) for n in (1, 2, 4))
+    np.testing.assert_allclose(one - two, 2 * (two - four), atol=1e-5)
+    assert (np.linalg.eigvalsh(2 * two - one) > -1e-5).all(), "model error has no negative variance"
+
+
+@pytest.mark.parametrize("n_repeats", [1, 3])
+def test_pictures_are_ranked_by_the_density_of_the_response(
+    fitted: Decoder, tiny: TrainingData, n_repeats: int
+) -> None:
+    betas_IV = tiny.mean_betas_IV[:5]
+    found = fitted.identify(betas_IV, named(tiny), n_repeats).double().numpy()
+    feature_JF = read_features(named(tiny), 4, 4)
+    response_JV = (feature_JF @ fitted.weight_FV + fitted.mean_V).numpy()
+    for i, betas_V in enumerate(betas_IV.numpy()):
+        density_J = [
+            scipy.stats.multivariate_normal(mean_V, dense(fitted, n_repeats)).logpdf(betas_V)
+            for mean_V in response_JV
+        ]
+        np.testing.assert_allclose(np.diff(found[i]), np.diff(density_J), atol=2e-3)
+
+
+def test_the_embedding_is_the_posterior_mean(tiny: TrainingData) -> None:
+    """By conditioning of the joint Gaussian of features and responses."""
+    decoder = fit(tiny, library="none")
+    betas_IV = tiny.mean_betas_IV[:6]
+    found = decoder.decode(betas_IV, "subj01", 3)
+    weight_FV = decoder.weight_FV.double().numpy()
+    prior_FF = decoder.prior_FF.double().numpy()
+    cover_VV = weight_FV.T @ prior_FF @ weight_FV + dense(decoder, 3)
+    mean_V = (decoder.mean_V + decoder.prior_mean_F @ decoder.weight_FV).double().numpy()
+    gain_FV = prior_FF @ weight_FV @ np.linalg.inv(cover_VV)
+    expected = decoder.prior_mean_F.numpy() + (betas_IV.numpy() - mean_V) @ gain_FV.T
+    assert found.embedding_ID is not None and found.logits_IC is None
+    np.testing.assert_allclose(found.embedding_ID, expected[:, :8], atol=1e-4)
+    tokens = decoder.decode_tokens(betas_IV, "subj01", 3).tokens["semantic"]
+    basis = tiny.bases["semantic"]
+    flat_IX = 2 * expected[:, 8:12] @ basis.components_PTW[:4].float().flatten(1).numpy()
+    by_hand = flat_IX.reshape(6, 4, 8) + basis.mean_TW.numpy()
+    np.testing.assert_allclose(tokens[:, 1:], by_hand, atol=1e-3)
+
+
+def test_voxels_have_penalties_of_their_own_and_weights_of_ridge(
+    fitted: Decoder, tiny: TrainingData
+) -> None:
+    train_I = ~tiny.is_validation_I
+    x_IF = read_features(named(tiny), 4, 4)[train_I]
+    y_IV = tiny.mean_betas_IV[train_I]
+    for v in (0, 11, 29):
+        model = Ridge(alpha=float(fitted.alpha_V[v])).fit(x_IF, y_IV[:, v])
+        np.testing.assert_allclose(fitted.weight_FV[:, v], model.coef_, atol=1e-3)
+    assert len(fitted.alpha_V.unique()) > 1
+
+
+def test_contrasts_of_trials_are_independent_with_the_variance_of_a_trial(
+    tiny: TrainingData, rng: np.random.Generator
+) -> None:
+    noise_NV = torch.from_numpy(rng.standard_normal((180, 400))).float()
+    noisy = replace(tiny, betas_NV=noise_NV + 5 * noise_NV[:60].repeat(3, 1).flip(1))
+    found = contrast_trials(noisy).numpy()
+    n_train = int((~tiny.is_validation_I).sum())
+    assert found.shape == (2 * n_train, 400)
+    assert found.var() == pytest.approx(1, abs=0.02), "what trials of a picture share is gone"
+    first, second = found[:n_train], found[n_train:]
+    assert abs((first * second).mean()) < 0.02
+    x = noisy.betas_NV[noisy.image_N == 0].numpy()
+    row = int((~tiny.is_validation_I[:1]).sum()) - 1
+    if row == 0:
+        np.testing.assert_allclose(found[0], (x[0] - x[1]) / np.sqrt(2), rtol=1e-4)
+        np.testing.assert_allclose(
+            found[n_train], (x[0] + x[1] - 2 * x[2]) / np.sqrt(6), rtol=1e-4, atol=1e-4
+        )
+
+
+def test_pictures_with_fewer_trials_count_as_they_are(tiny: TrainingData) -> None:
+    few = replace(tiny, betas_NV=tiny.betas_NV[:150], image_N=tiny.image_N[:150])
+    n_two = int((~tiny.is_validation_I[30:]).sum())
+    n_three = int((~tiny.is_validation_I[:30]).sum())
+    assert len(contrast_trials(few)) == 2 * n_three + n_two
+
+
+def test_the_library_is_the_training_pictures_without_their_own_responses(
+    fitted: Decoder, tiny: TrainingData
+) -> None:
+    """By a fit without one of them, with the penalty of all."""
+    assert fitted.library is not None
+    rows = torch.nonzero(~tiny.is_validation_I)[:, 0]
+    x_IF = read_features(named(tiny), 4, 4)[rows].numpy()
+    y_IV = tiny.mean_betas_IV[rows].numpy()
+    rest = np.arange(len(rows)) != 3
+    for v in (2, 17):
+        model = Ridge(alpha=float(fitted.alpha_V[v])).fit(x_IF[rest], y_IV[rest, v])
+        expected = model.predict(x_IF[3:4])[0]
+        assert fitted.library.response_JV[3, v] == pytest.approx(expected, abs=5e-3)
+    assert torch.equal(fitted.library.label_JC.bool(), tiny.labels_IC[rows])
+
+
+def test_temperature_and_eps_have_the_least_log_loss(fitted: Decoder, tiny: TrainingData) -> None:
+    library, rows = fitted.library, tiny.is_validation_I
+    assert library is not None and tiny.labels_IC is not None
+    log_IJ = library.log_likelihood(tiny.mean_betas_IV[rows], fitted.noise(3))
+    label_IC = tiny.labels_IC[rows].numpy()
+
+    def loss(temperature: float, eps: float) -> float:
+        weight_IJ = (log_IJ / temperature).softmax(1).numpy()
+        p_IC = (1 - eps) * weight_IJ @ library.label_JC.float().numpy()
+        p_IC = p_IC + eps * library.base_C.numpy()
+        columns = [log_loss(label_IC[:, c], p_IC[:, c], labels=[0, 1]) for c in range(4)]
+        return float(np.mean(columns))
+
+    chosen = loss(float(library.temperature), float(library.eps))
+    others = [loss(t, e) for t in TEMPERATURES for e in EPSILONS]
+    assert chosen == pytest.approx(min(others), rel=1e-3)
+    decoded = fitted.decode(tiny.mean_betas_IV[rows], "subj01", 3)
+    weight_IJ = (log_IJ / library.temperature).softmax(1)
+    p_IC = torch.sigmoid(decoded.logits_IC)
+    torch.testing.assert_close(p_IC, library.probabilities(weight_IJ), atol=1e-4, rtol=1e-3)
+
+
+def test_moving_it_forgets_what_was_derived(fitted: Decoder, tiny: TrainingData) -> None:
+    before = fitted.decode(tiny.mean_betas_IV, "subj01", 3).embedding_ID
+    fitted.double().float()
+    assert not fitted._gains
+    after = fitted.decode(tiny.mean_betas_IV, "subj01", 3).embedding_ID
+    assert before is not None and after is not None
+    torch.testing.assert_close(after, before)
+
+
+def test_what_the_data_lack_is_named(tiny: TrainingData) -> None:
+    with pytest.raises(ValueError, match="components is 9, but the CLIP cache has 6"):
+        fit(tiny, components=9)
+    with pytest.raises(ValueError, match="have no category labels"):
+        fit(replace(tiny, labels_IC=None))
+    with pytest.raises(ValueError, match="expected at most log10_alpha_max"):
+        make_config("encoding", log10_alpha_min=5.0)
+    with pytest.raises(ValueError, match="library"):
+        make_config("encoding", library="owm")

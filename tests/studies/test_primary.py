@@ -1,0 +1,109 @@
+"""Verdicts: every way to one, from studies written by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fmri2clip.core.params import Outcome, Primary
+from fmri2clip.stages.report.readme_numbers import Evidence
+from fmri2clip.stages.report.readme_writing import write_primary
+from fmri2clip.studies.primary import FILE, judge_outcomes
+
+METRIC, BESIDE = "x.top1", "clip.two_way"
+
+
+def over_worlds(low: float, high: float, p: float, same_sign: bool = True) -> dict[str, Any]:
+    """The wider the interval, the more comparisons it is corrected for."""
+    limits = {str(k): [low - 0.01 * (k - 1), high + 0.01 * (k - 1)] for k in range(1, 5)}
+    worlds = {"world201": {"value": low}, "world202": {"value": high}}
+    middle = (low + high) / 2
+    return {"value": middle, "p": p, "limits": limits, "same_sign": same_sign, "worlds": worlds}
+
+
+def write(folder: Path, name: str, found: dict[str, Any], **changes: Any) -> None:
+    facts = {"converged": 1.0, "beside": over_worlds(-0.01, 0.02, 0.5), "baseline": 0.7} | changes
+    runs = {
+        "a": {"training.converged": {"value": 1.0}},
+        "b": {"training.converged": {"value": facts["converged"]}, BESIDE: {"value": 0.7}},
+    }
+    metrics = {METRIC: found, BESIDE: facts["beside"]}
+    content = {
+        "variants": {"world201": {"runs": runs}, "world202": {"runs": runs}},
+        "comparisons": [{"title": "a - b", "run_a": "a", "run_b": "b", "metrics": metrics}],
+    }
+    (folder / f"{name}.json").write_text(json.dumps(content))
+
+
+def make(not_worse: str = "") -> Primary:
+    outcomes = {
+        name: Outcome(study=name, compare="a - b", metric=METRIC, not_worse=not_worse)
+        for name in ("one", "two", "three", "four")
+    }
+    return Primary(worlds=(201, 202), margin=0.1, outcomes=outcomes)
+
+
+def test_intervals_are_corrected_in_the_order_of_p(tmp_path: Path) -> None:
+    """one by 4, two by 3; three fails at 2, so four is corrected by 2 too. Their limits follow."""
+    write(tmp_path, "one", over_worlds(0.035, 0.1, 0.001))
+    write(tmp_path, "two", over_worlds(0.015, 0.1, 0.012))
+    write(tmp_path, "three", over_worlds(0.001, 0.1, 0.04))
+    write(tmp_path, "four", over_worlds(0.001, 0.1, 0.045))
+    found = judge_outcomes(make(), tmp_path)
+    assert {name: one["corrected_by"] for name, one in found.items()} == {
+        "one": 4,
+        "two": 3,
+        "three": 2,
+        "four": 2,
+    }
+    assert found["one"]["low"] == pytest.approx(0.005)
+    assert [one["verdict"] for one in found.values()] == [
+        "better",
+        "not shown",
+        "not shown",
+        "not shown",
+    ]
+
+
+def test_what_is_not_run_still_counts(tmp_path: Path) -> None:
+    write(tmp_path, "two", over_worlds(-0.2, -0.1, 0.001))
+    found = judge_outcomes(make(), tmp_path)
+    assert found["one"] == {"study": "one", "verdict": "not run"}
+    assert found["two"]["corrected_by"] == 4 and found["two"]["verdict"] == "worse"
+
+
+def test_a_sign_or_a_training_may_forbid_it(tmp_path: Path) -> None:
+    write(tmp_path, "one", over_worlds(0.1, 0.2, 0.001, same_sign=False))
+    write(tmp_path, "two", over_worlds(0.1, 0.2, 0.001), converged=0.0)
+    found = judge_outcomes(make(), tmp_path)
+    assert found["one"]["verdict"] == "not shown"
+    assert found["two"]["verdict"] == "no verdict: not shown to have converged"
+
+
+def test_something_else_may_be_worse(tmp_path: Path) -> None:
+    """A tenth of .7 - .5 is .02: -.01 less .03 of correction is below, -.01 is not."""
+    write(tmp_path, "one", over_worlds(0.1, 0.2, 0.001))
+    write(tmp_path, "two", over_worlds(0.1, 0.2, 0.001), beside=over_worlds(0.02, 0.03, 0.1))
+    found = judge_outcomes(make(BESIDE), tmp_path)
+    assert found["one"]["not_worse"]["least"] == pytest.approx(-0.02)
+    assert found["one"]["verdict"] == "not shown: something else may be worse"
+    assert found["two"]["verdict"] == "better"
+
+
+def test_a_study_without_the_comparison_is_named(tmp_path: Path) -> None:
+    write(tmp_path, "one", {"value": 0.1})
+    with pytest.raises(ValueError, match="run it again: make study NAME=one"):
+        judge_outcomes(make(), tmp_path)
+
+
+def test_the_table_of_the_documents(tmp_path: Path) -> None:
+    write(tmp_path, "one", over_worlds(0.1, 0.2, 0.001))
+    (tmp_path / "reports").mkdir()
+    (tmp_path / FILE).write_text(json.dumps(judge_outcomes(make(BESIDE), tmp_path)))
+    lines = write_primary(Evidence(tmp_path)).splitlines()
+    cells = "+15.0 [+7.0, +23.0] | 0.0010 | +10.0, +20.0 | -4.0 (at least -2.0)"
+    assert lines[2] == f"| one | {cells} | not shown: something else may be worse |"
+    assert lines[3] == "| two | - | - | - | - | not run |"
