@@ -4,6 +4,7 @@
         weights.safetensors, config.yaml    the decoder (folder `shared` if one serves all)
         inputs.safetensors                  voxels, session statistics, means for centring, clusters
         split.json                          ids of validation and left-out images, unseen categories
+        clip.json                           the CLIP that is decoded into, names of its categories
     models/<run>/judge/<subject>/           where split.n_judge is set: the same of a second fit,
                                             which did not see so many training images
         heldout.safetensors                 what it predicts for them
@@ -20,7 +21,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,7 @@ WEIGHTS = "weights.safetensors"
 CONFIG = "config.yaml"
 INPUTS = "inputs.safetensors"
 SPLIT = "split.json"
+CLIP = "clip.json"
 HELDOUT = "heldout.safetensors"
 JUDGE = "judge"  # folder of the second fits
 SHARED = "shared"  # folder of a decoder that serves all subjects
@@ -53,7 +55,8 @@ OFFERED = ("embedding_ID", "text_embedding_ID", "logits_IC")
 class Model:
     """A trained decoder with what inputs.safetensors and split.json say about one subject.
 
-    description: content of config.yaml.
+    description: content of config.yaml; clip: of clip.json, empty in folders that were written
+    without it.
     """
 
     decoder: Decoder
@@ -61,6 +64,7 @@ class Model:
     inputs: Mapping[str, Array]
     split: Mapping[str, Any]
     heldout: Mapping[str, Array] | None = None  # of a second fit: see save_heldout
+    clip: Mapping[str, Any] = field(default_factory=dict)
 
 
 # Writing
@@ -97,6 +101,12 @@ def save_subject(folder: Path, inputs: Mapping[str, Array], split: Mapping[str, 
         {name: np.ascontiguousarray(array) for name, array in inputs.items()}, folder / INPUTS
     )
     (folder / SPLIT).write_text(json.dumps(split) + "\n")
+
+
+def save_clip(folder: Path, clip: Mapping[str, Any]) -> None:
+    """Write clip.json of a subject: attributes of the CLIP cache, category_C and prompt_P."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CLIP).write_text(json.dumps(clip, indent=1) + "\n")
 
 
 def save_heldout(folder: Path, arrays: Mapping[str, Array]) -> None:
@@ -236,6 +246,7 @@ def load_model(run_folder: Path, subject: str) -> Model:
         inputs=read_inputs(own),
         split=json.loads((own / SPLIT).read_text()),
         heldout=read_heldout(own),
+        clip=json.loads((own / CLIP).read_text()) if (own / CLIP).is_file() else {},
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -15,7 +16,7 @@ from safetensors.numpy import load_file
 from fmri2clip import tracking
 from fmri2clip.artefacts.clip_cache import read_cache, write_cache
 from fmri2clip.artefacts.components import express_tokens, read_basis
-from fmri2clip.artefacts.model import load, load_judged
+from fmri2clip.artefacts.model import load, load_judged, load_model
 from fmri2clip.artefacts.paths import Paths
 from fmri2clip.artefacts.trials import read_betas, read_voxels, write_betas, write_voxels
 from fmri2clip.core import params
@@ -160,7 +161,7 @@ def tree(tmp_path: Path) -> Path:
         "low_mean_IW": unit(len(ids), 5),
     }
     for subject in SUBJECTS:
-        write_cache(Paths(tmp_path).clip_train("mini", subject), clip)
+        write_cache(Paths(tmp_path).clip_train("mini", subject), clip, {"weights_sha256": "0" * 64})
     tokens = Clip(
         model="mini", pretrained="", tokens=True, detail_layers=(1,), token_components=N_COMPONENTS
     )
@@ -208,7 +209,8 @@ def content(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("name", ["ridge", "clip"])
 def test_run_is_complete_repeatable_and_loads_from_its_folder(tree: Path, name: str) -> None:
     out = train(tree, name)
-    files = ("config.yaml", "inputs.safetensors", "split.json", "weights.safetensors")
+    own = ("clip.json", "inputs.safetensors", "split.json")
+    files = ("config.yaml", *own, "weights.safetensors")
     assert set(content(out)) == {
         f"models/{name}/{s}/{file}" for s in SUBJECTS for file in files
     } | {"curve.csv"}
@@ -230,8 +232,27 @@ def test_run_is_complete_repeatable_and_loads_from_its_folder(tree: Path, name: 
     }
     inputs = load_file(out / "models" / name / "subj02/inputs.safetensors")
     means = {f"mean_{kind}_D" for kind in ("image", "text", "predicted_image", "predicted_text")}
-    assert set(inputs) == means | {"ijk_V3", "voxel_rows_V", "session_mean_SV", "session_std_SV"}
+    voxels = {"ijk_V3", "voxel_rows_V", "session_mean_SV", "session_std_SV"}
+    assert set(inputs) == means | voxels | {
+        "present_C",
+        "prompt_embedding_PCD",
+        "prompt_scale_1",
+    }
     assert content(out) == content(train(tree, name, "again"))
+
+
+def test_a_model_can_name_categories(tree: Path) -> None:
+    folder = train(tree, "labels") / "models/labels/subj01"
+    path = Paths(tree).clip_train("mini", "subj01")
+    with h5py.File(path) as file:
+        prompt_PCD = file["prompt_embedding_PCD"][()]
+        weights = file.attrs["weights_sha256"]
+    model = load_model(folder.parent, "subj01")
+    assert np.array_equal(model.inputs["prompt_embedding_PCD"], prompt_PCD)
+    assert model.inputs["present_C"].tolist() == [True] * 4
+    assert model.clip["category_C"] == ["cat", "dog", "cup", "bus"]
+    assert model.clip["prompt_P"] == ["{category}"]
+    assert model.clip["weights_sha256"] == weights == "0" * 64
 
 
 def test_run_with_tokens_keeps_their_means_and_the_voxels_of_its_streams(tree: Path) -> None:
@@ -257,7 +278,7 @@ def test_run_with_tokens_keeps_their_means_and_the_voxels_of_its_streams(tree: P
 
 def test_one_model_serves_all_subjects(tree: Path) -> None:
     out = train(tree, "mused")
-    own = ("inputs.safetensors", "split.json")
+    own = ("clip.json", "inputs.safetensors", "split.json")
     files = {f"models/mused/{s}/{file}" for s in SUBJECTS for file in own}
     assert set(content(out)) == files | {
         f"models/mused/shared/{f}" for f in ("config.yaml", "weights.safetensors")

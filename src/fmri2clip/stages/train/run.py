@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 
 from fmri2clip.artefacts.clip_cache import read_clip, read_together
 from fmri2clip.artefacts.components import STREAMS, read_basis
@@ -25,6 +26,7 @@ from fmri2clip.artefacts.model import (
     SHARED,
     publish,
     save,
+    save_clip,
     save_heldout,
     save_subject,
 )
@@ -48,8 +50,14 @@ from fmri2clip.stages.train.heldout import predict_heldout
 from fmri2clip.stages.train.memory import release
 from fmri2clip.stages.train.sigterm import heed_sigterm
 from fmri2clip.stages.train.split import fit_clusters
-from fmri2clip.stages.train.validation import token_means, training_means, validation_scores
+from fmri2clip.stages.train.validation import (
+    prompt_scale,
+    token_means,
+    training_means,
+    validation_scores,
+)
 
+PROMPTS = ("category_C", "prompt_P", "prompt_embedding_PCD")
 CURVE = "curve.json"  # rows of a finished model's curve, until all are finished
 # (folder of the model, curve.csv, seconds by name): called once a model when the run is complete,
 # for tracking.
@@ -143,8 +151,11 @@ class _Inputs:
         # Once for the run, from its own subjects: a category is unseen, and a cluster held out, for
         # all of them or for none.
         files = [paths.clip_train(run.clip, s) for s in run.subjects]
-        clip = read_together(files, ["image_embedding_ID", "present_C"])
+        clip = read_together(files, ["image_embedding_ID", "present_C", *PROMPTS])
         self.present_C = clip["present_C"]
+        self.prompts = {name: clip[name] for name in ("present_C", "prompt_embedding_PCD")}
+        names = {name: clip[name].tolist() for name in ("category_C", "prompt_P")}
+        self.clip_facts = {**clip.attrs, **names}
         self.targets = decoder.select_targets(config)
         self.bases = self._read_bases()
         self.clusters = None
@@ -270,7 +281,7 @@ def _train_model(training: _Training, inputs: _Inputs, members: Sequence[str]) -
     if fitted is None:
         return
     decoder, rows = fitted
-    _save_model(folder, training, decoder, subjects)
+    _save_model(folder, training, inputs, decoder, subjects)
     (folder / CURVE).write_text(json.dumps(rows))
     finished = training.work / "finished"
     finished.mkdir(exist_ok=True)
@@ -285,7 +296,7 @@ def _fit_judged(training: _Training, inputs: _Inputs, members: Sequence[str], fo
     if fitted is None:
         return
     decoder, _ = fitted
-    _save_model(folder, training, decoder, subjects)
+    _save_model(folder, training, inputs, decoder, subjects)
     basis = inputs.read_token_basis() if decoder.offers_tokens else None
     for subject in members:
         images = inputs.judge(subject, basis is not None)
@@ -293,7 +304,11 @@ def _fit_judged(training: _Training, inputs: _Inputs, members: Sequence[str], fo
 
 
 def _save_model(
-    folder: Path, training: _Training, decoder: Decoder, subjects: Sequence[Subject]
+    folder: Path,
+    training: _Training,
+    inputs: _Inputs,
+    decoder: Decoder,
+    subjects: Sequence[Subject],
 ) -> None:
     """Weights, and what belongs to each subject, in folders of their names."""
     data = [subject.data for subject in subjects]
@@ -308,7 +323,10 @@ def _save_model(
     save(folder / training.name, decoder, described)
     for subject in subjects:
         means = training_means(decoder, subject.data) | token_means(decoder, subject.data)
-        _save_subject(folder / subject.data.subject, subject, means)
+        scale = prompt_scale(decoder, subject.data, means, inputs.prompts)
+        own = folder / subject.data.subject
+        _save_subject(own, subject, means, inputs.prompts | scale)
+        save_clip(own, inputs.clip_facts)
 
 
 def fit_decoder(
@@ -348,9 +366,19 @@ def fit_decoder(
     return rows
 
 
-def _save_subject(folder: Path, subject: Subject, means: dict[str, torch.Tensor]) -> None:
-    """What the model folder keeps about one subject."""
+def _save_subject(
+    folder: Path,
+    subject: Subject,
+    means: dict[str, torch.Tensor],
+    prompts: Mapping[str, NDArray[Any]],
+) -> None:
+    """What the model folder keeps about one subject.
+
+    prompts: present_C, prompt_embedding_PCD and prompt_scale, with which an embedding is put into
+    words; see clip/prompts.py.
+    """
     arrays = subject.inputs | {name: value.cpu().numpy() for name, value in means.items()}
+    arrays |= prompts
     # The centroids and which of them were held out, beside the voxels and statistics.
     if subject.split.clusters is not None:
         arrays["centroids_KD"] = subject.split.clusters.centroids_KD
