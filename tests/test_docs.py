@@ -5,16 +5,23 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import types
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from fmri2clip import cli
+from fmri2clip.core.files import sha256_file
 from fmri2clip.stages.report import readme
 from fmri2clip.stages.report.readme_numbers import Evidence, Number
+from tests.model_folder import CATEGORIES, N_VOXELS, make_inputs, write_ridge
 from tests.tiny_subject import make_tiny
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -196,3 +203,33 @@ def test_decoder_of_the_readme_keeps_the_contract() -> None:
     assert decoder.fit(tiny) == {}
     decoded = decoder.decode(tiny.mean_betas_IV, tiny.subject)
     assert decoded.embedding_ID.shape == tiny.image_embedding_ID.shape
+
+
+def test_examples_of_use_run_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("params.yaml", "assets/mini/clip"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).symlink_to(ROOT / name)
+    monkeypatch.chdir(tmp_path)
+    clip_sha256 = sha256_file(Path("assets/mini/clip/model.safetensors"))
+    write_ridge(Path("models/ridge/subj01"), width=128, clip_sha256=clip_sha256)
+    Path("pictures").mkdir()
+    Image.new("RGB", (96, 96), "red").save("pictures/red.png")
+    inputs = make_inputs()
+    z_NV = np.random.default_rng(0).standard_normal((6, N_VOXELS))
+    np.save("betas.npy", z_NV * inputs["session_std_SV"][1] + inputs["session_mean_SV"][1])
+    text = read("docs/use.md")
+    for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL):
+        for line in block.strip().splitlines():
+            monkeypatch.setattr(sys, "argv", shlex.split(line))
+            with pytest.raises(SystemExit) as left:
+                cli.main()
+            assert not left.value.code, line
+    said: dict[str, Any] = {}
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        exec(block, said)
+    expected_ID = np.load("decoded/embeddings.npy").reshape(2, 3, -1).mean(axis=1)
+    assert np.allclose(said["decoded"].embedding, expected_ID, atol=1e-4)
+    assert len(said["best"]) == 2 and set(said["best"]) <= set(CATEGORIES)
+    files = set(re.findall(r"[a-z_]+\.(?:html|npy|tsv|json)", text.split("## Betas")[0]))
+    written = {path.name for path in Path("decoded").iterdir()}
+    assert written == files - {"betas.npy", "captions.tsv"}

@@ -98,7 +98,7 @@ ORDER = (
     {"datasets", "clip", "generators", "metrics", "figures"},
     {"decoders"},
     {"artefacts"},
-    {"stages"},
+    {"stages", "use"},
     {"studies"},
     {"tracking", "cli"},
 )

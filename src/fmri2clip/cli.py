@@ -1,0 +1,120 @@
+"""The installed command `fmri2clip`: what a trained model is good for outside of the pipeline."""
+
+from __future__ import annotations
+
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    help="Use a trained model of fmri2clip on your own betas.",
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+Folder = Annotated[Path, typer.Argument(help="models/<run>/<subject>, or a copy of it")]
+
+
+class Norm(StrEnum):
+    """How betas become z-scores; the words of use/normalise.py."""
+
+    stored = "stored"
+    session = "session"
+    none = "none"
+
+
+@app.command()
+def info(model: Folder) -> None:
+    """Say what a model is: run, decoder, CLIP, subject, voxels, images, weights, terms."""
+    from fmri2clip.use.info import describe
+
+    _print(describe(model))
+
+
+@app.command()
+def decode(
+    model: Folder,
+    betas: Annotated[
+        Path, typer.Option(help="single trials: .h5 .hdf5 .npy .nii.gz .csv .tsv .parquet")
+    ],
+    out: Annotated[Path, typer.Option(help="folder to write; it must not exist yet")],
+    norm: Annotated[
+        Norm,
+        typer.Option(
+            help="stored: raw betas, z-scored with a training session's statistics; session: with "
+            "those of the given trials; none: z-scores already"
+        ),
+    ],
+    session: Annotated[
+        int, typer.Option(help="which session, from 1, for --norm stored; 0: as the file says")
+    ] = 0,
+    trials_per_picture: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="average so many successive trials; 1: none; 0: those that the file says show the "
+            "same picture",
+        ),
+    ] = 0,
+    gallery: Annotated[
+        Path | None, typer.Option(help="pictures to choose from: a file of `fmri2clip gallery`")
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="pictures and captions to show")] = 5,
+) -> None:
+    """Decode betas into embeddings, categories and, with a gallery, pictures and captions."""
+    from fmri2clip.use.decode import Request, decode_file
+
+    request = Request(
+        model=model,
+        betas=betas,
+        out=out,
+        norm=norm.value,
+        session=session,
+        trials_per_picture=trials_per_picture,
+        gallery=gallery,
+        top=top,
+    )
+    _print(decode_file(request))
+
+
+@app.command()
+def gallery(
+    folder: Annotated[Path, typer.Argument(help="pictures; captions.tsv in it: file, caption")],
+    clip: Annotated[
+        str,
+        typer.Option(help="MODEL/WEIGHTS of open_clip, or a name among `clips` of params.yaml"),
+    ],
+    out: Annotated[Path, typer.Option(help="HDF5 file to write")] = Path("gallery.h5"),
+    params: Annotated[Path, typer.Option(help="where --clip may be named")] = Path("params.yaml"),
+) -> None:
+    """Make a gallery: the CLIP features of a folder of pictures, in one file."""
+    from fmri2clip.use.gallery import find_clip, make_gallery
+
+    n_pictures = make_gallery(folder, out, clip, find_clip(clip, params))
+    _print([f"{out} holds {n_pictures} pictures"])
+
+
+def _print(lines: list[str]) -> None:
+    print("\n".join(lines))
+
+
+def main() -> None:
+    """Run the command; what a user can get wrong ends in one line and exit code 1.
+
+    FMRI2CLIP_TRACEBACK=1 shows where it rose.
+    """
+    try:
+        app()
+    except (ValueError, OSError) as error:
+        if os.environ.get("FMRI2CLIP_TRACEBACK"):
+            raise
+        sys.exit(f"fmri2clip: {error}")
+
+
+if __name__ == "__main__":
+    main()

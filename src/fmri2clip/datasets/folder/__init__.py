@@ -1,0 +1,1 @@
+"""Files of anybody's experiment, which need not lie in NSD's tree."""

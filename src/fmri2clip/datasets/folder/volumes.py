@@ -1,0 +1,102 @@
+"""Single-trial betas as volumes, of any number of trials: HDF5 as NSD lays it out, or 4D NIfTI.
+
+HDF5 has a data set `betas` of h5py shape (trials, Z, Y, X), NIfTI has shape (X, Y, Z, trials). Both
+keep the numbers of the file: NSD's int16 are percent signal change x 300. Letters: N trials, V
+voxels.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import h5py
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from fmri2clip.datasets.nsd import layout
+from fmri2clip.datasets.nsd.voxels.betas import BROKEN
+
+Array = NDArray[Any]
+Grid = tuple[int, ...]  # X, Y, Z
+
+
+def has_volumes(path: Path) -> bool:
+    """Whether an HDF5 file holds a data set of volumes. Raises ValueError for another file."""
+    try:
+        with h5py.File(path, "r") as file:
+            return isinstance(file.get(layout.BETAS_DATASET), h5py.Dataset)
+    except OSError as error:
+        raise ValueError(f"{path.name} cannot be read as HDF5 ({error})") from None
+
+
+def read_hdf5(path: Path, ijk_V3: Array) -> tuple[Array, Grid]:
+    """betas_NV of these voxels (zero-based X, Y, Z) as stored, and the grid of the file.
+
+    Raises ValueError for a file that is broken, or of another shape than volumes of these voxels.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            dataset = file[layout.BETAS_DATASET]
+            grid = dataset.shape[:0:-1]
+            _check(path, dataset.shape, grid, ijk_V3)
+            betas_NV = np.empty((len(dataset), len(ijk_V3)), dataset.dtype)
+            # Slice by slice, as a whole session would take a gigabyte.
+            for z in np.unique(ijk_V3[:, 2]):
+                here_V = np.flatnonzero(ijk_V3[:, 2] == z)
+                x_V = ijk_V3[here_V, 0]
+                y_V = ijk_V3[here_V, 1]
+                plane_NYX = dataset[:, z, : y_V.max() + 1, : x_V.max() + 1]
+                betas_NV[:, here_V] = plane_NYX[:, y_V, x_V]
+    except OSError as error:
+        raise ValueError(f"{path.name} cannot be read as HDF5 ({error})") from None
+    return betas_NV, grid
+
+
+def read_nifti(path: Path, ijk_V3: Array) -> tuple[Array, Grid]:
+    """The same of a 4D NIfTI file, which is held in memory as a whole."""
+    try:
+        # Integers stay integers where the header scales nothing.
+        volumes_XYZN = np.asarray(nib.load(path).dataobj)  # type: ignore[attr-defined]
+    except BROKEN as error:
+        raise ValueError(f"{path.name} cannot be read as NIfTI ({error})") from None
+    grid = volumes_XYZN.shape[:3]
+    _check(path, volumes_XYZN.shape, grid, ijk_V3)
+    return volumes_XYZN[tuple(ijk_V3.T)].T, grid
+
+
+def find_owner(path: Path, grid: Grid) -> str:
+    """The NSD subject that the folder names in NSD's tree, or whose volumes alone have this grid;
+    '' if neither says.
+    """
+    named = re.search(r"/ppdata/(subj\d\d)/", path.absolute().as_posix())
+    if named:
+        return named[1]
+    owners = [
+        subject
+        for subject, shape in zip(layout.SUBJECTS, layout.VOLUME_SHAPES, strict=True)
+        if shape == grid
+    ]
+    return owners[0] if len(owners) == 1 else ""
+
+
+def find_session(path: Path) -> int:
+    """Session, 1-based, in a name of NSD's such as betas_session05.hdf5; 0 for other names."""
+    named = re.match(r"betas_session(\d\d)\.", path.name)
+    return int(named[1]) if named else 0
+
+
+def _check(path: Path, shape: Grid, grid: Grid, ijk_V3: Array) -> None:
+    if len(shape) != 4:
+        raise ValueError(
+            f"{path.name} has {len(shape)} axes, betas have 4: one volume for each trial; join the "
+            "trials into one file"
+        )
+    least = tuple(int(n) for n in ijk_V3.max(axis=0) + 1)
+    if any(has < needs for has, needs in zip(grid, least, strict=True)):
+        raise ValueError(
+            f"{path.name} has volumes of {grid}, the model reads voxels of {least} (X, Y, Z) at "
+            "least; bring the betas into the space of the model's training data"
+        )

@@ -1,0 +1,159 @@
+"""Single-trial betas of a file, in the columns that a model reads.
+
+    .h5, .hdf5      data/rois/{train,test}/<subject>.h5 of the pipeline (z-scores), or volumes as
+                    NSD has them, of which the model's voxels are taken
+    .nii.gz, .nii   4D, likewise
+    .npy            (trials, voxels), the voxels of ijk_V3 in this order
+    .csv .tsv .parquet   the same as a table; a column `picture` says what a trial shows, a column
+                    `session` when it was
+
+Letters: N trials, V voxels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmri2clip.artefacts.model import required, select_voxels
+from fmri2clip.artefacts.trials import read_betas
+from fmri2clip.datasets.folder import volumes
+from fmri2clip.use.model import Model
+
+Array = NDArray[Any]
+PICTURE = "picture"
+SESSION = "session"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trials:
+    """betas_NV: as the file has them; is_z: they are z-scores, as the file says.
+
+    picture_N: what each trial shows; session_N: its session, 1-based; None where the file says
+    nothing.
+    """
+
+    betas_NV: Array
+    picture_N: Array | None = None
+    session_N: Array | None = None
+    is_z: bool = False
+
+
+def read_trials(path: Path, model: Model) -> Trials:
+    """Trials of a file, with the columns that the model reads.
+
+    Raises ValueError for a file of an unknown kind or a broken one, of another subject, with
+    another number of voxels, or without trials.
+    """
+    readers: dict[str, Callable[[Path, Model], Trials]] = {
+        ".h5": _read_hdf5,
+        ".hdf5": _read_hdf5,
+        ".nii": _read_nifti,
+        ".nii.gz": _read_nifti,
+        ".npy": _read_npy,
+        ".csv": _read_table,
+        ".tsv": _read_table,
+        ".parquet": _read_table,
+    }
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist; name a file of betas: {', '.join(readers)}")
+    suffix = ".nii.gz" if path.name.endswith(".nii.gz") else path.suffix
+    if suffix not in readers:
+        raise ValueError(f"{path.name} is no file of betas; {', '.join(readers)} can be read")
+    trials = readers[suffix](path, model)
+    n_trials, n_voxels = trials.betas_NV.shape
+    if n_voxels != len(model.ijk_V3):
+        raise ValueError(
+            f"{path.name} has {n_voxels} voxels, the model reads {len(model.ijk_V3)}; give those "
+            "of ijk_V3 in the model's inputs.safetensors, in this order, or whole volumes"
+        )
+    if not n_trials:
+        raise ValueError(f"{path.name} has no trial; give one row for each")
+    return trials
+
+
+def _read_hdf5(path: Path, model: Model) -> Trials:
+    if volumes.has_volumes(path):
+        return _from_volumes(path, model, *volumes.read_hdf5(path, model.ijk_V3))
+    found = read_betas(path, ["betas_NV", "nsd_id_N"])
+    _check_subject(path, str(found.attrs.get("subject", "")), model)
+    return Trials(
+        betas_NV=found["betas_NV"][:, _find_columns(path, found["betas_NV"].shape[1], model)],
+        picture_N=found["nsd_id_N"],
+        is_z=True,
+    )
+
+
+def _find_columns(path: Path, n_columns: int, model: Model) -> Array:
+    """Columns of the model's voxels in a betas file of the pipeline, which has all ROIs."""
+    listed = path.parent.parent / "voxels" / path.name
+    if listed.is_file():
+        return select_voxels(model.content, listed)
+    rows_V = required(model.content, "voxel_rows_V")
+    if rows_V.max() >= n_columns:
+        raise ValueError(
+            f"{path.name} has {n_columns} voxels, the model reads number {rows_V.max() + 1} too; "
+            "extract the ROIs that it was trained with"
+        )
+    return rows_V
+
+
+def _read_nifti(path: Path, model: Model) -> Trials:
+    return _from_volumes(path, model, *volumes.read_nifti(path, model.ijk_V3))
+
+
+def _from_volumes(path: Path, model: Model, betas_NV: Array, grid: volumes.Grid) -> Trials:
+    _check_subject(path, volumes.find_owner(path, grid), model)
+    session = volumes.find_session(path)
+    return Trials(betas_NV=betas_NV, session_N=np.full(len(betas_NV), session) if session else None)
+
+
+def _check_subject(path: Path, subject: str, model: Model) -> None:
+    if subject and subject != model.subject:
+        raise ValueError(
+            f"{path.name} holds betas of {subject}, the model was trained on {model.subject}; "
+            "decode each subject with its own model"
+        )
+
+
+def _read_npy(path: Path, model: Model) -> Trials:
+    try:
+        betas_NV = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path.name} cannot be read as an array ({error})") from None
+    if betas_NV.ndim != 2 or betas_NV.dtype.kind not in "iuf":
+        raise ValueError(
+            f"{path.name} is {betas_NV.dtype} of shape {betas_NV.shape}; betas are numbers of "
+            "shape (trials, voxels)"
+        )
+    return Trials(betas_NV=betas_NV)
+
+
+def _read_table(path: Path, model: Model) -> Trials:
+    import pandas as pd
+
+    try:
+        if path.suffix == ".parquet":
+            table = pd.read_parquet(path)
+        else:
+            table = pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",")
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{path.name} cannot be read as a table ({error})") from None
+    said = {name: table.pop(name).to_numpy() for name in (PICTURE, SESSION) if name in table}
+    words = [str(name) for name in table if table[name].dtype.kind not in "iuf"]
+    if words:
+        raise ValueError(
+            f"{path.name}: column {words[0]!r} holds no numbers; beside voxels a table has the "
+            f"columns {PICTURE!r} and {SESSION!r} at most"
+        )
+    trials = Trials(betas_NV=table.to_numpy(), picture_N=said.get(PICTURE))
+    if SESSION not in said:
+        return trials
+    if said[SESSION].dtype.kind not in "iu":
+        raise ValueError(f"{path.name}: column {SESSION!r} holds no whole numbers; count from 1")
+    return replace(trials, session_N=said[SESSION])

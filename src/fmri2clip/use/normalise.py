@@ -1,0 +1,144 @@
+"""Betas as the decoders read them: z-scores of single trials.
+
+    stored    z = (beta - mean) / std, percent signal change, with the statistics of a session that
+              the model was trained on
+    session   the same with the statistics of the given trials: transductive, as what one trial
+              becomes depends on the others
+    none      the betas are z-scores already
+
+Letters: N trials, V voxels, S sessions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmri2clip.core.strict import check_known
+from fmri2clip.datasets.nsd.layout import BETA_SCALE
+
+Array = NDArray[Any]
+STORED = "stored"
+SESSION = "session"
+NONE = "none"
+NORMS = (STORED, SESSION, NONE)
+# Correlation over voxels of spreads with those of raw betas. In the simulated NSD z-scores have .1
+# at most, raw betas .9 for 50 trials and .75 for 10.
+LIKENESS = 0.6
+LEAST_VOXELS = 20
+LEAST_TRIALS = 50  # behind a standard deviation that is known within 10 %
+SPREADS = (0.1, 2.0)  # of what passes as z-scores; a mean of many trials keeps .3, its signal
+
+
+def normalise(
+    betas_NV: Array, norm: str, inputs: Mapping[str, Array], session_N: Array | int = 0
+) -> NDArray[np.float32]:
+    """z-scores (N, V) of single trials; a voxel that never changes becomes 0.
+
+    betas_NV: percent signal change, or NSD's integers, which are 300 times that; z-scores for
+    `none`. inputs: the model's. session_N: 1-based session of the model's training for `stored`, of
+    each trial or of all. Raises ValueError for values that are not finite, for fewer than
+    LEAST_TRIALS trials with `session`, for an unknown session, and where the result is not
+    spread as z-scores are.
+    """
+    check_known(norm, NORMS, "betas", "norm")
+    whole = np.issubdtype(betas_NV.dtype, np.integer)
+    if whole and norm == NONE:
+        raise ValueError(
+            f"the betas are {betas_NV.dtype}, which are no z-scores; NSD's integers need norm "
+            f"{STORED!r} or {SESSION!r}"
+        )
+    _check_finite(betas_NV)
+    if norm == NONE:
+        z_NV = betas_NV.astype(np.float32)
+        _check_likeness(z_NV, inputs)
+    else:
+        percent_NV = betas_NV.astype(np.float64) / (BETA_SCALE if whole else 1.0)
+        if norm == STORED:
+            mean, std = _find_statistics(inputs, session_N, len(betas_NV))
+        else:
+            mean, std = _take_statistics(percent_NV)
+        centred_NV = percent_NV - mean
+        z_NV = np.divide(centred_NV, std, out=np.zeros_like(centred_NV), where=std > 0)
+        z_NV = z_NV.astype(np.float32)
+    _check_spread(z_NV, norm)
+    return z_NV
+
+
+def _check_finite(betas_NV: Array) -> None:
+    wrong_NV = ~np.isfinite(betas_NV)
+    if wrong_NV.any():
+        trial, voxel = np.argwhere(wrong_NV)[0]
+        raise ValueError(
+            f"{wrong_NV.sum()} betas are NaN or infinite, the first in trial {trial + 1}, voxel "
+            f"{voxel + 1}; leave such trials out, or set the voxel to its mean"
+        )
+
+
+def _find_statistics(
+    inputs: Mapping[str, Array], session_N: Array | int, n_trials: int
+) -> tuple[Array, Array]:
+    """Mean and std (N, V), percent signal change, of the session of each trial."""
+    if "session_mean_SV" not in inputs:
+        raise ValueError(
+            f"the model keeps no statistics of sessions; use norm {SESSION!r} or {NONE!r}"
+        )
+    n_sessions = len(inputs["session_mean_SV"])
+    session_N = np.broadcast_to(np.asarray(session_N), n_trials)
+    wrong = session_N[(session_N < 1) | (session_N > n_sessions)]
+    if len(wrong):
+        came = (
+            f"session {wrong[0]} is not known" if wrong[0] else f"norm {STORED!r} needs a session"
+        )
+        raise ValueError(
+            f"{came}; the model keeps statistics of sessions 1 to {n_sessions} of its training: "
+            f"name one, or use norm {SESSION!r} for other sessions"
+        )
+    return inputs["session_mean_SV"][session_N - 1], inputs["session_std_SV"][session_N - 1]
+
+
+def _take_statistics(percent_NV: Array) -> tuple[Array, Array]:
+    """Mean and unbiased std (V) of the given trials."""
+    if len(percent_NV) < LEAST_TRIALS:
+        raise ValueError(
+            f"norm {SESSION!r} takes mean and spread from the given trials, and {len(percent_NV)} "
+            f"are too few: give {LEAST_TRIALS} or more, or use norm {STORED!r}"
+        )
+    # By integers of the file a constant voxel is exactly constant; rounding leaves a hair.
+    std_V = percent_NV.std(axis=0, ddof=1)
+    return percent_NV.mean(axis=0), np.where(np.ptp(percent_NV, axis=0) > 0, std_V, 0)
+
+
+def _check_likeness(z_NV: NDArray[np.float32], inputs: Mapping[str, Array]) -> None:
+    """Raw betas may have the spread of z-scores by their unit, but not the same in all voxels."""
+    if "session_mean_SV" not in inputs:
+        return
+    raw_V = np.square(inputs["session_mean_SV"]) + np.square(inputs["session_std_SV"])
+    found = np.stack([np.square(z_NV, dtype=np.float64).mean(axis=0), raw_V.mean(axis=0)])
+    log_2V = np.log(found[:, (found > 0).all(axis=0)])
+    if log_2V.shape[1] < LEAST_VOXELS or (log_2V.std(axis=1) < 1e-6).any():
+        return
+    if np.corrcoef(log_2V)[0, 1] > LIKENESS:
+        raise ValueError(
+            "the betas spread over voxels as percent signal change does, so they are no z-scores; "
+            f"use norm {STORED!r} or {SESSION!r}"
+        )
+
+
+def _check_spread(z_NV: NDArray[np.float32], norm: str) -> None:
+    """Root mean square of the median voxel: 1 for z-scores, less for means of trials."""
+    spread = float(np.median(np.sqrt(np.square(z_NV, dtype=np.float64).mean(axis=0))))
+    low, high = SPREADS
+    if not low <= spread <= high:
+        advice = {
+            NONE: f"are they raw betas? Use norm {STORED!r} or {SESSION!r}",
+            STORED: "are they percent signal change, and of that session?",
+            SESSION: "do most voxels never change?",
+        }
+        raise ValueError(
+            f"the betas have a spread of {spread:.3g} with norm {norm!r}, z-scores have one of "
+            f"about 1 ({low:g} to {high:g} is allowed); {advice[norm]}"
+        )

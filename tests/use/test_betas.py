@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+
+import fmri2clip
+from fmri2clip.artefacts.trials import write_betas
+from fmri2clip.datasets.nsd.layout import VOLUME_SHAPES
+from fmri2clip.use.betas import read_trials
+from fmri2clip.use.model import Model
+from tests.model_folder import GRID, N_VOXELS, make_inputs, write_ridge
+
+IJK = make_inputs()["ijk_V3"]
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Model:
+    write_ridge(tmp_path / "subj01")
+    return fmri2clip.load(tmp_path / "subj01")
+
+
+def write_ours(path: Path, betas_NV: np.ndarray, subject: str) -> None:
+    numbers = np.arange(len(betas_NV))
+    arrays = {"nsd_id_N": numbers // 2, "session_N": numbers // 4 + 1, "trial_N": numbers + 1}
+    arrays |= {"repetition_N": numbers % 2 + 1, "betas_NV": betas_NV}
+    write_betas(path, arrays, {"subject": subject})
+
+
+def test_volumes_give_the_voxels_of_the_model(
+    tmp_path: Path, model: Model, rng: np.random.Generator
+) -> None:
+    volumes_XYZN = rng.integers(-3000, 3000, (*GRID, 7), dtype=np.int16)
+    expected = np.array([[volumes_XYZN[x, y, z, n] for x, y, z in IJK] for n in range(7)])
+    nib.save(nib.Nifti1Image(volumes_XYZN, np.eye(4)), tmp_path / "a.nii.gz")
+    with h5py.File(tmp_path / "a.hdf5", "w") as file:
+        file.create_dataset("betas", data=volumes_XYZN.T, chunks=(7, 1, 1, 1))
+    for name in ("a.nii.gz", "a.hdf5"):
+        trials = read_trials(tmp_path / name, model)
+        assert np.array_equal(trials.betas_NV, expected) and trials.betas_NV.dtype == np.int16
+        assert trials.session_N is None
+    (tmp_path / "a.hdf5").rename(tmp_path / "betas_session02.hdf5")
+    assert set(read_trials(tmp_path / "betas_session02.hdf5", model).session_N) == {2}
+
+
+def test_arrays_and_tables_are_taken_as_they_are(
+    tmp_path: Path, model: Model, rng: np.random.Generator
+) -> None:
+    betas_NV = rng.standard_normal((4, N_VOXELS))
+    np.save(tmp_path / "a.npy", betas_NV)
+    table = pd.DataFrame(betas_NV, columns=[f"v{v}" for v in range(N_VOXELS)])
+    table.insert(3, "picture", ["b", "a", "b", "a"])
+    table["session"] = [1, 1, 2, 2]
+    table.to_csv(tmp_path / "a.csv", index=False)
+    table.to_csv(tmp_path / "a.tsv", index=False, sep="\t")
+    table.to_parquet(tmp_path / "a.parquet")
+    assert np.array_equal(read_trials(tmp_path / "a.npy", model).betas_NV, betas_NV)
+    for suffix in ("csv", "tsv", "parquet"):
+        trials = read_trials(tmp_path / f"a.{suffix}", model)
+        assert np.allclose(trials.betas_NV, betas_NV)
+        assert list(trials.picture_N) == ["b", "a", "b", "a"]
+        assert list(trials.session_N) == [1, 1, 2, 2]
+
+
+def test_our_own_files_are_z_scores_of_all_rois(
+    tmp_path: Path, model: Model, rng: np.random.Generator
+) -> None:
+    betas_NV = rng.standard_normal((8, N_VOXELS + 5)).astype(np.float16)
+    write_ours(tmp_path / "a.h5", betas_NV, "subj01")
+    trials = read_trials(tmp_path / "a.h5", model)
+    assert np.array_equal(trials.betas_NV, betas_NV[:, 1 : N_VOXELS + 1]) and trials.is_z
+    assert list(trials.picture_N) == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
+def test_files_that_do_not_fit_are_refused(tmp_path: Path, model: Model) -> None:
+    ones_NV = np.ones((2, N_VOXELS))
+    np.save(tmp_path / "narrow.npy", ones_NV[:, 1:])
+    np.save(tmp_path / "flat.npy", ones_NV[0])
+    np.save(tmp_path / "empty.npy", ones_NV[:0])
+    (tmp_path / "text.npy").write_text("no array")
+    (tmp_path / "text.h5").write_text("no HDF5")
+    (tmp_path / "text.nii.gz").write_text("no NIfTI")
+    (tmp_path / "words.csv").write_text("a,b\n1,x\n")
+    (tmp_path / "a.mat").touch()
+    write_ours(tmp_path / "other.h5", np.ones((2, N_VOXELS + 5)), "subj02")
+    write_ours(tmp_path / "narrow.h5", np.ones((2, N_VOXELS)), "subj01")
+    with h5py.File(tmp_path / "other.hdf5", "w") as file:
+        file.create_dataset("betas", (2, *VOLUME_SHAPES[4][::-1]), np.int16, chunks=(2, 1, 1, 1))
+    nsd = "ppdata/subj03/func1pt8mm/betas/betas_session01.nii.gz"
+    (tmp_path / nsd).parent.mkdir(parents=True)
+    nib.save(nib.Nifti1Image(np.zeros((*GRID, 2)), np.eye(4)), tmp_path / nsd)
+    nib.save(nib.Nifti1Image(np.zeros((3, 3, 3, 2)), np.eye(4)), tmp_path / "small.nii.gz")
+    nib.save(nib.Nifti1Image(np.zeros(GRID), np.eye(4)), tmp_path / "one.nii.gz")
+    for name, message in (
+        ("absent.npy", "does not exist; name a file of betas"),
+        ("a.mat", "a.mat is no file of betas; .h5, .hdf5"),
+        ("narrow.npy", "narrow.npy has 19 voxels, the model reads 20"),
+        ("flat.npy", r"flat.npy is float64 of shape \(20,\)"),
+        ("empty.npy", "empty.npy has no trial"),
+        ("text.npy", "text.npy cannot be read as an array"),
+        ("text.h5", "text.h5 cannot be read as HDF5"),
+        ("text.nii.gz", "text.nii.gz cannot be read as NIfTI"),
+        ("words.csv", "words.csv: column 'b' holds no numbers"),
+        ("other.h5", "other.h5 holds betas of subj02, the model was trained on subj01"),
+        ("narrow.h5", "narrow.h5 has 20 voxels, the model reads number 21 too"),
+        ("other.hdf5", "other.hdf5 holds betas of subj05, the model was trained on subj01"),
+        (nsd, "session01.nii.gz holds betas of subj03, the model was trained on subj01"),
+        ("small.nii.gz", r"small.nii.gz has volumes of \(3, 3, 3\), the model reads voxels of"),
+        ("one.nii.gz", "one.nii.gz has 3 axes, betas have 4"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            read_trials(tmp_path / name, model)

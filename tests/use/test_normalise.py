@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fmri2clip.use.normalise import LEAST_TRIALS, normalise
+from tests.model_folder import make_inputs
+
+
+@pytest.fixture
+def percent_NV(rng: np.random.Generator) -> np.ndarray:
+    inputs = make_inputs()
+    z_NV = rng.standard_normal((60, 20))
+    return z_NV * inputs["session_std_SV"][1] + inputs["session_mean_SV"][1]
+
+
+def test_stored_statistics_are_those_of_the_session(percent_NV: np.ndarray) -> None:
+    inputs = make_inputs()
+    found = normalise(percent_NV, "stored", inputs, 2)
+    expected = (percent_NV - inputs["session_mean_SV"][1]) / inputs["session_std_SV"][1]
+    assert np.allclose(found, expected, atol=1e-5)
+    mixed = normalise(percent_NV, "stored", inputs, np.array([1, 2] * 30))
+    assert np.allclose(mixed[1::2], found[1::2], atol=1e-5)
+    first = (percent_NV[0] - inputs["session_mean_SV"][0]) / inputs["session_std_SV"][0]
+    assert np.allclose(mixed[0], first, atol=1e-5)
+
+
+def test_integers_are_percent_times_300(percent_NV: np.ndarray) -> None:
+    inputs = make_inputs()
+    stored = np.round(300 * percent_NV).astype(np.int16)
+    found = normalise(stored, "stored", inputs, 2)
+    assert np.allclose(found, normalise(percent_NV, "stored", inputs, 2), atol=0.01)
+
+
+def test_session_statistics_are_those_of_the_trials(percent_NV: np.ndarray) -> None:
+    percent_NV[:, 3] = 0.1
+    found = normalise(percent_NV, "session", {})
+    assert np.all(found[:, 3] == 0)
+    others = np.arange(20) != 3
+    z_NV = (percent_NV - percent_NV.mean(0))[:, others] / percent_NV.std(0, ddof=1)[others]
+    assert np.allclose(found[:, others], z_NV, atol=1e-5)
+
+
+def test_a_voxel_without_spread_in_the_session_is_0(percent_NV: np.ndarray) -> None:
+    inputs = make_inputs()
+    inputs["session_std_SV"][1, 4] = 0
+    assert np.all(normalise(percent_NV, "stored", inputs, 2)[:, 4] == 0)
+
+
+def test_what_cannot_be_normalised_is_refused(percent_NV: np.ndarray) -> None:
+    broken = percent_NV.copy()
+    broken[1, 2] = np.inf
+    few = percent_NV[: LEAST_TRIALS - 1]
+    stored = (300 * percent_NV).astype(np.int16)
+    inputs = make_inputs()
+    for betas_NV, norm, session, message in (
+        (percent_NV, "zscore", 1, "'zscore' is not known; choose from stored, session, none"),
+        (percent_NV, "stored", 0, "needs a session; .* sessions 1 to 2"),
+        (percent_NV, "stored", 3, "session 3 is not known"),
+        (300 * percent_NV, "stored", 2, "spread of .* are they percent signal change"),
+        (few, "session", 0, f"{LEAST_TRIALS - 1} are too few: give {LEAST_TRIALS} or more"),
+        (broken, "none", 0, "1 betas are NaN or infinite, the first in trial 2, voxel 3"),
+        (stored, "none", 0, "int16, which are no z-scores"),
+        (percent_NV, "none", 0, "the betas spread over voxels as percent signal change does"),
+        (np.full((60, 20), 3.0), "none", 0, "a spread of 3 .* are they raw betas"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            normalise(betas_NV, norm, inputs, session)
