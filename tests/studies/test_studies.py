@@ -349,15 +349,24 @@ def test_queue_status_reads_what_dvc_prints(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_worker_is_started_where_tasks_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     states = iter(
-        [({"a": "Queued"}, 0), ({"a": "Running"}, 1), ({"a": "Queued"}, 0), ({"a": "Success"}, 0)]
+        [
+            ({"a": "Queued", "b": "Queued"}, 0),
+            ({"a": "Running", "b": "Queued"}, 1),  # one of two has gone
+            ({"a": "Running", "b": "Running"}, 2),
+            ({"a": "Running", "b": "Success"}, 1),  # nothing to do for a second
+            ({"a": "Success", "b": "Success"}, 0),
+        ]
     )
     started: list[tuple[Path, int]] = []
     monkeypatch.setattr(experiments, "queue_status", lambda root: next(states))
     monkeypatch.setattr(experiments, "_start_workers", lambda *given: started.append(given))
     said: list[str] = []
-    experiments.run_queue(Path(), ["a"], said.append, poll_s=0, jobs=3)
-    assert started == [(Path(), 3)] * 2 and said == [
-        "a: running (0 waiting)",
+    experiments.run_queue(Path(), ["a", "b"], said.append, poll_s=0, jobs=3)
+    assert started == [(Path(), 3)] * 2
+    assert said == [
+        "a: running (1 waiting)",
+        "b: running (0 waiting)",
+        "b: success (0 waiting)",
         "a: success (0 waiting)",
     ]
 

@@ -89,8 +89,8 @@ def run_queue(
     """Start workers, so many as jobs, and return when none of the named experiments is queued or
     running.
 
-    Workers that have gone while experiments wait are started again (an idle one may leave just as a
-    task arrives).
+    Workers that have gone while experiments wait are started again (one leaves where it finds
+    nothing to do for a moment).
     """
     names = list(names)
     told: dict[str, str] = {}
@@ -105,7 +105,9 @@ def run_queue(
         waiting = {status for status in now.values() if status in ("Queued", "Running")}
         if not waiting:
             return
-        if not n_workers and "Queued" in waiting:
+        # As many as there is work for: DVC starts those that are not there.
+        n_wanted = min(jobs, sum(status in ("Queued", "Running") for status in now.values()))
+        if n_workers < n_wanted and "Queued" in waiting:
             _start_workers(root, jobs)
         time.sleep(poll_s)
 

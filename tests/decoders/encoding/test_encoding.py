@@ -137,8 +137,11 @@ def test_the_library_is_the_training_pictures_without_their_own_responses(
     for v in (2, 17):
         model = Ridge(alpha=float(fitted.alpha_V[v])).fit(x_IF[rest], y_IV[rest, v])
         expected = model.predict(x_IF[3:4])[0]
-        assert fitted.library.response_JV[3, v] == pytest.approx(expected, abs=5e-3)
-    assert torch.equal(fitted.library.label_JC.bool(), tiny.labels_IC[rows])
+        assert fitted.library.response_JV[rows[3], v] == pytest.approx(expected, abs=5e-3)
+    assert torch.equal(fitted.library.label_JC.bool(), tiny.labels_IC)
+    weight_IJ = fitted.library.posterior(tiny.mean_betas_IV[:4], fitted.noise(3))
+    assert (weight_IJ[:, tiny.is_validation_I] == 0).all()
+    torch.testing.assert_close(weight_IJ.sum(1), torch.ones(4))
 
 
 def test_temperature_and_eps_have_the_least_log_loss(fitted: Decoder, tiny: TrainingData) -> None:

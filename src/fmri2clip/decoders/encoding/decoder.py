@@ -87,7 +87,9 @@ class Decoder(decoders.Decoder):
         n_components: int,
         n_library: int,
     ) -> None:
-        """n_patches: tokens but the class token; n_library: pictures of the library, 0 for none."""
+        """n_patches: tokens but the class token; n_library: pictures of the library, those for
+        validation included, which are not open; 0 for none.
+        """
         super().__init__()
         self.config = config
         self.seed = seed
@@ -137,16 +139,11 @@ class Decoder(decoders.Decoder):
             raise ValueError(
                 f"the data of {single.subject} have no category labels; run cache_clip again"
             )
-        n_library = 0
-        if config.library == "own":
-            flags_I = single.is_validation_I
-            is_meta = flags_I.device.type == "meta"
-            n_library = len(flags_I) if is_meta else int((~flags_I).sum())
         return {
             "n_classes": single.labels_IC.shape[1],
             "n_patches": n_patches,
             "n_components": config.components,
-            "n_library": n_library,
+            "n_library": len(single.nsd_id_I) if config.library == "own" else 0,
         }
 
     def fit(self, data: TrainingData) -> dict[str, float]:
@@ -184,7 +181,9 @@ class Decoder(decoders.Decoder):
         }
         self._gains.clear()
         if self.library is not None:
-            self.library.fill(data, train_I, ridge.left_out_IQ)
+            response_IV = feature_IF @ self.weight_FV + self.mean_V
+            response_IV[train_I] = ridge.left_out_IQ
+            self.library.fill(data, response_IV)
             row |= self._choose(data)
         return row
 

@@ -48,6 +48,7 @@ class Library(nn.Module):
     image_JD: Tensor
     text_JD: Tensor
     label_JC: Tensor
+    open_J: Tensor
     base_C: Tensor
     temperature: Tensor
     eps: Tensor
@@ -62,24 +63,29 @@ class Library(nn.Module):
         }
         for name, shape in half.items():
             self.register_buffer(name, torch.zeros(shape, dtype=torch.float16))
+        self.register_buffer("open_J", torch.ones(n, dtype=torch.bool))
         self.register_buffer("base_C", torch.zeros(n_classes))
         self.register_buffer("temperature", torch.ones(()))
         self.register_buffer("eps", torch.zeros(()))
 
-    def fill(self, data: TrainingData, train_I: Tensor, response_IV: Tensor) -> None:
-        """The subject's training pictures; response_IV: as fits without each of them predict it."""
+    def fill(self, data: TrainingData, response_IV: Tensor) -> None:
+        """The subject's pictures, of which those for validation are not open; response_IV: of
+        training pictures, as fits without each of them predict it.
+        """
         assert data.labels_IC is not None
         self.response_JV.copy_(response_IV)
-        self.image_JD.copy_(data.image_embedding_ID[train_I])
-        self.text_JD.copy_(data.mean_text_ID[train_I])
-        self.label_JC.copy_(data.labels_IC[train_I])
+        self.image_JD.copy_(data.image_embedding_ID)
+        self.text_JD.copy_(data.mean_text_ID)
+        self.label_JC.copy_(data.labels_IC)
+        self.open_J.copy_(~data.is_validation_I)
         # Half a count more on either side: no category is impossible, or certain.
-        label_IC = data.labels_IC[train_I].float()
+        label_IC = data.labels_IC[~data.is_validation_I].float()
         self.base_C.copy_((label_IC.sum(0) + 0.5) / (len(label_IC) + 1))
 
     def log_likelihood(self, betas_IV: Tensor, noise: LowRank) -> Tensor:
-        """log p(b | j) (I, J), up to a constant."""
-        return weigh(betas_IV, self.response_JV.float(), noise)
+        """log p(b | j) (I, J), up to a constant; minus infinity for pictures that are not open."""
+        found_IJ = weigh(betas_IV, self.response_JV.float(), noise)
+        return found_IJ.masked_fill(~self.open_J, -torch.inf)
 
     def posterior(self, betas_IV: Tensor, noise: LowRank) -> Tensor:
         """Weights (I, J) of the pictures; rows sum to 1."""
