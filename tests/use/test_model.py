@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -102,7 +103,9 @@ def test_importing_the_package_loads_neither_torch_nor_numpy() -> None:
         "import sys, fmri2clip; assert not {'torch', 'numpy'} & set(sys.modules); "
         "fmri2clip.load; assert {'torch', 'numpy'} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    source = Path(fmri2clip.__file__).parents[1]
+    environment = os.environ | {"PYTHONPATH": str(source)}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
 
 
 def test_only_public_names_are_there() -> None:

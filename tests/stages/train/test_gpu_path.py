@@ -23,6 +23,7 @@ from tests.tiny_subject import make_tiny
 ROOT = Path(__file__).parents[3]
 # Widths alone: clipping, weight decay, schedule and losses are those of presets/nsd.yaml.
 NARROW = {
+    "aligned": {"components": 4, "n_alphas": 3, "hidden": 16, "batch_size": 16},
     "brainclip": {"hidden": 16, "batch_size": 16},
     "brainmclip": {"hidden": 16, "blocks": 1, "token_rank": 3, "batch_size": 16},
     "clip_mused": {
