@@ -106,7 +106,8 @@ def save_subject(folder: Path, inputs: Mapping[str, Array], split: Mapping[str, 
 def save_clip(folder: Path, clip: Mapping[str, Any]) -> None:
     """Write clip.json of a subject: attributes of the CLIP cache, category_C and prompt_P."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / CLIP).write_text(json.dumps(clip, indent=1) + "\n")
+    # Sorted: attributes come in no order of their own.
+    (folder / CLIP).write_text(json.dumps(clip, indent=1, sort_keys=True) + "\n")
 
 
 def save_heldout(folder: Path, arrays: Mapping[str, Array]) -> None:
