@@ -286,18 +286,25 @@ def test_tables_of_a_preset_are_taken_as_they_stand(root: Path, tmp_path: Path) 
 
       'file:my-roi',
     ]
+  low: [prf-visualrois]
+  high: [streams/ventral]
   all: [nsdgeneral]
 """
     (tmp_path / "own.yaml").write_text(
         f"# head\n{table}\n# of the next\nworld:\n  seed: 2\nsubjects: [subj01]\n"
-        "clips:\n  other: {model: a, pretrained: b}\nruns:\n  one:\n    decoder: ridge\n    clip: "
-        "other\n"
+        "clips:\n  other: {model: ViT-B-32, pretrained: openai}\n"
+        "runs:\n  one:\n    decoder: ridge\n    clip: other\n"
         "    subjects: [subj01]\n    voxels: mine\n"
         "generators: {}\nreconstructions: {}\npictures:\n  clip: ''\n# end"
     )
     preset.apply_preset("own", path, tmp_path)
     loaded = params.load(path)
-    assert loaded.rois == {"mine": ("streams/early", "file:my-roi"), "all": ("nsdgeneral",)}
+    assert loaded.rois == {
+        "mine": ("streams/early", "file:my-roi"),
+        "low": ("prf-visualrois",),
+        "high": ("streams/ventral",),
+        "all": ("nsdgeneral",),
+    }
     assert set(loaded.clips) == {"other"} and set(loaded.runs) == {"one"} and loaded.world.seed == 2
     validate.validate(loaded)
     text = path.read_text()

@@ -144,7 +144,10 @@ def test_half_precision_is_close(tiny: params.Clip, tiny_encoder: encoder.Encode
         ({"pretrained": ""}, "names no weights"),
         ({"config": "nowhere.json"}, "does not exist"),
         ({"model": "other-name"}, "defines 'tiny-vit'"),
-        ({"config": "", "model": "ViT-nothing"}, "no model 'ViT-nothing'"),
+        (
+            {"config": "", "model": "ViT-nothing"},
+            "'ViT-nothing', a name that open_clip does not have",
+        ),
     ],
 )
 def test_mistakes_are_named(tiny: params.Clip, change: dict[str, str], message: str) -> None:

@@ -14,7 +14,9 @@ import pytest
 from ruamel.yaml import YAML
 
 from fmri2clip import decoders
+from fmri2clip.artefacts.paths import Paths
 from fmri2clip.core import params, strict
+from fmri2clip.datasets.nsd import layout
 from fmri2clip.stages.check_params import validate
 from pipeline import preset
 
@@ -174,6 +176,31 @@ def test_ranges(content: dict[str, Any], section: str, key: str, value: Any, mes
             {"areas": "V1,,V2"},
             "runs.clip_mused.overrides.areas is 'V1,,V2', expected",
         ),
+        ("decoders.ridge.n_alphas", 0, "decoders.ridge.n_alphas is 0, expected at least 1"),
+        (
+            "rois",
+            {"early": ["streams/early"], "late": ["streams/ventral"], "all": ["nsdgeneral"]},
+            "rois.low is missing, which stages ask for beside any other groups",
+        ),
+        ("world.network", "assets/mini/aras.safetensors", "world.network is 'assets/mini/aras"),
+        (
+            "clips.mini.pretrained",
+            "assets/mini/clip/modle.safetensors",
+            "clips.mini.pretrained is 'assets/mini/clip/modle.safetensors', neither a file nor",
+        ),
+        ("clips.mini.config", "assets/x.json", "clips.mini.config is 'assets/x.json', which does"),
+        ("clips.mini.config", "params.yaml", "defines 'params', not 'fmri2clip-mini'"),
+        ("clips.mini.model", "ViT-L-41", "defines 'fmri2clip-mini', not 'ViT-L-41'"),
+        ("clips.mini.components_from", ["subj9"], "clips.mini.components_from: 'subj9' is not kn"),
+        ("pictures.classifier", "assets/mini/clsifier", "pictures.classifier is 'assets/mini/cls"),
+        ("pictures.weights", "data/weights", "pictures.weights is 'data/weights', no folder"),
+        (
+            "generators.mini.path",
+            "assets/mini/generator/pipelne",
+            "generators.mini.path is 'assets/mini/generator/pipelne', neither a folder nor a hub",
+        ),
+        ("generators.mini.path", "assets/generator", "generators.mini.path is 'assets/generator'"),
+        ("generators.mini.path", "assets/mini", "a folder without model_index.json"),
     ],
 )
 def test_references_between_sections(
@@ -226,6 +253,72 @@ def test_runs_merge_overrides_and_split(content: dict[str, Any]) -> None:
     assert (config.alpha, config.lr) == (1.0, content["decoders"]["brainclip"]["lr"])
     assert params.run_split(loaded, "brainclip") == dataclasses.replace(loaded.split, n_images=9)
     assert params.run_split(loaded, "ridge") == loaded.split
+
+
+def test_published_names_are_no_paths(content: dict[str, Any]) -> None:
+    """Tags of open_clip and hub names pass, one that is nearly right does not."""
+    content["clips"]["vit"] = {"model": "ViT-L-14-quickgelu", "pretrained": "openai"}
+    content["generators"]["mini"]["path"] = "shi-labs/versatile-diffusion"
+    validate.validate(parse(content))
+    content["clips"]["vit"]["pretrained"] = "openia"
+    with pytest.raises(ValueError, match=r"vit\.pretrained is 'openia'.*mean openai"):
+        validate.validate(parse(content))
+    content["clips"]["vit"] = {"model": "ViT-L-41", "pretrained": "openai"}
+    with pytest.raises(ValueError, match=r"clips\.vit\.model is 'ViT-L-41', a name that"):
+        validate.validate(parse(content))
+
+
+def test_an_adapter_lies_where_the_file_says(content: dict[str, Any], tmp_path: Path) -> None:
+    content["generators"]["ip"] = {
+        "family": "ip_adapter",
+        "path": "stable-diffusion-v1-5/stable-diffusion-v1-5",
+        "clip_model": "ViT-H-14",
+        "base": "sd",
+        "adapter": str(tmp_path),
+        "subfolder": "models",
+        "weights": "ip.safetensors",
+        "embedding_norm": 10.0,
+    }
+    with pytest.raises(ValueError, match=r"generators\.ip\.adapter is .* without models/ip"):
+        validate.validate(parse(content))
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/ip.safetensors").touch()
+    validate.validate(parse(content))
+
+
+def test_a_mask_of_the_users_own_is_looked_for(
+    content: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the download there is no folder to look in."""
+    content["rois"]["mine"] = ["floc-faces and file:nobody/2"]
+    for name in ("assets", "params.yaml"):
+        (tmp_path / name).symlink_to(Path(name).resolve())
+    monkeypatch.chdir(tmp_path)
+    validate.validate(parse(content))
+    for subject in content["subjects"]:
+        layout.roi_dir(Paths().raw, subject).mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"rois\.mine: 'file:nobody/2': data/raw/nsd/.*not exist"):
+        validate.validate(parse(content))
+    for subject in content["subjects"]:
+        (layout.roi_dir(Paths().raw, subject) / "nobody.nii.gz").touch()
+    validate.validate(parse(content))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"note: '\x07'\n", r"line 1: the character '\\x07' is not allowed"),
+        (b"a: 1\nb: 2026-13-45\n", "month must be in"),
+        ("note: 'Zürich'\n".encode("latin-1"), r"p\.yaml is not UTF-8 at byte 9"),
+        (b"note: [1\n", r"p\.yaml is not valid YAML: line"),
+        (b"note: *nobody\n", "line 1: .*undefined alias"),
+    ],
+)
+def test_a_file_that_is_no_yaml_is_named(content: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_bytes(content)
+    with pytest.raises(ValueError, match=message) as caught:
+        params.load(tmp_path / "p.yaml")
+    assert "p.yaml" in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_file_mistakes_are_named(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -101,3 +102,35 @@ def test_a_target_is_fitted_the_same_beside_others() -> None:
         alone = kernel_ridge.solve(x_IV, y_ID, Penalties(), seed=0)
         assert alone.alpha == both[name].alpha
         torch.testing.assert_close(alone.weight_VD, both[name].weight_VD)
+
+
+@pytest.mark.parametrize(("lowest", "highest"), [(-10.0, 10.0), (2.0, 30.0), (-30.0, 30.0)])
+def test_a_candidate_that_cannot_be_solved_is_left_out(lowest: float, highest: float) -> None:
+    """What is chosen is what the solvable candidates give alone."""
+    x_IV, targets = draw(60, 40, {"a": 6})
+    wide = Penalties(n_alphas=21, log10_alpha_min=lowest, log10_alpha_max=highest)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        (found,) = kernel_ridge.solve_all(x_IV, targets, wide, 0).values()
+    alphas = torch.logspace(lowest, highest, 21)
+    expected = min(
+        (by_himalaya(x_IV.double(), targets["a"].double(), only(a), 0)[2], a)
+        for a in alphas.log10().tolist()
+        if -4 <= a <= 20
+    )
+    assert found.alpha == pytest.approx(10 ** expected[1], rel=1e-4)
+    assert found.error == pytest.approx(expected[0], rel=1e-3)
+
+
+def only(log10_alpha: float) -> Penalties:
+    return Penalties(n_alphas=1, log10_alpha_min=log10_alpha, log10_alpha_max=log10_alpha)
+
+
+def test_no_candidate_can_be_solved() -> None:
+    """Targets so large that their squares overflow under every penalty."""
+    x_IV, targets = draw(60, 8, {"a": 6})
+    targets["a"] *= 1e38
+    warned = pytest.warns(UserWarning, match=r"solved with alpha 1e-05.*: left out; narrow")
+    raised = pytest.raises(ValueError, match=r"with any alpha from 1e-05 to 1e-05; change log10")
+    with warned, raised:
+        kernel_ridge.solve_all(x_IV, targets, only(-5.0), 0)

@@ -8,7 +8,6 @@ of a picture, T tokens, W in `_ITW` token width, U text tokens, D embedding widt
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +21,7 @@ import torch
 from PIL import Image
 
 from fmri2clip.clip import tokens
+from fmri2clip.clip.names import check_names
 from fmri2clip.core import params
 from fmri2clip.core.files import sha256_file
 
@@ -257,9 +257,9 @@ def load(clip: params.Clip, device: str = "cpu") -> Encoder:
         raise ValueError(
             f"clip precision {clip.precision!r} is not known; choose from {', '.join(PRECISIONS)}"
         )
+    check_names(clip)
     if clip.config:
-        _register(clip)
-    _check_names(clip)
+        open_clip.add_model_config(Path(clip.config))
     # The README of open_clip promises QuickGELU for OpenAI's weights, its code warns at most.
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="QuickGELU mismatch")
@@ -278,41 +278,6 @@ def load(clip: params.Clip, device: str = "cpu") -> Encoder:
     return Encoder(
         model, transform, open_clip.get_tokenizer(clip.model), clip, device, _weights_sha256(clip)
     )
-
-
-def _register(clip: params.Clip) -> None:
-    path = Path(clip.config)
-    if not path.is_file():
-        raise ValueError(
-            f"clip config {clip.config} does not exist; give the path of an open_clip model JSON"
-        )
-    if path.stem != clip.model:
-        raise ValueError(
-            f"open_clip names a custom model by its file: {clip.config} defines {path.stem!r}, not "
-            f"{clip.model!r}"
-        )
-    missing = {"embed_dim", "vision_cfg", "text_cfg"} - set(json.loads(path.read_text()))
-    if missing:
-        raise ValueError(f"clip config {clip.config} lacks {', '.join(sorted(missing))}")
-    open_clip.add_model_config(path)
-
-
-def _check_names(clip: params.Clip) -> None:
-    if clip.model not in open_clip.list_models():
-        raise ValueError(
-            f"open_clip has no model {clip.model!r}; give `config` for a custom one, or one of "
-            "open_clip.list_models()"
-        )
-    tags = open_clip.list_pretrained_tags_by_model(clip.model)
-    if not clip.pretrained:
-        raise ValueError(
-            f"clip {clip.model} names no weights; set `pretrained` to a checkpoint path or to one "
-            f"of {tags}"
-        )
-    if clip.pretrained not in tags and not Path(clip.pretrained).is_file():
-        raise ValueError(
-            f"{clip.pretrained!r} is neither a file nor a tag of {clip.model}; its tags are {tags}"
-        )
 
 
 def _twin(model: str) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from fmri2clip.core.strict import at_least, build, fraction
+from fmri2clip.core.strict import at_least, at_most, build, fraction
 
 T = TypeVar("T")
 
@@ -29,6 +29,7 @@ class Compute:
 
     def __post_init__(self) -> None:
         at_least(self, 1, "threads")
+        at_most(self, 1024, "threads")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +67,9 @@ class Download:
     def __post_init__(self) -> None:
         at_least(self, 1, "connections", "part_mib")
         at_least(self, 0, "retries")
+        at_most(self, 256, "connections")
+        at_most(self, 4096, "part_mib")
+        at_most(self, 100, "retries")  # pauses of half a minute
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +106,8 @@ class World:
                 fraction(self, name)
         at_least(self, 0, "seed")
         at_least(self, 1, "n_sessions", "n_shared", "image_size")
+        at_most(self, 40, "n_sessions")  # as in NSD
+        at_most(self, 425, "image_size")  # as in NSD
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +151,9 @@ class Clip:
 
     def __post_init__(self) -> None:
         at_least(self, 1, "batch_size", "token_components")
+        for name in ("blocks", "detail_layers"):
+            if min(getattr(self, name), default=1) < 1:
+                raise ValueError(f"{name} is {list(getattr(self, name))}, counted from 1")
         for prompt in self.prompts:
             if "{category}" not in prompt:
                 raise ValueError(
@@ -238,6 +247,8 @@ class Evaluation:
         at_least(self, 0, "seed", "prompt", "caption_index")
         at_least(self, 1, "n_draws", "n_hard", "n_bootstrap")
         at_least(self, 2, "n_way")
+        at_least(self, 0, "tuning_trials")
+        at_most(self, 4, "caption_index")  # COCO has five captions of a picture
         fraction(self, "dominant_area")
 
 
@@ -263,6 +274,8 @@ class Hierarchy:
         fraction(self, "band_share", "band_cka")
 
 
+# Groups of rois that stages ask for by name; any others may stand beside them.
+GROUPS = ("low", "high", "all")
 # Sources of pictures beside the runs.
 TARGET = "target"
 MEAN_IMAGE = "mean_image"
@@ -336,6 +349,9 @@ class Primary:
 
     def __post_init__(self) -> None:
         fraction(self, "margin")
+        for seed in self.worlds:
+            if seed < 0:
+                raise ValueError(f"worlds has {seed}, expected seeds of at least 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -384,19 +400,35 @@ def load(path: Path | str = "params.yaml") -> Params:
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"{path} does not exist; run from the root of the repository")
-    return parse(path.read_text(encoding="utf-8"), where=str(path))
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path} is not UTF-8 at byte {error.start + 1} ({error.reason}); save it as UTF-8"
+        ) from None
+    return parse(text, where=str(path))
 
 
 def parse(text: str, where: str = "params.yaml") -> Params:
     """As `load`, from the text of the file; `where` names it in messages."""
     from ruamel.yaml import YAML
-    from ruamel.yaml.error import MarkedYAMLError
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+    from ruamel.yaml.reader import ReaderError
 
     try:
         content = YAML(typ="safe").load(text)
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
         raise ValueError(f"{where} is not valid YAML: line {line}: {error.problem}") from None
+    except ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise ValueError(
+            f"{where} is not valid YAML: line {line}: the character {chr(error.character)!r} is "
+            "not allowed; remove it"
+        ) from None
+    # A date or a number that is none is a bare ValueError there.
+    except (YAMLError, ValueError) as error:
+        raise ValueError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from None
     return build(Params, content, where=where)
 
 

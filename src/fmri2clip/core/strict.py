@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TypeVar, cast
 
 T = TypeVar("T")
+LARGEST = 2**32 - 1  # size of any number: what NumPy, scikit-learn and PyTorch take as a seed
 
 
 def build(cls: type[T], content: Any, where: str, key: str = "") -> T:
@@ -20,7 +21,8 @@ def build(cls: type[T], content: Any, where: str, key: str = "") -> T:
 
     where: file, for the message; key: dotted key of the mapping in that file. Raises ValueError for
     unknown and missing keys (with the nearest field name), for values of another type (a bool is no
-    number, an int is a float), and for what `__post_init__` refuses.
+    number, an int is a float), for numbers that are not finite or beyond LARGEST, and for what
+    `__post_init__` refuses.
     """
     if not isinstance(content, Mapping):
         raise ValueError(f"{where}: {key or 'the file'} is {content!r}, expected a mapping")
@@ -74,6 +76,7 @@ def _convert(hint: Any, value: Any, where: str, key: str) -> Any:
             for k, v in value.items()
         }
     elif _fits(hint, value):
+        _check_size(value, where, key)
         return float(value) if hint is float else value
     raise ValueError(
         f"{where}: {key} is {value!r} ({type(value).__name__}), expected {_describe(hint)}"
@@ -91,6 +94,14 @@ def _fits(hint: Any, value: Any) -> bool:
         return isinstance(value, int | float)
     plain = typing.get_origin(hint) or hint
     return isinstance(value, list if plain is tuple else plain)
+
+
+def _check_size(value: Any, where: str, key: str) -> None:
+    # Written so that NaN, which is neither smaller nor larger, is refused too.
+    if isinstance(value, int | float) and not abs(value) <= LARGEST:
+        raise ValueError(
+            f"{where}: {key} is {value}, expected a number from {-LARGEST} to {LARGEST}"
+        )
 
 
 def _name(value: Any, where: str, key: str) -> str:
@@ -157,6 +168,20 @@ def at_least(section: Any, least: int, *names: str) -> None:
     for name in names:
         if getattr(section, name) < least:
             raise ValueError(f"{name} is {getattr(section, name)}, expected at least {least}")
+
+
+def at_most(section: Any, most: int, *names: str) -> None:
+    """Raise ValueError unless each named number of the dataclass is `most` or less."""
+    for name in names:
+        if getattr(section, name) > most:
+            raise ValueError(f"{name} is {getattr(section, name)}, expected at most {most}")
+
+
+def above_zero(section: Any, *names: str) -> None:
+    """Raise ValueError unless each named number of the dataclass is more than 0."""
+    for name in names:
+        if getattr(section, name) <= 0:
+            raise ValueError(f"{name} is {getattr(section, name)}, expected a number above 0")
 
 
 def fraction(section: Any, *names: str) -> None:

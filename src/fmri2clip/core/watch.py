@@ -105,7 +105,7 @@ def _load(path: Path) -> dict[str, Any]:
 
     try:
         content = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
-    except (OSError, YAMLError):
+    except (OSError, UnicodeDecodeError, YAMLError):
         return {}
     return dict(content) if isinstance(content, Mapping) else {}
 

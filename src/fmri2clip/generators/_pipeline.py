@@ -6,6 +6,7 @@ Letters: I images, B images of a batch, H W C height, width and channels of a pi
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ SCHEDULERS = {
     "unipc": "UniPCMultistepScheduler",
     "dpm": "DPMSolverMultistepScheduler",
 }
+INDEX = "model_index.json"  # of a diffusers pipeline: the class of each part
+# owner/name, as the Hugging Face hub allows them
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 
@@ -48,6 +52,10 @@ class Settings:
 
     def __post_init__(self) -> None:
         at_least(self, 1, "steps", "batch_size", "guidance_scale")
+
+    def check_places(self) -> None:
+        """Raise ValueError for a folder that is no pipeline, or what looks like no hub name."""
+        check_path(self.path, "path", INDEX)
 
 
 class PipelineGenerator(ABC):
@@ -176,12 +184,20 @@ def load_pipeline(class_name: str, settings: Settings, **parts: Any) -> Any:
     return finish(load_part(getattr(diffusers, class_name), settings, **parts), settings)
 
 
-def check_path(path: str) -> None:
-    """Raise ValueError for what is neither a folder nor looks like a hub name."""
-    if not Path(path).is_dir() and (path.count("/") != 1 or path.startswith((".", "/"))):
+def check_path(path: str, key: str = "path", holds: str = "") -> None:
+    """Raise ValueError for what is neither a folder nor looks like a hub name.
+
+    key: of the settings, for the message; holds: a file that the folder must have.
+    """
+    folder = Path(path)
+    if folder.is_dir():
+        if not (folder / holds).exists():
+            raise ValueError(f"{key} is {path!r}, a folder without {holds}; name the folder of it")
+    # 'assets/mni' looks like a hub name, but its owner is a folder here.
+    elif not HUB_NAME.fullmatch(path) or folder.parent.is_dir():
         raise ValueError(
-            f"{path!r} is neither a folder nor a hub name; give owner/name, or a folder with a "
-            "pipeline"
+            f"{key} is {path!r}, neither a folder nor a hub name; give owner/name, or a folder "
+            "that exists"
         )
 
 

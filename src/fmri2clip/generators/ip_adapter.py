@@ -10,13 +10,20 @@ there is no default that would be wrong in silence.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from fmri2clip.core.strict import at_least
 from fmri2clip.generators import Array, Conditioning
-from fmri2clip.generators._pipeline import PipelineGenerator, Settings, load_pipeline, unit
+from fmri2clip.generators._pipeline import (
+    PipelineGenerator,
+    Settings,
+    check_path,
+    load_pipeline,
+    unit,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -48,6 +55,11 @@ class Config(Settings):
             raise ValueError(
                 f"embedding_norm is {self.embedding_norm}, expected the norm of embeddings, above 0"
             )
+
+    def check_places(self) -> None:
+        """As of every family, and of the adapter."""
+        super().check_places()
+        check_path(self.adapter, "adapter", str(Path(self.subfolder) / self.weights))
 
 
 class Generator(PipelineGenerator):

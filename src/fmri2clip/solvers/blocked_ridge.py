@@ -92,7 +92,8 @@ def fit(x_IV: Tensor, y_IQ: Tensor, alphas: Sequence[float], blocks: Sequence[in
     error_AB = torch.stack(
         [part.sum(1) for part in torch.stack(errors).split(list(blocks), dim=1)], dim=1
     )
-    best_B = error_AB.argmin(0).cpu()
+    # What overflows in float32 is no candidate.
+    best_B = error_AB.nan_to_num(nan=torch.inf).argmin(0).cpu()
     if len(alphas) > 1 and bool(((best_B == 0) | (best_B == len(alphas) - 1)).all()):
         warnings.warn(
             f"ridge chose only borders of its candidates, {alphas[0]:g} to {alphas[-1]:g}; widen "

@@ -24,9 +24,13 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from fmri2clip.core.strict import at_least, at_most
+
+MOST_LOG10 = 30  # of a candidate, up and down: float32 ends at 38
+
 
 class Penalties(Protocol):
-    """Candidates for the penalty, evenly spaced in log10, and the folds that choose."""
+    """Candidates for the penalty, evenly spaced in log10."""
 
     @property
     def n_alphas(self) -> int:
@@ -43,10 +47,26 @@ class Penalties(Protocol):
         """log10 of the largest candidate."""
         ...
 
+
+class Folds(Penalties, Protocol):
+    """The same, and the folds that choose."""
+
     @property
     def n_folds(self) -> int:
         """Parts that the images are dealt into; each is predicted from the others."""
         ...
+
+
+def check_penalties(config: Penalties) -> None:
+    """Raise ValueError unless there are candidates, in order, and float32 holds them."""
+    at_least(config, 1, "n_alphas")
+    at_least(config, -MOST_LOG10, "log10_alpha_min", "log10_alpha_max")
+    at_most(config, MOST_LOG10, "log10_alpha_min", "log10_alpha_max")
+    if config.log10_alpha_min > config.log10_alpha_max:
+        raise ValueError(
+            f"log10_alpha_min is {config.log10_alpha_min}, expected at most log10_alpha_max "
+            f"({config.log10_alpha_max})"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,18 +80,19 @@ class Fitted:
     error: float
 
 
-def solve(x_IV: Tensor, y_ID: Tensor, config: Penalties, seed: int) -> Fitted:
+def solve(x_IV: Tensor, y_ID: Tensor, config: Folds, seed: int) -> Fitted:
     """solve_all for one target."""
     return solve_all(x_IV, {"": y_ID}, config, seed)[""]
 
 
 def solve_all(
-    x_IV: Tensor, targets: Mapping[str, Tensor], config: Penalties, seed: int
+    x_IV: Tensor, targets: Mapping[str, Tensor], config: Folds, seed: int
 ) -> dict[str, Fitted]:
     """Ridge regression from centred x to each centred target (I, D); alpha is common to the columns
     of a target.
 
-    Raises ValueError if there are fewer images than folds.
+    A candidate that float32 cannot solve is left out, with a warning. Raises ValueError if there
+    are fewer images than folds, or no candidate can be solved.
     """
     if len(x_IV) < config.n_folds:
         raise ValueError(
@@ -89,10 +110,16 @@ def solve_all(
     found: dict[str, Fitted] = {}
     for name, y_ID in targets.items():
         error_A = errors[name]
+        solved = [alpha for alpha, error in zip(alphas, error_A, strict=True) if error.isfinite()]
+        if not solved:
+            raise ValueError(
+                f"ridge cannot be solved with any alpha from {alphas[0]:g} to {alphas[-1]:g}; "
+                "change log10_alpha_min and log10_alpha_max of the decoder"
+            )
         alpha = alphas[int(error_A.argmin())]
         # With a single candidate the user has chosen; with several, a best one at the border says
         # that the range was too narrow.
-        if config.n_alphas > 1 and alpha in (alphas[0], alphas[-1]):
+        if config.n_alphas > 1 and alpha in (solved[0], solved[-1]):
             warnings.warn(
                 f"ridge chose alpha {alpha:g}, the border of its candidates; widen log10_alpha_min "
                 "or log10_alpha_max",
@@ -119,7 +146,7 @@ def cross_validate(
     folds: list[Tensor],
 ) -> dict[str, Tensor]:
     """Mean over folds of the mean squared error of each target under each alpha, (A,), float64 on
-    the CPU.
+    the CPU; infinite, with a warning, for an alpha that float32 cannot solve.
     """
     # All targets side by side, rotated to the eigenvectors once: an alpha then costs two products.
     rotated_ID = torch.cat([vector_II.T @ _narrow(y_ID) for y_ID in targets.values()], dim=1)
@@ -131,11 +158,22 @@ def cross_validate(
         for rows in folds:
             # G_FF of the head of this file, and its solution for (G Y)_F.
             part_FI = vector_II[rows]
-            factor_FF = torch.linalg.cholesky((part_FI * inverse_I) @ part_FI.T)
+            factor_FF, failed = torch.linalg.cholesky_ex((part_FI * inverse_I) @ part_FI.T)
+            if failed:
+                squared_AT[a] = torch.inf
+                break
             missed_FD = torch.cholesky_solve(dual_ID[rows], factor_FF)
             # Summed in float64: the choice of alpha must not hang on the rounding of a sum.
             sums = [float(part.double().square().sum()) for part in missed_FD.split(widths, dim=1)]
             squared_AT[a] += torch.tensor(sums, dtype=torch.float64) / len(rows)
+    squared_AT[~squared_AT.isfinite()] = torch.inf
+    left_out = [f"{alphas[a]:g}" for a in squared_AT.isinf().any(dim=1).nonzero().flatten()]
+    if left_out:
+        warnings.warn(
+            f"ridge cannot be solved with alpha {', '.join(left_out)}: left out; narrow "
+            "log10_alpha_min and log10_alpha_max",
+            stacklevel=3,
+        )
     return {
         name: squared_AT[:, t] / (len(folds) * y_ID.shape[1])
         for t, (name, y_ID) in enumerate(targets.items())

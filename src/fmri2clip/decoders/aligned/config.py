@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fmri2clip.core.strict import at_least, fraction
+from fmri2clip.core.strict import above_zero, at_least, fraction
+from fmri2clip.solvers.kernel_ridge import check_penalties
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,16 +40,14 @@ class Config:
     patience: int  # epochs without a better validation score before training stops
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "n_alphas", "components", "block", "hidden", "batch_size")
+        at_least(self, 1, "components", "block", "hidden", "batch_size")
         at_least(self, 1, "max_epochs", "patience")
         at_least(self, 0, "blocks", "warmup_epochs", "w_image", "w_text", "w_label", "w_token")
         at_least(self, 0, "new_sessions", "repeats_convex", "repeats_mean")
+        at_least(self, 0, "weight_decay")
+        above_zero(self, "lr")
         fraction(self, "dropout_in", "dropout_res")
-        if self.log10_alpha_min > self.log10_alpha_max:
-            raise ValueError(
-                f"log10_alpha_min is {self.log10_alpha_min}, expected at most log10_alpha_max "
-                f"({self.log10_alpha_max})"
-            )
+        check_penalties(self)
         if not 0 < self.tau_min <= self.tau:
             raise ValueError(
                 f"tau is {self.tau}, expected at least tau_min ({self.tau_min}), both above 0"

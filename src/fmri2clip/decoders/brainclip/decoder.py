@@ -27,6 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fmri2clip import decoders
+from fmri2clip.core.strict import above_zero, at_least, fraction
 from fmri2clip.decoders.batches import Batch, Decoded
 from fmri2clip.decoders.parts.contrast import contrastive
 from fmri2clip.decoders.parts.distributed import Shares
@@ -64,8 +65,6 @@ class Config:
     def __post_init__(self) -> None:
         if self.network not in ("linear", "mlp", "vae"):
             raise ValueError(f"network is {self.network!r}, expected linear, mlp or vae")
-        if not 0 <= self.alpha <= 1:
-            raise ValueError(f"alpha is {self.alpha}, expected a fraction from 0 to 1")
         # 1e-9: the sum of shares such as 0.7 and 0.3 is a rounded number.
         share = self.repeats_convex + self.repeats_mean
         if min(self.repeats_convex, self.repeats_mean) < 0 or share > 1 + 1e-9:
@@ -78,9 +77,10 @@ class Config:
             raise ValueError(
                 f"tau is {self.tau}, expected at least tau_min ({self.tau_min}), both above 0"
             )
-        for name in ("hidden", "batch_size", "max_epochs", "patience"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
+        at_least(self, 1, "hidden", "batch_size", "max_epochs", "patience")
+        at_least(self, 0, "latent", "beta", "kl_warmup", "weight_decay")
+        fraction(self, "alpha", "dropout_in", "dropout_block")
+        above_zero(self, "lr")
 
 
 class Decoder(decoders.Decoder):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from fmri2clip.core.strict import at_least, choices, fraction
+from fmri2clip.core.strict import above_zero, at_least, choices, fraction
 from fmri2clip.decoders.brainmclip.routing import group_names
 
 
@@ -81,9 +81,8 @@ class Config:
         at_least(self, 0, "repeats_convex", "repeats_mean")
         fraction(self, "mix_weight", "mixco_epochs", "mixco_share", "dropout_in", "dropout_res")
         temperatures = ("mixco_tau", "softclip_tau_start", "softclip_tau_end", "nce_tau")
-        for name in ("mixco_beta", *temperatures, "lr"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected a number above 0")
+        above_zero(self, "mixco_beta", *temperatures, "lr")
+        at_least(self, 0, "weight_decay")
         # 1e-9: the sum of shares such as 0.7 and 0.3 is a rounded number.
         if self.repeats_convex + self.repeats_mean > 1 + 1e-9:
             found = f"{self.repeats_convex} and {self.repeats_mean}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from fmri2clip.core.strict import at_least, choices, fraction
+from fmri2clip.core.strict import above_zero, at_least, choices, fraction
 from fmri2clip.decoders.clip_mused.networks import Block
 from fmri2clip.decoders.parts.areas import parse_names
 from fmri2clip.decoders.parts.input_maps import Kind
@@ -65,9 +65,8 @@ class Config:
         )
         at_least(self, 0, "gradient_clip", "repeats_convex", "repeats_mean")
         fraction(self, "dropout_in", "dropout")
-        for name in ("clip_threshold", "lr", "new_lr"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected a number above 0")
+        above_zero(self, "clip_threshold", "lr", "new_lr")
+        at_least(self, 0, "weight_decay")
         # 1e-9: the sum of shares such as 0.7 and 0.3 is a rounded number.
         if self.repeats_convex + self.repeats_mean > 1 + 1e-9:
             found = f"{self.repeats_convex} and {self.repeats_mean}"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fmri2clip.core.strict import at_least, choices
+from fmri2clip.solvers.kernel_ridge import check_penalties
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,9 +23,5 @@ class Config:
 
     def __post_init__(self) -> None:
         choices(self)
-        at_least(self, 1, "n_alphas", "components", "max_rank")
-        if self.log10_alpha_min > self.log10_alpha_max:
-            raise ValueError(
-                f"log10_alpha_min is {self.log10_alpha_min}, expected at most log10_alpha_max "
-                f"({self.log10_alpha_max})"
-            )
+        at_least(self, 1, "components", "max_rank")
+        check_penalties(self)

@@ -29,7 +29,7 @@ from fmri2clip.core.strict import at_least
 from fmri2clip.decoders.batches import Decoded, TrainingData
 from fmri2clip.decoders.parts.areas import parse_names, select_rois
 from fmri2clip.decoders.parts.input_maps import InputMap, find_clip_axes
-from fmri2clip.solvers.kernel_ridge import solve
+from fmri2clip.solvers.kernel_ridge import check_penalties, solve
 
 CITATION = (
     "J. Platt, 'Probabilistic outputs for support vector machines and comparisons to regularized "
@@ -56,12 +56,9 @@ class Config:
                 f"input_map is {self.input_map!r}, expected pca or clip_aligned: "
                 "a closed form learns none"
             )
-        at_least(self, 1, "components", "n_alphas")
+        at_least(self, 1, "components")
         at_least(self, 2, "n_folds")
-        if self.log10_alpha_min > self.log10_alpha_max:
-            raise ValueError(
-                f"log10_alpha_min is {self.log10_alpha_min}, expected at most log10_alpha_max"
-            )
+        check_penalties(self)
         parse_names(self.areas)
 
 

@@ -33,10 +33,10 @@ from torch import Tensor
 
 from fmri2clip import decoders
 from fmri2clip.clip.targets import TOKEN_TARGETS
-from fmri2clip.core.strict import choices
+from fmri2clip.core.strict import at_least, choices
 from fmri2clip.decoders.batches import Decoded, TrainingData
 from fmri2clip.decoders.parts.token_basis import TokenBasis
-from fmri2clip.solvers.kernel_ridge import solve_all
+from fmri2clip.solvers.kernel_ridge import check_penalties, solve_all
 
 CITATION = (
     "A. E. Hoerl, R. W. Kennard, 'Ridge regression: biased estimation for nonorthogonal problems', "
@@ -60,14 +60,8 @@ class Config:
 
     def __post_init__(self) -> None:
         choices(self)
-        if self.n_alphas < 1:
-            raise ValueError(f"n_alphas is {self.n_alphas}, expected at least 1")
-        if self.n_folds < 2:
-            raise ValueError(f"n_folds is {self.n_folds}, expected at least 2")
-        if self.log10_alpha_min > self.log10_alpha_max:
-            raise ValueError(
-                f"log10_alpha_min is {self.log10_alpha_min}, expected at most log10_alpha_max"
-            )
+        at_least(self, 2, "n_folds")
+        check_penalties(self)
 
 
 class Decoder(decoders.Decoder):

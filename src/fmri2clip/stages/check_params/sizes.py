@@ -6,18 +6,16 @@ text tokens.
 
 from __future__ import annotations
 
-import importlib.util
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from math import prod
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fmri2clip.clip.names import read_architecture
 from fmri2clip.clip.targets import TOKEN_TARGETS
 from fmri2clip.core.params import Clip, Params
 from fmri2clip.datasets.mini.volume import BRAIN_FRACTION, GRIDS, VOXEL_RATIO, make_volume
@@ -192,10 +190,10 @@ def find_clip(clip: Clip) -> ClipShape:
     Weights: 12 W^2 a block, embeddings and projections beside. FLOP: 2 x 12 W^2 and 4 T W a token
     and block.
     """
-    content = read_architecture(clip)
+    content = find_architecture(clip)
     is_known = content is not None
     if content is None:
-        content = read_architecture(Clip(model="ViT-H-14", pretrained="any"))
+        content = find_architecture(Clip(model="ViT-H-14", pretrained="any"))
         assert content is not None, "open_clip comes with ViT-H-14"
     vision = content["vision_cfg"]
     text = content["text_cfg"]
@@ -226,16 +224,12 @@ def count_tower(layers: int, n_tokens: int, width: int) -> float:
     return float(layers * n_tokens * (24 * width**2 + 4 * n_tokens * width))
 
 
-def read_architecture(clip: Clip) -> dict[str, Any] | None:
+def find_architecture(clip: Clip) -> dict[str, Any] | None:
     """Content of the model's open_clip file; None if it has none, or its image tower is no ViT."""
-    path = Path(clip.config)
-    if not clip.config:
-        spec = importlib.util.find_spec("open_clip")  # found without being imported: it takes long
-        assert spec is not None and spec.origin is not None
-        path = Path(spec.origin).parent / "model_configs" / f"{clip.model}.json"
-    if not path.is_file():
+    try:
+        content = read_architecture(clip)
+    except ValueError:
         return None
-    content: dict[str, Any] = json.loads(path.read_text())
     is_vit = isinstance(content["vision_cfg"].get("layers"), int)
     return content if is_vit and "layers" in content["text_cfg"] else None
 

@@ -1,9 +1,17 @@
-"""Checks of params.yaml that reach beyond one section: does every name that it mentions exist?"""
+"""Checks of params.yaml that reach beyond one section: does every name and path that it mentions
+exist?
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 from fmri2clip import decoders, generators
+from fmri2clip.artefacts.paths import Paths
+from fmri2clip.clip.names import check_names, read_architecture
 from fmri2clip.core.params import (
+    GROUPS,
     MEAN_IMAGE,
     TARGET,
     Params,
@@ -12,19 +20,21 @@ from fmri2clip.core.params import (
     generator_config,
     run_split,
 )
-from fmri2clip.core.strict import check_known
+from fmri2clip.core.strict import build, check_known
 from fmri2clip.datasets.nsd import layout
 from fmri2clip.datasets.nsd.voxels import roi_groups
 from fmri2clip.metrics.pictures.protocols import PROTOCOLS
 
+CLASSIFIER_WEIGHTS = "model.safetensors"  # of metrics/pictures/small_alexnet.py
 RESERVED = ("stimulus", "record")  # files beside those of reconstructions
 
 
 def validate(params: Params, where: str = "params.yaml") -> None:
     """Check what refers to something else.
 
-    That is subjects, sessions, ROIs, and what each run names and overrides. Loads every decoder
-    that a run names. Raises ValueError at the first mistake.
+    That is subjects, sessions, ROIs, files and folders, and what each run names and overrides.
+    Relative paths are of the working directory. Loads every decoder. Raises ValueError at the first
+    mistake.
     """
     for subject in params.subjects:
         check_known(subject, layout.SUBJECTS, where, "subjects")
@@ -32,10 +42,14 @@ def validate(params: Params, where: str = "params.yaml") -> None:
     if params.dataset.source == "s3":
         _check_terms(params, where)
         _check_sessions(params, where)
-    try:
-        roi_groups.parse_groups(params.rois)
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
+    else:
+        _check_world(params, where)
+    _check_rois(params, where)
+    for name in params.clips:
+        _validate_clip(params, name, where)
+    for name, section in params.decoders.items():
+        check_known(name, decoders.names(), where, "decoders")
+        build(decoders.load_decoder(name).Config, section, where, f"decoders.{name}")
     for name in params.runs:
         _validate_run(params, name, where)
     for name in params.generators:
@@ -69,6 +83,70 @@ def _check_sessions(params: Params, where: str) -> None:
             f"{where}: dataset.sessions is {wanted}, but NSD has fewer of some subjects ({found}); "
             "take a smaller number, or 'released' for all that each subject has"
         )
+
+
+def _at(key: str, check: Callable[[], object]) -> None:
+    """The check, whose ValueError is told where in the file it belongs."""
+    try:
+        check()
+    except ValueError as error:
+        raise ValueError(f"{key}{error}") from None
+
+
+def _check_world(params: Params, where: str) -> None:
+    world = params.world
+    n_images = layout.TRIALS_PER_SESSION // layout.REPETITIONS * world.n_sessions
+    if world.n_shared >= n_images:
+        raise ValueError(
+            f"{where}: world.n_shared is {world.n_shared}, but a subject sees {n_images} pictures "
+            f"in {world.n_sessions} sessions; choose 1 to {n_images - 1}"
+        )
+    if not Path(world.network).is_file():
+        raise ValueError(
+            f"{where}: world.network is {world.network!r}, which is no file; restore it with git, "
+            "or build it with `make asset NAME=areas`"
+        )
+
+
+def _check_rois(params: Params, where: str) -> None:
+    """Spelling of every entry, the groups that stages ask for, and masks of the user's own.
+
+    Those are looked for where a subject's folder is there already: before the download it is not.
+    """
+    _at(f"{where}: ", lambda: roi_groups.parse_groups(params.rois))
+    for group in GROUPS:
+        if group not in params.rois:
+            raise ValueError(
+                f"{where}: rois.{group} is missing, which stages ask for beside any other groups; "
+                f"name {', '.join(GROUPS)}"
+            )
+    for subject in params.subjects:
+        folder = layout.roi_dir(Paths().raw, subject)
+        for group, tree in roi_groups.parse_groups(params.rois).items():
+            for name in roi_groups.names(tree):
+                own = name.partition("/")[0]
+                path = folder / f"{own.removeprefix(layout.FILE_PREFIX)}.nii.gz"
+                if own.startswith(layout.FILE_PREFIX) and folder.is_dir() and not path.is_file():
+                    raise ValueError(
+                        f"{where}: rois.{group}: {name!r}: {path} does not exist; put the mask "
+                        "there, or remove the entry"
+                    )
+
+
+def _validate_clip(params: Params, name: str, where: str) -> None:
+    clip = params.clips[name]
+    key = f"{where}: clips.{name}."
+    _at(key, lambda: check_names(clip))
+    for subject in clip.components_from:
+        check_known(subject, layout.SUBJECTS, where, f"clips.{name}.components_from")
+    n_blocks = read_architecture(clip)["vision_cfg"].get("layers")
+    for field in ("blocks", "detail_layers"):
+        numbers = getattr(clip, field)
+        if isinstance(n_blocks, int) and max(numbers, default=0) > n_blocks:
+            raise ValueError(
+                f"{key}{field} is {list(numbers)}, but {clip.model} has {n_blocks} blocks; name 1 "
+                f"to {n_blocks}"
+            )
 
 
 def _validate_run(params: Params, name: str, where: str) -> None:
@@ -128,7 +206,8 @@ def _check_tokens(params: Params, run: Run, where: str, key: str) -> None:
 def _validate_generator(params: Params, name: str, where: str) -> None:
     family = params.generators[name].get("family", "")
     check_known(str(family), generators.names(), where, f"generators.{name}.family")
-    generator_config(params, name, generators.load_family(family).Config, where)
+    config = generator_config(params, name, generators.load_family(family).Config, where)
+    _at(f"{where}: generators.{name}.", config.check_places)
 
 
 def _validate_reconstruction(params: Params, name: str, where: str) -> None:
@@ -175,3 +254,15 @@ def _validate_pictures(params: Params, where: str) -> None:
         check_known(protocol, PROTOCOLS, where, "pictures.protocols")
     if params.pictures.clip:
         check_known(params.pictures.clip, params.clips, where, "pictures.clip")
+    classifier = Path(params.pictures.classifier)
+    if params.pictures.classifier and not (classifier / CLASSIFIER_WEIGHTS).is_file():
+        raise ValueError(
+            f"{where}: pictures.classifier is {params.pictures.classifier!r}, a folder without "
+            f"{CLASSIFIER_WEIGHTS}; build it with `make asset NAME=classifier`, or set '' for the "
+            "published networks"
+        )
+    if params.pictures.weights and not Path(params.pictures.weights).is_dir():
+        raise ValueError(
+            f"{where}: pictures.weights is {params.pictures.weights!r}, no folder; name one, or '' "
+            "for torch's hub cache"
+        )

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmri2clip.artefacts.trials import read_betas, read_voxels
+from fmri2clip.core.params import GROUPS
 
 Array = NDArray[Any]
-GROUPS = ("low", "high", "all")
 MIN_IMAGES = 10
 
 
