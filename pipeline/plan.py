@@ -9,11 +9,11 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import sys
 import tempfile
 from pathlib import Path
 
 from fmri2clip.core.params import Params, parse
+from fmri2clip.core.stage import ends_in_one_line
 from fmri2clip.core.strict import check_known
 from fmri2clip.stages.check_params import plan, table, validate
 from fmri2clip.stages.check_params.machine import DEVICES, GB
@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--disk", type=float, help="GB of free disk, if not of this machine")
     parser.add_argument("--json", action="store_true", help="numbers in place of the table")
     given = parser.parse_args()
-    try:
+    with ends_in_one_line("plan"):
         found = plan.make_plan(read_params(given.presets), Path(), given.device)
         changes = {"memory": given.memory, "disk": given.disk}
         machine = dataclasses.replace(
@@ -54,8 +54,6 @@ def main() -> None:
         found = dataclasses.replace(found, machine=machine)
         title = " + ".join(["Plan of params.yaml", *given.presets])
         print(json.dumps(plan.as_json(found)) if given.json else table.describe(found, title))
-    except (ValueError, OSError) as error:
-        sys.exit(f"plan: {error}")
 
 
 if __name__ == "__main__":

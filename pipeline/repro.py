@@ -25,6 +25,7 @@ from pathlib import Path
 from dvc.repo import Repo
 
 from fmri2clip.core.params import Params, load
+from fmri2clip.core.stage import ends_in_one_line
 from fmri2clip.stages.check_params.machine import find_memory
 from fmri2clip.stages.check_params.plan import make_plan
 
@@ -176,17 +177,15 @@ def main() -> None:
     # A plan needs parameters that are right, and this stage says in one line what is not.
     if run_stage(FIRST):
         sys.exit(f"failed: {FIRST}; the reason stands above")
-    try:
+    with ends_in_one_line("repro"):
         params = load(Path("params.yaml"))
-    except (ValueError, OSError) as error:
-        sys.exit(f"repro: {error}")
-    jobs = given.jobs or max(1, (os.cpu_count() or 1) // params.compute.threads)
-    if jobs == 1:
-        sys.exit(subprocess.run(["dvc", "repro"], check=False).returncode)
-    repo = Repo()
-    stages = read_stages(repo, params)
-    schedule = Schedule(stages, set(repo.status()), jobs, find_memory())
-    repo.close()
+        jobs = given.jobs or max(1, (os.cpu_count() or 1) // params.compute.threads)
+        if jobs == 1:
+            sys.exit(subprocess.run(["dvc", "repro"], check=False).returncode)
+        repo = Repo()
+        stages = read_stages(repo, params)
+        schedule = Schedule(stages, set(repo.status()), jobs, find_memory())
+        repo.close()
     if failed := run_all(schedule):
         sys.exit(f"failed: {', '.join(failed)}; the reason stands above, behind the stage's name")
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +19,7 @@ from fmri2clip import tracking
 from fmri2clip.artefacts.paths import locate
 from fmri2clip.core import params
 from fmri2clip.core.files import replacing
-from fmri2clip.core.stage import resolve_device
+from fmri2clip.core.stage import ends_in_one_line, resolve_device
 from fmri2clip.core.strict import build
 from fmri2clip.studies import experiments, plan, primary, results
 
@@ -103,7 +102,7 @@ def collect(
         paths |= {results.WORLD} if study.measure_world else set()
         experiments.fetch(root, commit, sorted(paths), Path(folder))
         own = build(params.Params, content, "params.yaml")
-        tracking.sync_from_files(root, own, Path(folder), e.name)
+        tracking.never_raises(tracking.sync_from_files)(root, own, Path(folder), e.name)
         return results.read_result(study, Path(folder), content)
 
 
@@ -121,11 +120,9 @@ def main() -> None:
     parser.add_argument("--force", action="store_true", help="run again what exists")
     parser.add_argument("--jobs", type=int, help="experiments at a time; else cores / threads")
     arguments = parser.parse_args()
-    try:
+    with ends_in_one_line(f"study {arguments.name}"):
         jobs = arguments.jobs or count_jobs(params.load(Path("params.yaml")))
         print(f"wrote {run_study(Path.cwd(), arguments.name, arguments.force, jobs=jobs)}")
-    except (ValueError, OSError) as error:
-        sys.exit(f"study {arguments.name}: {error}")
 
 
 if __name__ == "__main__":

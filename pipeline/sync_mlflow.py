@@ -12,10 +12,7 @@ from fmri2clip.core.params import Params
 def sync_mlflow(params: Params) -> None:
     """Record every model under models/ that the MLflow store lacks, from its files."""
     created = tracking.sync_from_files(Path.cwd(), params)
-    if created is None:
-        print("MLflow could not be reached")
-    else:
-        print(f"{len(created)} MLflow runs created from files")
+    print(f"{len(created)} MLflow runs created from files")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,12 @@
 from __future__ import annotations
 
 import json
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -191,5 +197,65 @@ def test_a_failure_warns(
     for call in (tracking.log_training, tracking.log_test_metrics):
         with pytest.warns(UserWarning, match="not recorded in MLflow"):
             assert call(folder, report / "curve.csv", params, None, tmp_path) is None
-    with pytest.warns(UserWarning, match="not recorded in MLflow"):
-        assert tracking.sync_from_files(tmp_path, params) is None
+    with pytest.raises(ValueError, match=r"the MLflow store bogus://nowhere cannot be used: "):
+        tracking.sync_from_files(tmp_path, params)
+
+
+@pytest.mark.parametrize("is_garbage", [True, False])
+def test_a_store_that_cannot_be_used_is_said(
+    is_garbage: bool, params: parameters.Params, store: Path, tmp_path: Path
+) -> None:
+    """Garbage, and the store of a newer MLflow: one line, and the file stays as it is."""
+    write_model(tmp_path, "unwritten")
+    path = tmp_path / "mlflow.db"
+    if is_garbage:
+        path.write_bytes(b"no database " * 1000)
+    else:
+        shutil.copy(store / "mlflow.db", path)
+        with closing(sqlite3.connect(path)) as database, database:
+            database.execute("UPDATE alembic_version SET version_num = 'ffffffffffff'")
+    before = path.read_bytes()
+    reason = "file is not a database" if is_garbage else "database schema"
+    with pytest.raises(ValueError, match=rf"mlflow\.db cannot be used: .*{reason}") as caught:
+        tracking.sync_from_files(tmp_path, params)
+    assert "\n" not in str(caught.value) and path.read_bytes() == before
+
+
+def test_a_dead_lock_holder_costs_seconds(
+    store: Path, params: parameters.Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stopped process keeps the lock: training goes on, with the usual warning."""
+    monkeypatch.setattr(tracking, "PATIENCE", 0.5)
+    folder = write_model(tmp_path, "locked")
+    code = (
+        "import fcntl, sys, time; file = open(sys.argv[1], 'w'); "
+        "fcntl.flock(file, fcntl.LOCK_EX); print(flush=True); time.sleep(60)"
+    )
+    command = [sys.executable, "-c", code, str(store / "mlflow.db.lock")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None and holder.stdout.readline()
+        holder.send_signal(signal.SIGSTOP)
+        try:
+            with pytest.warns(UserWarning, match=r"another process holds .*mlflow\.db\.lock"):
+                curve = tmp_path / "reports/runs/locked/curve.csv"
+                assert tracking.log_training(folder, curve, params, None, store) is None
+        finally:
+            holder.kill()
+
+
+@pytest.mark.slow
+def test_four_at_once_create_each_run_once(params: parameters.Params, tmp_path: Path) -> None:
+    """On a store that does not exist yet."""
+    for number in range(4):
+        write_model(tmp_path, f"run{number}")
+    code = (
+        "import sys; from pathlib import Path; from fmri2clip import tracking; "
+        "from fmri2clip.core import params; tracking.PATIENCE = 60; "
+        "tracking.sync_from_files(Path(sys.argv[1]), params.load(sys.argv[2]))"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path), str(PARAMS)]
+    several = [subprocess.Popen(command) for _ in range(4)]
+    assert [process.wait(120) for process in several] == [0] * 4
+    runs = client(tmp_path).search_runs(["1"])
+    assert sorted(run.data.tags["run"] for run in runs) == ["run0", "run1", "run2", "run3"]
+    assert all(run.data.metrics["test/retrieval.top1"] == 0.5 for run in runs)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from fmri2clip.core.stage import ends_in_one_line
 
 app = typer.Typer(
     help="Use a trained model of fmri2clip on your own betas.",
@@ -104,16 +104,12 @@ def _print(lines: list[str]) -> None:
 
 
 def main() -> None:
-    """Run the command; what a user can get wrong ends in one line and exit code 1.
+    """Run the command; an error ends in one line and exit code 1.
 
     FMRI2CLIP_TRACEBACK=1 shows where it rose.
     """
-    try:
+    with ends_in_one_line("fmri2clip"):
         app()
-    except (ValueError, OSError) as error:
-        if os.environ.get("FMRI2CLIP_TRACEBACK"):
-            raise
-        sys.exit(f"fmri2clip: {error}")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import fcntl
 import functools
 import json
 import logging
@@ -18,8 +17,8 @@ import os
 import subprocess
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -31,7 +30,7 @@ from fmri2clip.artefacts.model import (
     weights_sha256,
 )
 from fmri2clip.artefacts.paths import Paths
-from fmri2clip.core.files import flatten
+from fmri2clip.core.files import flatten, locked
 from fmri2clip.core.params import Params
 
 if TYPE_CHECKING:
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
 
 # Of params.yaml, shown beside a model's own settings.
 SECTIONS = ("dataset", "world", "norm", "labels", "evaluation")
+PATIENCE = 10.0  # seconds for others who create something in the store
 KEY = ("run", "subject", "weights_sha256")  # tags that identify a model
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -84,13 +84,7 @@ def init_store(root: Path | None = None, experiment: str = "fmri2clip") -> str:
     first.
     """
     with _one_at_a_time(root):
-        client = _client(root)
-        found = client.get_experiment_by_name(experiment)
-        if found is not None:
-            return str(found.experiment_id)
-        local = tracking_uri(root).startswith("sqlite")
-        location = (project_root(root) / "mlruns" / experiment).as_uri() if local else None
-        return str(client.create_experiment(experiment, artifact_location=location))
+        return _open_experiment(_client(root), root, experiment)
 
 
 @never_raises
@@ -110,7 +104,7 @@ def log_training(
     if not has_weights(folder):
         return None
     key = model_key(folder) | _dvc("DVC_EXP_NAME")
-    run_id = find_run(key, params, root) or _create(folder, curve, params, key, root)
+    run_id, _ = _find_or_create(folder, curve, params, key, root)
     client = _client(root)
     client.set_tag(run_id, "restored", "false")
     _log_points(client, run_id, _timing_points(timings))
@@ -146,13 +140,9 @@ def find_run(tags: Mapping[str, str], params: Params, root: Path | None = None) 
 
     `model_key` gives the tags of a model.
     """
-    store = init_store(root, params.tracking.experiment)
-    query = [f"tags.`{name}` = '{value}'" for name, value in tags.items()]
-    runs = _client(root).search_runs([store], " and ".join(query), max_results=1)
-    return str(runs[0].info.run_id) if runs else None
+    return _find(_client(root), init_store(root, params.tracking.experiment), tags)
 
 
-@never_raises
 def sync_from_files(
     root: Path, params: Params, files: Path | None = None, exp_name: str = ""
 ) -> list[str]:
@@ -160,9 +150,22 @@ def sync_from_files(
 
     The runs are tagged restored=true. Test metrics are added where the store lacks them. files: by
     default root. exp_name: DVC experiment that the files come from; its runs are kept apart from
-    those of equal weights elsewhere. Models without a curve are skipped.
+    those of equal weights elsewhere. Models without a curve are skipped. Raises ValueError for a
+    store that cannot be used.
     """
-    files = files or root
+    try:
+        return _sync(root, params, files or root, exp_name)
+    except ValueError:
+        raise
+    except Exception as error:
+        reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
+        raise ValueError(
+            f"the MLflow store {tracking_uri(root)} cannot be used: {reason[0]} (move a broken one "
+            "aside: runs come back from the files; else set MLFLOW_TRACKING_URI)"
+        ) from error
+
+
+def _sync(root: Path, params: Params, files: Path, exp_name: str) -> list[str]:
     created = []
     runs = sorted(Paths(files).models.glob("*"))
     for folder in [folder for run in runs for folder in list_models(run)]:
@@ -170,9 +173,9 @@ def sync_from_files(
         if not (report / "curve.csv").is_file():
             continue
         key = model_key(folder) | ({"dvc.exp.name": exp_name} if exp_name else {})
-        run_id = find_run(key, params, root)
-        if run_id is None:
-            run_id = _create(folder, report / "curve.csv", params, key | {"restored": "true"}, root)
+        further = {"restored": "true"}
+        run_id, is_new = _find_or_create(folder, report / "curve.csv", params, key, root, further)
+        if is_new:
             created.append(run_id)
         if (report / "metrics.json").is_file():
             metrics = json.loads((report / "metrics.json").read_text())
@@ -230,30 +233,76 @@ def _client(root: Path | None) -> MlflowClient:
     return MlflowClient(tracking_uri=tracking_uri(root))
 
 
-@contextmanager
-def _one_at_a_time(root: Path | None) -> Iterator[None]:
-    with (project_root(root) / "mlflow.db.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def _one_at_a_time(root: Path | None) -> AbstractContextManager[None]:
+    """Held while a client is made, too: the first one creates the tables of an SQLite store."""
+    import mlflow  # noqa: F401  its import takes seconds, for which nobody should wait
+
+    lock = project_root(root) / "mlflow.db.lock"
+    return locked(
+        lock,
+        PATIENCE,
+        f"another process holds {lock} for more than {PATIENCE:.0f} s; end it (`fuser {lock}` "
+        "names it), then `make mlflow` adds what is missing",
+    )
 
 
-def _create(
-    folder: Path, curve: Path, params: Params, tags: Mapping[str, str], root: Path | None
-) -> str:
+def _open_experiment(client: MlflowClient, root: Path | None, experiment: str) -> str:
+    """Id of the experiment, created if need be. The caller holds the lock."""
+    found = client.get_experiment_by_name(experiment)
+    if found is not None:
+        return str(found.experiment_id)
+    local = tracking_uri(root).startswith("sqlite")
+    location = (project_root(root) / "mlruns" / experiment).as_uri() if local else None
+    return str(client.create_experiment(experiment, artifact_location=location))
+
+
+def _find(client: MlflowClient, store: str, tags: Mapping[str, str]) -> str | None:
+    query = [f"tags.`{name}` = '{value}'" for name, value in tags.items()]
+    runs = client.search_runs([store], " and ".join(query), max_results=1)
+    return str(runs[0].info.run_id) if runs else None
+
+
+def _find_or_create(
+    folder: Path,
+    curve: Path,
+    params: Params,
+    key: Mapping[str, str],
+    root: Path | None,
+    further: Mapping[str, str] | None = None,
+) -> tuple[str, bool]:
+    """Id of the model's run, and whether it is new. key: tags that find it; further: of a new one.
+
+    Looked for and created under one lock: of two processes, the second finds the first one's.
+    """
+    settings, described = describe_model(folder)
+    tags = {**_origin(), "dataset": params.dataset.source, **described, **key, **(further or {})}
+    with _one_at_a_time(root):
+        client = _client(root)
+        store = _open_experiment(client, root, params.tracking.experiment)
+        run_id = _find(client, store, key)
+        if run_id is not None:
+            return run_id, False
+        run_name = f"{tags['run']}/{tags['subject']}"
+        run_id = str(client.create_run(store, run_name=run_name, tags=tags).info.run_id)
+    _fill(client, run_id, read_curve(curve, folder.name), settings, params)
+    return run_id, True
+
+
+def _fill(
+    client: MlflowClient,
+    run_id: str,
+    rows: Sequence[Mapping[str, float]],
+    settings: dict[str, Any],
+    params: Params,
+) -> None:
+    """Log settings and curve of a new run, and end it."""
     from mlflow.entities import Param
 
-    client = _client(root)
-    store = init_store(root, params.tracking.experiment)
-    settings, described = describe_model(folder)
     sections = dataclasses.asdict(params)
     context = flatten({name: part for name, part in sections.items() if name in SECTIONS})
-    tags = {**_origin(), "dataset": params.dataset.source, **described, **tags}
-    run_name = f"{tags['run']}/{tags['subject']}"
-    run_id = str(client.create_run(store, run_name=run_name, tags=tags).info.run_id)
     entries = [Param(name, str(value)[:6000]) for name, value in (context | settings).items()]
     for i in range(0, len(entries), 100):  # MLflow takes at most 100 params a call
         client.log_batch(run_id, params=entries[i : i + 100])
-    rows = read_curve(curve, folder.name)
     points = [
         (name, value, int(row["epoch"]))
         for row in rows
@@ -262,7 +311,6 @@ def _create(
     ]
     _log_points(client, run_id, points)
     client.set_terminated(run_id)
-    return run_id
 
 
 def _log_new_metrics(client: MlflowClient, run_id: str, metrics: Mapping[str, float]) -> None:

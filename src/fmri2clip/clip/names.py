@@ -55,8 +55,8 @@ def read_architecture(clip: Clip) -> dict[str, Any]:
         )
     if path.stem != clip.model:
         raise ValueError(
-            f"config is {clip.config!r}, which defines {path.stem!r}, not {clip.model!r}: open_clip "
-            "names a custom model by its file"
+            f"config is {clip.config!r}, which defines {path.stem!r}, not {clip.model!r}: a custom "
+            "model is named by its file"
         )
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))

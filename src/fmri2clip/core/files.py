@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from fmri2clip.core import watch
 
 
@@ -30,6 +32,25 @@ def replacing(*paths: Path) -> Iterator[list[Path]]:
     finally:
         for temporary in temporaries:
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path, seconds: float, otherwise: str) -> Iterator[None]:
+    """Hold the lock of the file `path`, which appears, as the only process.
+
+    Raises ValueError with the text `otherwise` if another one holds it for longer than `seconds`.
+    The system takes the lock from a process that dies, not from one that is stopped.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=seconds)
+    except Timeout:
+        raise ValueError(otherwise) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def write_json(path: Path, tree: Mapping[str, Any]) -> None:

@@ -6,12 +6,14 @@ import argparse
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 from fmri2clip.core import watch
 from fmri2clip.core.params import Params, load
 from fmri2clip.core.strict import check_known
 
+TRACEBACK = "FMRI2CLIP_TRACEBACK"
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -24,9 +26,8 @@ def run(stage: Callable[..., None]) -> None:
     """Call `stage(params, *arguments)`, the arguments taken from the command line.
 
     A parameter with the default False becomes an option: dry_run is `--dry-run`. One with the
-    default '' may be left out. A ValueError or OSError ends the process with one line and exit code
-    1; FMRI2CLIP_TRACEBACK=1 shows where it rose. So does a change of what the stage reads while it
-    runs (watch.py).
+    default '' may be left out. Errors end in one line (`ends_in_one_line`). So does a change of
+    what the stage reads while it runs (watch.py).
     """
     name = stage.__name__
     arguments = list(inspect.signature(stage).parameters.values())[1:]
@@ -42,16 +43,30 @@ def run(stage: Callable[..., None]) -> None:
             parser.add_argument(argument.name)
     given = vars(parser.parse_args())
     named = [value for value in given.values() if value and isinstance(value, str)]
-    try:
+    with ends_in_one_line(" ".join([name, *named])):
         watch.begin(name, named)
         params = load()
         set_threads(params.compute.threads)
         stage(params, **given)
         watch.check()
-    except (ValueError, OSError) as error:
-        if os.environ.get("FMRI2CLIP_TRACEBACK"):
+
+
+@contextmanager
+def ends_in_one_line(name: str) -> Iterator[None]:
+    """Any exception ends the process with a line that begins with the name, and exit code 1.
+
+    ValueError and OSError are written for people; of the rest the line says what it was.
+    FMRI2CLIP_TRACEBACK=1 shows where it rose.
+    """
+    try:
+        yield
+    except Exception as error:
+        if os.environ.get(TRACEBACK):
             raise
-        sys.exit(f"{' '.join([name, *named])}: {error}")
+        if isinstance(error, ValueError | OSError):
+            sys.exit(f"{name}: {error}")
+        said = " ".join([type(error).__name__, *str(error).split()])
+        sys.exit(f"{name}: {said}; set {TRACEBACK}=1 to see where, and please report it")
 
 
 def set_threads(n: int) -> None:

@@ -231,3 +231,20 @@ def test_other_content_is_refused(tmp_path: Path) -> None:
             file[name] = np.zeros(3)
         with pytest.raises(ValueError, match="no data set 'betas'"):
             betas.read_session(path, _mask())
+
+
+@pytest.mark.parametrize("chunks", [(750, 1, 1, 1), (750, 2, 2, 2), None])
+def test_what_was_never_written_reads_as_zeros(
+    tmp_path: Path, chunks: tuple[int, ...] | None
+) -> None:
+    """A data set that was created only, and one with a single voxel in it."""
+    path = tmp_path / "betas_session01.hdf5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("betas", (750, 3, 4, 5), "i2", chunks=chunks)
+    mask = np.ones((5, 4, 3), dtype=bool)
+    assert not betas.read_session(path, mask).any()
+    with h5py.File(path, "a") as file:
+        file["betas"][:, 1, 2, 3] = 7
+    expected = np.zeros((5, 4, 3))
+    expected[3, 2, 1] = 7
+    np.testing.assert_array_equal(betas.read_session(path, mask)[749], expected[mask])

@@ -23,6 +23,7 @@ from fmri2clip.artefacts.reconstructions import read_reconstructions
 from fmri2clip.artefacts.trials import read_betas
 from fmri2clip.clip import encoder
 from fmri2clip.core import params
+from fmri2clip.core.files import locked
 from fmri2clip.generators import Conditioning
 from fmri2clip.stages.reconstruct import reconstruction, selection
 from tests import picture_world
@@ -531,3 +532,12 @@ def test_the_model_folders_are_complete(world: PictureWorld) -> None:
     for run, has_tokens in (("demo", False), ("tokens", True)):
         decoder, _ = load(world.root / "models" / run / "subj02")
         assert bool(decoder.sizes) is has_tokens
+
+
+def test_the_same_pictures_are_painted_by_one_job(world: PictureWorld, tmp_path: Path) -> None:
+    """A second one ends at once; afterwards they are painted as ever."""
+    lock = Path(".resume/reconstruct/one.lock")
+    with locked(lock, 0, "held"), pytest.raises(ValueError, match=r"another job paints .*one\.h5"):
+        reconstruct(world, tmp_path / "one.h5", source="target")
+    assert not (tmp_path / "one.h5").exists()
+    assert len(reconstruct(world, tmp_path / "one.h5", source="target")["nsd_id_I"])

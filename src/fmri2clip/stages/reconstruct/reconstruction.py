@@ -38,7 +38,7 @@ from fmri2clip.artefacts.trials import average_repeats, list_images, read_betas,
 from fmri2clip.clip.targets import SEMANTIC_STREAMS, TOKEN_TARGETS
 from fmri2clip.core import params, resume
 from fmri2clip.core.closure import code_digest
-from fmri2clip.core.files import sha256_file
+from fmri2clip.core.files import locked, sha256_file
 from fmri2clip.core.params import MEAN_IMAGE, TARGET, Params, Reconstruction
 from fmri2clip.core.rows import find_rows
 from fmri2clip.datasets.nsd.layout import REPETITIONS
@@ -102,7 +102,7 @@ def reconstruct(
 
     Rows are subjects in order of the run, test images in order of their ids; pictures that are the
     same for all subjects (true features, mean image) stand there once, without subject_I. Raises
-    ValueError as generators do.
+    ValueError as generators do, and while another process paints these pictures.
     """
     entry = settings.reconstructions[name]
     path = paths.reconstructions(name)
@@ -120,23 +120,25 @@ def reconstruct(
     seed_IN = generators.draw_seeds(entry.seed, rows["nsd_id_I"], entry.n_candidates)
     chooses = entry.selection == "brain"
     key = make_key(entry, config, conditioning, seed_IN, rows, found if chooses else ())
-    # All entries are outputs of one stage, so it runs again when one of them changes: pictures that
-    # stay as they are must not be painted, nor their generator loaded, a second time.
-    if is_made(path, key):
-        print(f"{path} holds these pictures already")
-        return
-    generator = (loaded or LoadedGenerator(device)).load(family, config)
-    select = (
-        selection.select_by_brain(found, selection.load_embedding(clip, device))
-        if chooses
-        else None
-    )
-    partial = resume.resume_dir(f"reconstruct/{name}", key)
-    attrs = {**asdict(entry), "key": key}
-    generation.write_pictures(
-        path, generator, conditioning, seed_IN, rows, partial, attrs, name, select=select
-    )
-    resume.remove(partial)
+    lock = resume.RESUME_ROOT / f"reconstruct/{name}.lock"
+    with locked(lock, 0, f"another job paints {path}; wait until it is done"):
+        # All entries are outputs of one stage, so it runs again when one of them changes: pictures
+        # that stay as they are must not be painted, nor their generator loaded, a second time.
+        if is_made(path, key):
+            print(f"{path} holds these pictures already")
+            return
+        generator = (loaded or LoadedGenerator(device)).load(family, config)
+        select = (
+            selection.select_by_brain(found, selection.load_embedding(clip, device))
+            if chooses
+            else None
+        )
+        partial = resume.resume_dir(f"reconstruct/{name}", key)
+        attrs = {**asdict(entry), "key": key}
+        generation.write_pictures(
+            path, generator, conditioning, seed_IN, rows, partial, attrs, name, select=select
+        )
+        resume.remove(partial)
 
 
 def read_features(

@@ -98,8 +98,9 @@ def _read_hdf5(path: Path, mask: Mask) -> NDArray[np.int16]:
         # Chunks as the release has them, unfiltered, are read as raw bytes, past HDF5's selections.
         one_voxel = dataset.chunks == (layout.TRIALS_PER_SESSION, 1, 1, 1)
         if one_voxel and dataset.id.get_create_plist().get_nfilters() == 0:
-            # A voxel that is not stored, which means zeros, or damage: fails again below.
-            with suppress(RuntimeError):
+            # A voxel that is not stored, which means zeros, or damage: fails again below. HDF5 says
+            # MemoryError where no voxel is stored.
+            with suppress(RuntimeError, MemoryError):
                 return _read_chunks(dataset, mask)
         return _read_box(dataset, mask)
 
