@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fmri2clip.artefacts.paths import Paths
 from fmri2clip.core import stage
+from fmri2clip.core.files import check_inside
 from fmri2clip.core.params import Params
 from fmri2clip.datasets.mini.write import write_subject
 from fmri2clip.datasets.nsd import design, layout, manifest
@@ -26,6 +27,7 @@ def download(params: Params, subject: str, dry_run: bool = False) -> None:
         print("dataset.source is simulated: nothing is fetched")
     else:
         threads = params.compute.threads
+        check_inside(root, layout.subject_folders(root, subject))
         write_subject(
             root, params.world, subject, dataset.preparation, dataset.container, threads=threads
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fmri2clip.artefacts.paths import Paths
 from fmri2clip.core import stage
+from fmri2clip.core.files import check_inside
 from fmri2clip.core.params import Params
 from fmri2clip.datasets.mini.write import write_stimuli
 from fmri2clip.datasets.nsd import layout, manifest
@@ -21,6 +22,7 @@ def download_stimuli(params: Params, dry_run: bool = False) -> None:
     elif dry_run:
         print("dataset.source is simulated: nothing is fetched")
     else:
+        check_inside(root, layout.stimuli_folders(root))
         write_stimuli(root, params.world, params.subjects, threads=params.compute.threads)
         manifest.record(layout.stimuli_manifest_path(root), root, layout.stimuli_folders(root))
 

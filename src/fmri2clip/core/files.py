@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,43 @@ def replacing(*paths: Path) -> Iterator[list[Path]]:
     finally:
         for temporary in temporaries:
             temporary.unlink(missing_ok=True)
+
+
+class NotOpened(ValueError):
+    """Of a file that could not be opened or read to its end: nothing is known of its content."""
+
+
+def describe_failure(path: Path, error: BaseException, kind: str, remedy: str) -> ValueError:
+    """What to raise where a reader of `kind` has failed with `error`.
+
+    NotOpened where the system says why (permission, lock, disk): such a file may be sound. Else the
+    content was read and is wrong, and `remedy` says what to do.
+    """
+    if not isinstance(error, OSError) or not error.errno:
+        return ValueError(f"{path} cannot be read as {kind} ({error}); {remedy}")
+    do = "try again, and check the disk if it fails again"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        do = "let its owner give you permission to read it (`ls -l` names the owner)"
+    elif error.errno in (errno.EAGAIN, errno.EDEADLK):
+        do = "another process has locked it: wait until that is done (`fuser` names it)"
+    return NotOpened(
+        f"{path} cannot be opened ({os.strerror(error.errno)}), so nothing is known of its "
+        f"content; leave it as it is: {do}"
+    )
+
+
+def check_inside(root: Path, folders: Iterable[Path]) -> None:
+    """Raise ValueError if a link leads from `root`, or from a folder below it, to somebody else's.
+
+    A relative root belongs to the project, which is the working directory.
+    """
+    project = root.resolve() if root.is_absolute() else Path().resolve()
+    for folder in folders:
+        if not folder.resolve().is_relative_to(project):
+            raise ValueError(
+                f"{folder} lies outside of the project, in {folder.resolve()}, and nothing is "
+                "written or moved there; see docs/real_nsd.md for shared and scratch disks"
+            )
 
 
 @contextmanager

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmri2clip.core import watch
-from fmri2clip.core.files import replacing
+from fmri2clip.core.files import describe_failure, replacing
 from fmri2clip.core.schema import Kind, Rows, Value, axes, check, checked_blocks, field, outline
 
 Attrs = Mapping[str, str | int | float]
@@ -372,9 +372,7 @@ def _opened(path: Path, kind: Kind) -> Iterator[h5py.File]:
     try:
         file = h5py.File(path, "r")
     except OSError as error:
-        raise ValueError(
-            f"{path} cannot be read as HDF5 ({error}); delete it and run its stage again"
-        ) from error
+        raise describe_failure(path, error, "HDF5", "delete it and run its stage again") from error
     with file:
         found = file.attrs.get("kind", "unknown")
         if found != kind.name:

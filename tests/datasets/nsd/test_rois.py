@@ -188,9 +188,9 @@ def test_a_mask_of_the_user_must_lie_on_the_same_grid(tmp_path: Path) -> None:
             ValueError, match=r"mine\.nii\.gz has values other than -1, 0 and the labels 1 to 32767"
         ):
             rois.load_rois(tmp_path, "subj01", {"x": ["file:mine"]})
-    _write(tmp_path, "mine", np.ones((*SHAPE, 1)))
+    _write(tmp_path, "mine", np.ones((*SHAPE, 2)))
     with pytest.raises(
-        ValueError, match=r"mine\.nii\.gz has shape \(4, 5, 3, 1\), expected the three axes"
+        ValueError, match=r"mine\.nii\.gz has shape \(4, 5, 3, 2\), expected the three axes"
     ):
         rois.load_rois(tmp_path, "subj01", {"x": ["file:mine"]})
 
@@ -245,3 +245,40 @@ def test_other_grid_or_broken_file(tmp_path: Path) -> None:
     _write(tmp_path, "nsdgeneral", np.zeros(SHAPE))
     with pytest.raises(ValueError, match="has no voxel above 0"):
         rois.load_rois(tmp_path, "subj01", GROUPS)
+
+
+def test_masks_as_other_software_writes_them(tmp_path: Path) -> None:
+    """Labels a little off, NaN outside, a fourth axis: all are read as the tidy mask."""
+    volumes = _tree(tmp_path)
+    tidy = np.random.default_rng(3).integers(0, 3, SHAPE).astype(np.float64)
+    tidy[volumes["nsdgeneral"] != 1] = 0
+    outside = np.where(volumes["nsdgeneral"] == 1, tidy, np.nan)
+    for name, volume in {
+        "tidy": tidy,
+        "near": tidy * np.float32(0.99999),
+        "nan": outside,
+        "long": tidy[..., None, None],
+    }.items():
+        _write(tmp_path, name, volume)
+        found = rois.read_roi(tmp_path, "subj01", f"file:{name}")
+        np.testing.assert_array_equal(np.maximum(found, 0), tidy)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [(1.01, "1.01"), (40_000.0, "40000"), (np.inf, "inf"), (-2.0, "-2")]
+)
+def test_a_mask_that_holds_no_labels_says_where(tmp_path: Path, value: float, said: str) -> None:
+    _tree(tmp_path)
+    odd = np.zeros(SHAPE)
+    odd[1, 3, 2] = value
+    _write(tmp_path, "odd", odd)
+    with pytest.raises(ValueError, match=rf"first is {said} at X, Y, Z = \(1, 3, 2\)"):
+        rois.read_roi(tmp_path, "subj01", "file:odd")
+
+
+def test_notes_of_other_programs_are_no_rois(tmp_path: Path) -> None:
+    """macOS leaves ._NAME beside files on foreign disks."""
+    _tree(tmp_path)
+    before = rois.list_rois(tmp_path, "subj01")
+    (layout.roi_dir(tmp_path, "subj01") / "._floc-faces.nii.gz").write_bytes(b"\0\5\x16\7")
+    assert rois.list_rois(tmp_path, "subj01") == before

@@ -4,6 +4,7 @@ failure.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
 from pathlib import Path
@@ -141,3 +142,54 @@ def test_summary_counts(tmp_path: Path) -> None:
         and "rm" not in text
         and "dvc" not in text
     )
+
+
+@pytest.mark.parametrize("kind", ["betas", "stimuli"])
+def test_a_locked_file_is_not_called_damaged(
+    checkout: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    """Another program holds it: no advice to remove it, and the second run finds it sound."""
+    path = layout.stimuli_path(RAW)
+    if kind == "betas":
+        path = layout.betas_path(RAW, SUBJECT, PREPARATION, 2)
+    with path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(ValueError, match="checks failed"):
+            check_data(parameters.load())
+    out = capsys.readouterr().out
+    assert f"{path} cannot be opened (Resource temporarily unavailable)" in out
+    assert "another process has locked it" in out
+    assert "rm " not in out and "delete it" not in out
+    check_data(parameters.load())
+
+
+def test_repairs_are_of_nsds_files_in_the_project_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mask of the user's own cannot be fetched again, nor what lies behind a link."""
+    monkeypatch.chdir(tmp_path)
+    roi = layout.roi_dir(RAW, SUBJECT)
+    roi.mkdir(parents=True)
+    shared = tmp_path.with_name(f"{tmp_path.name}_shared")
+    shared.mkdir()
+    behind = RAW / "nsddata/experiments"
+    behind.symlink_to(shared)
+    names = (roi / "floc-faces.nii.gz", roi / "my-roi.nii.gz", behind / "table.csv")
+    for path in names:
+        path.touch()
+    checks = [Check("a", "FAIL", f"{path} is odd") for path in names]
+    checks.append(Check("b", "FAIL", f"{roi / 'streams.nii.gz'} is locked", is_read=False))
+    found = [c for c in check_report.list_repairs(RAW, checks) if c.startswith("rm")]
+    assert found == [f"rm {roi / 'floc-faces.nii.gz'}"]
+
+
+def test_notes_of_other_programs_block_nothing(
+    checkout: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They are named once, by the check of files, as what no manifest names."""
+    for name in ("floc-faces", "nsdgeneral"):
+        (layout.roi_dir(RAW, SUBJECT) / f"._{name}.nii.gz").write_bytes(b"\0\5\x16\7")
+    check_data(parameters.load())
+    lines = [line for line in capsys.readouterr().out.splitlines() if "._" in line]
+    assert len(lines) == 1 and lines[0].startswith(f"WARN  files.{SUBJECT}")
+    assert "2 files that" in lines[0]

@@ -304,3 +304,24 @@ def test_a_manifest_without_the_session_is_an_error(tmp_path: Path, download: Do
     source = sources.StreamingSource(tmp_path, SUBJECT, PREPARATION, download, tmp_path / "scratch")
     with pytest.raises(ValueError, match=r"manifest\.json does not name session 2"), source.open(2):
         SimpleNamespace()
+
+
+@pytest.mark.parametrize("place", ["data/raw/nsd", "data", "data/raw/nsd/nsddata"])
+def test_a_tree_behind_a_link_is_left_alone(
+    download: Download, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """A lab's own files lie in its shared copy, under whatever part of the tree is a link."""
+    root = Path("data/raw/nsd")
+    project = tmp_path / "project"
+    project.mkdir()
+    monkeypatch.chdir(project)
+    shared = tmp_path / "shared"
+    notes = shared / layout.ppdata_dir(root, SUBJECT).relative_to(place) / "notes.txt"
+    notes.parent.mkdir(parents=True)
+    notes.write_text("of the lab")
+    Path(place).parent.mkdir(parents=True, exist_ok=True)
+    Path(place).symlink_to(shared)
+    before = sorted(shared.rglob("*"))
+    with pytest.raises(ValueError, match="lies outside of the project, in .*shared"):
+        fetch.fetch_subject(root, SUBJECT, N_SESSIONS, ACCEPTED, download)
+    assert sorted(shared.rglob("*")) == before and not (root.parent / "aside").exists()

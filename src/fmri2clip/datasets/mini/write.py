@@ -143,7 +143,8 @@ def write_subject(
         {"ijk": ijk_V3, "nsd_id": ids_I, "betas": np.asarray(cortex.noise_free_IV, np.float32)},
     )
     written += _write_sessions(root, world, volume, preparation, suffixes, cortex, image_index_N)
-    remove_others(layout.subject_folders(root, subject), set(written))
+    kept = {*written, *layout.own_masks(root, subject)}
+    remove_others(layout.subject_folders(root, subject), kept)
 
 
 def _load_cortex(threads: int) -> Simulate:

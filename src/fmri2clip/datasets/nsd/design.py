@@ -20,6 +20,7 @@ import numpy as np
 import scipy.io
 from numpy.typing import NDArray
 
+from fmri2clip.core.files import NotOpened, describe_failure
 from fmri2clip.datasets.nsd import layout
 
 Ints = NDArray[np.int64]
@@ -58,8 +59,11 @@ def load_design(root: Path) -> Design:
     try:
         mat = scipy.io.loadmat(path, variable_names=["masterordering", "subjectim", "sharedix"])
     except Exception as error:
-        what = _guess_content(path) or f"cannot be read as a MATLAB 5 file ({error})"
-        raise ValueError(f"{path} {what}; delete it and download it again") from error
+        remedy = "delete it and download it again"
+        failure = describe_failure(path, error, "a MATLAB 5 file", remedy)
+        if not isinstance(failure, NotOpened) and (what := _guess_content(path)):
+            failure = ValueError(f"{path} {what}; {remedy}")
+        raise failure from error
     missing = {"masterordering", "subjectim", "sharedix"} - set(mat)
     if missing:
         raise ValueError(f"{path} lacks {', '.join(sorted(missing))}; download it again")

@@ -298,6 +298,22 @@ def roi_dir(root: Path, subject: str) -> Path:
     return volumes_dir(root, subject) / "roi"
 
 
+def find_volumes(folder: Path) -> list[Path]:
+    """NIfTI files below a folder, sorted; names that begin with a dot are other programs' notes."""
+    return sorted(path for path in folder.rglob("*.nii.gz") if not path.name.startswith("."))
+
+
+def is_nsd_roi(path: Path) -> bool:
+    """Whether a file of an ROI folder has a name that NSD gives."""
+    name = path.name.removesuffix(".nii.gz").removeprefix("lh.").removeprefix("rh.")
+    return name in (*ROI_LABELS, *UNNAMED_ROIS, *OPEN_ROIS)
+
+
+def own_masks(root: Path, subject: str) -> list[Path]:
+    """ROI volumes of the user's own, which `rois` names as file:NAME."""
+    return [path for path in find_volumes(roi_dir(root, subject)) if not is_nsd_roi(path)]
+
+
 def roi_path(root: Path, subject: str, roi: str, hemisphere: str = "") -> Path:
     """Volume of an ROI; hemisphere '' (both merged), 'lh' or 'rh'."""
     return roi_dir(root, subject) / (

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
+from fmri2clip.core.files import NotOpened
 from fmri2clip.core.params import Dataset
 from fmri2clip.datasets.nsd import design as designs
 from fmri2clip.datasets.nsd import layout
@@ -90,13 +91,16 @@ def _run(name: str, task: Callable[[], Outcome]) -> Check:
     """Verdict of one check. A check that breaks is a failed one, so that the others still run."""
     try:
         return Check(name, *task())
-    except (ValueError, OSError) as error:
+    except (NotOpened, OSError) as error:
+        return Check(name, "FAIL", str(error), is_read=False)
+    except ValueError as error:
         return Check(name, "FAIL", str(error))
     except Exception as error:
         return Check(
             name,
             "FAIL",
             f"{type(error).__name__}: {error}; the check itself broke, please report it",
+            is_read=False,
         )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fmri2clip.core import store
+from fmri2clip.core.files import check_inside
 from fmri2clip.core.params import Dataset
 from fmri2clip.datasets.nsd import layout
 from fmri2clip.stages.check_data.check import describe_kind
@@ -56,15 +57,15 @@ def format_summary(root: Path, checks: Sequence[Check]) -> str:
 
 
 def list_repairs(root: Path, checks: Sequence[Check]) -> list[str]:
-    """Commands for the files that failed checks name: remove those that exist, run their stage
-    again.
+    """Commands for the files that failed checks name: remove those that are ours to remove, run
+    their stage again. None for files that could not be opened: they may be sound.
     """
     damaged: set[Path] = set()
     stages: set[str] = set()
     for check in checks:
-        if not check.passed:
+        if not check.passed and check.is_read:
             paths = find_paths(root, check.detail)
-            damaged.update(path for path in paths if path.is_file())
+            damaged.update(path for path in paths if path.is_file() and _is_ours(root, path))
             stages.update(
                 [_stage_of_path(root, path) for path in paths] or [_stage_of_check(check.name)]
             )
@@ -79,6 +80,15 @@ def find_paths(root: Path, text: str) -> list[Path]:
     """Paths below the root that a message names."""
     found = re.findall(rf"(?<![\w./-]){re.escape(str(root))}(/[\w./+-]+)", text)
     return [root / name.strip("/").rstrip(".") for name in found]
+
+
+def _is_ours(root: Path, path: Path) -> bool:
+    """Whether NSD names the file and it lies inside the project: then it can be fetched again."""
+    try:
+        check_inside(root, [path.parent])
+    except ValueError:
+        return False
+    return path.parent.name != "roi" or layout.is_nsd_roi(path)
 
 
 def make_report(checks: Sequence[Check]) -> dict[str, Any]:

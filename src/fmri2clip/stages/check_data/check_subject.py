@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from fmri2clip.core.files import describe_failure
 from fmri2clip.datasets.nsd import design as designs
 from fmri2clip.datasets.nsd import layout
 from fmri2clip.datasets.nsd.voxels import rois
@@ -119,7 +120,7 @@ def check_grid(files: SubjectFiles) -> Outcome:
     affine = np.diag((VOXEL_MM,) * 3 + (1.0,))
     affine[:3, 3] = (1 - (np.array(mask.shape) + 1) / 2) * VOXEL_MM
     paths = [
-        *sorted(layout.volumes_dir(files.root, files.subject).rglob("*.nii.gz")),
+        *layout.find_volumes(layout.volumes_dir(files.root, files.subject)),
         ncsnr_path(files),
     ]
     moved = []
@@ -288,9 +289,7 @@ def _open(path: Path) -> Any:
     try:
         return nib.load(path)
     except (OSError, EOFError, ValueError, nib.filebasedimages.ImageFileError) as error:
-        raise ValueError(
-            f"{path} cannot be read as NIfTI ({error}); delete it and download it again"
-        ) from error
+        raise describe_failure(path, error, "NIfTI", "delete it and download it again") from error
 
 
 CHECKS = {

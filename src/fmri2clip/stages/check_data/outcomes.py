@@ -25,6 +25,7 @@ class Check(NamedTuple):
     status: Status
     detail: str
     data: Mapping[str, Any] | None = None
+    is_read: bool = True  # false: a file could not be opened, so nothing is known of its content
 
     @property
     def passed(self) -> bool:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Container, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from fmri2clip.core.files import check_inside
 from fmri2clip.core.params import Dataset, Download
 from fmri2clip.datasets.nsd import layout, manifest
 from fmri2clip.datasets.nsd.bucket import open_bucket, require_terms
@@ -108,7 +109,7 @@ def fetch_subject(
 
 def _own_masks(root: Path, subject: str, listing: Container[str]) -> list[Path]:
     """ROI volumes in the tree that are not NSD's: `rois` may name them as file:NAME."""
-    paths = sorted(layout.roi_dir(root, subject).glob("*.nii.gz"))
+    paths = layout.find_volumes(layout.roi_dir(root, subject))
     return [path for path in paths if path.relative_to(root).as_posix() not in listing]
 
 
@@ -138,6 +139,7 @@ def _fetch(
     """
     if not dry_run:
         require_terms(dataset)
+        check_inside(target.root, target.folders)
     journal = _journal(target)
     # What an interrupted run learnt is newer than the manifest of the run before it.
     recorded: dict[str, Entry] = {}

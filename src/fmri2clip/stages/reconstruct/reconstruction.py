@@ -82,7 +82,7 @@ def reconstruct_all(settings: Params, paths: Paths, device: str = "cpu") -> None
     """
     folder = paths.reconstructions_folder
     folder.mkdir(parents=True, exist_ok=True)
-    for path in folder.iterdir():
+    for path in folder.glob("*.h5"):
         if path.stem not in settings.reconstructions:
             path.unlink()
     loaded = LoadedGenerator(device)

@@ -18,6 +18,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from fmri2clip.core.files import describe_failure
 from fmri2clip.datasets.nsd import layout
 
 Images = NDArray[np.uint8]
@@ -80,9 +81,7 @@ def _brick(root: Path) -> Iterator[h5py.Dataset]:
         with h5py.File(path, "r") as file:
             yield _find_brick(path, file)
     except OSError as error:
-        raise ValueError(
-            f"{path} cannot be read as HDF5 ({error}); delete it and download it again"
-        ) from error
+        raise describe_failure(path, error, "HDF5", "delete it and download it again") from error
 
 
 def _find_brick(path: Path, file: h5py.File) -> h5py.Dataset:

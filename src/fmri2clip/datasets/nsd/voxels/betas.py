@@ -22,6 +22,7 @@ import numpy as np
 from isal import igzip, isal_zlib
 from numpy.typing import NDArray
 
+from fmri2clip.core.files import describe_failure
 from fmri2clip.datasets.nsd import layout
 
 Mask = NDArray[np.bool_]
@@ -65,9 +66,11 @@ def read_session(path: Path, mask: Mask) -> NDArray[np.int16]:
     try:
         return _read_nifti(path, mask) if path.name.endswith(".nii.gz") else _read_hdf5(path, mask)
     except BROKEN as error:
-        raise ValueError(
-            f"{path} cannot be read ({error}); it is truncated or corrupt: delete it and run the "
-            "download stage again"
+        raise describe_failure(
+            path,
+            error,
+            "betas",
+            "it is truncated or corrupt: delete it and run the download stage again",
         ) from error
 
 

@@ -19,12 +19,14 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from fmri2clip.core.files import describe_failure
 from fmri2clip.core.strict import suggest
 from fmri2clip.datasets.nsd import layout
 from fmri2clip.datasets.nsd.voxels import roi_groups
 
 GROUP_PREFIX = "group/"
 MAX_LABEL = int(np.iinfo(np.int16).max)  # of volumes whose labels are not known beforehand
+LABEL_TOLERANCE = 1e-3  # of labels in a mask of the user's own
 AFFINE_TOLERANCE = 0.01  # mm
 
 
@@ -46,21 +48,19 @@ def read_volume(path: Path) -> NDArray[Any]:
         image: Any = nib.load(path)
         return np.asarray(image.dataobj)
     except Exception as error:
-        raise ValueError(
-            f"{path} cannot be read as NIfTI ({error}); delete it and download it again"
-        ) from error
+        raise describe_failure(path, error, "NIfTI", "delete it and download it again") from error
 
 
 def list_rois(root: Path, subject: str) -> list[str]:
     """Names of the ROI volumes that the tree has for a subject, hemispheres with their prefix."""
-    return sorted(
-        path.name.removesuffix(".nii.gz") for path in layout.roi_dir(root, subject).glob("*.nii.gz")
-    )
+    folder = layout.roi_dir(root, subject)
+    return sorted(path.name.removesuffix(".nii.gz") for path in layout.find_volumes(folder))
 
 
 def read_roi(root: Path, subject: str, roi: str, hemisphere: str = "") -> NDArray[np.int16]:
-    """Labels (X, Y, Z) of an ROI: -1, 0, or 1..N. A missing file raises ValueError with the ROIs
-    that exist.
+    """Labels (X, Y, Z) of an ROI: -1, 0, or 1..N. Masks of the user's own may have an axis of
+    length 1 behind, NaN outside and labels within 1e-3. A missing file raises ValueError with the
+    ROIs that exist.
     """
     path = _roi_path(root, subject, roi, hemisphere)
     if not path.is_file():
@@ -70,14 +70,38 @@ def read_roi(root: Path, subject: str, roi: str, hemisphere: str = "") -> NDArra
             f"{path} does not exist; {subject} has {', '.join(present) or 'no ROI files'}{near}"
         )
     volume = read_volume(path)
+    if roi.startswith(layout.FILE_PREFIX):
+        volume = _tidy(volume)
     if volume.ndim != 3:
         raise ValueError(f"{path} has shape {volume.shape}, expected the three axes X, Y, Z")
     n_labels = len(layout.roi_labels(roi)) or MAX_LABEL
     if volume.dtype.kind not in "iuf" or not _is_label(volume, n_labels).all():
         raise ValueError(
             f"{path} has values other than -1, 0 and the labels 1 to {n_labels} of {roi}"
+            f"{_find_odd(volume, n_labels)}"
         )
     return volume.astype(np.int16)
+
+
+def _tidy(volume: NDArray[Any]) -> NDArray[Any]:
+    """A mask as other software may write it: fourth axis of length 1, numbers that arithmetic has
+    left a little beside their label, NaN for outside.
+    """
+    if volume.ndim > 3 and set(volume.shape[3:]) == {1}:
+        volume = volume.reshape(volume.shape[:3])
+    if volume.dtype.kind != "f":
+        return volume
+    nearest = np.rint(volume)
+    volume = np.where(np.abs(volume - nearest) < LABEL_TOLERANCE, nearest, volume)
+    return np.where(np.isnan(volume), layout.OUTSIDE_CORTEX, volume)
+
+
+def _find_odd(volume: NDArray[Any], n_labels: int) -> str:
+    """Where a volume has the first of them, as the end of a message."""
+    if volume.dtype.kind not in "iuf":
+        return f": it holds {volume.dtype}"
+    place = np.argwhere(~_is_label(volume, n_labels))[0]
+    return f": the first is {volume[tuple(place)]:g} at X, Y, Z = {tuple(place.tolist())}"
 
 
 def _is_label(volume: NDArray[Any], n_labels: int) -> NDArray[np.bool_]:
