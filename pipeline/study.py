@@ -36,6 +36,7 @@ def run_study(
     study = plan.load(root / "studies" / f"{name}.yaml")
     planned = plan.plan(study, root / "params.yaml")
     print(f"{study.question}\n{len(planned)} experiments; {study.budget}", flush=True)
+    experiments.check_tracked(root)
     digest = experiments.code_digest(root)
     experiment = params.load(root / "params.yaml").tracking.experiment
     tracking.never_raises(tracking.init_store)(root, experiment)

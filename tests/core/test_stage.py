@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import sys
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,7 @@ ERRORS = (
 
 
 @pytest.fixture
-def command(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def command(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Runs a stage that raises this error."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["own"])
@@ -38,7 +41,8 @@ def command(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
         stage.run(own)
 
-    return run
+    yield run
+    socket.setdefaulttimeout(None)
 
 
 @pytest.mark.parametrize(("error", "line"), ERRORS)
@@ -67,3 +71,13 @@ def test_params_that_cannot_be_read_are_named(command: Any, tmp_path: Path, cont
     (tmp_path / "params.yaml").write_bytes(content)
     with pytest.raises(SystemExit, match=r"own: params\.yaml is not"):
         command(AssertionError("not reached"))
+
+
+def test_a_silent_server_is_given_up(command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """urllib, by which open_clip and torch fetch weights, has no limit of its own."""
+    monkeypatch.setattr(stage, "SILENCE", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/weights"
+        monkeypatch.setattr(stage, "load", lambda: urllib.request.urlopen(url))
+        with pytest.raises(SystemExit, match=r"own: .*timed out"):
+            command(AssertionError("not reached"))

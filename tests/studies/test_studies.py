@@ -331,20 +331,31 @@ def test_a_study_runs_reuses_and_reports_failures(
         pipeline_study.run_study(project, "alpha", poll_s=POLL_S)
 
 
-def test_queue_status_reads_what_dvc_prints(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_queue_status_reads_what_dvc_prints(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     table = """\
         Task     Name           Created       Status
         e42d5c6  study-a-s0     07:49 AM      Queued
         c63b062  study-a-s0     07:49 AM      Failed
         827d96f  study-b-s0     Nov 20, 2026  Success
+        0aa3b55  study-c-s0     Nov 20, 2026  Running
 
         Worker status: 1 active, 0 idle
         """
     monkeypatch.setattr(experiments, "_dvc", lambda root, *arguments: dedent(table))
-    assert experiments.queue_status(Path()) == (
-        {"study-a-s0": "Queued", "study-b-s0": "Success"},
+    assert experiments.queue_status(tmp_path) == (
+        {"study-a-s0": "Queued", "study-b-s0": "Success", "study-c-s0": "Running"},
         1,
     )
+    process = subprocess.Popen(["true"])
+    note = tmp_path / ".dvc" / "tmp" / "exps" / "run" / "0aa3b55ff" / "0aa3b55ff.json"
+    note.parent.mkdir(parents=True)
+    note.write_text(json.dumps({"pid": os.getpid()}))
+    assert experiments.queue_status(tmp_path)[0]["study-c-s0"] == "Running"
+    process.wait()
+    note.write_text(json.dumps({"pid": process.pid}))
+    assert experiments.queue_status(tmp_path)[0]["study-c-s0"] == "Killed"
 
 
 def test_a_worker_is_started_where_tasks_wait(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -369,6 +380,37 @@ def test_a_worker_is_started_where_tasks_wait(monkeypatch: pytest.MonkeyPatch) -
         "b: success (0 waiting)",
         "a: success (0 waiting)",
     ]
+
+
+def test_a_killed_experiment_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DVC calls it running for ever, beside others that do run."""
+    states = iter(
+        [
+            ({"a": "Killed", "b": "Running"}, 1),
+            ({"a": "Failed", "b": "Running"}, 1),
+            ({"a": "Failed", "b": "Success"}, 1),
+        ]
+    )
+    called: list[tuple[str, ...]] = []
+    monkeypatch.setattr(experiments, "queue_status", lambda root: next(states))
+    monkeypatch.setattr(experiments, "_dvc", lambda root, *given: called.append(given))
+    experiments.run_queue(Path(), ["a", "b"], lambda text: None, poll_s=0)
+    assert called == [("queue", "kill", "--force", "a")]
+    assert next(states, None) is None
+
+
+def test_code_that_git_does_not_track_is_named(tmp_path: Path) -> None:
+    """The copies that experiments run in lack it; what git ignores is nobody's code."""
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    for name in ("src/own/decoder.py", "pipeline/a.py", "src/__pycache__/a.pyc"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / ".gitignore").write_text("__pycache__/\n")
+    subprocess.run(["git", "add", "pipeline"], cwd=tmp_path, check=True)
+    with pytest.raises(ValueError, match=r"not track src/own/decoder\.py; .*`git add src/own/dec"):
+        experiments.check_tracked(tmp_path)
+    subprocess.run(["git", "add", "src"], cwd=tmp_path, check=True)
+    experiments.check_tracked(tmp_path)
 
 
 def test_a_worker_does_not_hold_what_its_starter_reads(

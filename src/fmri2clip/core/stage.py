@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import os
+import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,9 @@ from fmri2clip.core.params import Params, load
 from fmri2clip.core.strict import check_known
 
 TRACEBACK = "FMRI2CLIP_TRACEBACK"
+SILENCE = (
+    60.0  # seconds after which a server that sends nothing is given up, where nobody says else
+)
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -43,6 +47,7 @@ def run(stage: Callable[..., None]) -> None:
             parser.add_argument(argument.name)
     given = vars(parser.parse_args())
     named = [value for value in given.values() if value and isinstance(value, str)]
+    socket.setdefaulttimeout(SILENCE)
     with ends_in_one_line(" ".join([name, *named])):
         watch.begin(name, named)
         params = load()

@@ -54,8 +54,12 @@ class Settings:
         at_least(self, 1, "steps", "batch_size", "guidance_scale")
 
     def check_places(self) -> None:
-        """Raise ValueError for a folder that is no pipeline, or what looks like no hub name."""
+        """Raise ValueError for a folder that is no pipeline, one whose weight files these settings
+        do not read, and what looks like no hub name.
+        """
         check_path(self.path, "path", INDEX)
+        if Path(self.path).is_dir():
+            check_weights(Path(self.path), self.variant, self.pickled)
 
 
 class PipelineGenerator(ABC):
@@ -180,7 +184,7 @@ def load_pipeline(class_name: str, settings: Settings, **parts: Any) -> Any:
     """
     import diffusers
 
-    check_path(settings.path)
+    settings.check_places()
     return finish(load_part(getattr(diffusers, class_name), settings, **parts), settings)
 
 
@@ -199,6 +203,29 @@ def check_path(path: str, key: str = "path", holds: str = "") -> None:
             f"{key} is {path!r}, neither a folder nor a hub name; give owner/name, or a folder "
             "that exists"
         )
+
+
+def check_weights(folder: Path, variant: str, pickled: bool) -> None:
+    """Raise ValueError, which names the key to set, if a pipeline's weights are all of another kind
+    than the settings say.
+    """
+    there = {_find_variant(path) for path in folder.rglob("*.safetensors")}
+    if not there and not pickled:
+        raise ValueError(
+            f"path is {str(folder)!r}, a pipeline without *.safetensors; pickled: true reads other "
+            "weights, which run code: only from a source that you trust"
+        )
+    if there and variant not in there:
+        kinds = " or ".join(sorted(f"variant: {kind or repr('')}" for kind in there))
+        raise ValueError(
+            f"variant is {variant!r}, but {folder} has no weights of that kind; set {kinds}"
+        )
+
+
+def _find_variant(path: Path) -> str:
+    """'fp16' of model.fp16.safetensors or model.fp16-00001-of-00002.safetensors, '' of others."""
+    _, _, variant = path.stem.partition(".")
+    return re.sub(r"-\d+-of-\d+$", "", variant)
 
 
 def load_index(cls: Any, settings: Settings) -> dict[str, Any]:

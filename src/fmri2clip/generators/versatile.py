@@ -27,7 +27,6 @@ from fmri2clip.generators import Array, Conditioning
 from fmri2clip.generators._pipeline import (
     PipelineGenerator,
     Settings,
-    check_path,
     finish,
     load_index,
     load_part,
@@ -174,7 +173,7 @@ def _join(config: Config) -> Any:
         UNetFlatConditionModel,
     )
 
-    check_path(config.path)
+    config.check_places()
     kind = getattr(diffusers, CLASS)
     index = load_index(kind, config)
     lacking = [name for name in ("image_unet", "vae", "scheduler") if name not in index]

@@ -7,6 +7,7 @@ runs each experiment in a temporary copy of the project that shares the cache.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import subprocess
@@ -22,7 +23,9 @@ CODE = ("src", "pipeline")
 # With the parameters: what the result of an experiment depends on.
 RESULT = (*CODE, "assets", "dvc.yaml")
 POLL_S = 10.0  # a look at the queue costs half a second of a core
-_TASK = re.compile(r"^\w{7}\s+(?P<name>\S+)\s.*\s(?P<status>Queued|Running|Success|Failed)\s*$")
+_TASK = re.compile(
+    r"^(?P<task>\w{7})\s+(?P<name>\S+)\s.*\s(?P<status>Queued|Running|Success|Failed)\s*$"
+)
 _WORKERS = re.compile(r"^Worker status: (\d+) active, (\d+) idle")
 
 
@@ -43,6 +46,20 @@ def find(root: Path, name: str) -> str | None:
     """Commit of the finished experiment of that name whose baseline is HEAD, or None."""
     found = _git(root, "for-each-ref", "--format=%(objectname)", _reference(root, name))
     return found.strip() or None
+
+
+def check_tracked(root: Path) -> None:
+    """Raise ValueError for code or assets that git does not track: experiments run in a clone,
+    which would lack them.
+    """
+    folders = [folder for folder in (*CODE, "assets") if (root / folder).exists()]
+    found = _git(root, "ls-files", "--others", "--exclude-standard", "--", *folders).splitlines()
+    if found:
+        shown = ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
+        raise ValueError(
+            f"git does not track {shown}; experiments run in a copy of what it tracks: "
+            f"`git add {' '.join(found[:5])}` first, or remove it"
+        )
 
 
 def is_current(root: Path, commit: str, params: Mapping[str, Any]) -> bool:
@@ -72,11 +89,32 @@ def queue(root: Path, name: str, overrides: Sequence[str], targets: Sequence[str
 
 
 def queue_status(root: Path) -> tuple[dict[str, str], int]:
-    """Status of each task by experiment (Queued, Running, Success, Failed); number of workers."""
+    """Status of each task by experiment; number of workers.
+
+    Queued, Running, Success, Failed, or Killed: called running by DVC, but its process is gone.
+    """
     lines = _dvc(root, "queue", "status").splitlines()
-    tasks = {m["name"]: m["status"] for line in reversed(lines) if (m := _TASK.match(line))}
+    tasks = {}
+    for match in filter(None, map(_TASK.match, reversed(lines))):
+        lost = match["status"] == "Running" and _is_gone(root, match["task"])
+        tasks[match["name"]] = "Killed" if lost else match["status"]
     workers = [int(m[1]) + int(m[2]) for line in lines if (m := _WORKERS.match(line))]
     return tasks, workers[0] if workers else 0
+
+
+def _is_gone(root: Path, task: str) -> bool:
+    """Whether the process of a running task has ended without a word.
+
+    DVC keeps its number in `.dvc/tmp/exps/run/<commit>/<commit>.json`, as soon as it begins.
+    """
+    for path in (root / ".dvc" / "tmp" / "exps" / "run").glob(f"{task}*/*.json"):
+        try:
+            os.kill(json.loads(path.read_text())["pid"], 0)  # no signal, only the question
+        except ProcessLookupError:
+            return True
+        except ValueError:  # half written
+            return False
+    return False
 
 
 def run_queue(
@@ -90,7 +128,8 @@ def run_queue(
     running.
 
     Workers that have gone while experiments wait are started again (one leaves where it finds
-    nothing to do for a moment).
+    nothing to do for a moment). An experiment that is called running although its process was
+    killed would be waited for without end: it is ended, and stands as failed.
     """
     names = list(names)
     told: dict[str, str] = {}
@@ -102,12 +141,13 @@ def run_queue(
             if status not in ("Queued", told.get(name)):
                 say(f"{name}: {status.lower()} ({n_waiting} waiting)")
         told = now
-        waiting = {status for status in now.values() if status in ("Queued", "Running")}
+        waiting = [status for status in now.values() if status not in ("Success", "Failed")]
         if not waiting:
             return
+        for name in (name for name, status in now.items() if status == "Killed"):
+            _dvc(root, "queue", "kill", "--force", name)
         # As many as there is work for: DVC starts those that are not there.
-        n_wanted = min(jobs, sum(status in ("Queued", "Running") for status in now.values()))
-        if n_workers < n_wanted and "Queued" in waiting:
+        if n_workers < min(jobs, len(waiting)) and "Queued" in waiting:
             _start_workers(root, jobs)
         time.sleep(poll_s)
 

@@ -322,6 +322,6 @@ def test_a_tree_behind_a_link_is_left_alone(
     Path(place).parent.mkdir(parents=True, exist_ok=True)
     Path(place).symlink_to(shared)
     before = sorted(shared.rglob("*"))
-    with pytest.raises(ValueError, match="lies outside of the project, in .*shared"):
+    with pytest.raises(ValueError, match=r"lies outside of the project, in .*shared"):
         fetch.fetch_subject(root, SUBJECT, N_SESSIONS, ACCEPTED, download)
     assert sorted(shared.rglob("*")) == before and not (root.parent / "aside").exists()
