@@ -10,7 +10,7 @@ export PATH := $(abspath $(VENV))/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help venv repro plan test coverage lint deps docs mlflow preset study asset
+.PHONY: help clone venv repro plan test coverage lint deps docs mlflow preset study asset
 
 help:
 	@echo "make repro                rebuild every result that is out of date; ends at reports/index.html (JOBS=1: no two stages at once)"
@@ -25,6 +25,10 @@ help:
 	@echo "make study NAME=...       queue, run and collect the variants of studies/NAME.yaml"
 	@echo "make asset NAME=clip      rebuild assets/mini/NAME, which git holds ready-made"
 
+# First of all, as DVC would say it only after the whole install.
+clone:
+	@test -e .git || { echo "this folder is no git clone, which DVC needs; get it by git clone, or here: git init && git add --all && git commit -m start"; exit 2; }
+
 venv: $(STAMP)
 
 $(STAMP): requirements.txt requirements-dev.txt pyproject.toml
@@ -34,7 +38,7 @@ $(STAMP): requirements.txt requirements-dev.txt pyproject.toml
 	@rm -f $(VENV)/.installed-*
 	@touch $@
 
-repro: venv
+repro: clone venv
 	python -m pipeline.repro $(if $(JOBS),--jobs $(JOBS))
 	@echo "Report: $(abspath reports/index.html)"
 
@@ -64,17 +68,17 @@ mlflow: venv
 	python -m pipeline.sync_mlflow
 	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(abspath mlflow.db)}"
 
-preset: venv
+preset: clone venv
 	@test -n "$(NAME)" || { echo "name a preset: make preset NAME=smoke; there are: default $(basename $(notdir $(wildcard presets/*.yaml)))"; exit 2; }
 	python -m pipeline.preset $(NAME)
 
-study: venv
+study: clone venv
 	@test -n "$(NAME)" || { echo "name a study: make study NAME=...; there are: $(basename $(notdir $(wildcard studies/*.yaml)))"; exit 2; }
 	python -m pipeline.study $(NAME)
 	python -m pipeline.sync_mlflow
 
 # An asset is frozen so that `dvc repro` never trains it; DVC runs nothing that is frozen, not even with --force.
-asset: venv
+asset: clone venv
 	@test -f "assets/mini/$(NAME)/dvc.yaml" || { echo "name an asset: make asset NAME=...; there are: $(notdir $(patsubst %/dvc.yaml,%,$(wildcard assets/mini/*/dvc.yaml)))"; exit 2; }
 	@cd assets/mini/$(NAME) && cp dvc.yaml .dvc.yaml.tmp && \
 	trap 'mv -f .dvc.yaml.tmp dvc.yaml' EXIT && trap 'exit 130' INT TERM && \
