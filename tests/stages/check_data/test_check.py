@@ -8,6 +8,7 @@ import gzip
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import nibabel as nib
@@ -16,6 +17,7 @@ import pytest
 
 from fmri2clip.core.params import Dataset
 from fmri2clip.datasets.nsd import layout
+from fmri2clip.datasets.nsd.voxels import rois
 from fmri2clip.stages.check_data.check import SUBJECT_CHECKS, check_tree
 from fmri2clip.stages.check_data.check_betas import compute_ncsnr
 from fmri2clip.stages.check_data.check_design import check_published_design
@@ -61,10 +63,7 @@ def test_a_simulated_tree_passes_everything(intact: Path) -> None:
             for name in ("responses", "grid", "rois", "labels", "nsdgeneral")
         },
         f"{SUBJECT}.counts": "SKIP",
-        **{
-            f"{SUBJECT}.{name}": "PASS"
-            for name in ("ncsnr", "first_session", "containers", "betas")
-        },
+        **{f"{SUBJECT}.{name}": "PASS" for name in ("ncsnr", "volumes", "containers", "betas")},
     }
     details = {check.name: check.detail for check in checks}
     assert details["design.tables"] == "2 sessions, 500 pictures each, 30 shared"
@@ -95,6 +94,30 @@ def _edit_nifti(path: Path, edit: Callable[[np.ndarray], np.ndarray], shift: flo
     affine[0, 3] += shift
     values = edit(np.asarray(image.dataobj))
     nib.save(nib.Nifti1Image(values, affine), path)
+
+
+def _edit_alone(root: Path, edit: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Of the last session, which then lies in one container only."""
+    layout.betas_path(root, SUBJECT, DATASET.preparation, 2, ".nii.gz").unlink()
+    _edit_betas(root, edit)
+
+
+def _read_betas(root: Path, session: int) -> np.ndarray:
+    with h5py.File(layout.betas_path(root, SUBJECT, DATASET.preparation, session)) as file:
+        return file["betas"][...]
+
+
+def _put(array: np.ndarray, place: Any, value: int) -> np.ndarray:
+    array[place] = value
+    return array
+
+
+def _voxel(root: Path, number: int) -> tuple[int, ...]:
+    """Z, Y, X of a voxel of nsdgeneral with data in all sessions."""
+    kept = rois.read_roi(root, SUBJECT, "nsdgeneral") > 0
+    for session in (1, 2):
+        kept &= rois.read_volume(layout.valid_path(root, SUBJECT, session)) > 0
+    return tuple(np.argwhere(kept)[number].tolist()[::-1])
 
 
 def _damage_scale(root: Path) -> None:
@@ -170,7 +193,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], set[str], str]] = {
             layout.betas_path(r, SUBJECT, DATASET.preparation, 2, s).unlink()
             for s in (".hdf5", ".nii.gz")
         ],
-        {"betas"},
+        {"volumes", "betas"},
         "download session 2",
     ),
     "containers differ": (
@@ -178,11 +201,56 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], set[str], str]] = {
         {"containers", "betas"},
         "differ",
     ),
-    "scaled twice": (_damage_scale, {"first_session", "betas"}, "saturated"),
+    "scaled twice": (_damage_scale, {"volumes", "betas"}, "saturated"),
     "signal outside the brain": (
         lambda r: _edit_betas(r, lambda stored: np.where(stored == 0, 1, stored).astype("<i2"), 1),
-        {"first_session", "containers", "betas"},
+        {"volumes", "containers", "betas"},
         "outside the brain mask",
+    ),
+    "signal outside the brain in the last session": (
+        lambda r: _edit_alone(r, lambda stored: np.where(stored == 0, 1, stored).astype("<i2")),
+        {"volumes", "betas"},
+        "outside the brain mask",
+    ),
+    "one session scaled": (
+        lambda r: _edit_alone(r, lambda stored: stored // 30),
+        {"volumes", "betas"},
+        "scaled twice",
+    ),
+    "a session twice": (
+        lambda r: _edit_alone(r, lambda stored: _read_betas(r, 1)),
+        {"betas"},
+        "holds the same betas as",
+    ),
+    "a trial without data": (
+        lambda r: _edit_alone(r, lambda stored: _put(stored, np.s_[749], 0)),
+        {"betas"},
+        "1 trials are empty, the first is 750",
+    ),
+    "a valid voxel without data": (
+        lambda r: _edit_alone(r, lambda stored: _put(stored, (np.s_[:], *_voxel(r, 0)), 0)),
+        {"betas"},
+        "1 voxels that valid_session02.nii.gz calls valid have no signal",
+    ),
+    "data in a voxel that is not valid": (
+        lambda r: _edit_nifti(
+            layout.valid_path(r, SUBJECT, 2), lambda v: _put(v, _voxel(r, -1)[::-1], 0)
+        ),
+        {"betas"},
+        "leaves out are not zero",
+    ),
+    "containers differ in the last voxel": (
+        lambda r: _edit_betas(r, lambda stored: _put(stored, (5, *_voxel(r, -1)), 77)),
+        {"containers"},
+        "differ",
+    ),
+    "ncsnr half unknown": (
+        lambda r: _edit_nifti(
+            layout.ncsnr_path(r, SUBJECT, DATASET.preparation),
+            lambda v: np.where(np.arange(v.size).reshape(v.shape) % 2, v, np.nan),
+        ),
+        {"ncsnr"},
+        "holds a number for",
     ),
     "ncsnr of another subject": (
         lambda r: _edit_nifti(

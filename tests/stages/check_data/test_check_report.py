@@ -77,9 +77,10 @@ def test_a_failure_runs_all_checks_and_writes_nothing(
     with pytest.raises(ValueError) as error:
         check_data(parameters.load())
     failed = (
-        f"files.stimuli, files.{SUBJECT}, stimuli.table, stimuli.duplicates, coco, {SUBJECT}.betas"
+        f"files.stimuli, files.{SUBJECT}, stimuli.table, stimuli.duplicates, coco, "
+        f"{SUBJECT}.volumes, {SUBJECT}.betas"
     )
-    assert str(error.value).startswith("6 of ") and f"checks failed: {failed}; see" in str(
+    assert str(error.value).startswith("7 of ") and f"checks failed: {failed}; see" in str(
         error.value
     )
     assert "\n" not in str(error.value)

@@ -158,6 +158,11 @@ def check_rois(files: SubjectFiles) -> Outcome:
     for roi in layout.ROI_LABELS:
         if not any(path.name.endswith(f"{roi}.nii.gz") for path in lost):
             _check_roi(files, roi)
+    # Those with numbers for labels, and single hemispheres: whatever NSD names and the tree has.
+    for name in present:
+        hemisphere, _, roi = name.rpartition(".") if name[:3] in ("lh.", "rh.") else ("", "", name)
+        if layout.is_nsd_roi(layout.roi_path(files.root, files.subject, roi)):
+            rois.read_roi(files.root, files.subject, roi, hemisphere)
     names = shorten([path.name for path in lost])
     warnings = (
         [f"{len(lost)} ROI files that other subjects have are missing: {names}"] if lost else []
