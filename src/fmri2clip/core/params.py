@@ -153,7 +153,9 @@ class Clip:
         at_least(self, 1, "batch_size", "token_components")
         for name in ("blocks", "detail_layers"):
             if min(getattr(self, name), default=1) < 1:
-                raise ValueError(f"{name} is {list(getattr(self, name))}, counted from 1")
+                raise ValueError(
+                    f"{name} is {list(getattr(self, name))}; blocks are counted from 1"
+                )
         for prompt in self.prompts:
             if "{category}" not in prompt:
                 raise ValueError(

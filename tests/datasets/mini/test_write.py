@@ -284,6 +284,17 @@ def test_same_world_same_bytes_and_leftovers_go(tree: Path, tmp_path: Path) -> N
         assert (tree / path).read_bytes() == (tmp_path / path).read_bytes(), path
 
 
+def test_a_mask_of_the_users_own_survives_another_world(tmp_path: Path) -> None:
+    """`rois` names it as file:mine; NSD's own names are the simulation's to remove."""
+    write_tree(tmp_path)
+    mine = layout.roi_path(tmp_path, SUBJECT, "mine")
+    left_over = layout.roi_path(tmp_path, SUBJECT, "HCP_MMP1")
+    for path in (mine, left_over):
+        path.write_bytes(b"mask")
+    write_tree(tmp_path)
+    assert mine.read_bytes() == b"mask" and not left_over.exists()
+
+
 def test_a_failure_leaves_no_half_file(tmp_path: Path) -> None:
     def broken(*args: object, **options: object) -> list[Scene]:
         raise RuntimeError("renderer stopped")
