@@ -16,6 +16,7 @@ def describe_data(params: Params) -> None:
         name,
         clip,
         params.world,
+        params.generators,
         Paths(),
         stage.device(params),
         params.compute.threads,

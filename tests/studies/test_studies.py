@@ -455,7 +455,10 @@ def test_worlds_are_resampled_and_their_figures_kept(tmp_path: Path) -> None:
                 for name, up in (("brainclip", 0.1 * (k + 1)), ("other", 0.0))
             }
             found_results[variant, seed] = results.Result(
-                params={"evaluation": {"n_bootstrap": 200, "seed": 0}},
+                params={
+                    "evaluation": {"n_bootstrap": 200, "seed": 0},
+                    "primary": {"outcomes": dict.fromkeys("abcd")},
+                },
                 metrics={"brainclip": {}, "other": {}},
                 scores=runs,
                 world={"noise.costs": {"value": float(k)}},

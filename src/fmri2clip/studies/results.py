@@ -21,7 +21,6 @@ from fmri2clip.metrics.worlds import across_worlds
 from fmri2clip.studies.plan import Comparison, Study
 
 WORLD = "reports/world.json"
-N_PRIMARY = 4  # comparisons that verdicts are corrected for (docs/preregistered.md)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +127,8 @@ def _compare(
         for a, b in zip(c.a, c.b, strict=True)
         for seed in study.seeds.values
     ]
-    n_bootstrap, seed = _bootstrap(next(iter(results.values())))
+    first = next(iter(results.values()))
+    n_bootstrap, seed = _bootstrap(first)
     independent = not study.same_pictures and len(c.a) > 1
     metrics = {}
     for metric in study.metrics:
@@ -141,7 +141,10 @@ def _compare(
                 "per_subject": {subject: _numbers(e) for subject, e in found.per_subject.items()},
             }
             if independent:
-                metrics[metric] |= _resample_worlds(study, c, pairs, metric, n_bootstrap, seed)
+                n_primary = len(first.params["primary"]["outcomes"])
+                metrics[metric] |= _resample_worlds(
+                    study, c, pairs, metric, n_bootstrap, seed, n_primary
+                )
             elif study.equivalence:
                 metrics[metric] |= _compare_with_nothing(study, pairs, metric, n_bootstrap, seed)
     sides = {"a": list(c.a), "run_a": c.run_a, "b": list(c.b), "run_b": c.run_b}
@@ -165,13 +168,14 @@ def _resample_worlds(
     metric: str,
     n_bootstrap: int,
     seed: int,
+    n_primary: int,
 ) -> dict[str, Any]:
     """Value and limits over worlds, in place of those over their images alone; p, the limits for
     every number of primary comparisons, and the difference in each world.
     """
     n_seeds = len(study.seeds.values)
     by_world = [pairs[k * n_seeds : (k + 1) * n_seeds] for k in range(len(c.a))]
-    found = across_worlds(by_world, metric, n_bootstrap, seed, N_PRIMARY)
+    found = across_worlds(by_world, metric, n_bootstrap, seed, n_primary)
     limits = {str(k): [round(x, DECIMALS) for x in pair] for k, pair in found.limits.items()}
     low, high = limits["1"]
     worlds = {name: _numbers(one.estimate) for name, one in zip(c.a, found.worlds, strict=True)}

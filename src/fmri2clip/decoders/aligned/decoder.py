@@ -39,13 +39,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fmri2clip import decoders
-from fmri2clip.core.strict import check_known
 from fmri2clip.decoders.aligned.closed_form import Aligned, read_targets, standardise
 from fmri2clip.decoders.aligned.config import Config
 from fmri2clip.decoders.batches import Basis, Decoded, MixedBatch, Phase, TrainingData
 from fmri2clip.decoders.parts.contrast import contrastive
 from fmri2clip.decoders.parts.distributed import Shares
+from fmri2clip.decoders.parts.labels import log_odds, read_labels
 from fmri2clip.decoders.parts.layers import make_trunk
+from fmri2clip.decoders.parts.new_subject import check_new_subject, without_new_subject
 from fmri2clip.decoders.parts.token_basis import TokenBasis
 
 __all__ = ["CITATION", "Config", "Decoder"]
@@ -132,10 +133,7 @@ class Decoder(decoders.Decoder):
         cls, config: Config, subjects: Sequence[str], groups: Iterable[str], where: str
     ) -> None:
         """A new subject must be one of the run's."""
-        if config.new_subject:
-            check_known(
-                config.new_subject, subjects, where, "new_subject", "among the subjects of the run"
-            )
+        check_new_subject(config.new_subject, subjects, where)
 
     @classmethod
     def from_data(cls, config: Config, data: Sequence[TrainingData], seed: int) -> Decoder:
@@ -143,12 +141,7 @@ class Decoder(decoders.Decoder):
 
         Raises ValueError for data without category labels, and where all are the new subject.
         """
-        old = [d for d in data if d.subject != config.new_subject]
-        if not old:
-            raise ValueError(
-                f"new_subject is {config.new_subject!r}, expected one of several subjects of the "
-                f"run, which are {', '.join(d.subject for d in data)}"
-            )
+        old = without_new_subject(data, config.new_subject)
         decoder = super().from_data(config, data, seed)
         n = decoder.n_components
         whole = data[0].bases["semantic"]
@@ -160,14 +153,10 @@ class Decoder(decoders.Decoder):
         for d in data:
             own = decoder.closed_form_of(d.subject)
             decoder._inputs[d.subject] = own.fit(d, config, n, mean_Q, deviation_Q)
-        labels_IC = torch.cat([_labels(d)[~d.is_validation_I] for d in old])
-        # The head starts at the log odds of the classes. Half a count more on either side keeps
-        # them finite for a class that all images show, or none.
-        n_C = labels_IC.float().sum(0)
-        odds_C = (n_C + 0.5) / (len(labels_IC) - n_C + 0.5)
+        labels_IC = torch.cat([read_labels(d)[~d.is_validation_I] for d in old])
         label = decoder.linear["label"]
         assert isinstance(label, nn.Linear)
-        label.bias.data.copy_(odds_C.log())
+        label.bias.data.copy_(log_odds(labels_IC))
         return decoder
 
     @classmethod
@@ -183,7 +172,7 @@ class Decoder(decoders.Decoder):
                 "stream; lower components, or raise token_components of the clip"
             )
         return {
-            "n_classes": _labels(data[0]).shape[1],
+            "n_classes": read_labels(data[0]).shape[1],
             "n_patches": n_patches,
             "n_components": config.components,
         }
@@ -300,14 +289,6 @@ class Decoder(decoders.Decoder):
         for name, part in zip(names, own.explained_Q.split(widths), strict=True):
             facts[f"closed_form.explained_{name}"] = float(part.mean())
         return facts
-
-
-def _labels(data: TrainingData) -> Tensor:
-    if data.labels_IC is None:
-        raise ValueError(
-            f"the data of {data.subject} have no category labels; run cache_clip again"
-        )
-    return data.labels_IC
 
 
 def _required(value: Tensor | None) -> Tensor:

@@ -37,7 +37,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fmri2clip import decoders
-from fmri2clip.core.strict import check_known
 from fmri2clip.decoders.batches import Decoded, MixedBatch, Phase, TrainingData
 from fmri2clip.decoders.clip_mused import describe
 from fmri2clip.decoders.clip_mused.config import LOW_TARGETS, Config
@@ -47,6 +46,8 @@ from fmri2clip.decoders.clip_mused.phases import make_phases
 from fmri2clip.decoders.parts.areas import parse_names, select_rois
 from fmri2clip.decoders.parts.distributed import Shares
 from fmri2clip.decoders.parts.input_maps import InputMap, find_clip_axes
+from fmri2clip.decoders.parts.labels import log_odds, read_labels
+from fmri2clip.decoders.parts.new_subject import check_new_subject, without_new_subject
 
 __all__ = ["CITATION", "Config", "Decoder"]
 
@@ -155,10 +156,7 @@ class Decoder(decoders.Decoder):
         cls, config: Config, subjects: Sequence[str], groups: Iterable[str], where: str
     ) -> None:
         """A new subject must be one of the run's."""
-        if config.new_subject:
-            check_known(
-                config.new_subject, subjects, where, "new_subject", "among the subjects of the run"
-            )
+        check_new_subject(config.new_subject, subjects, where)
 
     @classmethod
     def select_targets(cls, config: Config) -> tuple[str, ...]:
@@ -175,15 +173,10 @@ class Decoder(decoders.Decoder):
         """
         # In the order of `subjects`, which is that of the rows of cosines_S2.
         data = sorted(data, key=lambda d: d.subject)
-        old = [d for d in data if d.subject != config.new_subject]
-        if not old or (config.new_subject and len(old) == len(data)):
-            raise ValueError(
-                f"new_subject is {config.new_subject!r}, expected one of several subjects of the "
-                f"run, which are {', '.join(d.subject for d in data)}"
-            )
+        old = without_new_subject(data, config.new_subject)
         rows = {d.subject: select_rois(d, parse_names(config.areas)) for d in data}
         # What all subjects share must not know the new one, its labels and axes included.
-        labels_IC = torch.cat([_labels(d)[~d.is_validation_I] for d in old])
+        labels_IC = torch.cat([read_labels(d)[~d.is_validation_I] for d in old])
         decoder = super().from_data(config, data, seed)
         axes = None
         if config.input_map == "clip_aligned":
@@ -191,11 +184,7 @@ class Decoder(decoders.Decoder):
         for s, d in enumerate(data):
             decoder.map_of(d.subject).fit(d, rows[d.subject], axes)
             decoder.cosines_S2[s] = torch.tensor(measure_features(config, d))
-        # The head starts at the log odds of the classes. Half a count more on either side keeps
-        # them finite for a class that all images show, or none.
-        n_C = labels_IC.float().sum(0)
-        odds_C = (n_C + 0.5) / (len(labels_IC) - n_C + 0.5)
-        decoder.head.bias.data.copy_(odds_C.log())
+        decoder.head.bias.data.copy_(log_odds(labels_IC))
         return decoder
 
     @classmethod
@@ -203,7 +192,7 @@ class Decoder(decoders.Decoder):
         """Categories, and voxels of each ROI of each subject."""
         names = parse_names(config.areas)
         return {
-            "n_classes": _labels(data[0]).shape[1],
+            "n_classes": read_labels(data[0]).shape[1],
             "n_roi_voxels": {d.subject: [len(r) for r in select_rois(d, names)] for d in data},
         }
 
@@ -354,11 +343,3 @@ class Decoder(decoders.Decoder):
     def facts(self, subject: str) -> dict[str, float]:
         """Weights, own and common; what the input map holds; mean cosines of the guidance."""
         return describe.describe(self, subject)
-
-
-def _labels(data: TrainingData) -> Tensor:
-    if data.labels_IC is None:
-        raise ValueError(
-            f"the data of {data.subject} have no category labels; run cache_clip again"
-        )
-    return data.labels_IC

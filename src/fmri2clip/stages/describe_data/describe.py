@@ -26,8 +26,8 @@ from fmri2clip.figures.areas import draw_responses
 from fmri2clip.stages.describe_data.gather import SHOWN
 from fmri2clip.stages.describe_data.world import describe_world
 
-# What its generator paints from true features (assets/mini/generator/train.py)
-PAINTED = Path("assets/mini/generator/scores.json")
+# What a generator paints from true features, beside its pipeline (assets/mini/generator/train.py)
+PAINTED = "scores.json"
 N_SCENES = 24  # sample pictures: evenly spaced through the test images, not chosen
 WITHHELD_GREY = 200
 
@@ -37,6 +37,7 @@ def describe_data(
     clip_name: str,
     clip: Clip,
     world: World,
+    generators: Mapping[str, Mapping[str, Any]],
     paths: Paths,
     device: str,
     threads: int,
@@ -44,10 +45,10 @@ def describe_data(
     """Write the figures of the tree as JSON, and three pictures beside it.
 
     clip_name: the CLIP model whose cache and blocks are described. world: how a simulated tree was
-    made.
+    made. generators: those of the parameters.
     """
     load = cache(partial(encoder.load, clip, device))
-    painted = json.loads(PAINTED.read_text())
+    painted = read_painted(generators, clip.model)
     tree, responses = describe_world(subjects, paths, clip_name, load, world, painted, threads)
     with replacing(paths.reports / "world.json") as (temporary,):
         temporary.write_text(json.dumps(tree, indent=1) + "\n")
@@ -56,6 +57,17 @@ def describe_data(
     response_AK = np.stack(list(responses.values()), axis=1)
     draw_responses(response_AK, list(SHOWN), list(responses), paths.reports / "areas.png")
     draw_ncsnr({s: paths.voxels(s) for s in subjects}, paths.reports / "ncsnr.png")
+
+
+def read_painted(
+    generators: Mapping[str, Mapping[str, Any]], clip_model: str
+) -> Mapping[str, float] | None:
+    """Scores of the generator that reads a CLIP model's features; None where none has any."""
+    for generator in generators.values():
+        scores = Path(generator["path"]).parent / PAINTED
+        if generator["clip_model"] == clip_model and scores.is_file():
+            return json.loads(scores.read_text(encoding="utf-8"))
+    return None
 
 
 def draw_scenes(stimuli_path: Path, path: Path, *, withhold: bool) -> None:

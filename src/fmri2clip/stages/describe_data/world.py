@@ -73,15 +73,15 @@ def describe_world(
     clip_name: str,
     load_encoder: Callable[[], Encoder],
     world: World,
-    painted: Mapping[str, float],
+    painted: Mapping[str, float] | None,
     threads: int,
 ) -> tuple[dict[str, Any], dict[str, Floats]]:
     """All figures as a nested dictionary of numbers: of each subject, near duplicates, printed and
     asserted ones; and, for each kind of picture, the mean z-scored response of SHOWN (A).
 
     clip_name, load_encoder: the CLIP whose cache and, if responses are simulated, blocks are looked
-    at. world, painted: how a simulated tree was made, and how well its generator paints from true
-    tokens (pixel_correlation_*); nothing of them is read where responses are real.
+    at. world, painted: how a simulated tree was made, and how well its generator, if there is one,
+    paints from true tokens (pixel_correlation_*); nothing of them is read where responses are real.
     """
     sums = Sums(n_subjects=len(subject_names))
     subjects = {}
@@ -106,9 +106,9 @@ def describe_world(
         found |= _mean_bands(sums)
         if len(subject_names) > 1:
             found["subjects.shared"] = _share_between(subject_names, paths)
-        found["detail.paints"] = (
-            painted["pixel_correlation_mixed"] - painted["pixel_correlation_tokens"]
-        )
+        if painted:
+            mixed = painted["pixel_correlation_mixed"]
+            found["detail.paints"] = mixed - painted["pixel_correlation_tokens"]
         figures["asserted"] = judge_figures(found)
     else:
         figures["printed"]["measured"] = _rounded(found)
