@@ -41,7 +41,7 @@ from fmri2clip.stages.train import run as training  # noqa: E402
 
 OUTPUT = ROOT / "benchmarks" / "convergence.json"
 # Epochs that are 1: those of the settings when the study was begun
-BASE = {"brainclip": 40, "brainmclip": 20, "clip_mused": 20}
+BASE = {"brainclip": 40, "brainmclip": 20, "clip_mused": 20, "aligned": 20}
 # run -> other settings that its entry answers for
 STANDS_FOR: dict[str, list[dict[str, Any]]] = {"brainclip": [{"alpha": 1.0}]}
 MULTIPLES = (1, 2, 4, 8)
