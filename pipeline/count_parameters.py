@@ -13,7 +13,7 @@ from fmri2clip.stages.count_parameters.settings import nsd_config
 
 
 def count_parameters(params: Params) -> None:
-    """Write reports/parameters.json: settings of presets/nsd.yaml, sizes of NSD and ViT-L/14."""
+    """Write data/parameters.json: settings of presets/nsd.yaml, sizes of NSD and ViT-L/14."""
     sizes = brainmclip.Sizes()
     config = nsd_config(params, "brainmclip", brainmclip.Config)
     references = {"mindeye1_vae": brainmclip.MINDEYE1_WITH_VAE, "mindeye2": brainmclip.MINDEYE2}
@@ -25,7 +25,7 @@ def count_parameters(params: Params) -> None:
     content["subjects"] = clip_mused.count_at_nsd(
         nsd_config(params, "clip_mused", clip_mused.Config)
     )
-    write_json(Paths().reports / "parameters.json", content)
+    write_json(Paths().parameters, content)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from fmri2clip.stages.describe_data import describe
 
 
 def describe_data(params: Params) -> None:
-    """Write world.json and three pictures into reports/; the first of `clips` is looked at."""
+    """Write data/world.json and three pictures of reports/; the first of `clips` is looked at."""
     name, clip = next(iter(params.clips.items()))
     describe.describe_data(
         params.subjects,

@@ -12,7 +12,7 @@ from fmri2clip.stages.extract_rois.sources import session_source
 def extract_rois(params: Params, subject: str) -> None:
     """Write data/rois/{train,test,voxels,noise_free}/<subject>.h5.
 
-    Counts of trials and voxels go to reports/rois/<subject>.json.
+    Counts of trials and voxels go to data/roi_counts/<subject>.json.
     """
     stage.check_named(subject, params.subjects, "subjects")
     paths = Paths()

@@ -9,7 +9,7 @@ from fmri2clip.stages.hierarchy.hierarchy import analyse_hierarchy
 
 
 def hierarchy(params: Params, clip: str) -> None:
-    """Write reports/hierarchy/<clip>.json and <clip>.png beside it, from training images."""
+    """Write data/hierarchy/<clip>.json and <clip>.png beside it, from training images."""
     stage.check_named(clip, params.clips, "clips")
     analyse_hierarchy(
         clip,

@@ -10,10 +10,10 @@ from fmri2clip.stages.inspect_tokens.token_analysis import inspect_runs
 
 
 def inspect_tokens(params: Params) -> None:
-    """Write reports/tokens.json."""
+    """Write data/tokens.json."""
     paths = Paths()
     tree = inspect_runs(params, paths, stage.device(params))
-    write_json(paths.reports / "tokens.json", tree)
+    write_json(paths.tokens, tree)
 
 
 if __name__ == "__main__":

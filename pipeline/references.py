@@ -9,7 +9,7 @@ from fmri2clip.stages.references.references import score_references
 
 
 def references(params: Params, clip: str) -> None:
-    """Write reports/references/<clip>.json and data/predictions/reference_<clip>.h5."""
+    """Write data/predictions/reference_<clip>.h5 and data/scores/reference_<clip>.json."""
     stage.check_named(clip, params.clips, "clips")
     score_references(clip, params.subjects, Paths(), params.evaluation)
 

@@ -9,7 +9,7 @@ from fmri2clip.stages.report.write import write_report
 
 
 def report(params: Params) -> None:
-    """Write reports/index.html, reports/summary.md and reports/figures."""
+    """Write reports/index.html, reports/summary.md, reports/figures and copies of all numbers."""
     write_report(params, Paths())
 
 

@@ -9,7 +9,7 @@ from fmri2clip.stages.score_pictures import picture_scores
 
 
 def score_pictures(params: Params) -> None:
-    """Write reports/pictures/<name>.json and record.json, and data/picture_scores/<name>.h5."""
+    """Write data/picture_scores/<name>.h5, <name>.json and record.json."""
     picture_scores.score_pictures(params, Paths(), stage.device(params))
 
 

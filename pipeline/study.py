@@ -15,15 +15,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fmri2clip import tracking
-from fmri2clip.artefacts.paths import locate
+from fmri2clip.artefacts.paths import Paths, locate
 from fmri2clip.core import params
 from fmri2clip.core.files import replacing
 from fmri2clip.core.stage import ends_in_one_line, resolve_device
 from fmri2clip.core.strict import build
 from fmri2clip.studies import experiments, plan, primary, results
+from fmri2clip.tracking import record, store
 
-FOLDERS = ("models/{run}", "reports/runs/{run}")  # of a run, beside its scores
+FILES = ("models/{run}", "data/curves/{run}.csv")  # of a run, beside its scores
 
 
 def run_study(
@@ -39,7 +39,7 @@ def run_study(
     experiments.check_tracked(root)
     digest = experiments.code_digest(root)
     experiment = params.load(root / "params.yaml").tracking.experiment
-    tracking.never_raises(tracking.init_store)(root, experiment)
+    store.never_raises(store.init_store)(root, experiment)
     run_missing(root, planned, force, poll_s, jobs)
     found = {
         (e.variant, e.seed): collect(root, study, e, content) for e, content in planned.items()
@@ -98,12 +98,12 @@ def collect(
     commit = experiments.find(root, e.name)
     assert commit is not None, e.name
     with tempfile.TemporaryDirectory() as folder:
-        paths = {path.format(run=run) for run in study.runs for path in FOLDERS}
+        paths = {path.format(run=run) for run in study.runs for path in FILES}
         paths |= {path for name in study.scores for path in locate(name, content)}
-        paths |= {results.WORLD} if study.measure_world else set()
+        paths |= {Paths().world.as_posix()} if study.measure_world else set()
         experiments.fetch(root, commit, sorted(paths), Path(folder))
         own = build(params.Params, content, "params.yaml")
-        tracking.never_raises(tracking.sync_from_files)(root, own, Path(folder), e.name)
+        store.never_raises(record.sync)(own, Paths(Path(folder)), root, e.name)
         return results.read_result(study, Path(folder), content)
 
 

@@ -232,11 +232,19 @@ def test_every_model_is_in_mlflow(clone: Path, first: subprocess.CompletedProces
     script = (
         "import mlflow; c = mlflow.MlflowClient(); e = [e.experiment_id for e in "
         "c.search_experiments()];"
-        "print(sorted(r.data.tags['run'] + '/' + r.data.tags['subject'] for r in c.search_runs(e)))"
+        "print(sorted(r.data.tags['run'] + '/' + r.info.run_name for r in c.search_runs(e)))"
     )
     listed = call(clone, sys.executable, "-c", script)
-    expected = sorted(f"{run}/{model}" for run, models in MODELS.items() for model in models)
+    below = {run: {"subj01", "subj02", *models} for run, models in MODELS.items()}
+    expected = sorted(f"{run}/{name}" for run, names in below.items() for name in (run, *names))
     assert listed.stdout.strip() == str(expected), listed.stderr[-2000:]
+
+
+def test_every_run_has_a_summary(clone: Path, first: subprocess.CompletedProcess[str]) -> None:
+    shown = call(clone, "dvc", "metrics", "show", "--json")
+    files = json.loads(shown.stdout)[""]["data"]
+    assert set(files) == {f"reports/summary/{run}.json" for run in MODELS}
+    assert set(files["reports/summary/brainclip.json"]["data"]) >= {"image_top1", "painted_clip"}
 
 
 LIBRARY = Path("src/fmri2clip")

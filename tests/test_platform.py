@@ -39,6 +39,6 @@ def test_nothing_needs_fcntl(root: Path) -> None:
     """Windows has none: tracking, training and studies are imported without it."""
     code = (
         "import sys; sys.modules['fcntl'] = None; "
-        "import fmri2clip.tracking, fmri2clip.core.files, pipeline.train, pipeline.study"
+        "import fmri2clip.tracking.record, fmri2clip.core.files, pipeline.train, pipeline.study"
     )
     subprocess.run([sys.executable, "-c", code], cwd=root, check=True)

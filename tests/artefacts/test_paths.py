@@ -26,8 +26,10 @@ OUTPUTS = {
     "train": [PATHS.model("${key}"), PATHS.curve("${key}")],
     "evaluate": [PATHS.predictions("${key}"), PATHS.metrics("${key}")],
     "reconstruct": [PATHS.reconstructions_folder],
-    "score_pictures": [PATHS.picture_scores_folder, PATHS.picture_metrics_folder],
+    "score_pictures": [PATHS.picture_scores_folder],
     "references": [PATHS.reference_scores("${key}"), PATHS.reference_metrics("${key}")],
+    "inspect_tokens": [PATHS.tokens],
+    "count_parameters": [PATHS.parameters],
     "hierarchy": [
         PATHS.hierarchy("${key}"),
         PATHS.hierarchy("${key}").with_suffix(".png"),
@@ -59,7 +61,7 @@ def test_every_path_lies_below_the_root() -> None:
 def test_scores_of_a_study_are_located_by_run_and_reconstruction() -> None:
     content = {"runs": {"r": {"clip": "c"}}, "pictures": {"clip": ""}, "clips": {"first": {}}}
     assert locate("r", content) == (
-        "reports/runs/r/metrics.json",
+        "data/scores/r.json",
         "data/predictions/r.h5",
         "data/clip/c/shared.h5",
     )

@@ -191,15 +191,17 @@ STAGE = """
 import json, os, sys
 from pathlib import Path
 import numpy as np
-from fmri2clip import tracking
 from fmri2clip.artefacts.clip_cache import write_cache
+from fmri2clip.artefacts.paths import Paths
 from fmri2clip.artefacts.scores import write_predictions
 from fmri2clip.core import params
+from fmri2clip.tracking import record
 what, run = sys.argv[1:]
 p = params.load()
 seed, alpha = p.runs[run].seed, p.decoders["brainclip"]["alpha"]
-report, folder = Path("reports/runs") / run, Path("models") / run / "subj01"
-report.mkdir(parents=True, exist_ok=True)
+paths, folder = Paths(), Path("models") / run / "subj01"
+for path in (paths.curve(run), paths.metrics(run)):
+    path.parent.mkdir(parents=True, exist_ok=True)
 if what == "clip":
     emb, n = np.eye(4, dtype=np.float16), 4
     write_cache(Path("data/clip/mini/shared.h5"), {
@@ -211,9 +213,12 @@ if what == "train":
     print("executed")
     folder.mkdir(parents=True)
     (folder / "weights.safetensors").write_bytes(f"{seed} {alpha}".encode())
-    (folder / "config.yaml").write_text("decoder: brainclip\\nclip: mini\\ndigests: {}\\n")
-    (report / "curve.csv").write_text("subject,epoch,loss\\nsubj01,0,1.0\\n")
-    tracking.log_training(folder, report / "curve.csv", p)
+    about = dict(decoder="brainclip", clip="mini", voxels="all", seed=seed, config={"alpha": alpha}, split={},
+        digests={"subj01": {"betas": "b"}}, n_voxels=1, n_training_images={"subj01": 1},
+        n_validation_images={"subj01": 1}, parameters={})
+    (folder / "config.yaml").write_text(json.dumps(about))
+    paths.curve(run).write_text("subject,epoch,loss\\nsubj01,0,1.0\\n")
+    record.log_training(p, run, {"subj01": (1.0, 2.0)}, paths)
     with open(os.environ["EXECUTED"], "a") as log:
         log.write(os.environ["DVC_EXP_NAME"] + "\\n")
 if what == "evaluate":
@@ -223,7 +228,8 @@ if what == "evaluate":
     arrays = {"nsd_id_I": np.arange(4), "metric_M": ["retrieval.image_given_brain.top1"], "score_IM": score,
               "score_weight_IM": np.ones((4, 1), np.float32)}
     write_predictions(Path("data/predictions") / f"{run}.h5", {"subj01": arrays})
-    (report / "metrics.json").write_text(json.dumps({"zero_shot": {"chance": 0.5}, "subjects": {"subj01": {"x": alpha}}}))
+    found = {"zero_shot": {"chance": 0.5, "top1": alpha}, "subjects": {"subj01": {"x": alpha}}}
+    paths.metrics(run).write_text(json.dumps(found))
 """  # noqa: E501
 DVC_YAML = """
 stages:
@@ -237,20 +243,14 @@ stages:
       cmd: python stage.py train ${key}
       deps: [stage.py]
       params: ["runs.${key}", decoders.brainclip]
-      outs: ["models/${key}"]
-      metrics:
-      - reports/runs/${key}/curve.csv:
-          cache: false
+      outs: ["models/${key}", "data/curves/${key}.csv"]
   evaluate:
     foreach: ${runs}
     do:
       cmd: python stage.py evaluate ${key}
       deps: ["models/${key}", stage.py, data/clip/mini/shared.h5]
       params: ["runs.${key}", decoders.brainclip]
-      outs: ["data/predictions/${key}.h5"]
-      metrics:
-      - reports/runs/${key}/metrics.json:
-          cache: false
+      outs: ["data/predictions/${key}.h5", "data/scores/${key}.json"]
 """
 
 
@@ -306,14 +306,17 @@ def test_a_study_runs_reuses_and_reports_failures(
         "alpha-image-s0",
     ]  # `again` was restored from the run cache
     client = MlflowClient(tracking_uri=f"sqlite:///{project}/mlflow.db")
-    runs = client.search_runs([e.experiment_id for e in client.search_experiments()])
-    restored = {run.data.tags["dvc.exp.name"]: run.data.tags["restored"] for run in runs}
+    store = client.get_experiment_by_name("fmri2clip").experiment_id
+    runs = client.search_runs([store], "tags.decoder = 'brainclip'")
+    restored = {run.data.tags["variant"]: run.data.tags["restored"] for run in runs}
     assert restored == {
         "alpha-both-s0": "false",
         "alpha-image-s0": "false",
         "alpha-again-s0": "true",
     }
-    assert sorted(run.data.metrics["test/x"] for run in runs) == [0.5, 0.5, 1.0]
+    assert sorted(run.data.metrics["test/category_top1"] for run in runs) == [50.0, 50.0, 100.0]
+    alphas = {run.data.tags["variant"]: run.data.params["config.alpha"] for run in runs}
+    assert alphas["alpha-both-s0"] == "0.5" and alphas["alpha-image-s0"] == "1.0"
 
     capsys.readouterr()
     before = out.read_bytes()

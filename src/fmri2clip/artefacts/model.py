@@ -134,8 +134,8 @@ def read_heldout(folder: Path) -> dict[str, Array] | None:
     return found
 
 
-def publish(finished: Sequence[Path], run_folder: Path, leave: str) -> list[Path]:
-    """Copy complete models to models/<run>, all at once; returns their folders there.
+def publish(finished: Sequence[Path], run_folder: Path, leave: str) -> None:
+    """Copy complete models to models/<run>, all at once.
 
     finished: one folder a model. leave: name of a file in the finished folders that is no part of
     the model.
@@ -148,7 +148,6 @@ def publish(finished: Sequence[Path], run_folder: Path, leave: str) -> list[Path
     # Of an earlier run by hand: DVC removes outputs itself.
     shutil.rmtree(run_folder, ignore_errors=True)
     os.replace(temporary, run_folder)
-    return [run_folder / folder.name for folder in finished]
 
 
 # Reading

@@ -49,7 +49,7 @@ class Paths:
 
     def roi_report(self, subject: str) -> Path:
         """Counts of trials and voxels."""
-        return self.reports / "rois" / f"{subject}.json"
+        return self.root / "data/roi_counts" / f"{subject}.json"
 
     def stimuli(self, part: str) -> Path:
         """Pictures, captions and labels; part: train or test."""
@@ -120,35 +120,45 @@ class Paths:
         """Scores of single pictures of one reconstruction."""
         return self.picture_scores_folder / f"{name}.h5"
 
-    @property
-    def reports(self) -> Path:
-        """Folder of what a visitor can read."""
-        return self.root / "reports"
+    def picture_metrics(self, name: str) -> Path:
+        """Scores of one reconstruction, over its pictures."""
+        return self.picture_scores_folder / f"{name}.json"
 
     def curve(self, run: str) -> Path:
         """Curve of a run's training."""
-        return self.reports / "runs" / run / "curve.csv"
+        return self.root / "data/curves" / f"{run}.csv"
 
     def metrics(self, run: str) -> Path:
         """Scores of a run."""
-        return self.reports / "runs" / run / "metrics.json"
-
-    def hierarchy(self, clip: str) -> Path:
-        """Which blocks of a CLIP model resemble which areas; the figure lies beside it."""
-        return self.reports / "hierarchy" / f"{clip}.json"
+        return self.root / "data/scores" / f"{run}.json"
 
     def reference_metrics(self, clip: str) -> Path:
         """Scores of baselines and references."""
-        return self.reports / "references" / f"{clip}.json"
+        return self.root / "data/scores" / f"reference_{clip}.json"
+
+    def hierarchy(self, clip: str) -> Path:
+        """Which blocks of a CLIP model resemble which areas; the figure lies beside it."""
+        return self.root / "data/hierarchy" / f"{clip}.json"
 
     @property
-    def picture_metrics_folder(self) -> Path:
-        """Folder of the scores of reconstructions."""
-        return self.reports / "pictures"
+    def tokens(self) -> Path:
+        """What subject tokens do."""
+        return self.root / "data/tokens.json"
 
-    def picture_metrics(self, name: str) -> Path:
-        """Scores of one reconstruction."""
-        return self.picture_metrics_folder / f"{name}.json"
+    @property
+    def parameters(self) -> Path:
+        """Counts of weights at real size."""
+        return self.root / "data/parameters.json"
+
+    @property
+    def world(self) -> Path:
+        """Figures of the data before any decoder."""
+        return self.root / "data/world.json"
+
+    @property
+    def reports(self) -> Path:
+        """Folder of what a visitor can read; the numbers in it are copies, written by `report`."""
+        return self.root / "reports"
 
 
 def locate(name: str, content: Mapping[str, Any]) -> tuple[str, str, str]:

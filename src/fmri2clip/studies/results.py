@@ -12,15 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fmri2clip.artefacts.paths import locate
+from fmri2clip.artefacts.paths import Paths, locate
 from fmri2clip.artefacts.scores import read_scores
 from fmri2clip.core.files import flatten
 from fmri2clip.metrics.statistics import Estimate, Run, mean_score, paired_difference
 from fmri2clip.metrics.summary import DECIMALS
 from fmri2clip.metrics.worlds import across_worlds
 from fmri2clip.studies.plan import Comparison, Study
-
-WORLD = "reports/world.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +43,7 @@ def read_result(study: Study, files: Path, content: Mapping[str, Any]) -> Result
         scores[name] = {subject: found[subject] for subject in study.scored or found}
     world: dict[str, Any] = {}
     if study.measure_world:
-        measured = json.loads((files / WORLD).read_text(encoding="utf-8"))
+        measured = json.loads(Paths(files).world.read_text(encoding="utf-8"))
         world = {part: measured[part] for part in ("asserted", "printed")}
     return Result(params=content, metrics=metrics, scores=scores, world=world)
 

@@ -59,7 +59,7 @@ class Project:
             self.write_run(name)
         self.write_references()
         for place_, subject in enumerate(subjects):
-            self.write_json(f"reports/rois/{subject}.json", roi_counts(place_))
+            self.write_json(f"data/roi_counts/{subject}.json", roi_counts(place_))
 
     def make_params(self) -> parameters.Params:
         run = {"clip": "mini", "voxels": "all", "seed": 3}
@@ -174,8 +174,9 @@ class Project:
             folder = self.root / "models" / name / subject
             save_subject(folder, means, {})
         write_predictions(self.root / f"data/predictions/{name}.h5", groups)
-        self.write_json(f"reports/runs/{name}/metrics.json", summarise(scores, 50, 0))
-        curve = self.root / f"reports/runs/{name}/curve.csv"
+        self.write_json(f"data/scores/{name}.json", summarise(scores, 50, 0))
+        curve = self.root / f"data/curves/{name}.csv"
+        curve.parent.mkdir(parents=True, exist_ok=True)
         n_epochs = 1 if name == "ridge" else 9
         lines = [
             f"{subject},{epoch},{2 - 0.1 * epoch},{0.3 + 0.02 * epoch},{0.2 + 0.03 * epoch},0.3"
@@ -204,7 +205,7 @@ class Project:
                 scores[subject] = score(prediction, truth)
                 groups[f"{name}.{subject}"] = pack_scores(scores[subject])
             trees[name] = summarise(scores, 50, 0)
-        self.write_json("reports/references/mini.json", trees)
+        self.write_json("data/scores/reference_mini.json", trees)
         write_predictions(self.root / "data/predictions/reference_mini.h5", groups)
 
     def write_json(self, name: str, content: object) -> None:
@@ -299,7 +300,7 @@ def fresh(project: Project, tmp_path: Path) -> Project:
 def copy_inputs(project: Project, root: Path) -> Project:
     copied = copy.copy(project)
     copied.root = root
-    for name in ("data", "models", "reports/runs", "reports/references", "reports/rois"):
+    for name in ("data", "models"):
         shutil.copytree(project.root / name, root / name)
     return copied
 
@@ -341,11 +342,11 @@ def add_pictures(project: Project) -> Project:
         )
         write_pictures(project, name, source, subjects, nsd_id_I, rng)
         run = {subject: score_pictures(nsd_id_I, source, blend, rng) for subject in subjects}
-        project.write_json(f"reports/pictures/{name}.json", summarise(run, 50, 0))
+        project.write_json(f"data/picture_scores/{name}.json", summarise(run, 50, 0))
         groups = {subject: pack_scores(scores) for subject, scores in run.items()}
         write_predictions(project.root / f"data/picture_scores/{name}.h5", groups)
     project.write_json(
-        "reports/pictures/record.json", {name: make_record(name) for name in PROTOCOLS}
+        "data/picture_scores/record.json", {name: make_record(name) for name in PROTOCOLS}
     )
     return project
 

@@ -94,7 +94,7 @@ def test_no_dates_and_no_machine(page: str, summary: str, project: Any) -> None:
 
 
 def test_score_and_interval_come_from_metrics(project: Any, summary: str) -> None:
-    tree = json.loads((project.root / "reports/runs/ridge/metrics.json").read_text())["retrieval"][
+    tree = json.loads((project.root / "data/scores/ridge.json").read_text())["retrieval"][
         "image_given_brain"
     ]
     value, low, high = (100 * tree[key] for key in ("top1", "top1_ci95_low", "top1_ci95_high"))
@@ -105,7 +105,7 @@ def test_score_and_interval_come_from_metrics(project: Any, summary: str) -> Non
 
 def test_difference_is_that_of_the_shared_subjects(project: Any, summary: str) -> None:
     trees = [
-        json.loads((project.root / f"reports/runs/{r}/metrics.json").read_text())
+        json.loads((project.root / f"data/scores/{r}.json").read_text())
         for r in ("brainclip", "ridge")
     ]
     means = [
@@ -157,7 +157,7 @@ def test_studies_and_world_are_shown(
 ) -> None:
     project, tmp_path = fresh, fresh.root
     project.write_json("reports/studies/learning.json", study)
-    project.write_json("reports/world.json", world)
+    project.write_json("data/world.json", world)
     (tmp_path / "reports/scenes.png").write_bytes(
         pictures.encode_picture(np.zeros((4, 4, 3), dtype=np.uint8))
     )
@@ -191,10 +191,10 @@ def test_real_pictures_are_not_shown(fresh: Any) -> None:
 @pytest.mark.parametrize(
     ("missing", "named"),
     [
-        ("reports/runs/ridge/metrics.json", "metrics.json"),
-        ("reports/runs/ridge/curve.csv", "curve.csv"),
-        ("reports/references/mini.json", "mini.json"),
-        ("reports/rois/subj02.json", "subj02.json"),
+        ("data/scores/ridge.json", "ridge.json"),
+        ("data/curves/ridge.csv", "ridge.csv"),
+        ("data/scores/reference_mini.json", "reference_mini.json"),
+        ("data/roi_counts/subj02.json", "subj02.json"),
         ("data/predictions/brainclip.h5", "brainclip.h5"),
         ("data/predictions/reference_mini.h5", "reference_mini.h5"),
         ("models/ridge/subj01/inputs.safetensors", "inputs.safetensors"),
@@ -206,8 +206,7 @@ def test_missing_input_is_named_and_nothing_is_written(
     (fresh.root / missing).unlink()
     with pytest.raises(ValueError, match=re.escape(named)):
         fresh.write()
-    written = {path.name for path in (fresh.root / "reports").iterdir()}
-    assert written == {"runs", "references", "rois"}
+    assert not list((fresh.root / "reports").rglob("*.*"))
 
 
 def test_scores_of_other_embeddings_are_refused(fresh: Any) -> None:
@@ -222,7 +221,7 @@ def test_scores_of_other_embeddings_are_refused(fresh: Any) -> None:
 
 def test_broken_json_and_curve(fresh: Any) -> None:
     project, tmp_path = fresh, fresh.root
-    (tmp_path / "reports/rois/subj01.json").write_text("{")
+    (tmp_path / "data/roi_counts/subj01.json").write_text("{")
     with pytest.raises(ValueError, match=r"subj01\.json is not valid JSON"):
         project.write()
     (tmp_path / "curve.csv").write_text("epoch,val_mean\n0,0.5\n")
@@ -231,7 +230,7 @@ def test_broken_json_and_curve(fresh: Any) -> None:
 
 
 def test_not_testable_hides_the_score(fresh: Any) -> None:
-    path = fresh.root / "reports/runs/brainclip/metrics.json"
+    path = fresh.root / "data/scores/brainclip.json"
     tree = json.loads(path.read_text())
     tree["unseen"]["noise_free"]["zero_shot"]["only"]["top1_ci95_low"] = 0.2
     path.write_text(json.dumps(tree))

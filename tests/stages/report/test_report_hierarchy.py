@@ -181,11 +181,12 @@ def test_tables_hold_the_numbers_of_the_stage(project: Any) -> None:
 
 def test_section_stands_in_both_reports_or_says_what_is_missing(fresh: Any, summary: str) -> None:
     assert "CLIP model `mini` is missing: run the `hierarchy`" in re.sub(r"[\s>]+", " ", summary)
-    fresh.write_json("reports/hierarchy/mini.json", make_tree(FLAT, FLAT + 0.2))
+    fresh.write_json("data/hierarchy/mini.json", make_tree(FLAT, FLAT + 0.2))
     png = pictures.encode_picture(np.zeros((4, 4, 3), dtype=np.uint8))
-    (fresh.root / "reports/hierarchy/mini.png").write_bytes(png)
+    (fresh.root / "data/hierarchy/mini.png").write_bytes(png)
     page, brief = fresh.write()
     assert "](hierarchy/mini.png)" in brief
+    assert (fresh.root / "reports/hierarchy/mini.png").read_bytes() == png
     for text in (page, brief):
         assert "Which CLIP blocks resemble which areas" in text
         assert "high areas fit every block better" in re.sub(r"\s+", " ", text)

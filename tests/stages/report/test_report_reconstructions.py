@@ -60,7 +60,7 @@ def test_table_holds_the_numbers_of_the_json(pictured_report: tuple[Any, str, st
         "brain correlation, `low`": ("strict-v1.brain_correlation.low", 1, 3),
     }
     for name, shown in names.items():
-        tree = json.loads((project.root / f"reports/pictures/{name}.json").read_text())
+        tree = json.loads((project.root / f"data/picture_scores/{name}.json").read_text())
         for title, (metric, scale, digits) in columns.items():
             *path, leaf = metric.split(".")
             node = tree
@@ -84,7 +84,7 @@ def test_table_holds_the_numbers_of_the_json(pictured_report: tuple[Any, str, st
 
 def test_stimulus_is_a_reference_of_the_main_protocol(pictured: Any) -> None:
     _, before = pictured.write()
-    tree = json.loads((pictured.root / "reports/pictures/reference_pooled.json").read_text())
+    tree = json.loads((pictured.root / "data/picture_scores/reference_pooled.json").read_text())
 
     def prune(node: dict[str, Any]) -> dict[str, Any]:
         brain = {
@@ -93,7 +93,7 @@ def test_stimulus_is_a_reference_of_the_main_protocol(pictured: Any) -> None:
         return {"strict-v1": brain}
 
     subjects = {subject: prune(branch) for subject, branch in tree["subjects"].items()}
-    pictured.write_json("reports/pictures/stimulus.json", {**prune(tree), "subjects": subjects})
+    pictured.write_json("data/picture_scores/stimulus.json", {**prune(tree), "subjects": subjects})
     page, summary = pictured.write()
     titles, rows = read_table(summary, "Reconstructed pictures, protocol strict-v1")
     shown = dict(zip(titles, rows["`stimulus`"], strict=True))
@@ -158,7 +158,7 @@ def test_a_network_that_measures_its_own_pictures_is_named(pictured: Any) -> Non
             name: SimpleNamespace(name=name, entry=entry, kind=inputs.find_kind(changed, name))
             for name, entry in changed.reconstructions.items()
         }
-        record = json.loads((pictured.root / "reports/pictures/record.json").read_text())[
+        record = json.loads((pictured.root / "data/picture_scores/record.json").read_text())[
             "strict-v1"
         ]
         record["networks"] |= {"clip": {"name": "mini-clip", "stand_in": True}}
@@ -283,7 +283,9 @@ def test_overview_sets_the_first_decoder_beside_reference_and_null(
     overview = re.sub(r"\s+", " ", summary.split("## At a glance")[1].split("\n## ")[0])
 
     def say(name: str, n: int) -> str:
-        tree = json.loads((project.root / f"reports/pictures/{name}.json").read_text())["strict-v1"]
+        tree = json.loads((project.root / f"data/picture_scores/{name}.json").read_text())[
+            "strict-v1"
+        ]
         parts = []
         for node, leaf, scale, digits in ((tree["clip"], CLIP, 100, 1), (tree, "pixcorr", 1, 3)):
             ends = (scale * node[leaf + end] for end in ("", "_ci95_low", "_ci95_high"))
@@ -335,8 +337,8 @@ def test_only_nulls_are_no_report(pictured: Any) -> None:
 @pytest.mark.parametrize(
     "missing",
     [
-        "reports/pictures/brainclip.json",
-        "reports/pictures/record.json",
+        "data/picture_scores/brainclip.json",
+        "data/picture_scores/record.json",
         "data/picture_scores/brainclip.h5",
         "data/reconstructions/null_mean.h5",
     ],
@@ -348,7 +350,7 @@ def test_missing_file_is_named(pictured: Any, missing: str) -> None:
 
 
 def test_protocol_without_record_is_named(pictured: Any) -> None:
-    pictured.write_json("reports/pictures/record.json", {"strict-v1": {}})
+    pictured.write_json("data/picture_scores/record.json", {"strict-v1": {}})
     with pytest.raises(ValueError, match="no protocol mindeye-2023"):
         pictured.write()
 

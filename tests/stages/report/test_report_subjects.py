@@ -80,12 +80,12 @@ def test_sentences_follow_the_intervals(tree: dict[str, Any]) -> None:
 
 
 def test_section_shows_figure_and_swap(tree: dict[str, Any], fresh: Any) -> None:
-    fresh.write_json("reports/tokens.json", {"ridge": tree, "a run that is gone": tree})
+    fresh.write_json("data/tokens.json", {"ridge": tree, "a run that is gone": tree})
     page, summary = fresh.write()
     assert (fresh.root / "reports/figures/tokens_ridge.png").is_file()
     assert "ridge: mAP with another subject" in summary
     assert "a run that is gone" not in page
-    (fresh.root / "reports/tokens.json").unlink()
+    (fresh.root / "data/tokens.json").unlink()
     assert "`inspect_tokens` stage has not run" in fresh.write()[1]
 
 

@@ -30,7 +30,7 @@ def weights(
     shutil.copytree(root / "presets", folder / "presets")
     monkeypatch.chdir(folder)
     count_parameters.count_parameters(project.params)
-    return json.loads((folder / "reports/parameters.json").read_text())
+    return json.loads((folder / "data/parameters.json").read_text())
 
 
 def test_table_is_that_of_the_modules(weights: dict[str, Any], project: Any) -> None:
@@ -67,7 +67,7 @@ def test_weights_stand_in_both_reports_or_are_missing(
     fresh: Any, weights: dict[str, Any], summary: str
 ) -> None:
     assert "run the `count_parameters` stage" in re.sub(r"[\s>]+", " ", summary)
-    fresh.write_json("reports/parameters.json", weights)
+    fresh.write_json("data/parameters.json", weights)
     for text in fresh.write():
         plain = re.sub(r"\s+", " ", text)
         assert "15,724 voxels" in plain and "our choice of heads" in plain and "1,017.0" in plain
@@ -76,7 +76,7 @@ def test_weights_stand_in_both_reports_or_are_missing(
 
 def test_tokens_are_shown_for_the_runs_that_have_them(fresh: Any, summary: str) -> None:
     assert "Detail and semantic tokens" not in summary
-    path = fresh.root / "reports/runs/brainclip/metrics.json"
+    path = fresh.root / "data/scores/brainclip.json"
     tree = json.loads(path.read_text())
     score = {"top1": 0.1234, "top1_ci95_low": 0.1, "top1_ci95_high": 0.15}
     tree["retrieval_detail"] = {"image_given_brain": score}

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import json
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +15,6 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from fmri2clip import tracking
 from fmri2clip.artefacts.clip_cache import read_cache, write_cache
 from fmri2clip.artefacts.components import express_tokens, read_basis
 from fmri2clip.artefacts.model import load, load_judged, load_model
@@ -27,6 +28,7 @@ from fmri2clip.stages.components.components import find_token_components
 from fmri2clip.stages.select.select import select
 from fmri2clip.stages.train import run as run_module
 from fmri2clip.stages.train.run import fit_decoder, train_run
+from fmri2clip.tracking.content import Trained, list_data
 from tests.decoders.settings import make_config
 
 SUBJECTS = ("subj01", "subj02")
@@ -330,8 +332,6 @@ def test_curve_has_the_agreed_columns(tree: Path, name: str, n_rows: int) -> Non
 
 
 def test_split_file_names_every_image_that_did_not_train(tree: Path) -> None:
-    import json
-
     out = train(tree, "ridge", unseen_folds=4, n_images=5, holdout_clusters=4, seed=3)
     split = json.loads((out / "models/ridge/subj01/split.json").read_text())
     assert len(split["validation"]) == 8 and len(split["unseen_categories"]) == 1
@@ -417,29 +417,26 @@ def test_device_names() -> None:
             resolve_device("cuda")
 
 
-def test_mlflow_gets_the_digest_of_every_input(tree: Path, tmp_path: Path) -> None:
-    """By the real writer of the model: each file's own sha256, as a tag of the model's run."""
-    from mlflow import MlflowClient
-
-    settings = make_params()
-    recorded: list[str | None] = []
-
-    def log(folder: Path, curve: Path, seconds: Mapping[str, float]) -> None:
-        recorded.append(tracking.log_training(folder, curve, settings))
-
-    train(tree, "ridge", log=log)
+def test_mlflow_gets_the_digest_of_every_input(tree: Path) -> None:
+    """By the real writer of the models: each file's own sha256; and when each was trained."""
+    told: list[Mapping[str, tuple[float, float]]] = []
+    before = time.time()
+    out = train(tree, "ridge", log=told.append)
+    (times,) = told
+    assert list(times) == list(SUBJECTS)
+    order = [moment for subject in SUBJECTS for moment in times[subject]]
+    assert order == sorted(order) and before <= order[0] and order[-1] <= time.time()
     at = Paths(tree)
-    for subject, run_id in zip(SUBJECTS, recorded, strict=True):
-        assert run_id is not None
-        tags = MlflowClient(tracking_uri=tracking.tracking_uri()).get_run(run_id).data.tags
+    trained = Trained(run="ridge", params=make_params(), paths=Outputs(tree, folder=out))
+    for subject, data in zip(SUBJECTS, list_data(trained), strict=True):
         files = {
-            f"input.{subject}.clip": at.clip_train("mini", subject),
-            f"input.{subject}.betas": at.train_betas(subject),
-            f"input.{subject}.voxels": at.voxels(subject),
-            f"input.{subject}.basis": at.clip_basis("mini"),
-            f"input.{subject}.components": at.clip_components("mini", subject),
+            "clip": at.clip_train("mini", subject),
+            "betas": at.train_betas(subject),
+            "voxels": at.voxels(subject),
+            "basis": at.clip_basis("mini"),
+            "components": at.clip_components("mini", subject),
         }
-        assert {name: tags[name] for name in tags if name.startswith("input.")} == {
+        assert json.loads(data["profile"])["sha256"] == {
             name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()
         }
 

@@ -41,16 +41,16 @@ import runpy
 import sys
 
 import pipeline
-from fmri2clip import tracking
 from fmri2clip.stages.train import run as run_module
 from fmri2clip.stages.train import trainer
+from fmri2clip.tracking import record
 
 def tell(epoch, loss, optimizer):
     print("step in epoch", epoch, flush=True)
     if str(epoch) == os.environ["WAIT_IN_EPOCH"]:
         sys.stdin.read()
 
-tracking.log_training = lambda *arguments: None
+record.log_training = lambda *arguments: None
 trainer.fit = functools.partial(trainer.fit, on_step=tell)
 runpy.run_module("pipeline.train", run_name="__main__", alter_sys=True)
 """

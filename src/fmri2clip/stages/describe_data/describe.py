@@ -42,7 +42,7 @@ def describe_data(
     device: str,
     threads: int,
 ) -> None:
-    """Write the figures of the tree as JSON, and three pictures beside it.
+    """Write the figures of the tree as JSON, and three pictures for the report.
 
     clip_name: the CLIP model whose cache and blocks are described. world: how a simulated tree was
     made. generators: those of the parameters.
@@ -50,7 +50,7 @@ def describe_data(
     load = cache(partial(encoder.load, clip, device))
     painted = read_painted(generators, clip.model)
     tree, responses = describe_world(subjects, paths, clip_name, load, world, painted, threads)
-    with replacing(paths.reports / "world.json") as (temporary,):
+    with replacing(paths.world) as (temporary,):
         temporary.write_text(json.dumps(tree, indent=1) + "\n")
     simulated = read_noise_free(paths.noise_free(subjects[0]), ["nsd_id_I"]) is not None
     draw_scenes(paths.stimuli(TEST), paths.reports / "scenes.png", withhold=not simulated)

@@ -83,8 +83,6 @@ def read_inputs(params: Params, paths: Paths) -> Inputs:
     decoders = list_decoders(params)
     clips = sorted({run.clip for run in decoders.values()})
     world_pictures = {name: reports / f"{name}.png" for name in ("scenes", "areas", "ncsnr")}
-    world_json = reports / "world.json"
-    parameters_json = reports / "parameters.json"
     blocks = {clip: paths.hierarchy(clip) for clip in params.clips}
     block_pictures = {clip: path.with_suffix(".png") for clip, path in blocks.items()}
     return Inputs(
@@ -92,15 +90,15 @@ def read_inputs(params: Params, paths: Paths) -> Inputs:
         runs={name: _read_run(name, run, paths) for name, run in decoders.items()},
         references={clip: read_json(paths.reference_metrics(clip)) for clip in clips},
         rois={subject: read_json(paths.roi_report(subject)) for subject in params.subjects},
-        world=read_json(world_json) if world_json.is_file() else None,
+        world=read_json(paths.world) if paths.world.is_file() else None,
         world_pictures={name: path for name, path in world_pictures.items() if path.is_file()},
         studies={
             path.stem: read_json(path) for path in sorted((reports / "studies").glob("*.json"))
         },
         hierarchy={clip: read_json(path) for clip, path in blocks.items() if path.is_file()},
         hierarchy_pictures={clip: path for clip, path in block_pictures.items() if path.is_file()},
-        weights=read_json(parameters_json) if parameters_json.is_file() else None,
-        tokens=_read_tokens(reports / "tokens.json", decoders),
+        weights=read_json(paths.parameters) if paths.parameters.is_file() else None,
+        tokens=_read_tokens(paths.tokens, decoders),
         pictures=_read_pictures(params, paths),
         stimulus=_read_stimulus(params, paths.picture_metrics(STIMULUS)),
         picture_record=_read_record(params, paths.picture_metrics("record")),

@@ -33,12 +33,14 @@ from fmri2clip.stages.report import (
 from fmri2clip.stages.report.document import Report, Section
 from fmri2clip.stages.report.inputs import Inputs, read_inputs
 from fmri2clip.stages.report.labels import is_simulated, label_data
+from fmri2clip.stages.report.publish import publish
 
 TITLE = "fmri2clip: decoding report"
 
 
 def write_report(params: Params, paths: Paths) -> None:
-    """Read all results of the runs in params and write index.html, summary.md and figures/.
+    """Read all results of the runs in params and write index.html, summary.md and figures/, and
+    copies of the numbers (publish.py).
 
     Of the models only the training means beside the weights are read. Files of a run, clip, subject
     or reconstruction that are missing raise ValueError; studies, world figures, pictures of the
@@ -55,9 +57,14 @@ def write_report(params: Params, paths: Paths) -> None:
         with replacing(paths.reports / "index.html", out_summary) as (page, summary):
             page.write_text(html.render(report), encoding="utf-8")
             final = {path: figures_dir / path.name for path in Path(folder).iterdir()}
-            text = markdown.render(report, out_summary.parent, final)
+            copies = {
+                picture: paths.reports / "hierarchy" / picture.name
+                for picture in inputs.hierarchy_pictures.values()
+            }
+            text = markdown.render(report, out_summary.parent, final | copies)
             summary.write_text(text, encoding="utf-8")
-            _publish(final, figures_dir)
+            _place(final, figures_dir)
+    publish(params, paths)
 
 
 def make_report(inputs: Inputs, figures_dir: Path) -> Report:
@@ -112,7 +119,7 @@ def make_loader(params: Params, paths: Paths) -> Callable[[int], NDArray[np.uint
     return lambda nsd_id: read_images(paths.stimuli(TEST), [nsd_id])[0]
 
 
-def _publish(final: Mapping[Path, Path], figures_dir: Path) -> None:
+def _place(final: Mapping[Path, Path], figures_dir: Path) -> None:
     """Move figures to their final place and delete those of earlier reports."""
     figures_dir.mkdir(exist_ok=True)
     for source, target in final.items():

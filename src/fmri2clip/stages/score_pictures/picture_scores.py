@@ -114,8 +114,6 @@ def score_pictures(
             found.setdefault(STIMULUS, []).extend(score_stimuli(protocol, seen, brain))
         for name, parts in found.items():
             runs.setdefault(name, {})[subject] = join(parts)
-    # An output of the stage, even if nothing is reconstructed.
-    paths.picture_scores_folder.mkdir(parents=True, exist_ok=True)
     n_bootstrap = settings.evaluation.n_bootstrap
     for name, run in runs.items():
         tree = summarise(run, n_bootstrap, settings.evaluation.seed)

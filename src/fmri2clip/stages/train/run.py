@@ -59,9 +59,9 @@ from fmri2clip.stages.train.validation import (
 
 PROMPTS = ("category_C", "prompt_P", "prompt_embedding_PCD")
 CURVE = "curve.json"  # rows of a finished model's curve, until all are finished
-# (folder of the model, curve.csv, seconds by name): called once a model when the run is complete,
-# for tracking.
-Log = Callable[[Path, Path, Mapping[str, float]], Any]
+# For tracking, called when the run is complete: Unix seconds at which each model's training began
+# and ended, of those that this process trained.
+Log = Callable[[Mapping[str, tuple[float, float]]], Any]
 
 
 def train_run(
@@ -103,7 +103,7 @@ def train_run(
         models = {s: [s] for s in run.subjects}
     else:
         models = {SHARED: list(run.subjects)}
-    seconds: dict[str, dict[str, float]] = {}
+    times: dict[str, tuple[float, float]] = {}
     # From the first model to the last, as a signal may come between two.
     with heed_sigterm() as term:
         for name, members in models.items():
@@ -115,7 +115,7 @@ def train_run(
                 raise ValueError(f"stopped by SIGTERM before {name}; run again to go on with it")
             # A model names the files that it has seen, and not those of other subjects.
             own = {**described, "digests": {s: digests[s] for s in members}}
-            started = time.monotonic()
+            started = time.time()
             training = _Training(
                 name=name,
                 module=module,
@@ -125,15 +125,14 @@ def train_run(
                 work=work,
             )
             _train_model(training, inputs, members)
-            seconds[name] = {"train": time.monotonic() - started}
+            times[name] = (started, time.time())
             watch.check()
     # Under torchrun all processes train, and the first one writes.
     if not is_writer():
         return
-    curve_path = paths.curve(run_name)
-    for folder in _place(work / "finished", paths.model(run_name), curve_path):
-        if log:
-            log(folder, curve_path, seconds.get(folder.name, {}))
+    _place(work / "finished", paths.model(run_name), paths.curve(run_name))
+    if log:
+        log(times)
     resume.remove(work, root=resume_root)
 
 
@@ -394,16 +393,15 @@ def _save_subject(
     save_subject(folder, arrays, content)
 
 
-def _place(finished: Path, run_folder: Path, curve_path: Path) -> list[Path]:
-    """Publish the run and its curve; returns the folders of its models."""
+def _place(finished: Path, run_folder: Path, curve_path: Path) -> None:
+    """Publish the run and its curve."""
     curves = {
         file.parent.name: json.loads(file.read_text())
         for file in sorted(finished.glob(f"*/{CURVE}"))
     }
-    folders = publish([finished / name for name in curves], run_folder, leave=CURVE)
+    publish([finished / name for name in curves], run_folder, leave=CURVE)
     with replacing(curve_path) as (part,):
         part.write_text(curve_csv(curves))
-    return folders
 
 
 def curve_csv(curves: dict[str, list[dict[str, float]]]) -> str:
