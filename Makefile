@@ -13,7 +13,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 .PHONY: help clone venv repro plan test coverage lint deps docs mlflow preset study asset
 
 help:
-	@echo "make repro                rebuild every result that is out of date; ends at reports/index.html (JOBS=1: no two stages at once)"
+	@echo "make repro                rebuild every result that is out of date; ends at reports/html/index.html (JOBS=1: no two stages at once)"
 	@echo "make plan                 what that will fetch, need and take, by stage (PRESET=nsd: after that preset)"
 	@echo "make test                 all tests, the end-to-end one included"
 	@echo "make coverage             the fast tests, with the lines of src that they do not reach"
@@ -40,7 +40,7 @@ $(STAMP): requirements.txt requirements-dev.txt pyproject.toml
 
 repro: clone venv
 	python -m pipeline.repro $(if $(JOBS),--jobs $(JOBS))
-	@echo "Report: $(abspath reports/index.html)"
+	@echo "Report: $(abspath reports/html/index.html)"
 
 plan: venv
 	python -m pipeline.plan $(PRESET)

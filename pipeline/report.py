@@ -1,4 +1,4 @@
-"""Stage report: tables, curves and pictures of all runs."""
+"""Stage report: what was found, for people."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fmri2clip.stages.report.write import write_report
 
 
 def report(params: Params) -> None:
-    """Write reports/index.html, reports/summary.md, reports/figures and copies of all numbers."""
+    """Write reports/html/, and beside it what stays in git: summary.md, figures and JSON files."""
     write_report(params, Paths())
 
 

@@ -27,7 +27,10 @@ from tests.tiny_subject import make_tiny
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [path.relative_to(ROOT).as_posix() for path in readme.list_documents(ROOT)]
 BASES = (ROOT, ROOT / "src" / "fmri2clip")  # docs name modules from either
-BUILT = {"reports/index.html"}  # a fresh clone has it after `dvc checkout` or `make repro`
+BUILT = {
+    "reports/html/index.html",
+    "reports/html/",
+}  # a fresh clone has it after `dvc checkout` or `make repro`
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 CODE = re.compile(r"`([^`\n]+)`")
 PATH = re.compile(r"\.?[\w*-]+(?:[./][\w*-]+)*/?")

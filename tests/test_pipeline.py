@@ -171,7 +171,7 @@ def test_outputs_are_there_and_complete(
             (clone / "models" / run / model / "weights.safetensors").is_file() for model in models
         )
     assert set(json.loads((clone / "reports" / "tokens.json").read_text())) == {"clip_mused"}
-    page = (clone / "reports" / "index.html").read_text()
+    page = (clone / "reports" / "html" / "index.html").read_text()
     assert "brainclip" in page and 'src="http' not in page
     assert not list(clone.glob("data/**/*.tmp")) and not list(clone.glob("reports/**/.*.tmp"))
 

@@ -43,7 +43,7 @@ stages:
     params:
     - params.yaml:
     outs:
-    - reports/index.html
+    - reports/html
 """
 PARAMS = """
 note: first

@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
 import matplotlib
@@ -15,21 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fmri2clip.figures import areas, plots
-
-
-def curves(path: Path) -> Path:
-    epochs = np.arange(5.0)
-    made = {
-        "ridge": {"subj01": plots.Curve(np.zeros(1), {"val_image_top1": np.array([20.0])})},
-        "brainclip": {
-            f"subj0{k}": plots.Curve(
-                epochs, {"val_image_top1": 10 + k * epochs, "val_text_top1": 5 + epochs}
-            )
-            for k in (1, 2)
-        },
-    }
-    return plots.draw_curves(made, {"val_image_top1": "images", "val_text_top1": "texts"}, path)
+from fmri2clip.figures import areas, plots, slices
 
 
 def intervals(path: Path) -> Path:
@@ -42,29 +29,17 @@ def intervals(path: Path) -> Path:
     return plots.draw_intervals({"top-1": points, "mAP": points[:1]}, {"top-1": 0.3}, path)
 
 
-def lines(path: Path) -> Path:
-    line = plots.Line(
-        [250, 1000, 2500], [10, 20, 25], [8, 18, float("nan")], [12, 22, float("nan")]
-    )
-    return plots.draw_lines(
-        {"top-1": {"ridge": line}}, path, x_label="training images", y_label="score (%)"
-    )
-
-
-def strips(path: Path) -> Path:
-    picture = np.zeros((16, 16, 3), dtype=np.uint8)
-    strip = plots.Strip(
-        "ridge, best", [picture] * 3, ["seen", "1 (hit)", "2"], [False, True, False], ["a dog"]
-    )
-    return plots.draw_strips([strip, strip], path, fit=lambda text: text[:3])
-
-
 def responses(path: Path) -> Path:
     response_AK = np.array([[0.3, -0.001, np.nan], [-0.2, 0.0, 0.1]])
     return areas.draw_responses(response_AK, ["FFA", "PPA"], ["dog", "bus", "(faces)"], path)
 
 
-DRAWINGS = [curves, intervals, lines, strips, responses]
+def lines(path: Path) -> Path:
+    line = plots.Line([1, 2, 3], [0.1, 0.5, 0.2], [0.0, 0.4, 0.1], [0.2, 0.6, 0.3])
+    return plots.draw_hierarchy({"subj01": {"low": line}}, np.eye(3), path, y_label="RSA")
+
+
+DRAWINGS = [intervals, lines, responses]
 
 
 @pytest.mark.parametrize("draw", DRAWINGS)
@@ -92,9 +67,8 @@ def list_chunks(png: bytes) -> set[str]:
 @pytest.mark.parametrize(
     ("draw", "labels"),
     [
-        (curves, {"epoch", "validation score (%)"}),
         (intervals, {"score (%)"}),
-        (lines, {"training images", "score (%)"}),
+        (lines, {"block", "RSA"}),
     ],
 )
 def test_axes_are_labelled(
@@ -112,7 +86,7 @@ def test_axes_are_labelled(
 def test_limits_hold_every_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[plots.Figure] = []
     monkeypatch.setattr(plots, "save", lambda figure, path: seen.append(figure))
-    for draw in (curves, intervals, lines):
+    for draw in (intervals, lines):
         draw(tmp_path / "x.png")
     for panel in [panel for figure in seen for panel in figure.axes]:
         (left, right), (bottom, top) = sorted(panel.get_xlim()), sorted(panel.get_ylim())
@@ -124,17 +98,6 @@ def test_limits_hold_every_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             if line.get_linestyle() != "--":
                 assert np.nanmin(x) >= left and np.nanmax(x) <= right
                 assert np.nanmin(y) >= bottom and np.nanmax(y) <= top
-
-
-def test_wide_spread_makes_a_logarithmic_axis(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[plots.Figure] = []
-    monkeypatch.setattr(plots, "save", lambda figure, path: seen.append(figure))
-    lines(tmp_path / "x.png")
-    panel = seen[0].axes[0]
-    assert panel.get_xscale() == "log"
-    assert [text.get_text() for text in panel.get_xticklabels()] == ["250", "1000", "2500"]
 
 
 def test_pyplot_is_not_imported() -> None:
@@ -175,3 +138,14 @@ def test_boxes_are_drawn_for_every_panel(tmp_path: Path) -> None:
     assert (np.asarray(two.convert("L")) < 100).sum() > 1.5 * (
         np.asarray(one.convert("L")) < 100
     ).sum()
+
+
+def test_slices_show_every_voxel_of_theirs_on_a_clear_ground() -> None:
+    x, y, z = np.indices((2, 3, 3)).reshape(3, -1)
+    ijk_V3 = np.stack([x, y, z], axis=1) + 5
+    png = slices.paint_slices(ijk_V3, (z == 1) * 1.0, 1)
+    image = Image.open(BytesIO(png))
+    assert image.size == (4 * slices.ENLARGED, 5 * slices.ENLARGED), "a border of one voxel"
+    alpha = np.asarray(image)[:: slices.ENLARGED, :: slices.ENLARGED, 3]
+    assert (alpha == 255).sum() == 6 and not alpha[0].any()
+    assert slices.paint_slices(ijk_V3, (z == 1) * 1.0, 1) == png

@@ -19,6 +19,7 @@ from pipeline import study as pipeline_study
 ROOT = Path(__file__).parents[2]
 STUDY = """
 question: Does alpha matter?
+answer: {compare: image - both, metric: zero_shot.chance, above: It does., below: No., neither: No.}
 budget: a minute
 budget_minutes: 1
 targets: [evaluate@brainclip]
@@ -50,6 +51,9 @@ def write_study(folder: Path, text: str = STUDY) -> plan.Study:
         ("a: [image]", "a: [imgae]", "compare or x names the variant 'imgae'"),
         ("run_b: brainclip", "run_b: ridge", "which no target evaluates"),
         ("a: [image]", "a: [image, both]", "give as many"),
+        ("compare: image - both", "compare: both", "answer.compare is 'both'.*image - both"),
+        ("metric: zero_shot.chance", "metric: auc", "answer.metric is 'auc'"),
+        ("above: It does.", "abov: It does.", "did you mean above"),
         ("budget_minutes: 1", "budget_minutes: 400", "at most 40"),
         ("values: [0, 1]", "values: [0, 0]", "each once"),
         (

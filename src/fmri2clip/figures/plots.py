@@ -9,7 +9,7 @@ global changes.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure, SubFigure
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
@@ -44,15 +44,6 @@ STYLE: dict[Any, Any] = {
     "savefig.facecolor": "white",
 }
 DPI = 144
-LOG_FROM = 8  # ratio of the largest to the smallest number of an axis
-
-
-@dataclass(frozen=True)
-class Curve:
-    """Validation scores of one subject: epoch E against scores E (percent) by column name."""
-
-    epoch_E: NDArray[np.float64]
-    scores: Mapping[str, NDArray[np.float64]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,102 +71,11 @@ class Line:
     high: Sequence[float]
 
 
-@dataclass(frozen=True)
-class Strip:
-    """One row of the picture grid: its words, then pictures (H, W, 3) uint8 with a short title
-    each.
-    """
-
-    heading: str
-    pictures: Sequence[NDArray[np.uint8]]
-    titles: Sequence[str]
-    marked: Sequence[bool]
-    notes: Sequence[str]
-
-
 def save(figure: Figure, path: Path) -> Path:
     """Write the figure as PNG under its final name only when it is complete."""
     with replacing(path) as (temporary,), matplotlib.rc_context(STYLE):
         figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
     return path
-
-
-def draw_curves(
-    curves: Mapping[str, Mapping[str, Curve]], names: Mapping[str, str], path: Path
-) -> Path:
-    """Validation scores by epoch: one panel per run and score, one line per subject.
-
-    curves: run -> subject -> Curve. names: column of the curve -> title of its panels. A curve of
-    one epoch is a dot.
-    """
-    subjects = sorted({subject for run in curves.values() for subject in run})
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(
-            figsize=(3.4 * len(names) + 1.6, 2.3 * len(curves) + 0.5), layout="constrained"
-        )
-        panels = figure.subplots(len(curves), len(names), squeeze=False, sharey="col")
-        for row, (run, by_subject) in zip(panels, curves.items(), strict=True):
-            for panel, (column, title) in zip(row, names.items(), strict=True):
-                _draw_subjects(panel, by_subject, subjects, column)
-                panel.set(title=f"{run}: {title}", xlabel="epoch", ylabel="validation score (%)")
-                if not any(column in curve.scores for curve in by_subject.values()):
-                    panel.set_axis_off()
-            _fit_epochs(row, by_subject)
-        for column, panel in zip(names, panels[0], strict=True):
-            panel.set_ylim(0, _highest(curves, column))
-        handles, labels = _collect_legend(list(panels.flat))
-        figure.legend(handles, labels, loc="outside right upper", title="subject")
-        return save(figure, path)
-
-
-def _draw_subjects(
-    panel: Axes, curves: Mapping[str, Curve], subjects: Sequence[str], column: str
-) -> None:
-    for index, subject in enumerate(subjects):
-        if subject not in curves or column not in curves[subject].scores:
-            continue
-        curve = curves[subject]
-        marker = MARKERS[index % len(MARKERS)]
-        panel.plot(
-            curve.epoch_E,
-            curve.scores[column],
-            label=subject,
-            color=COLOURS[index % len(COLOURS)],
-            marker=marker,
-            markersize=5 if len(curve.epoch_E) < 3 else 3,
-            markevery=max(1, len(curve.epoch_E) // 8),
-            linewidth=1.4,
-        )
-
-
-def _fit_epochs(panels: Sequence[Axes], curves: Mapping[str, Curve]) -> None:
-    """Whole epochs only; a single one stands in the middle."""
-    last = max(float(curve.epoch_E.max()) for curve in curves.values())
-    for panel in panels:
-        if last == 0:
-            panel.set(xticks=[0], xlim=(-1, 1))
-        else:
-            panel.xaxis.set_major_locator(MaxNLocator(integer=True))
-
-
-def _highest(curves: Mapping[str, Mapping[str, Curve]], column: str) -> float:
-    """Upper limit of the axis that all panels of a column share."""
-    scores = [
-        curve.scores[column]
-        for run in curves.values()
-        for curve in run.values()
-        if column in curve.scores
-    ]
-    finite = np.concatenate([np.zeros(1), *scores])
-    return max(1.0, 1.08 * float(np.nanmax(finite)))
-
-
-def _collect_legend(panels: Sequence[Axes]) -> tuple[list, list[str]]:
-    found: dict[str, object] = {}
-    for panel in panels:
-        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
-            found.setdefault(label, handle)
-    return [found[label] for label in sorted(found)], sorted(found)
 
 
 def draw_intervals(
@@ -222,86 +122,6 @@ def _draw_point(panel: Axes, point: Point, row: int) -> None:
         markerfacecolor=face,
         linestyle="none",
     )
-
-
-def draw_lines(
-    panels: Mapping[str, Mapping[str, Line]], path: Path, *, x_label: str, y_label: str
-) -> Path:
-    """Score against a number that a study varies: a panel per metric, a line per run, whiskers are
-    95 % intervals.
-
-    The x axis is logarithmic where its numbers span a factor of LOG_FROM or more.
-    """
-    ticks = sorted({x for lines in panels.values() for line in lines.values() for x in line.x})
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(2.9 * len(panels) + 1.4, 3.2), layout="constrained")
-        axes = figure.subplots(1, len(panels), squeeze=False)[0]
-        for panel, (title, lines) in zip(axes, panels.items(), strict=True):
-            for index, (name, line) in enumerate(lines.items()):
-                _draw_line(panel, name, line, index)
-            panel.set(title=textwrap.fill(title, 26), xlabel=x_label, ylabel=y_label)
-            bottom, top = panel.get_ylim()
-            panel.set_ylim(min(0.0, bottom), top + 0.05 * abs(top))
-            if ticks[0] > 0 and ticks[-1] / ticks[0] >= LOG_FROM:
-                _label_log_axis(panel, ticks)
-        handles, labels = _collect_legend(axes)
-        figure.legend(handles, labels, loc="outside right upper", title="run")
-        return save(figure, path)
-
-
-def _draw_line(panel: Axes, name: str, line: Line, index: int) -> None:
-    value, low, high = (np.asarray(part, dtype=float) for part in (line.value, line.low, line.high))
-    error = np.maximum(np.nan_to_num([value - low, high - value]), 0)
-    colour = COLOURS[index % len(COLOURS)]
-    marker = MARKERS[index % len(MARKERS)]
-    panel.errorbar(
-        line.x,
-        value,
-        error,
-        label=name,
-        color=colour,
-        marker=marker,
-        markersize=5,
-        linewidth=1.4,
-        capsize=3,
-    )
-
-
-def _label_log_axis(panel: Axes, ticks: Sequence[float]) -> None:
-    panel.set_xscale("log")
-    panel.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    panel.minorticks_off()
-
-
-def draw_strips(strips: Sequence[Strip], path: Path, *, fit: Callable[[str], str]) -> Path:
-    """Picture grid: a row per case; the first picture is the stimulus, the marked one is the same
-    picture retrieved.
-
-    fit: shortens a line of words to the width of the row.
-    """
-    n_pictures = max(len(strip.pictures) for strip in strips)
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(1.35 * n_pictures + 0.3, 2.5 * len(strips)))
-        for row, band in enumerate(figure.subfigures(len(strips), 1, squeeze=False)[:, 0]):
-            _draw_strip(band, strips[row], n_pictures, fit)
-        return save(figure, path)
-
-
-def _draw_strip(band: SubFigure, strip: Strip, n_pictures: int, fit: Callable[[str], str]) -> None:
-    grid = band.add_gridspec(
-        1, n_pictures, left=0.02, right=0.98, top=0.84, bottom=0.4, wspace=0.12
-    )
-    band.text(0.02, 0.95, strip.heading, fontsize=9, fontweight="bold", va="top")
-    for column, (picture, title) in enumerate(zip(strip.pictures, strip.titles, strict=True)):
-        panel = band.add_subplot(grid[column])
-        panel.imshow(picture, interpolation="nearest")
-        panel.set_xticks([])
-        panel.set_yticks([])
-        panel.set_xlabel(title, fontsize=7, color=GREY)
-        for spine in panel.spines.values():
-            spine.set(visible=strip.marked[column], color=COLOURS[2], linewidth=3)
-    for line, note in enumerate(strip.notes):
-        band.text(0.02, 0.27 - 0.075 * line, fit(note), fontsize=7.5, va="top")
 
 
 def draw_gallery(

@@ -17,6 +17,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from fmri2clip.artefacts.paths import PICTURES, SCORE_PICTURES
+from fmri2clip.artefacts.study import Answer
 from fmri2clip.core import params as parameters
 from fmri2clip.core.strict import build, check_known
 from fmri2clip.stages.check_params import validate
@@ -77,6 +78,7 @@ class Study:
     subjects: tuple[str, ...] = ()
     scored: tuple[str, ...] = ()  # subjects whose scores count; () = all of a run
     compare: tuple[Comparison, ...] = ()
+    answer: Mapping[str, str] = field(default_factory=dict)  # an Answer; {} for none
     # False: variants show different pictures (worlds): worlds are resampled, then their images.
     same_pictures: bool = True
     # Margin of "makes no difference": the 90 % interval lies within it. 0 = not asked.
@@ -103,6 +105,7 @@ class Study:
                 f"compare names the run {unknown[0]!r}, which no target evaluates: "
                 f"{', '.join(self.targets)}"
             )
+        self._check_answer()
         if self.pictures and SCORE_PICTURES not in self.targets:
             raise ValueError(
                 f"pictures names {self.pictures[0]!r}, "
@@ -119,6 +122,24 @@ class Study:
                 "variants with different pictures cannot be paired with each other; "
                 "compare runs within each"
             )
+
+    def _check_answer(self) -> None:
+        """Raise ValueError where the answer asks for something that the study does not have."""
+        if not self.answer:
+            return
+        answer = build(Answer, self.answer, where="answer")
+        for key, there in (
+            ("metric", self.metrics),
+            ("compare", tuple(c.title for c in self.compare)),
+            ("variant", tuple(self.variants)),
+            ("run", self.scores),
+        ):
+            value = getattr(answer, key)
+            if value and value not in there:
+                raise ValueError(
+                    f"answer.{key} is {value!r}, which the study has not; choose from "
+                    f"{', '.join(there) or 'none'}"
+                )
 
     @cached_property
     def runs(self) -> tuple[str, ...]:

@@ -38,6 +38,7 @@ from fmri2clip.stages.report.write import write_report
 from tests.decoders.settings import make_config
 from tests.stimuli_files import write_pictures as write_stimuli_file
 
+ROOT = Path(__file__).parents[3]
 SUBJECTS = ("subj01", "subj02", "subj05")
 CATEGORIES = ("person", "dog", "boat", "train", "zebra", "cup")
 NOISE = {"ridge": 1.6, "brainclip": 1.1}
@@ -51,6 +52,7 @@ class Project:
         self, root: Path, n_images: int = 40, subjects: tuple[str, ...] = SUBJECTS
     ) -> None:
         self.root, self.n_images, self.subjects = root, n_images, subjects
+        shutil.copy(ROOT / "CITATION.cff", root)
         self.rng = np.random.default_rng(0)
         self.params = self.make_params()
         self.clip = self.write_clip()
@@ -213,11 +215,19 @@ class Project:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(content))
 
+    @property
+    def paths(self) -> Paths:
+        """Of the project."""
+        return Paths(self.root)
+
     def write(self) -> tuple[str, str]:
         """Make the report; returns page and summary."""
         write_report(self.params, Paths(self.root))
-        reports = self.root / "reports"
-        return (reports / "index.html").read_text(), (reports / "summary.md").read_text()
+        return self.read("html/index.html"), self.read("summary.md")
+
+    def read(self, name: str) -> str:
+        """A file of the report."""
+        return (self.root / "reports" / name).read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -275,23 +285,6 @@ def study() -> dict[str, object]:
 
 
 @pytest.fixture
-def world() -> dict[str, object]:
-    return {
-        "subjects": {subject: {"n_voxels": 1700, "ncsnr_median_all": 0.41} for subject in SUBJECTS},
-        "printed": {
-            "explained": {
-                "high": {"block1": 0.2, "block2": 0.51},
-                "low": {"block1": 0.3, "block2": 0.2},
-            },
-        },
-        "asserted": {
-            "noise": {"costs": {"value": 0.41, "low": 0.15, "met": 1}},
-            "selectivity": {"faces": {"value": None, "low": 0.5, "high": 1.5, "met": 0}},
-        },
-    }
-
-
-@pytest.fixture
 def fresh(project: Project, tmp_path: Path) -> Project:
     """The inputs of `project` in a folder of its own, without its report."""
     return copy_inputs(project, tmp_path)
@@ -300,6 +293,7 @@ def fresh(project: Project, tmp_path: Path) -> Project:
 def copy_inputs(project: Project, root: Path) -> Project:
     copied = copy.copy(project)
     copied.root = root
+    shutil.copy(project.root / "CITATION.cff", root)
     for name in ("data", "models"):
         shutil.copytree(project.root / name, root / name)
     return copied
@@ -463,7 +457,7 @@ def roi_counts(k: int) -> dict[str, object]:
         "groups": {"low": 700, "high": 600, "all": 1700 + k},
         "ncsnr": {"low": {"median": 0.36, "median_train": 0.35}},
         "train": {"trials": 7500, "images": 2500, "shown": {"3": 2500}},
-        "test": {"trials": 1500, "images": 500, "shown": {}},
+        "test": {"trials": 120, "images": 40, "shown": {}},
     }
 
 
@@ -476,9 +470,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 @pytest.fixture(scope="module")
 def page(project: Project) -> str:
-    return (project.root / "reports/index.html").read_text()
+    return project.read("html/index.html")
 
 
 @pytest.fixture(scope="module")
 def summary(project: Project) -> str:
-    return (project.root / "reports/summary.md").read_text()
+    return project.read("summary.md")

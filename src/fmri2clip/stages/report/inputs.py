@@ -1,56 +1,35 @@
 """Reads everything that a report shows.
 
-What is read of every run, clip, subject and reconstruction must be there; studies, world,
-hierarchy, tokens, counts of weights and numbers of the stimuli may not. Runs trained on permuted
-pairs are nulls: only what is said about pictures shows what became of them.
+What belongs to a run, clip, subject or reconstruction must be there; studies, verdicts and what
+other stages analyse may not, and then the report leaves it out.
 """
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import pandas as pd
 
 from fmri2clip.artefacts.paths import Paths
-from fmri2clip.core.params import MEAN_IMAGE, TARGET, Params, Reconstruction, Run, run_split
-from fmri2clip.figures.plots import Curve
+from fmri2clip.artefacts.study import read_plans, read_results
+from fmri2clip.core.params import MEAN_IMAGE, TARGET, Params, run_split
 
 Tree = Mapping[str, Any]
 STIMULUS = "stimulus"  # row of the pictures that were seen
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunResult:
-    """What is known of one run.
-
-    metrics: tree of metrics.json; curves: subject -> validation scores in percent.
-    """
-
-    name: str
-    run: Run
-    metrics: Tree
-    curves: Mapping[str, Curve]
-    predictions: Path
-
-
-@dataclass(frozen=True, kw_only=True)
-class PictureResult:
-    """What is known of one reconstruction.
-
-    kind: null, decoder or reference; tree: its numbers by protocol.
-    """
-
-    name: str
-    entry: Reconstruction
-    kind: str
-    tree: Tree
-    pictures: Path  # of kind 'reconstructions'
-    scores: Path  # of single images, of kind 'predictions'
+BASELINES = ("ridge", "ridge_lowrank", "label_ridge")  # decoders that everybody knows
+FURTHER = {  # name -> file of another stage, shown where it is there
+    "weights": "data/parameters.json",
+    "tokens": "data/tokens.json",
+    "world": "data/world.json",
+    "checks": "reports/data_checks.json",
+    # Follows from params and reports/studies, so that it is no input of its own.
+    "primary": "reports/primary.json",
+    "areas": "benchmarks/roi_groups.json",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,95 +37,91 @@ class Inputs:
     """All that was read, and what it was read by."""
 
     params: Params
-    runs: Mapping[str, RunResult]  # decoders, no nulls
+    paths: Paths
+    runs: Mapping[str, Tree]  # metrics.json; nulls only where theirs is there
+    curves: Mapping[str, pd.DataFrame]  # decoders: curve.csv
     references: Mapping[str, Mapping[str, Tree]]  # clip -> row name -> metric tree
     rois: Mapping[str, Tree]  # subject -> counts
-    world: Tree | None  # asserted figures of the simulated world
-    world_pictures: Mapping[str, Path]  # those of scenes, areas, ncsnr that exist
+    pictures: Mapping[str, Tree]  # reconstruction -> its numbers by protocol
+    record: Tree  # protocol -> networks, versions; {} without reconstructions
+    hierarchy: Mapping[str, Tree]  # clip -> RSA and CKA by block
+    further: Mapping[str, Tree]  # what is there of FURTHER
+    plans: Mapping[str, Mapping[str, Any]]  # of studies, also of those not run
     studies: Mapping[str, Tree]
-    hierarchy: Mapping[str, Tree]  # clip -> RSA and CKA by block, of those that were analysed
-    hierarchy_pictures: Mapping[str, Path]
-    weights: Tree | None  # of the network at real size
-    tokens: Mapping[str, Tree]  # run -> what its subject tokens do, of those that were inspected
-    pictures: Mapping[str, PictureResult]  # by reconstruction, in the order of params
-    stimulus: Tree | None  # numbers of the stimuli themselves in place of reconstructions
-    picture_record: Tree  # protocol -> networks, versions, what is missing; {} if none was made
-    paths: Paths
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether the numbers come from the simulated NSD."""
+        return self.params.dataset.source == "simulated"
+
+    @property
+    def clip(self) -> str:
+        """The CLIP model of the first decoder, by which test images are labelled."""
+        return next(iter(self.references))
+
+    @property
+    def protocol(self) -> str:
+        """The main protocol of pictures."""
+        return self.params.pictures.protocols[0]
+
+    def kind(self, run: str) -> str:
+        """Kind of a run: decoder, baseline or null."""
+        if is_null(self.params, run):
+            return "null"
+        return "baseline" if self.params.runs[run].decoder in BASELINES else "decoder"
+
+    def picture_kind(self, name: str) -> str:
+        """Kind of a reconstruction, by its source."""
+        if name == STIMULUS:
+            return "reference"
+        source = self.params.reconstructions[name].source
+        if source in (TARGET, MEAN_IMAGE):
+            return "reference" if source == TARGET else "null"
+        return self.kind(source)
+
+
+def is_null(params: Params, run: str) -> bool:
+    """Whether a run is trained on permuted pairs."""
+    return run_split(params, run).permute
 
 
 def read_inputs(params: Params, paths: Paths) -> Inputs:
-    """Read the files of all runs, clips, subjects and reconstructions that the parameters name.
-
-    A missing one raises ValueError.
-    """
-    reports = paths.reports
-    decoders = list_decoders(params)
-    clips = sorted({run.clip for run in decoders.values()})
-    world_pictures = {name: reports / f"{name}.png" for name in ("scenes", "areas", "ncsnr")}
-    blocks = {clip: paths.hierarchy(clip) for clip in params.clips}
-    block_pictures = {clip: path.with_suffix(".png") for clip, path in blocks.items()}
-    return Inputs(
-        params=params,
-        runs={name: _read_run(name, run, paths) for name, run in decoders.items()},
-        references={clip: read_json(paths.reference_metrics(clip)) for clip in clips},
-        rois={subject: read_json(paths.roi_report(subject)) for subject in params.subjects},
-        world=read_json(paths.world) if paths.world.is_file() else None,
-        world_pictures={name: path for name, path in world_pictures.items() if path.is_file()},
-        studies={
-            path.stem: read_json(path) for path in sorted((reports / "studies").glob("*.json"))
-        },
-        hierarchy={clip: read_json(path) for clip, path in blocks.items() if path.is_file()},
-        hierarchy_pictures={clip: path for clip, path in block_pictures.items() if path.is_file()},
-        weights=read_json(paths.parameters) if paths.parameters.is_file() else None,
-        tokens=_read_tokens(paths.tokens, decoders),
-        pictures=_read_pictures(params, paths),
-        stimulus=_read_stimulus(params, paths.picture_metrics(STIMULUS)),
-        picture_record=_read_record(params, paths.picture_metrics("record")),
-        paths=paths,
-    )
-
-
-def list_decoders(params: Params) -> dict[str, Run]:
-    """The runs that are no nulls. Raises ValueError if all are."""
-    decoders = {
-        name: run for name, run in params.runs.items() if not run_split(params, name).permute
-    }
+    """Read the files that the parameters name. A missing one raises ValueError that names it."""
+    decoders = [name for name in params.runs if not is_null(params, name)]
     if not decoders:
         raise ValueError(
             "every run has split.permute: true, a null, so there is no decoder to report; set it "
             "in the split of single runs (runs.<name>.split)"
         )
-    return decoders
-
-
-def find_kind(params: Params, name: str) -> str:
-    """Kind of a reconstruction: null, decoder or reference."""
-    source = params.reconstructions[name].source
-    if source == TARGET:
-        return "reference"
-    return "null" if source == MEAN_IMAGE or run_split(params, source).permute else "decoder"
-
-
-def _read_pictures(params: Params, paths: Paths) -> dict[str, PictureResult]:
-    return {
-        name: PictureResult(
-            name=name,
-            entry=entry,
-            kind=find_kind(params, name),
-            tree=read_json(paths.picture_metrics(name)),
-            pictures=paths.reconstructions(name),
-            scores=paths.picture_scores(name),
-        )
-        for name, entry in params.reconstructions.items()
-    }
-
-
-def _read_stimulus(params: Params, path: Path) -> Tree | None:
-    """None without reconstructions, without the file, or where a reconstruction has that name."""
-    there = (
-        bool(params.reconstructions) and path.stem not in params.reconstructions and path.is_file()
+    nulls = [name for name in params.runs if is_null(params, name)]
+    nulls = [name for name in nulls if paths.metrics(name).is_file()]
+    clips = sorted({params.runs[name].clip for name in decoders})
+    further = {name: paths.root / file for name, file in FURTHER.items()}
+    blocks = {clip: paths.hierarchy(clip) for clip in params.clips}
+    return Inputs(
+        params=params,
+        paths=paths,
+        runs={name: read_json(paths.metrics(name)) for name in (*decoders, *nulls)},
+        curves={name: read_curve(paths.curve(name)) for name in decoders},
+        references={clip: read_json(paths.reference_metrics(clip)) for clip in clips},
+        rois={subject: read_json(paths.roi_report(subject)) for subject in params.subjects},
+        pictures=_read_pictures(params, paths),
+        record=_read_record(params, paths.picture_metrics("record")),
+        hierarchy={clip: read_json(path) for clip, path in blocks.items() if path.is_file()},
+        further={name: read_json(path) for name, path in further.items() if path.is_file()},
+        plans=read_plans(paths.root / "studies"),
+        studies=read_results(paths.reports / "studies"),
     )
-    return read_json(path) if there else None
+
+
+def _read_pictures(params: Params, paths: Paths) -> dict[str, Tree]:
+    """Of every reconstruction, and of the stimuli where they were measured."""
+    names = params.reconstructions
+    trees: dict[str, Tree] = {name: read_json(paths.picture_metrics(name)) for name in names}
+    path = paths.picture_metrics(STIMULUS)
+    if trees and STIMULUS not in trees and path.is_file():
+        trees[STIMULUS] = read_json(path)
+    return trees
 
 
 def _read_record(params: Params, path: Path) -> Tree:
@@ -161,22 +136,6 @@ def _read_record(params: Params, path: Path) -> Tree:
                 "score_pictures again"
             )
     return record
-
-
-def _read_run(name: str, run: Run, paths: Paths) -> RunResult:
-    return RunResult(
-        name=name,
-        run=run,
-        metrics=read_json(paths.metrics(name)),
-        curves=read_curves(paths.curve(name)),
-        predictions=paths.predictions(name),
-    )
-
-
-def _read_tokens(path: Path, runs: Mapping[str, Run]) -> dict[str, Tree]:
-    """Analyses of these runs; none where the file is missing."""
-    found = read_json(path) if path.is_file() else {}
-    return {name: tree for name, tree in found.items() if name in runs}
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -198,30 +157,16 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def read_curves(path: Path) -> dict[str, Curve]:
-    """curve.csv -> subject -> Curve with every column that starts with 'val_', in percent."""
+def read_curve(path: Path) -> pd.DataFrame:
+    """A row for each subject and epoch, with losses and validation scores as fractions."""
     if not path.is_file():
         raise ValueError(
             f"{path} does not exist; the report needs it: run the train stage (dvc repro)"
         )
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        columns = reader.fieldnames or []
-        rows = list(reader)
-    if not {"subject", "epoch"} <= set(columns):
+    table = pd.read_csv(path)
+    if not {"subject", "epoch"} <= set(table.columns):
         raise ValueError(
-            f"{path} has columns {', '.join(columns)}; subject and epoch are needed: run train "
-            "again"
+            f"{path} has columns {', '.join(table.columns)}; subject and epoch are needed: run "
+            "train again"
         )
-    scores = [column for column in columns if column.startswith("val_")]
-    return {
-        subject: _curve([row for row in rows if row["subject"] == subject], scores)
-        for subject in dict.fromkeys(row["subject"] for row in rows)
-    }
-
-
-def _curve(rows: list[dict[str, str]], columns: list[str]) -> Curve:
-    def numbers(column: str) -> np.ndarray:
-        return np.array([float(row[column]) if row[column] else np.nan for row in rows])
-
-    return Curve(numbers("epoch"), {column: 100 * numbers(column) for column in columns})
+    return table

@@ -1,16 +1,14 @@
-"""Which brain-decoded test images a report shows, and what each of them retrieved.
+"""Pictures of the report: thumbnails, and reconstructions side by side.
 
-Cases are chosen by rule: test images are ordered by the rank of the true picture in the whole test
-set (equal ranks: by NSD id), and the images at fixed places of that order are shown. Nobody picks
-them.
+Which test images are shown follows a rule: quantiles of a score. Nobody picks them.
 
-Letters: I test images, K captions, D embedding width.
+Letters: I test images, H W height and width of a picture.
 """
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Callable, Mapping, Sequence
+import base64
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -18,161 +16,163 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fmri2clip.figures import plots
-from fmri2clip.metrics.decoding.retrieval import similarity
-from fmri2clip.solvers.ranks import centre
-from fmri2clip.stages.report.document import Case, Picture
+from fmri2clip.artefacts.clip_cache import read_cache
+from fmri2clip.artefacts.reconstructions import read_pictures
+from fmri2clip.artefacts.scores import read_scores
+from fmri2clip.artefacts.stimuli import TEST, read_images
+from fmri2clip.core.rows import find_rows
+from fmri2clip.stages.report.inputs import STIMULUS, Inputs
 
-PLACES = (("best", 0.0), ("median", 0.5), ("worst", 1.0))
-N_PER_PLACE = 2
-N_RETRIEVED = 5
-N_CAPTIONS = 3
-THUMBNAIL = 128  # pixels a side at most
+QUANTILES = (0.95, 0.75, 0.5, 0.25, 0.05)
+N_SCENES = 6
+THUMBNAIL = 96  # pixels a side at most
+ORDER = ("reference", "baseline", "decoder", "null")  # of columns
 Floats = NDArray[np.floating]
-Load = Callable[[int], NDArray[np.uint8] | None]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Retrieval:
-    """One subject's predictions against the test pictures and captions.
+@dataclass(frozen=True)
+class Tile:
+    """A picture on a page: data URI ('' where it may not be shown), what it is, a word below it."""
 
-    image_II: similarity of brain pattern (row) and picture; text_IK: of brain pattern and caption.
-    caption_image_K: row in I of each caption's picture.
+    uri: str
+    alt: str
+    caption: str = ""
+    is_hit: bool = False
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Columns with their kinds; rows with what they are."""
+
+    subject: str
+    columns: Sequence[tuple[str, str]]
+    rows: Sequence[tuple[str, Sequence[Tile]]]
+
+
+def load_stimuli(inputs: Inputs, ids: Sequence[int]) -> dict[int, str]:
+    """NSD id -> data URI; '' for real pictures, which NSD's terms forbid to pass on."""
+    if not inputs.is_simulated:
+        return dict.fromkeys(ids, "")
+    wanted = sorted(set(ids))
+    images = read_images(inputs.paths.stimuli(TEST), wanted)
+    return {nsd_id: encode(image) for nsd_id, image in zip(wanted, images, strict=True)}
+
+
+def encode(picture: NDArray[np.uint8]) -> str:
+    """Data URI of a picture (H, W, 3), reduced to at most THUMBNAIL pixels a side."""
+    image = Image.fromarray(np.asarray(picture))
+    image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
+    buffer = BytesIO()
+    image.save(buffer, format="WEBP", quality=82, method=6)
+    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+
+
+def make_grid(
+    inputs: Inputs, subject: str, quantiles: Sequence[float] = QUANTILES, *, brief: bool = False
+) -> Grid | None:
+    """Stimuli and reconstructions of one subject, the images at quantiles of the mean PixCorr of
+    the decoders; None without any. brief: one column a decoder.
     """
-
-    nsd_id_I: NDArray[np.int64]
-    image_II: Floats
-    text_IK: Floats
-    caption_K: Sequence[str]
-    caption_image_K: NDArray[np.integer]
-
-
-def rank_true(similarity_II: Floats) -> NDArray[np.int64]:
-    """1-based rank of the picture that was seen; pictures exactly as similar count as ahead of
-    it.
-    """
-    own_I1 = np.diagonal(similarity_II)[:, None]
-    return (similarity_II >= own_I1).sum(axis=1)
-
-
-def choose_cases(rank_I: NDArray[np.int64], nsd_id_I: NDArray[np.int64]) -> list[tuple[str, int]]:
-    """(place, row) of N_PER_PLACE neighbouring images at each of PLACES in the order of rank, then
-    NSD id.
-    """
-    order = np.lexsort((nsd_id_I, rank_I))
-    n_places = min(N_PER_PLACE, len(order))
-    chosen: dict[int, str] = {}
-    for place, quantile in PLACES:
-        start = round(quantile * (len(order) - n_places))
-        for position in range(start, start + n_places):
-            chosen.setdefault(int(order[position]), place)
-    return [(place, row) for row, place in chosen.items()]
+    names = _choose_columns(inputs, subject)
+    if not names:
+        return None
+    ranked = [n for n in names if inputs.picture_kind(n) in ("decoder", "baseline")] or names
+    nsd_id_I, pixcorr = _read_pixcorr(inputs, subject, names)
+    names = _shorten(inputs, names) if brief else names
+    mean_I = np.mean([pixcorr[name] for name in ranked], axis=0)
+    chosen = choose_rows(mean_I, nsd_id_I, quantiles)
+    ids = [int(nsd_id_I[row]) for _, row in chosen]
+    stimuli = load_stimuli(inputs, ids)
+    columns = {name: _read(inputs, name, subject, ids) for name in names}
+    rows = []
+    for place, (quantile, row) in enumerate(chosen):
+        tiles = [Tile(stimuli[ids[place]], f"seen picture, NSD id {ids[place]}", "seen")]
+        for name in names:
+            score = f"{pixcorr[name][row]:.2f}"
+            alt = f"painted by {name}, PixCorr {score}"
+            tiles.append(Tile(encode(columns[name][place]), alt, score))
+        label = "median" if quantile == 0.5 else f"{100 * quantile:g} %"
+        rows.append((label, tiles))
+    kinds = [(name, inputs.picture_kind(name)) for name in names]
+    return Grid(subject, [("seen", ""), *kinds], rows)
 
 
-def compare(
-    embedding_ID: Floats,
-    text_embedding_ID: Floats | None,
-    image_ID: Floats,
-    text_KD: Floats,
-    means: Mapping[str, Floats],
-) -> tuple[Floats, Floats]:
-    """image_II and text_IK by the centred cosine of the metrics: every side by its own training
-    mean.
-
-    text_embedding_ID: None where a decoder has no second embedding; captions are then searched with
-    embedding_ID.
-    """
-    brain_ID = centre(embedding_ID, means["mean_predicted_image_D"])
-    image_II = similarity(brain_ID, centre(image_ID, means["mean_image_D"]))
-    if text_embedding_ID is not None:
-        brain_ID = centre(text_embedding_ID, means["mean_predicted_text_D"])
-    return image_II, similarity(brain_ID, centre(text_KD, means["mean_text_D"]))
-
-
-def make_cases(retrieval: Retrieval, load: Load, title: str) -> list[Case]:
-    """load: NSD id -> picture (H, W, 3) uint8, or None where it may not be shown."""
-    rank_I = rank_true(retrieval.image_II)
+def _choose_columns(inputs: Inputs, subject: str) -> list[str]:
+    """Reconstructions of the subject: one reference, all baselines and decoders, one null."""
+    names = [
+        name
+        for name, tree in inputs.pictures.items()
+        if name != STIMULUS and subject in tree["subjects"]
+    ]
+    names.sort(key=lambda name: ORDER.index(inputs.picture_kind(name)))
+    kinds = [inputs.picture_kind(name) for name in names]
+    single = ("reference", "null")
     return [
-        _make_case(
-            retrieval,
-            row,
-            f"{title}, {place}: true picture at rank {rank_I[row]} of {len(rank_I)}",
-            load,
-        )
-        for place, row in choose_cases(rank_I, retrieval.nsd_id_I)
+        name
+        for place, (name, kind) in enumerate(zip(names, kinds, strict=True))
+        if kind not in single or kind not in kinds[:place]
     ]
 
 
-def _make_case(retrieval: Retrieval, row: int, heading: str, load: Load) -> Case:
-    nearest = np.argsort(-retrieval.image_II[row], kind="stable")[:N_RETRIEVED]
-    captions = np.argsort(-retrieval.text_IK[row], kind="stable")[:N_CAPTIONS]
-    return Case(
-        heading=heading,
-        stimulus=_make_picture(retrieval, row, "seen", load),
-        retrieved=tuple(
-            _make_picture(
-                retrieval,
-                int(other),
-                f"{place}{' (hit)' if other == row else ''}",
-                load,
-                other == row,
-            )
-            for place, other in enumerate(nearest, start=1)
-        ),
-        captions=tuple(
-            (retrieval.caption_K[k], bool(retrieval.caption_image_K[k] == row)) for k in captions
-        ),
-    )
+def _shorten(inputs: Inputs, names: Sequence[str]) -> list[str]:
+    """Without further reconstructions from the same source."""
+    first: dict[str, str] = {}
+    for name in names:
+        first.setdefault(inputs.params.reconstructions[name].source, name)
+    return list(first.values())
 
 
-def _make_picture(
-    retrieval: Retrieval, row: int, title: str, load: Load, marked: bool = False
-) -> Picture:
-    nsd_id = int(retrieval.nsd_id_I[row])
-    picture = load(nsd_id)
-    return Picture(
-        b"" if picture is None else encode_picture(picture),
-        title,
-        (f"nsd_id {nsd_id}",),
-        bool(marked),
-    )
+def make_scenes(inputs: Inputs) -> list[Tile]:
+    """The first test pictures by id with their first captions; none of real data."""
+    if not inputs.is_simulated:
+        return []
+    names = ("nsd_id_I", "caption_K", "caption_image_K")
+    shared = read_cache(inputs.paths.clip_shared(inputs.clip), names)
+    ids = [int(i) for i in shared["nsd_id_I"][:N_SCENES]]
+    uris = load_stimuli(inputs, ids)
+    captions = [
+        shared["caption_K"][np.flatnonzero(shared["caption_image_K"] == row)[0]]
+        for row in range(len(ids))
+    ]
+    return [
+        Tile(uris[nsd_id], f"test picture {nsd_id}: {caption}", caption)
+        for nsd_id, caption in zip(ids, captions, strict=True)
+    ]
 
 
-def encode_picture(picture: NDArray[np.uint8]) -> bytes:
-    """PNG bytes of a picture (H, W, 3), reduced to at most THUMBNAIL pixels a side; smaller ones
-    stay as they are.
+def choose_rows(
+    score_I: Floats, nsd_id_I: NDArray[np.int64], quantiles: Sequence[float]
+) -> list[tuple[float, int]]:
+    """(quantile, row) of the images at these quantiles of the score; equal scores by NSD id.
+
+    Where images are so few that quantiles fall on the same one, it is listed once.
     """
-    image = Image.fromarray(picture)
-    if max(image.size) > THUMBNAIL:
-        image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
-    buffer = BytesIO()
-    image.save(buffer, format="PNG", optimize=True)
-    return buffer.getvalue()
+    order = np.lexsort((nsd_id_I, score_I))
+    chosen: dict[int, float] = {}
+    for quantile in quantiles:
+        chosen.setdefault(int(order[round(quantile * (len(order) - 1))]), quantile)
+    return [(quantile, row) for row, quantile in chosen.items()]
 
 
-def make_strips(cases: Sequence[Case]) -> list[plots.Strip]:
-    """The cases as rows of one figure."""
-    strips = []
-    for case in cases:
-        pictures = (case.stimulus, *case.retrieved)
-        strips.append(
-            plots.Strip(
-                heading=case.heading,
-                pictures=[_decode_picture(picture.png) for picture in pictures],
-                titles=[", ".join((picture.title, *picture.lines)) for picture in pictures],
-                marked=[picture.marked for picture in pictures],
-                notes=[f"{'= ' if own else ''}{text}" for text, own in case.captions],
+def _read_pixcorr(
+    inputs: Inputs, subject: str, names: Sequence[str]
+) -> tuple[NDArray[np.int64], dict[str, Floats]]:
+    """Images and the PixCorr of each of them, 0 where it is undefined, by reconstruction."""
+    shared = inputs.paths.clip_shared(inputs.clip)
+    metric = f"{inputs.protocol}.pixcorr"
+    found = {}
+    for name in names:
+        path = inputs.paths.picture_scores(name)
+        scores = read_scores(path, shared)[subject]
+        if metric not in scores.per_image:
+            raise ValueError(
+                f"{path} has no {metric} of {subject}; run the score_pictures stage again"
             )
-        )
-    return strips
+        found[name] = np.nan_to_num(scores.per_image[metric][0])
+    return scores.nsd_id_I, found
 
 
-def fit_line(text: str, width: int = 120) -> str:
-    """The text cut at a word to at most `width` characters."""
-    return textwrap.shorten(text, width, placeholder=" ...")
-
-
-def _decode_picture(png: bytes) -> NDArray[np.uint8]:
-    if not png:
-        return np.full((THUMBNAIL, THUMBNAIL, 3), 230, dtype=np.uint8)
-    return np.asarray(Image.open(BytesIO(png)).convert("RGB"))
+def _read(inputs: Inputs, name: str, subject: str, ids: Sequence[int]) -> NDArray[np.uint8]:
+    path = inputs.paths.reconstructions(name)
+    nsd_id_I, image_IHWC = read_pictures(path, subject)
+    return np.asarray(image_IHWC[find_rows(nsd_id_I, np.array(ids), str(path))])

@@ -1,6 +1,6 @@
 """Tables of README.md and docs/*.md: which rows and columns each has.
 
-`<!-- table: NAME -->` in a document names an entry of SCORES or COPIED; `bands` is what the world
+`<!-- table: NAME -->` in a document names an entry of SCORES or PAIRS; `bands` is what the world
 must be like; `changed` what differs from world 1; `convergence` how long trainings need; `primary`
 the verdicts; `study NAME` and `variants NAME METRIC` name a file of reports/studies.
 """
@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 REFERENCES = "reports/references/mini.json"
-SUMMARY = "reports/summary.md"
+DIFFERENCES = "reports/differences.json"
 WORLD = "reports/world.json"
 CONVERGENCE = "benchmarks/convergence.json"
 AREAS = "benchmarks/roi_groups.json"
@@ -61,15 +61,12 @@ class Scores:
 
 
 @dataclass(frozen=True)
-class Copied:
-    """Some rows and columns of a table of reports/summary.md, cells as they are there.
+class Pairs:
+    """Paired differences of the default runs: part of DIFFERENCES, columns, titles there."""
 
-    For paired differences of the default runs, which no JSON file holds.
-    """
-
-    title: str
-    columns: Mapping[str, str]  # title there -> title here
-    pairs: Sequence[tuple[str, str]]  # the first less the second
+    part: str
+    columns: Sequence[Column]
+    titles: Sequence[str]
 
 
 DECODING = (
@@ -206,152 +203,6 @@ SCORES = {
         ),
     ),
 }
-COPIED = {
-    "differences": Copied(
-        "Paired differences (points)",
-        {
-            "image given brain, 300-way top-1": "image given brain",
-            "text given brain, 300-way top-1": "text given brain",
-            "zero-shot category top-1": "zero-shot",
-            "multi-label mAP": "mAP",
-        },
-        (
-            ("brainclip", "ridge"),
-            ("brainmclip", "ridge"),
-            ("brainmclip", "brainclip"),
-            ("label_ridge", "clip_mused"),
-            ("ridge", "baseline.nearest_brain"),
-        ),
-    ),
-    "picture_differences": Copied(
-        "Reconstructed pictures, paired differences (protocol strict-v1)",
-        {
-            "PixCorr": "PixCorr",
-            "AlexNet(2), two-way (points)": "AlexNet(2), points",
-            "CLIP, two-way (points)": "CLIP, points",
-        },
-        (
-            ("brainmclip", "brainmclip_semantic"),
-            ("brainmclip", "ridge_tokens"),
-            ("brainmclip", "brainclip"),
-            ("ridge_tokens", "brainclip"),
-            ("ridge_tokens", "null_mean"),
-        ),
-    ),
-}
-
-
-@dataclass(frozen=True)
-class Then:
-    """A paired difference in world 1, in points, and the cell of reports/summary.md that has it
-    now: title of the table, pair (the first less the second), column.
-    """
-
-    title: str
-    value: str
-    table: str
-    pair: tuple[str, str]
-    column: str
-
-
-POINTS_TABLE = COPIED["differences"].title
-PICTURES_TABLE = COPIED["picture_differences"].title
-BY_IMAGE = "image given brain, 300-way top-1"
-BY_TEXT = "text given brain, 300-way top-1"
-THEN = (
-    Then(
-        "brainclip less ridge: image given brain",
-        "+7.3 [+5.3, +9.3]",
-        POINTS_TABLE,
-        ("brainclip", "ridge"),
-        BY_IMAGE,
-    ),
-    Then(
-        "the same: text given brain",
-        "+8.2 [+6.4, +10.3]",
-        POINTS_TABLE,
-        ("brainclip", "ridge"),
-        BY_TEXT,
-    ),
-    Then(
-        "the same: zero-shot category",
-        "+6.6 [+4.1, +9.1]",
-        POINTS_TABLE,
-        ("brainclip", "ridge"),
-        "zero-shot category top-1",
-    ),
-    Then(
-        "the same: mAP",
-        "+0.9 [-0.5, +2.2]",
-        POINTS_TABLE,
-        ("brainclip", "ridge"),
-        "multi-label mAP",
-    ),
-    Then(
-        "brainmclip less ridge: image given brain",
-        "+3.6 [+1.1, +5.8]",
-        POINTS_TABLE,
-        ("brainmclip", "ridge"),
-        BY_IMAGE,
-    ),
-    Then(
-        "the same: text given brain",
-        "-2.6 [-4.5, -0.6]",
-        POINTS_TABLE,
-        ("brainmclip", "ridge"),
-        BY_TEXT,
-    ),
-    Then(
-        "the same: mAP",
-        "-4.9 [-6.7, -3.4]",
-        POINTS_TABLE,
-        ("brainmclip", "ridge"),
-        "multi-label mAP",
-    ),
-    Then(
-        "brainmclip less brainclip: image given brain",
-        "-3.7 [-5.8, -1.8]",
-        POINTS_TABLE,
-        ("brainmclip", "brainclip"),
-        BY_IMAGE,
-    ),
-    Then(
-        "the same: text given brain",
-        "-10.8 [-13.1, -8.8]",
-        POINTS_TABLE,
-        ("brainmclip", "brainclip"),
-        BY_TEXT,
-    ),
-    Then(
-        "label_ridge less clip_mused: mAP",
-        "-3.9 [-5.8, -1.6]",
-        POINTS_TABLE,
-        ("label_ridge", "clip_mused"),
-        "multi-label mAP",
-    ),
-    Then(
-        "pictures, brainmclip's detail stream: AlexNet(2)",
-        "+12.4 [+9.4, +15.5]",
-        PICTURES_TABLE,
-        ("brainmclip", "brainmclip_semantic"),
-        "AlexNet(2), two-way (points)",
-    ),
-    Then(
-        "pictures, brainmclip less ridge to tokens: AlexNet(2)",
-        "-1.1 [-2.4, +0.1]",
-        PICTURES_TABLE,
-        ("brainmclip", "ridge_tokens"),
-        "AlexNet(2), two-way (points)",
-    ),
-    Then(
-        "the same: CLIP",
-        "-5.9 [-9.0, -3.5]",
-        PICTURES_TABLE,
-        ("brainmclip", "ridge_tokens"),
-        "CLIP, two-way (points)",
-    ),
-)
-
 IMAGE = Column("image given brain", "retrieval.image_given_brain.top1", "points interval")
 DETAIL = Column("detail tokens", "retrieval_detail.image_given_brain.top1", "points interval")
 SEMANTIC = Column(
@@ -360,6 +211,114 @@ SEMANTIC = Column(
 EDGES = Column("edges", "readout.edges", "points interval")
 PLACE = Column("position", "readout.position", "points interval")
 MAP = Column("mAP", "classification.map", "points interval")
+TEXT = Column("text given brain", "retrieval.text_given_brain.top1", "points interval")
+ZERO_SHOT = Column("zero-shot", "zero_shot.top1", "points interval")
+PIXCORR = Column("PixCorr", "strict-v1.pixcorr", "signed 3 interval")
+ALEXNET = Column(
+    "AlexNet(2), points", "strict-v1.alexnet2.image_given_reconstruction", "points interval"
+)
+CLIP = Column("CLIP, points", "strict-v1.clip.image_given_reconstruction", "points interval")
+PAIRS = {
+    "differences": Pairs(
+        "decoding",
+        (IMAGE, TEXT, ZERO_SHOT, MAP),
+        (
+            "brainclip - ridge",
+            "brainmclip - ridge",
+            "brainmclip - brainclip",
+            "label_ridge - clip_mused",
+            "ridge - nearest training response copied",
+        ),
+    ),
+    "picture_differences": Pairs(
+        "pictures",
+        (PIXCORR, ALEXNET, CLIP),
+        (
+            "brainmclip - brainmclip_semantic",
+            "brainmclip - ridge_tokens",
+            "brainmclip - brainclip",
+            "ridge_tokens - brainclip",
+            "ridge_tokens - null_mean",
+        ),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Then:
+    """A paired difference in world 1, in points, and where that of now is in DIFFERENCES."""
+
+    title: str
+    value: str
+    part: str
+    pair: str
+    column: Column
+
+
+THEN = (
+    Then(
+        "brainclip less ridge: image given brain",
+        "+7.3 [+5.3, +9.3]",
+        "decoding",
+        "brainclip - ridge",
+        IMAGE,
+    ),
+    Then("the same: text given brain", "+8.2 [+6.4, +10.3]", "decoding", "brainclip - ridge", TEXT),
+    Then(
+        "the same: zero-shot category",
+        "+6.6 [+4.1, +9.1]",
+        "decoding",
+        "brainclip - ridge",
+        ZERO_SHOT,
+    ),
+    Then("the same: mAP", "+0.9 [-0.5, +2.2]", "decoding", "brainclip - ridge", MAP),
+    Then(
+        "brainmclip less ridge: image given brain",
+        "+3.6 [+1.1, +5.8]",
+        "decoding",
+        "brainmclip - ridge",
+        IMAGE,
+    ),
+    Then("the same: text given brain", "-2.6 [-4.5, -0.6]", "decoding", "brainmclip - ridge", TEXT),
+    Then("the same: mAP", "-4.9 [-6.7, -3.4]", "decoding", "brainmclip - ridge", MAP),
+    Then(
+        "brainmclip less brainclip: image given brain",
+        "-3.7 [-5.8, -1.8]",
+        "decoding",
+        "brainmclip - brainclip",
+        IMAGE,
+    ),
+    Then(
+        "the same: text given brain",
+        "-10.8 [-13.1, -8.8]",
+        "decoding",
+        "brainmclip - brainclip",
+        TEXT,
+    ),
+    Then(
+        "label_ridge less clip_mused: mAP",
+        "-3.9 [-5.8, -1.6]",
+        "decoding",
+        "label_ridge - clip_mused",
+        MAP,
+    ),
+    Then(
+        "pictures, brainmclip's detail stream: AlexNet(2)",
+        "+12.4 [+9.4, +15.5]",
+        "pictures",
+        "brainmclip - brainmclip_semantic",
+        ALEXNET,
+    ),
+    Then(
+        "pictures, brainmclip less ridge to tokens: AlexNet(2)",
+        "-1.1 [-2.4, +0.1]",
+        "pictures",
+        "brainmclip - ridge_tokens",
+        ALEXNET,
+    ),
+    Then("the same: CLIP", "-5.9 [-9.0, -3.5]", "pictures", "brainmclip - ridge_tokens", CLIP),
+)
+
 POINTS = (*(replace(c, how="points interval") for c in DECODING),)
 TOKENS = (IMAGE, SEMANTIC, DETAIL, EDGES, PLACE)
 STUDIES: Mapping[str, tuple[Sequence[Column], str]] = {  # columns; what a title must hold

@@ -8,15 +8,15 @@ from typing import Any
 from fmri2clip.stages.report.readme_numbers import Evidence, find
 from fmri2clip.stages.report.readme_tables import (
     CONVERGENCE,
-    COPIED,
+    DIFFERENCES,
+    PAIRS,
     PRIMARY,
     SCORES,
     STUDIES,
-    SUMMARY,
     THEN,
     WORLD,
     Column,
-    Copied,
+    Pairs,
     Scores,
 )
 
@@ -29,8 +29,8 @@ def write_table(words: Sequence[str], evidence: Evidence) -> str:
     match words:
         case [name] if name in SCORES:
             return write_scores(SCORES[name], evidence)
-        case [name] if name in COPIED:
-            return copy_rows(COPIED[name], evidence)
+        case [name] if name in PAIRS:
+            return write_pairs(PAIRS[name], evidence)
         case ["bands"]:
             return write_bands(evidence)
         case ["changed"]:
@@ -44,7 +44,7 @@ def write_table(words: Sequence[str], evidence: Evidence) -> str:
         case ["variants", name, way]:
             return write_variants(name, way, evidence)
     raise ValueError(
-        f"table {' '.join(words)!r} is unknown; choose from {', '.join([*SCORES, *COPIED])}, "
+        f"table {' '.join(words)!r} is unknown; choose from {', '.join([*SCORES, *PAIRS])}, "
         "bands, changed, convergence, primary, study NAME or variants NAME METRIC"
     )
 
@@ -148,21 +148,24 @@ def write_study(name: str, evidence: Evidence) -> str:
     for comparison in evidence.tree(file)["comparisons"]:
         title = comparison["title"]
         if part in title:
-            cells = [_write_difference(evidence, file, title, column) for column in columns]
+            steps = (file, "comparisons", title)
+            cells = [_write_difference(evidence, *steps, column) for column in columns]
             rows.append([title, *cells])
     table = format_table(["difference", *(column.title for column in columns)], rows)
     return f"{table}\nStudy `{name}`: {evidence.tree(file)['budget']}.\n"
 
 
-def _write_difference(evidence: Evidence, file: str, title: str, column: Column) -> str:
-    steps = ("comparisons", title, "metrics", column.way)
+def _write_difference(evidence: Evidence, file: str, part: str, title: str, column: Column) -> str:
+    steps = (part, title, "metrics", column.way)
     number = evidence.number(file, *steps)
     if number is None:
         return "-"
     text = number.format(column.how)
     found = find(evidence.tree(file), *steps)
     is_clear = found.get("low", 0) > 0 or found.get("high", 0) < 0
-    return f"**{text}**" if is_clear else text
+    text = f"**{text}**" if is_clear else text
+    counts = f" {found['n_positive']}/{found['n_subjects']}" if part != "comparisons" else ""
+    return f"{text}{counts}"
 
 
 def write_variants(name: str, way: str, evidence: Evidence) -> str:
@@ -179,49 +182,28 @@ def write_variants(name: str, way: str, evidence: Evidence) -> str:
     return format_table(["variant", *runs], rows)
 
 
-def copy_rows(copied: Copied, evidence: Evidence) -> str:
-    """Rows of a table of the summary. Raises ValueError for a table, column or row it lacks."""
-    pairs = [name_pair(pair) for pair in copied.pairs]
-    cells = read_cells(evidence, copied.title, pairs, list(copied.columns))
-    rows = [[name, *row] for name, row in zip(pairs, cells, strict=True)]
-    return format_table(["pair", *copied.columns.values()], rows)
-
-
-def read_cells(
-    evidence: Evidence, title: str, rows: Sequence[str], columns: Sequence[str]
-) -> list[list[str]]:
-    """Cells of a table of the summary. Raises ValueError for a table, column or row it lacks."""
-    lines = evidence.text(SUMMARY).splitlines()
-    heading = f"**{title}**"
-    if heading not in lines:
-        raise ValueError(f"{SUMMARY} has no table {title!r}")
-    start = lines.index(heading) + 2
-    table = []
-    for line in lines[start:]:
-        if not line.startswith("|"):
-            break
-        table.append([cell.strip() for cell in line.strip("|").split("|")])
-    head = table[0]
-    body = {row[0]: dict(zip(head, row, strict=True)) for row in table[2:]}
-    missing = [name for name in (*columns, *rows) if name not in (*head, *body)]
-    if missing:
-        raise ValueError(f"{SUMMARY}, table {title!r}: no row or column {missing[0]!r}")
-    return [[body[name][column] for column in columns] for name in rows]
+def write_pairs(pairs: Pairs, evidence: Evidence) -> str:
+    """Paired differences of the default runs, bold where the interval excludes 0, and in how many
+    subjects the first is the better one.
+    """
+    rows = []
+    for title in pairs.titles:
+        steps = (DIFFERENCES, pairs.part, title)
+        cells = [_write_difference(evidence, *steps, column) for column in pairs.columns]
+        rows.append([title, *cells])
+    return format_table(["pair", *(column.title for column in pairs.columns)], rows)
 
 
 def write_changed(evidence: Evidence) -> str:
     """Differences in world 1 beside those of the development world."""
     rows = []
     for then in THEN:
-        ((now,),) = read_cells(evidence, then.table, [name_pair(then.pair)], [then.column])
-        before = then.value.replace("-", "\N{MINUS SIGN}")
-        rows.append([then.title, before, now.rsplit(" ", 1)[0]])
+        steps = (then.part, then.pair, "metrics", then.column.way)
+        now = evidence.number(DIFFERENCES, *steps)
+        if now is None:
+            raise ValueError(f"{DIFFERENCES} has no number under {' / '.join(steps)}")
+        rows.append([then.title, then.value, now.format(then.column.how)])
     return format_table(["difference, points", "world 1", "now"], rows)
-
-
-def name_pair(pair: tuple[str, str]) -> str:
-    """As a row of the summary names it."""
-    return f"`{pair[0]}` \N{MINUS SIGN} `{pair[1]}`"
 
 
 def format_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -1,153 +1,145 @@
-"""Which metrics a report shows, what they are called in print, and how a number is read out of a
-metric tree.
-"""
+"""All scores as one tidy table: a row for each thing that was scored, metric and subject."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fmri2clip.core.params import Evaluation
-from fmri2clip.stages.report.document import Score
+import pandas as pd
 
-Tree = Mapping[str, Any]
+from fmri2clip.core.files import flatten
+from fmri2clip.stages.report.catalogue import Catalogue, Cell, Metric, Score
+from fmri2clip.stages.report.inputs import STIMULUS, Inputs
 
-DIRECTIONS = {  # in print order: gallery given query
-    "image_given_brain": "image given brain",
-    "brain_given_image": "brain given image",
-    "text_given_brain": "text given brain",
-    "text_given_brain_fixed": "text given brain, fixed caption",
-}
-HEADLINE = {  # the four numbers of overview, paired differences and studies
-    "retrieval.image_given_brain.top1": "image given brain, 300-way top-1",
-    "retrieval_hard.image_given_brain.top1": "image given brain, hard gallery top-1",
-    "retrieval.text_given_brain.top1": "text given brain, 300-way top-1",
-    "zero_shot.top1": "zero-shot category top-1",
-    "classification.map": "multi-label mAP",
-}
-TOKENS = {  # metrics of decoders that predict tokens
-    "retrieval_tokens.fused.image_given_brain.top1": "fused tokens, image given brain top-1",
-    "retrieval_tokens.semantic.image_given_brain.top1": "semantic tokens, image given brain top-1",
-    "retrieval_detail.image_given_brain.top1": "detail tokens, image given brain top-1",
-    "retrieval_text_tokens.text_given_brain.top1": "text tokens, text given brain top-1",
-}
-MAPS = ("colour", "luminance", "edges", "position", "size")
-READOUTS = {f"readout.{name}": name for name in MAPS} | {
-    f"readout_detail.{name}": f"{name}, from detail tokens" for name in MAPS
-}
-ATTENTION = {
-    "attention.high_early": "attention to early areas, high token",
-    "attention.low_early": "attention to early areas, low token",
-    "attention.low_minus_high": "attention to early areas, low minus high token",
-}
-OTHER = {
-    "zero_shot.top1": "zero-shot top-1",
-    "zero_shot.top5": "zero-shot top-5",
-    "zero_shot_text.top1": "zero-shot from text embedding, top-1",
-    "zero_shot_text.top5": "zero-shot from text embedding, top-5",
-    "classification.map": "mAP",
-    "classification.auc": "macro AUC",
-    "classification.hamming": "Hamming loss (lower is better)",
+MEAN = ""  # in place of a subject: the mean over subjects
+NOISE_FREE = "reference.noise_free."
+IMAGE = "retrieval.image_given_brain.top1"
+HARD = "retrieval_hard.image_given_brain.top1"
+CAPTION = "retrieval.text_given_brain.top1"
+CATEGORY = "zero_shot.top1"
+MAP = "classification.map"
+DECODING = (IMAGE, HARD, CAPTION, CATEGORY, MAP)  # what runs are compared by
+TITLES = {  # rows that are no runs
+    "baseline.nearest_brain": "nearest training response copied",
+    "baseline.nearest_oracle": "nearest training embedding copied",
+    "null.prior": "no brain: mean of training",
+    "null.all_negative": "no category in any picture",
+    "reference.target": "true CLIP embedding",
+    "reference.repeats": "response searched among repeats",
+    "reference.ideal_observer": "ideal observer of the voxels",
+    "reference.ideal_observer_diagonal": "ideal observer, noise variances alone",
+    STIMULUS: "the seen picture itself",
 }
 
 
 @dataclass(frozen=True)
-class Family:
-    """A table of metrics that share one protocol. metrics: dotted name -> column title."""
+class Scores:
+    """The tidy table, and ways to look into it.
 
-    title: str
-    protocol: str
-    metrics: Mapping[str, str]
-
-
-def lookup(tree: Tree, name: str) -> float | None:
-    """The number under a dotted name, or None where the tree has none."""
-    node: Any = tree
-    for part in name.split("."):
-        if not isinstance(node, Mapping) or part not in node:
-            return None
-        node = node[part]
-    return float(node) if isinstance(node, (int, float)) else None
-
-
-def read_score(tree: Tree, name: str) -> Score | None:
-    """The metric in percent with its interval, or None where the tree has none."""
-    value = lookup(tree, name)
-    if value is None:
-        return None
-    low, high = (lookup(tree, f"{name}_ci95_{end}") for end in ("low", "high"))
-    return Score(100 * value, _percent(low), _percent(high))
-
-
-def _percent(value: float | None) -> float:
-    return math.nan if value is None else 100 * value
-
-
-def headline(evaluation: Evaluation) -> dict[str, str]:
-    """HEADLINE with the configured number of ways in its titles."""
-    return {
-        name: title.replace("300-way", f"{evaluation.n_way}-way")
-        for name, title in HEADLINE.items()
-    }
-
-
-def list_families(trees: Iterable[Tree], evaluation: Evaluation, n_images: int) -> list[Family]:
-    """The families of metrics that at least one tree has; columns that nothing fills are left
-    out.
+    table: columns row, kind (decoder, baseline, null, reference), metric, subject ('' is the mean),
+    value, low, high, in the units of the files.
     """
-    trees = list(trees)
-    galleries = {
-        "retrieval": (
-            f"Retrieval, {evaluation.n_way}-way",
-            f"{evaluation.n_draws} fixed draws of {evaluation.n_way} test images",
-        ),
-        "retrieval_hard": (
-            "Retrieval, hard gallery",
-            f"each query among itself and its {evaluation.n_hard} nearest test images",
-        ),
-        "retrieval_all": ("Retrieval, whole test set", f"all {n_images} test images as gallery"),
+
+    table: pd.DataFrame
+    catalogue: Catalogue
+    found: Mapping[tuple[str, str, str], Score]
+    kinds: Mapping[str, str]  # row -> kind
+
+    def get(self, row: str, metric: str, subject: str = MEAN) -> Score | None:
+        """The score, or None."""
+        return self.found.get((row, metric, subject))
+
+    def cell(self, row: str, metric: str, subject: str = MEAN) -> Cell | None:
+        """The score in print, or None."""
+        score = self.get(row, metric, subject)
+        return None if score is None else self.metric(metric).show(score)
+
+    def metric(self, name: str) -> Metric:
+        """The catalogue's entry."""
+        return self.catalogue.find(name)
+
+    def subjects(self, row: str, metric: str) -> list[str]:
+        """Whose scores a row has."""
+        return [s for r, m, s in self.found if (r, m) == (row, metric) and s != MEAN]
+
+    def rows(self, metric: str, *kinds: str) -> list[str]:
+        """Rows of these kinds that have the metric, in the order of params.
+
+        One that scores as an earlier run does by construction, in every subject, is left out.
+        """
+        seen: set[tuple[Score, ...]] = set()
+        rows = []
+        for row in self.kinds:
+            score = self.get(row, metric)
+            if self.kinds[row] not in kinds or score is None:
+                continue
+            own = (score, *(self.found[row, metric, s] for s in self.subjects(row, metric)))
+            if own not in seen:
+                rows.append(row)
+            seen.add(own)
+        return rows
+
+    def best(self, metric: str, *kinds: str) -> str | None:
+        """The row with the best score, or None where there is none; the first of equals."""
+        sign = 1 if self.metric(metric).higher else -1
+        rows = self.rows(metric, *kinds)
+        return max(rows, key=lambda row: sign * self.found[row, metric, MEAN].value, default=None)
+
+
+def make_scores(inputs: Inputs) -> Scores:
+    """Everything that was scored."""
+    columns = ["row", "kind", "metric", "subject", "value", "low", "high"]
+    table = pd.DataFrame(_list_rows(inputs), columns=columns)
+    table = table.drop_duplicates(["row", "metric", "subject"])
+    found = {
+        (row, metric, subject): Score(value, low, high)
+        for row, _, metric, subject, value, low, high in table.itertuples(index=False)
     }
-    families = []
-    for key, (title, protocol) in galleries.items():
-        names = {
-            f"{key}.{d}.top{k}": f"{label} top-{k}"
-            for k in (1, 5)
-            for d, label in DIRECTIONS.items()
-        }
-        families.append(Family(title, protocol, _present(names, trees)))
-    protocol = (
-        "zero-shot: images with one dominant category (the only object, or at least "
-        f"{evaluation.dominant_area:.0%} of"
-        " the object area); mAP and AUC: all test images, classes without a positive or a negative "
-        "left out"
-    )
-    families.append(Family("Categories", protocol, _present(OTHER, trees)))
-    return [family for family in families if family.metrics]
+    kinds = dict(zip(table["row"], table["kind"], strict=True))
+    return Scores(table, make_catalogue(inputs), found, kinds)
 
 
-def _present(names: Mapping[str, str], trees: list[Tree]) -> dict[str, str]:
-    return {
-        name: title
-        for name, title in names.items()
-        if any(lookup(tree, name) is not None for tree in trees)
-    }
-
-
-def chance(name: str, evaluation: Evaluation, n_images: int, tree: Tree) -> float | None:
-    """Chance level of a metric in percent; None where it depends on the data in a way that is not
-    recorded.
-    """
-    if name.startswith("zero_shot"):
-        one = lookup(tree, f"{name.rsplit('.', 1)[0]}.chance")
-        return None if one is None else 100 * min(1.0, one * int(name.rsplit("top", 1)[1]))
-    if name == "classification.auc":
-        return 50.0
+def make_catalogue(inputs: Inputs) -> Catalogue:
+    """With the sizes of this run's galleries."""
+    evaluation = inputs.params.evaluation
+    chances = [tree["zero_shot"]["chance"] for tree in inputs.runs.values() if "zero_shot" in tree]
     sizes = {
-        "retrieval": evaluation.n_way,
-        "retrieval_hard": evaluation.n_hard + 1,
-        "retrieval_all": n_images,
+        "n_way": evaluation.n_way,
+        "n_hard": evaluation.n_hard + 1,
+        "n_images": next(iter(inputs.rois.values()))["test"]["images"],
+        "n_categories": round(1 / chances[0]) if chances else 0,
     }
-    family = name.split(".")[0]
-    return 100 * int(name.rsplit("top", 1)[1]) / sizes[family] if family in sizes else None
+    return Catalogue(sizes)
+
+
+def _list_rows(inputs: Inputs) -> Iterator[tuple[Any, ...]]:
+    for name, tree in inputs.runs.items():
+        for metric, *rest in _list_numbers(tree):
+            if metric.startswith(NOISE_FREE):
+                plain = metric.removeprefix(NOISE_FREE)
+                yield f"{name}, noise-free", "reference", plain, *rest
+            else:
+                yield name, inputs.kind(name), metric, *rest
+    for trees in inputs.references.values():
+        for name, tree in trees.items():
+            # A baseline that is not trained is no rival for the best of those that are.
+            kind = "null" if name.startswith("null.") else "reference"
+            for row in _list_numbers(tree):
+                yield TITLES.get(name, name), kind, *row
+    for name, tree in inputs.pictures.items():
+        for row in _list_numbers(tree):
+            yield TITLES.get(name, name), inputs.picture_kind(name), *row
+
+
+def _list_numbers(tree: Mapping[str, Any]) -> Iterator[tuple[str, str, float, float, float]]:
+    """Metric, subject, value, low and high of every number: means, then those of each subject."""
+    means = {key: node for key, node in tree.items() if key != "subjects"}
+    for subject, branch in {MEAN: means, **tree.get("subjects", {})}.items():
+        flat = flatten(branch)
+        for metric, value in flat.items():
+            if "_ci95_" in metric or not isinstance(value, int | float):
+                continue
+            ends = (flat.get(f"{metric}_ci95_{end}", math.nan) for end in ("low", "high"))
+            yield metric, subject, float(value), *ends

@@ -1,213 +1,257 @@
-"""Studies: questions that take repeated trainings, with their variants, differences and curves."""
+"""Studies: what each was asked, the sentence that answers, and its numbers; ablations of all."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
-from fmri2clip.figures import plots
-from fmri2clip.stages.report.document import Block, Details, Figure, Paragraph, Row, Section, Table
+from fmri2clip.artefacts.study import Answer
+from fmri2clip.core.files import flatten
+from fmri2clip.stages.report.boards import Board, Row
+from fmri2clip.stages.report.catalogue import Catalogue, Cell
+from fmri2clip.stages.report.charts import (
+    DotChart,
+    Dots,
+    Line,
+    LineChart,
+    Mark,
+    Rule,
+    chart_dots,
+    chart_lines,
+    to_score,
+)
 from fmri2clip.stages.report.inputs import Inputs, Tree
-from fmri2clip.stages.report.picture_differences import DISTANCES_NOTE
-from fmri2clip.stages.report.picture_tables import Column, find_column
-from fmri2clip.stages.report.study_columns import (
-    describe_unit,
-    difference_cell,
-    list_columns,
-    list_protocols,
-    variant_cell,
+from fmri2clip.stages.report.scores import Scores
+
+MAX_ROWS = 12  # of a page's table and plot
+MAX_COLUMNS = 5
+IRRELEVANT = ("compute", "download", "templates")  # sections that no result follows from
+SECONDARY = (
+    "Every number is a difference or score with its interval, not corrected for their number."
 )
 
-NONE = (
-    "No study has been collected yet: `make study NAME=...` runs one of `studies/` and puts its "
-    "numbers here."
-)
-N_PANELS = 3
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A page."""
+
+    name: str
+    question: str
+    answer: str
+    cell: Cell | None  # the number that answers
+    facts: str  # data, subjects, seeds, budget
+    unit: str  # what was resampled
+    charts: Sequence[DotChart | LineChart]
+    board: Board | None
+    settings: Sequence[tuple[str, str, str]]  # key, here, default
+    digest: str
 
 
-def make_studies(inputs: Inputs, figures_dir: Path) -> Section:
-    """One part per collected study, or a sentence that there is none."""
-    section = Section("studies", "Studies")
-    if not inputs.studies:
-        section.blocks.append(Paragraph(NONE, "missing"))
+def make_studies(inputs: Inputs, scores: Scores) -> list[Study]:
+    """A page for each study that was collected."""
+    pages = []
     for name, study in inputs.studies.items():
-        section.blocks.extend(make_study(name, study, figures_dir))
-    return section
+        plan = inputs.plans.get(name, {"question": study["question"], "answer": None})
+        pages.append(_make_study(inputs, scores.catalogue, name, study, plan))
+    return pages
 
 
-def make_study(name: str, study: Tree, figures_dir: Path) -> list[Block]:
-    """Question, budget, variants, paired differences, and a curve where the study has an x axis."""
-    label = label_study(study)
-    blocks: list[Block] = [
-        Paragraph(f"**Study `{name}`.** {study['question']}"),
-        Paragraph(
-            f"Budget (planned, 2 cores): {study['budget_minutes']} minutes. {study['budget']}"
-        ),
-        _make_variant_table(name, study, label),
-    ]
-    if study["comparisons"]:
-        blocks.append(_make_difference_table(name, study, label))
-    panels = collect_lines(study)
-    if panels:
-        path = figures_dir / f"study_{name}.png"
-        unit = describe_unit(list_drawn(study), "%")
-        plots.draw_lines(panels, path, x_label=study["x_label"] or "x", y_label=f"score{unit}")
-        alt = f"Scores of study {name} against {study['x_label']}"
-        blocks.append(
-            Figure(
-                path,
-                alt,
-                f"Mean over training seeds and subjects, whiskers: 95 % intervals. {label}",
-            )
-        )
-    blocks.append(_make_settings(name, study))
-    return blocks
+def _make_study(
+    inputs: Inputs, catalogue: Catalogue, name: str, study: Tree, plan: Mapping[str, Any]
+) -> Study:
+    answer: Answer | None = plan["answer"]
+    found = answer.find(study) if answer else None
+    cell = None
+    if answer and found:
+        metric = catalogue.find(answer.metric)
+        cell = metric.show(to_score(found), signed=bool(answer.compare))
+    return Study(
+        name=name,
+        question=plan["question"],
+        answer=say_answer(answer, cell),
+        cell=cell,
+        facts=describe_facts(study),
+        unit=describe_unit(study),
+        charts=_draw(catalogue, study, answer),
+        board=_make_board(catalogue, study, answer),
+        settings=list_settings(inputs, study),
+        digest=study["code_sha256"],
+    )
 
 
-def label_study(study: Tree) -> str:
-    """Data, subjects and seeds of a study, from the parameters that its experiments share."""
+def say_answer(answer: Answer | None, cell: Cell | None) -> str:
+    """The sentence for the way that the interval lies."""
+    if answer is None:
+        return "No answer is declared for this study."
+    if cell is None:
+        return "Not answered: its results are older than the question; run it again."
+    zero = 0.0 if answer.compare else cell.metric.chance or 0.0
+    low, high = cell.limits or (-float("inf"), float("inf"))
+    sentence = answer.neither
+    if low > zero:
+        sentence = answer.above
+    elif high < zero:
+        sentence = answer.below
+    unit = cell.metric.points if answer.compare else cell.metric.unit
+    return sentence.format(number=f"{cell} {unit}".rstrip())
+
+
+def describe_facts(study: Tree) -> str:
+    """Data, subjects, seeds and budget, from the parameters that its experiments share."""
     params = study["params"]
-    world = params.get("world.seed")
-    seed = "differs between variants" if world is None else str(world)
-    data = f"NSD-mini (simulated, not a brain), world seed {seed}"
-    if params.get("dataset.source", "simulated") != "simulated":
-        data = "NSD"
-    subjects = params.get("subjects", "differ between variants")
-    names = ", ".join(subjects) if isinstance(subjects, (list, tuple)) else str(subjects)
-    scored = f" (scores: {', '.join(study['scored'])})" if study.get("scored") else ""
-    seeds = ", ".join(str(value) for value in study["seeds"]["values"])
-    evaluation = params.get("evaluation.seed", "differs between variants")
-    data_sentence = f"Data: {data}; subjects configured: {names}{scored}."
-    seeds_sentence = f"Training seeds {seeds}; evaluation seed {evaluation}."
-    return " ".join([data_sentence, seeds_sentence, *_describe_pictures(study)])
-
-
-def _describe_pictures(study: Tree) -> list[str]:
-    """Protocol, number of images and stand-ins, where a study scores reconstructions; how distances
-    are read.
-    """
-    params = study["params"]
-    columns = [column for metric in study["metrics"] if (column := find_column(metric))]
-    if not columns:
-        return []
-    n_images = params.get("pictures.n_images", "a number that differs between variants")
-    said = [f"Pictures: the first test images of each subject by NSD id, {n_images}."]
-    if n_images == 0:
-        said = ["Pictures: all test images of each subject."]
-    protocols = list_protocols(study["metrics"])
-    if protocols:
-        names = " and ".join(f"`{protocol}`" for protocol in protocols)
-        two_way = (
-            "; two-way identification: chance 50 %"
-            if any(column.is_percent for column in columns)
-            else ""
-        )
-        said.insert(0, f"Protocol{'s' if len(protocols) > 1 else ''} {names}{two_way}.")
+    data = "the Natural Scenes Dataset"
     if params.get("dataset.source", "simulated") == "simulated":
-        said.append("In the simulated world AlexNet and CLIP are stand-ins.")
-    return said
-
-
-def _make_variant_table(name: str, study: Tree, label: str) -> Table:
-    columns = list_columns(study, "%")
-    rows = []
-    for variant, content in study["variants"].items():
-        for run, scores in content["runs"].items():
-            settings = ", ".join(content["overrides"]) or "defaults"
-            cells = (variant_cell(scores, column.metric) for column in columns)
-            rows.append(Row((f"`{variant}`", run, settings, *cells)))
-    return Table(
-        title=f"{name}: variants{describe_unit(columns, '%')}",
-        columns=("variant", "run", "overrides", *(column.title for column in columns)),
-        rows=tuple(rows),
-        label=f"{label} Mean over training seeds and subjects, 95 % interval from resampling "
-        "images.",
-        brief_columns=(0, 1, *range(3, 3 + len(columns))),
-        n_text_columns=3,
+        seed = params.get("world.seed")
+        data = "simulated, " + (f"world {seed}" if seed is not None else "worlds by variant")
+    compared = [m for c in study["comparisons"] for m in c["metrics"].values()]
+    subjects = dict.fromkeys(name for metric in compared for name in metric.get("per_subject", {}))
+    subjects = subjects or study.get("scored") or params.get("subjects", ["differ by variant"])
+    seeds = ", ".join(str(value) for value in study["seeds"]["values"])
+    return (
+        f"Data: {data}. Subjects scored: {', '.join(subjects)}. Training seeds: {seeds}. "
+        f"Budget: {study['budget']}."
     )
 
 
-def _make_difference_table(name: str, study: Tree, label: str) -> Table:
-    columns = list_columns(study, "points")
-    rows = []
-    for comparison in study["comparisons"]:
-        sides = [
-            f"{comparison[f'run_{side}']} in {', '.join(comparison[side])}" for side in ("a", "b")
-        ]
-        cells = [
-            difference_cell(comparison["metrics"].get(column.metric), column.metric)
-            for column in columns
-        ]
-        rows.append(Row((comparison["title"], " \N{MINUS SIGN} ".join(sides), *cells)))
-    n_tests = sum(len(comparison["metrics"]) for comparison in study["comparisons"])
-    resampled = "the same images" if study["same_pictures"] else "images of each world on its own"
-    return Table(
-        title=f"{name}: paired differences{describe_unit(columns, 'points')}",
-        columns=("comparison", "runs", *(column.title for column in columns)),
-        rows=tuple(rows),
-        label=(
-            f"{label} Mean over pairs and subjects, resampling {resampled}; k/n = subjects in "
-            "which the first is"
-            f" better. {_describe_reading(columns)}{n_tests} intervals, not corrected for their "
-            "number."
-        ),
-        brief_columns=(0, *range(2, 2 + len(columns))),
-        n_text_columns=2,
+def describe_unit(study: Tree) -> str:
+    """Over what numbers are pooled and what their intervals resample, said once."""
+    over = "training seeds and subjects" if len(study["seeds"]["values"]) > 1 else "subjects"
+    if study["same_pictures"]:
+        return f"Means over {over}; intervals (95 %) resample test pictures, jointly for all."
+    return (
+        f"Means over worlds, {over}; intervals (95 %) resample worlds, then the pictures of each."
     )
 
 
-def _describe_reading(columns: Sequence[Column]) -> str:
-    """How differences are read that are not in points."""
-    return DISTANCES_NOTE if any(" distance" in column.title for column in columns) else ""
+def _list_metrics(study: Tree, answer: Answer | None) -> list[str]:
+    """The metric that is asked first, then the others that any comparison or variant has."""
+    first = [answer.metric] if answer else []
+    return list(dict.fromkeys([*first, *study["metrics"]]))
 
 
-def list_drawn(study: Tree) -> list[Column]:
-    """The first N_PANELS shares and numbers of pictures."""
-    columns = list_columns(study, "%")
-    return [column for column in columns if column.is_percent or find_column(column.metric)][
-        :N_PANELS
+def _draw(catalogue: Catalogue, study: Tree, answer: Answer | None) -> list[DotChart | LineChart]:
+    """Forest plot of the comparisons by the metric that is asked, and a curve over x."""
+    metric = _list_metrics(study, answer)[0]
+    charts: list[DotChart | LineChart] = []
+    rows = [
+        _make_dots(catalogue, comparison, metric)
+        for comparison in study["comparisons"]
+        if metric in comparison["metrics"]
     ]
+    if rows:
+        found = catalogue.find(metric)
+        title = f"{found.title}: differences, {found.points}"
+        charts.append(chart_dots(title, rows[: 2 * MAX_ROWS], [Rule(0.0, "", "chance")]))
+    lines = collect_lines(study, metric, catalogue)
+    if lines:
+        unit = catalogue.find(metric).unit
+        title = f"{catalogue.find(metric).title}, {unit}"
+        charts.append(chart_lines(title, lines, study["x_label"] or "x"))
+    return charts
 
 
-def collect_lines(study: Tree) -> dict[str, dict[str, plots.Line]]:
-    """Metric title -> run -> line over the variants that have an x, of `list_drawn`; else empty."""
-    placed = sorted(
-        (v for v in study["variants"].values() if "x" in v), key=lambda variant: variant["x"]
-    )
-    drawn = list_drawn(study)
-    panels: dict[str, dict[str, plots.Line]] = {}
-    for column in drawn:
-        metric = column.metric
-        factor = 100 if column.is_percent else 1
-        title = column.title.removesuffix(" (%)") if describe_unit(drawn, "%") else column.title
-        for run in dict.fromkeys(run for variant in placed for run in variant["runs"]):
-            points = [
-                (v["x"], v["runs"][run][metric]) for v in placed if metric in v["runs"].get(run, {})
-            ]
-            if points:
-                parts = [
-                    [factor * p.get(key, math.nan) for _, p in points]
-                    for key in ("value", "low", "high")
-                ]
-                panels.setdefault(title, {})[run] = plots.Line([x for x, _ in points], *parts)
-    return panels
+def _make_dots(catalogue: Catalogue, comparison: Tree, metric: str) -> Dots:
+    """A comparison with a mark for each world, or else each subject."""
+    found = comparison["metrics"][metric]
+    single = found.get("worlds") or found.get("per_subject", {})
+    scale = catalogue.find(metric).scale
+    marks = [Mark(scale * one["value"], place) for place, one in enumerate(single.values())]
+    cell = catalogue.find(metric).show(to_score(found), signed=True)
+    return Dots(label=comparison["title"], cell=cell, marks=marks)
 
 
-def _make_settings(name: str, study: Tree) -> Details:
-    rows = [Row((f"`{key}`", str(value))) for key, value in study["params"].items()]
-    for variant, content in study["variants"].items():
-        rows.append(Row((f"Only in {variant}",), "heading"))
-        rows += [Row((f"`{key}`", str(value))) for key, value in content["params"].items()]
-    label = (
-        f"Code digest (SHA-256) `{study['code_sha256']}`. Seeds were put into "
-        f"{', '.join(study['seeds']['keys'])}."
-    )
-    table = Table(
-        title=f"{name}: parameters",
-        columns=("key", "value"),
-        rows=tuple(rows),
-        label=label,
-        n_text_columns=2,
-    )
-    return Details(f"Study {name}: parameters of its experiments", (table,))
+def collect_lines(study: Tree, metric: str, catalogue: Catalogue) -> list[Line]:
+    """A line for each run over the variants that have an x."""
+    placed = sorted((v for v in study["variants"].values() if "x" in v), key=lambda v: v["x"])
+    scale = catalogue.find(metric).scale
+    lines = []
+    for run in dict.fromkeys(run for variant in placed for run in variant["runs"]):
+        points = [v for v in placed if metric in v["runs"].get(run, {})]
+        if not points:
+            continue
+        found = [to_score(v["runs"][run][metric]) for v in points]
+        parts = (
+            [scale * getattr(score, end) for score in found] for end in ("value", "low", "high")
+        )
+        lines.append(Line(run, [v["x"] for v in points], *parts))
+    return lines
+
+
+def _make_board(catalogue: Catalogue, study: Tree, answer: Answer | None) -> Board | None:
+    """Comparisons, or variants where nothing is compared, by the first metrics that all have."""
+    names = _list_metrics(study, answer)
+    if study["comparisons"]:
+        rows = [(c["title"], c["metrics"]) for c in study["comparisons"]]
+    else:
+        rows = [
+            (variant if len(content["runs"]) == 1 else f"{variant}: {run}", metrics)
+            for variant, content in study["variants"].items()
+            for run, metrics in content["runs"].items()
+        ]
+    signed = bool(study["comparisons"])
+    shown = [m for m in names if all(m in found for _, found in rows)][:MAX_COLUMNS]
+    if not shown or not rows:
+        return None
+    metrics = [catalogue.find(name) for name in shown]
+    made = [
+        Row(
+            title,
+            "decoder",
+            [metric.show(to_score(found[metric.name]), signed=signed) for metric in metrics],
+        )
+        for title, found in rows[:MAX_ROWS]
+    ]
+    left = len(rows) - len(made)
+    more = f" {left} more rows and all metrics in its JSON file." if left > 0 else ""
+    title = "Paired differences, the first less the second" if signed else "Scores"
+    return Board(title, metrics, made, SECONDARY + more)
+
+
+def list_settings(inputs: Inputs, study: Tree) -> list[tuple[str, str, str]]:
+    """What its experiments have otherwise than params.yaml: key, there, here. Then the runs that
+    params.yaml does not have, and the overrides of each variant.
+    """
+    defaults = {key: _show(value) for key, value in flatten(asdict(inputs.params)).items()}
+    settings = []
+    runs: dict[str, list[str]] = {}
+    for key, value in study["params"].items():
+        part, _, rest = key.partition(".")
+        run, _, field = rest.partition(".")
+        if part == "runs" and run not in inputs.params.runs:
+            runs.setdefault(run, []).append(f"{field.removeprefix('overrides.')}={_show(value)}")
+        elif part not in IRRELEVANT and defaults.get(key) != _show(value):
+            settings.append((key, _show(value), defaults.get(key, "not set")))
+    settings += [(f"run {name}", ", ".join(values), "") for name, values in runs.items()]
+    settings += [
+        (f"variant {name}", ", ".join(content["overrides"]) or "nothing else", "")
+        for name, content in study["variants"].items()
+    ]
+    return settings
+
+
+def _show(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_show, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def make_ablations(inputs: Inputs, scores: Scores) -> list[DotChart]:
+    """Every difference of a run with itself, over all studies, by the metric that each asks first;
+    the largest on top, a chart a run and metric.
+    """
+    rows: dict[tuple[str, str], list[Dots]] = {}
+    for name, study in inputs.studies.items():
+        answer = inputs.plans.get(name, {}).get("answer")
+        metric = _list_metrics(study, answer)[0]
+        for comparison in study["comparisons"]:
+            run = comparison["run_a"]
+            if run == comparison["run_b"] and metric in comparison["metrics"]:
+                dots = _make_dots(scores.catalogue, comparison, metric)
+                rows.setdefault((run, metric), []).append(dots)
+    charts = []
+    for (run, metric), found in rows.items():
+        found.sort(key=lambda row: -abs(row.cell.value))
+        title = f"{run}: {scores.metric(metric).title}, {scores.metric(metric).points}"
+        charts.append(chart_dots(title, found[: 2 * MAX_ROWS], [Rule(0.0, "", "chance")]))
+    return charts

@@ -1,129 +1,213 @@
-"""Writes the report: index.html (one file, readable offline), summary.md and their figures."""
+"""Writes the report: reports/html/, pages that need nothing else, and what stays in git: summary.md
+with its figures, summary.json, differences.json and digest.json.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import json
 import os
+import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+import jinja2
 
-from fmri2clip.artefacts.clip_cache import read_cache
 from fmri2clip.artefacts.paths import Paths
-from fmri2clip.artefacts.scores import list_groups, read_predictions
-from fmri2clip.artefacts.stimuli import TEST, read_images
-from fmri2clip.core.files import replacing
+from fmri2clip.core import watch
+from fmri2clip.core.closure import code_digest
+from fmri2clip.core.files import replacing, write_json
 from fmri2clip.core.params import Params
 from fmri2clip.stages.report import (
-    ablations,
-    data,
-    differences,
-    hierarchy,
-    html,
-    markdown,
-    parameters,
-    reconstructed,
-    sections,
+    boards,
+    brain,
+    claims,
+    cost,
+    examples,
+    methods,
+    overview,
+    pictures,
+    quality,
     studies,
-    subjects,
-    texts,
 )
-from fmri2clip.stages.report.document import Report, Section
+from fmri2clip.stages.report.differences import Differences, compare_all
+from fmri2clip.stages.report.figures import draw_figures
 from fmri2clip.stages.report.inputs import Inputs, read_inputs
-from fmri2clip.stages.report.labels import is_simulated, label_data
 from fmri2clip.stages.report.publish import publish
+from fmri2clip.stages.report.scores import Scores, make_scores
 
-TITLE = "fmri2clip: decoding report"
+TEMPLATES = Path(__file__).with_name("templates")
+SHOWN = 12  # characters of the digest: enough for git log -S
 
 
 def write_report(params: Params, paths: Paths) -> None:
-    """Read all results of the runs in params and write index.html, summary.md and figures/, and
-    copies of the numbers (publish.py).
+    """Read all results of the runs in params and write the report.
 
     Of the models only the training means beside the weights are read. Files of a run, clip, subject
-    or reconstruction that are missing raise ValueError; studies, world figures, pictures of the
-    world, hierarchy and token analyses and counts of weights may be missing, and the report says
-    so; numbers of the stimuli may be missing too. figures/ belongs to the report: PNG files in it
-    that are not of this report are deleted.
+    or reconstruction that are missing raise ValueError and nothing is written. html/ and figures/
+    belong to the report: what earlier ones left there is deleted.
     """
     inputs = read_inputs(params, paths)
-    figures_dir = paths.reports / "figures"
-    out_summary = paths.reports / "summary.md"
-    paths.reports.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=paths.reports, prefix=".figures_") as folder:
-        report = make_report(inputs, Path(folder))
-        with replacing(paths.reports / "index.html", out_summary) as (page, summary):
-            page.write_text(html.render(report), encoding="utf-8")
-            final = {path: figures_dir / path.name for path in Path(folder).iterdir()}
-            copies = {
-                picture: paths.reports / "hierarchy" / picture.name
-                for picture in inputs.hierarchy_pictures.values()
-            }
-            text = markdown.render(report, out_summary.parent, final | copies)
-            summary.write_text(text, encoding="utf-8")
-            _place(final, figures_dir)
+    scores = make_scores(inputs)
+    differences = compare_all(inputs)
+    digest = json.dumps(make_digest(inputs), indent=2) + "\n"
+    # DVC writes the MD5 of this file into dvc.lock, where git finds it.
+    common = make_common(inputs, scores, hashlib.md5(digest.encode()).hexdigest()[:SHOWN])
+    index = make_index(inputs, scores, differences, common["studies"])
+    texts = make_methods(inputs, common)
+    pages = render_pages(inputs, scores, {**common, **index, **texts})
+    pages["scores.csv"] = scores.table.to_csv(index=False)
+    plain = make_environment(html=False)
+    kept = {
+        name: plain.get_template(name).render(common | index | texts)
+        for name in ("summary.md", "claims.md")
+    }
+    paths.reports.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=paths.reports, prefix=".report_") as folder:
+        new = Path(folder)
+        for name, text in pages.items():
+            (new / "html" / name).parent.mkdir(parents=True, exist_ok=True)
+            (new / "html" / name).write_text(text, encoding="utf-8")
+        draw_figures(index, new / "figures")
+        watch.check()
+        _replace(new / "html", paths.reports / "html")
+        _replace(new / "figures", paths.reports / "figures")
+    for name, text in {**kept, "digest.json": digest}.items():
+        with replacing(paths.reports / name) as (temporary,):
+            temporary.write_text(text, encoding="utf-8")
+    write_json(paths.reports / "differences.json", differences.to_json())
     publish(params, paths)
 
 
-def make_report(inputs: Inputs, figures_dir: Path) -> Report:
-    """All sections; draws the figures into figures_dir."""
-    params = inputs.params
-    n_images, n_captions = _count_test(inputs)
-    found = differences.compare_all(inputs)
-    load = make_loader(params, inputs.paths)
-    parts = (
-        sections.make_overview(inputs, found, n_images, figures_dir),
-        Section("about", "What this is, and what it is not", texts.make_frame()),
-        Section(
-            "protocols",
-            "How the scores are defined",
-            texts.make_protocols(params, n_images, n_captions),
-        ),
-        sections.make_results(inputs, n_images),
-        sections.make_differences(inputs, found),
-        sections.make_unseen(inputs),
-        sections.make_curves(inputs, figures_dir),
-        sections.make_pictures(inputs, load, figures_dir),
-        *reconstructed.make_reconstructed(inputs, load, figures_dir),
-        hierarchy.make_hierarchy(inputs),
-        parameters.make_weights(inputs),
-        subjects.make_subjects(inputs, figures_dir),
-        ablations.make_ablations(inputs),
-        studies.make_studies(inputs, figures_dir),
-        data.make_data(inputs),
-        data.make_world(inputs),
+def _replace(new: Path, old: Path) -> None:
+    """Put a folder in the place of an earlier one."""
+    shutil.rmtree(old, ignore_errors=True)
+    os.replace(new, old)
+
+
+def make_digest(inputs: Inputs) -> dict[str, str]:
+    """sha256 of the report's code and all that it imports, of the parameters, and of the scores."""
+    parts = {"params": dataclasses.asdict(inputs.params), "results": [inputs.runs, inputs.pictures]}
+    digests = {
+        name: hashlib.sha256(json.dumps(part, sort_keys=True, default=str).encode()).hexdigest()
+        for name, part in parts.items()
+    }
+    return {"code": code_digest(__name__), **digests}
+
+
+def make_environment(*, html: bool) -> jinja2.Environment:
+    """Templates of this folder; in pages whatever comes from data is escaped."""
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=html,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
-    return Report(title=TITLE, subtitle=f"{params.note} {label_data(params)}.", sections=parts)
 
 
-def _count_test(inputs: Inputs) -> tuple[int, int]:
-    """Numbers of test images that any run was scored on, and of their captions in the cache."""
-    ids = [
-        read_predictions(result.predictions, ["nsd_id_I"], subject)["nsd_id_I"]
-        for result in inputs.runs.values()
-        for subject in list_groups(result.predictions)
-    ]
-    clip = next(iter(inputs.references))
-    shared = read_cache(inputs.paths.clip_shared(clip), ["nsd_id_I", "caption_image_K"])
-    scored_I = np.isin(shared["nsd_id_I"], np.unique(np.concatenate(ids)))
-    return int(scored_I.sum()), int(scored_I[shared["caption_image_K"]].sum())
+def make_common(inputs: Inputs, scores: Scores, digest: str) -> dict[str, Any]:
+    """What every page has."""
+    return {
+        "inputs": inputs,
+        "params": inputs.params,
+        "scores": scores,
+        "chip": overview.make_chip(inputs),
+        "digest": digest,
+        "n_test": int(scores.catalogue.sizes["n_images"]),
+        "studies": studies.make_studies(inputs, scores),
+        "claims": claims.make_claims(inputs, scores),
+        "counted_claims": claims.list_counted(inputs),
+        "legend": list(enumerate(inputs.params.subjects)),
+    }
 
 
-def make_loader(params: Params, paths: Paths) -> Callable[[int], NDArray[np.uint8] | None]:
-    """Function NSD id -> picture; None in its place for real data."""
-    # NSD's terms forbid passing its pictures on.
-    if not is_simulated(params):
-        return lambda nsd_id: None
-    return lambda nsd_id: read_images(paths.stimuli(TEST), [nsd_id])[0]
+def make_index(
+    inputs: Inputs, scores: Scores, differences: Differences, pages: Sequence[studies.Study]
+) -> dict[str, Any]:
+    """What the index shows."""
+    subject = inputs.params.subjects[0]
+    cards = overview.make_cards(inputs, scores, differences)
+    weights, scatter = cost.make_cost(inputs, scores)
+    brief = (0.95, 0.5, 0.05)
+    return {
+        "cards": cards,
+        "panels": overview.make_panels(inputs, scores),
+        "sentences": overview.make_sentences(inputs, scores, differences, pages),
+        "brief": pictures.make_grid(inputs, subject, brief, brief=True),
+        "grid": pictures.make_grid(inputs, subject),
+        "picture_boards": boards.make_picture_boards(inputs, scores),
+        "boards": boards.make_boards(inputs, scores),
+        "further_board": boards.make_further(inputs, scores),
+        "categories": boards.make_categories(inputs, scores),
+        "unseen": boards.describe_unseen(inputs, scores),
+        "primary": overview.make_primary(inputs, scores, cards),
+        "examples": examples.make_examples(inputs, scores, subject),
+        "areas": brain.make_areas(inputs, scores),
+        "blocks": brain.make_blocks(inputs),
+        "block_sentences": brain.describe_blocks(inputs),
+        "attention": brain.make_attention(inputs),
+        "token_sentences": brain.describe_tokens(inputs),
+        "ceilings": brain.make_ceilings(inputs),
+        "weights": weights,
+        "scatter": scatter,
+        "cost_sentences": cost.describe_real_size(inputs),
+        "ablations": studies.make_ablations(inputs, scores),
+        "curves": quality.draw_curves(inputs),
+        "world": quality.describe_world(inputs),
+        "scenes": pictures.make_scenes(inputs),
+    }
 
 
-def _place(final: Mapping[Path, Path], figures_dir: Path) -> None:
-    """Move figures to their final place and delete those of earlier reports."""
-    figures_dir.mkdir(exist_ok=True)
-    for source, target in final.items():
-        os.replace(source, target)
-    # Figures of runs that are gone would otherwise stay beside a report that does not show them.
-    for path in set(figures_dir.glob("*.png")) - set(final.values()):
-        path.unlink()
+def make_methods(inputs: Inputs, common: Mapping[str, Any]) -> dict[str, Any]:
+    """The methods text in its three forms, and what else the page of methods has."""
+    references = methods.read_references(inputs.paths.root / "CITATION.cff")
+    versions = methods.read_versions(inputs.paths.root / "requirements.txt")
+    template = make_environment(html=False).get_template("methods.md")
+    context = {**common, "decoders": methods.list_decoders(inputs), "versions": versions}
+    text = template.render(context)
+    return {
+        "versions": versions,
+        "methods_md": text,
+        "methods_html": methods.to_html(text, references),
+        "methods_tex": methods.to_latex(text),
+        "bibtex": methods.to_bibtex(references),
+        "metrics": boards.list_metrics(common["scores"]),
+    }
+
+
+def render_pages(inputs: Inputs, scores: Scores, context: Mapping[str, Any]) -> dict[str, str]:
+    """Path below html/ -> content."""
+    environment = make_environment(html=True)
+
+    def render(template: str, **more: Any) -> str:
+        return environment.get_template(template).render({**context, "up": "", **more})
+
+    pages = {
+        "index.html": render("index.html"),
+        "methods.html": render("methods.html"),
+        "claims.html": render("claims.html"),
+        "methods.md": context["methods_md"],
+        "methods.tex": context["methods_tex"],
+        "references.bib": context["bibtex"],
+    }
+    for subject in inputs.params.subjects:
+        pages[f"subjects/{subject}.html"] = render(
+            "subject.html",
+            up="../",
+            subject=subject,
+            counts=inputs.rois[subject],
+            subject_boards=boards.make_boards(inputs, scores, subject),
+            subject_pictures=boards.make_picture_boards(inputs, scores, subject),
+            subject_grid=pictures.make_grid(inputs, subject),
+            subject_examples=examples.make_examples(inputs, scores, subject),
+            slices=brain.make_slices(inputs, subject),
+            ceiling=brain.ceiling,
+        )
+    for study in context["studies"]:
+        pages[f"studies/{study.name}.html"] = render("study.html", up="../", study=study)
+    return pages

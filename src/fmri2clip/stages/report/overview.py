@@ -1,0 +1,289 @@
+"""The first screen: four cards, three panels of dots, four sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fmri2clip.core.params import World
+from fmri2clip.stages.report.boards import describe_run
+from fmri2clip.stages.report.catalogue import Cell
+from fmri2clip.stages.report.charts import DotChart, Dots, Mark, Rule, chart_dots, to_score
+from fmri2clip.stages.report.differences import Differences, Paired
+from fmri2clip.stages.report.inputs import Inputs
+from fmri2clip.stages.report.scores import CAPTION, IMAGE, MAP, TITLES, Scores
+from fmri2clip.stages.report.studies import Study
+
+TARGET = TITLES["reference.target"]
+PRIOR = TITLES["null.prior"]
+CONTROLS = ("hierarchy", "captions", "noise", "subjects")  # switches of a simulated world
+
+
+@dataclass(frozen=True)
+class Versus:
+    """The best decoder of a paper less the best baseline."""
+
+    decoder: str
+    baseline: str
+    cell: Cell
+    paired: Paired
+
+    @property
+    def sign(self) -> int:
+        """1 or -1 where the whole interval lies above or below 0, else 0."""
+        low, high = self.cell.limits or (0.0, 0.0)
+        return (low > 0) - (high < 0)
+
+
+@dataclass(frozen=True)
+class Card:
+    """One thing that decoders are asked for."""
+
+    title: str
+    best: str
+    kind: str  # decoder or baseline
+    cell: Cell
+    context: str  # chance, references
+    versus: Versus | None
+
+
+def list_tasks(inputs: Inputs) -> dict[str, str]:
+    """Metric -> what it asks for, of the four cards."""
+    n_way = inputs.params.evaluation.n_way
+    return {
+        IMAGE: f"Finding the seen picture among {n_way}",
+        CAPTION: f"Finding its caption among {n_way}",
+        f"{inputs.protocol}.pixcorr": "Painting it (correlation of pixels)",
+        MAP: "Naming what is in it (mAP)",
+    }
+
+
+def make_cards(inputs: Inputs, scores: Scores, differences: Differences) -> list[Card]:
+    """A card for each task that anything was scored on."""
+    cards = []
+    for metric, title in list_tasks(inputs).items():
+        best = scores.best(metric, "decoder", "baseline")
+        if best is not None:
+            cell = scores.cell(best, metric)
+            assert cell is not None
+            versus = compare_best(scores, differences, metric)
+            context = _say_context(inputs, scores, metric)
+            cards.append(Card(title, best, scores.kinds[best], cell, context, versus))
+    return cards
+
+
+def compare_best(
+    scores: Scores, differences: Differences, metric: str, decoder: str | None = None
+) -> Versus | None:
+    """A decoder, or the best of them, less the best baseline; None where one of both is missing."""
+    decoder = decoder or scores.best(metric, "decoder")
+    baseline = scores.best(metric, "baseline")
+    if decoder is None or baseline is None:
+        return None
+    found = differences.get(decoder, baseline, metric)
+    if found is None:
+        return None
+    cell = scores.metric(metric).show(found.score, signed=True)
+    return Versus(decoder, baseline, cell, found)
+
+
+def _say_context(inputs: Inputs, scores: Scores, metric: str) -> str:
+    """Chance and what is known of the ends of the scale."""
+    if metric == MAP:
+        rows = {PRIOR: "class frequency", TARGET: "true embedding"}
+    elif metric.endswith("pixcorr"):
+        kinds = {name: inputs.picture_kind(name) for name in inputs.params.reconstructions}
+        names = {kind: name for name, kind in reversed(kinds.items())}
+        rows = {names.get("null", ""): "null", names.get("reference", ""): "from true features"}
+    else:
+        rows = {TARGET: "true embedding"} if metric == CAPTION else {}
+    said = [
+        f"{words} {cell.number}"
+        for row, words in rows.items()
+        if (cell := scores.cell(row, metric))
+    ]
+    chance = scores.metric(metric).chance
+    if chance:
+        said.insert(0, f"chance {chance:.1f}")
+    return ", ".join(said)
+
+
+def make_panels(inputs: Inputs, scores: Scores) -> list[DotChart]:
+    """Three panels: pictures, captions, categories; a mark a subject."""
+    panels = []
+    for metric in (IMAGE, CAPTION, MAP):
+        rows = make_dots(inputs, scores, metric)
+        if rows:
+            title = scores.metric(metric).title
+            panels.append(chart_dots(f"{title}, %", rows, make_rules(scores, metric)))
+    return panels
+
+
+def make_dots(inputs: Inputs, scores: Scores, metric: str, limit: int = 7) -> list[Dots]:
+    """Decoders and baselines with a mark for each subject."""
+    shapes = {subject: place for place, subject in enumerate(inputs.params.subjects)}
+    rows = []
+    for row in scores.rows(metric, "decoder", "baseline")[:limit]:
+        cell = scores.cell(row, metric)
+        assert cell is not None
+        marks = []
+        for subject in scores.subjects(row, metric):
+            own = scores.cell(row, metric, subject)
+            assert own is not None
+            marks.append(Mark(own.value, shapes[subject]))
+        rows.append(Dots(label=row, cell=cell, marks=marks, tone=scores.kinds[row]))
+    return rows
+
+
+def make_rules(scores: Scores, metric: str) -> list[Rule]:
+    """Chance, or what is reached without a brain; the best of them on responses without noise; the
+    true embedding.
+    """
+    found = scores.metric(metric)
+    rules = []
+    prior = scores.cell(PRIOR, metric)
+    if found.chance:
+        rules.append(Rule(found.chance, f"chance {found.chance:.1f}", "chance"))
+    elif prior:
+        rules.append(Rule(prior.value, f"class frequency {prior.number}", "chance"))
+    best = scores.best(metric, "decoder", "baseline")
+    free = scores.cell(f"{best}, noise-free", metric)
+    if free:
+        rules.append(Rule(free.value, f"{best} without noise {free.number}", "reference"))
+    true = scores.cell(TARGET, metric)
+    if true and metric != IMAGE:
+        rules.append(Rule(true.value, f"true embedding {true.number}", "target"))
+    return rules
+
+
+def make_sentences(
+    inputs: Inputs, scores: Scores, differences: Differences, pages: Sequence[Study]
+) -> list[str]:
+    """One on each decoder of a paper, and how sure the numbers are."""
+    decoders = [name for name in inputs.runs if inputs.kind(name) == "decoder"]
+    said = [_describe(inputs, scores, differences, name) for name in decoders]
+    said = [sentence for sentence in said if sentence][:4]
+    return [*said, *describe_similarity(pages), describe_certainty(inputs)]
+
+
+def describe_similarity(pages: Sequence[Study]) -> list[str]:
+    """What studies found by another similarity than the cosine of this page."""
+    return [
+        f"Pictures are found by cosine here. {page.answer}"
+        for page in pages
+        if page.cell and page.cell.signed and page.cell.metric.name.startswith("judge.channel.")
+    ]
+
+
+def _describe(inputs: Inputs, scores: Scores, differences: Differences, decoder: str) -> str:
+    """On which tasks a decoder differs from the best baseline."""
+    painted = [
+        name
+        for name, entry in inputs.params.reconstructions.items()
+        if entry.source == decoder and inputs.picture_kind(name) == "decoder"
+    ]
+    by_sign: dict[int, list[str]] = {1: [], -1: [], 0: []}
+    for metric, words in _list_words(inputs).items():
+        row = decoder
+        if metric.endswith("pixcorr"):
+            row = max(painted, key=lambda n: _value(scores, n, metric), default="")
+        versus = compare_best(scores, differences, metric, row) if row else None
+        if versus:
+            by_sign[versus.sign].append(f"{words} ({versus.cell} over {versus.baseline})")
+    parts = {1: "higher in", -1: "lower in", 0: "not told apart in"}
+    said = [f"{parts[sign]} {_join(items)}" for sign, items in by_sign.items() if items]
+    note = describe_run(inputs, decoder)
+    name = f"{decoder} ({note})" if note else decoder
+    return f"{name} against the best baseline: {'; '.join(said)}." if said else ""
+
+
+def _list_words(inputs: Inputs) -> Mapping[str, str]:
+    return {
+        IMAGE: "finding pictures",
+        CAPTION: "finding captions",
+        f"{inputs.protocol}.pixcorr": "painting",
+        MAP: "naming",
+    }
+
+
+def _value(scores: Scores, row: str, metric: str) -> float:
+    score = scores.get(row, metric)
+    return score.value if score else -1.0
+
+
+def _join(items: Sequence[str]) -> str:
+    """'a', 'a and b', 'a, b and c'."""
+    *first, last = items
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def describe_certainty(inputs: Inputs) -> str:
+    """What an interval here speaks about."""
+    seeds = sorted({inputs.params.runs[name].seed for name in inputs.runs})
+    training = "one training seed" if len(seeds) == 1 else f"training seeds {seeds}"
+    where = "one simulated world" if inputs.is_simulated else "one data set"
+    n = len(inputs.params.subjects)
+    return (
+        f"How sure: intervals (95 %) say how much other test pictures would change a number; it is "
+        f"{where}, {training} and {n} subject{'s' if n > 1 else ''}, so nothing here is a verdict."
+    )
+
+
+def make_chip(inputs: Inputs) -> Mapping[str, str]:
+    """Where the data are from: a word, and what that means."""
+    params = inputs.params
+    if not inputs.is_simulated:
+        return {"tone": "real", "text": "Natural Scenes Dataset: measured"}
+    role = "reporting" if params.world.seed in params.primary.worlds else "development"
+    plain = World()
+    switched = [
+        f", {name} {getattr(params.world, name)}"
+        for name in CONTROLS
+        if getattr(params.world, name) != getattr(plain, name)
+    ]
+    world = f"{role} world {params.world.seed}{''.join(switched)}"
+    text = f"simulated ({world}): says nothing about brains"
+    return {"tone": "simulated", "text": text}
+
+
+def make_primary(inputs: Inputs, scores: Scores, cards: Sequence[Card]) -> dict[str, Any]:
+    """The four paired differences: primary outcomes with their verdicts where they were run, else
+    those of the cards.
+    """
+    judged = inputs.further.get("primary", {})
+    rows = []
+    verdicts = {}
+    for name, found in judged.items():
+        if "value" in found:
+            metric = scores.metric(found["metric"])
+            label = f"{name.replace('_', ' ')}: {metric.title}"
+            marks = [Mark(metric.scale * w["value"], 0) for w in found["worlds"].values()]
+            cell = metric.show(to_score(found), signed=True)
+            rows.append(Dots(label=label, cell=cell, marks=marks))
+            verdicts[label] = found["verdict"]
+    if rows:
+        return {"charts": _chart_by_unit("Primary outcomes", rows), "verdicts": verdicts}
+    for card in cards:
+        if card.versus:
+            metric = card.cell.metric
+            label = f"{metric.title}: {card.versus.decoder} less {card.versus.baseline}"
+            marks = [
+                Mark(metric.scale * value, inputs.params.subjects.index(subject))
+                for subject, value in card.versus.paired.per_subject.items()
+            ]
+            rows.append(Dots(label=label, cell=card.versus.cell, marks=marks))
+    return {"charts": _chart_by_unit("Differences to the best baseline", rows), "verdicts": {}}
+
+
+def _chart_by_unit(title: str, rows: Sequence[Dots]) -> list[DotChart]:
+    """Numbers of different units stand on different axes."""
+    units = dict.fromkeys(row.cell.metric.points for row in rows)
+    return [
+        chart_dots(
+            f"{title} ({unit})",
+            [r for r in rows if r.cell.metric.points == unit],
+            [Rule(0.0, "", "chance")],
+        )
+        for unit in units
+    ]

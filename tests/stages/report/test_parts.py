@@ -1,0 +1,327 @@
+"""Parts of the report by themselves: studies, primary outcomes, areas, cost, methods."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fmri2clip import decoders
+from fmri2clip.artefacts.study import Answer, read_plans
+from fmri2clip.core.params import load
+from fmri2clip.stages.report import (
+    brain,
+    claims,
+    cost,
+    examples,
+    methods,
+    overview,
+    pictures,
+    quality,
+    studies,
+)
+from fmri2clip.stages.report.inputs import Inputs, read_inputs
+from fmri2clip.stages.report.scores import Scores, make_scores
+from fmri2clip.studies import plan
+
+ROOT = Path(__file__).parents[3]
+IMAGE = "retrieval.image_given_brain.top1"
+
+
+def read_report(name: str) -> dict[str, Any]:
+    """A file of the default run, from git."""
+    return dict(json.loads((ROOT / "reports" / name).read_text()))
+
+
+@pytest.fixture(scope="module")
+def inputs(project: Any) -> Inputs:
+    return read_inputs(project.params, project.paths)
+
+
+@pytest.fixture(scope="module")
+def scores(inputs: Inputs) -> Scores:
+    return make_scores(inputs)
+
+
+def make_answer(**changed: str) -> Answer:
+    asked = {"metric": IMAGE, "compare": "what brainclip gains"}
+    sentences = {"above": "Up: {number}.", "below": "Down: {number}.", "neither": "Open."}
+    return Answer(**{**asked, **sentences, **changed})
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [(0.01, 0.09, "Up: +5.0"), (-0.09, -0.01, "Down: "), (-0.01, 0.09, "Open.")],
+)
+def test_answer_follows_the_interval(
+    study: dict[str, Any], inputs: Inputs, scores: Scores, low: float, high: float, said: str
+) -> None:
+    study["comparisons"][0]["metrics"][IMAGE] |= {"low": low, "high": high}
+    plans = {"learning": {"question": "How many?", "answer": make_answer()}}
+    given = dataclasses.replace(inputs, studies={"learning": study}, plans=plans)
+    (page,) = studies.make_studies(given, scores)
+    assert page.question == "How many?"
+    assert page.answer.startswith(said)
+
+
+def test_answer_without_a_comparison_is_seen_from_chance(
+    study: dict[str, Any], inputs: Inputs, scores: Scores
+) -> None:
+    one = make_answer(compare="", variant="n250", run="ridge")
+    plans = {"learning": {"question": "How many?", "answer": one}}
+    given = dataclasses.replace(inputs, studies={"learning": study}, plans=plans)
+    found = study["variants"]["n250"]["runs"]["ridge"][IMAGE]
+    for low, said in ((0.06, "Up: 12.5"), (0.04, "Open.")):  # chance is 1 of 20
+        found["low"] = low
+        (page,) = studies.make_studies(given, scores)
+        assert page.answer.startswith(said)
+
+
+def test_study_without_the_asked_number_says_so(
+    study: dict[str, Any], inputs: Inputs, scores: Scores
+) -> None:
+    plans = {"learning": {"question": "?", "answer": make_answer(compare="another")}}
+    given = dataclasses.replace(inputs, studies={"learning": study}, plans=plans)
+    assert studies.make_studies(given, scores)[0].answer.startswith("Not answered")
+
+
+def test_study_page_has_curve_settings_and_short_table(
+    study: dict[str, Any], inputs: Inputs, scores: Scores
+) -> None:
+    study["params"] |= {
+        "split.n_validation": 99,
+        "runs.extra.decoder": "ridge",
+        "norm.stats": "train_only",
+    }
+    study["comparisons"] = [copy.deepcopy(study["comparisons"][0]) for _ in range(30)]
+    given = dataclasses.replace(inputs, studies={"learning": study}, plans={})
+    (page,) = studies.make_studies(given, scores)
+    forest, curve = page.charts
+    assert [line.label for line in curve.lines] == ["ridge", "brainclip"]
+    assert list(curve.lines[0].y) == pytest.approx([12.5, 20.0, 35.0])
+    assert len(forest.rows) == 24 and len(page.board.rows) == studies.MAX_ROWS
+    assert ("split.n_validation", "99", "250") in page.settings
+    assert ("run extra", "decoder=ridge", "") in page.settings
+    assert not [row for row in page.settings if row[0] == "norm.stats"]
+
+
+def test_ablations_are_sorted_and_of_a_run_with_itself(
+    study: dict[str, Any], inputs: Inputs, scores: Scores
+) -> None:
+    (between,) = study["comparisons"]
+    for title, value in (("small", 0.01), ("large", -0.2)):
+        metrics = {IMAGE: {**between["metrics"][IMAGE], "value": value}}
+        own = {**between, "title": title, "run_b": "brainclip", "metrics": metrics}
+        study["comparisons"].append(own)
+    given = dataclasses.replace(inputs, studies={"learning": study})
+    (chart,) = studies.make_ablations(given, scores)
+    assert [row.label for row in chart.rows] == ["large", "small"]
+
+
+def test_every_study_declares_an_answer_that_it_has() -> None:
+    plans = read_plans(ROOT / "studies")
+    assert len(plans) >= 18
+    for name, found in plans.items():
+        assert isinstance(found["answer"], Answer), name
+        plan.load(ROOT / "studies" / f"{name}.yaml")
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"compare": ""}, "name compare, or variant and run"),
+        ({"variant": "a", "run": "b"}, "name compare, or variant and run"),
+        ({"above": "It is {size}."}, "{size} is unknown"),
+    ],
+)
+def test_a_wrong_answer_is_refused(changed: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_answer(**changed)
+
+
+def test_verdicts_stand_where_primary_outcomes_were_run(inputs: Inputs, scores: Scores) -> None:
+    worlds = {f"world20{i}": {"value": 0.01 * i} for i in (1, 2)}
+    found = {"value": 0.015, "low": 0.01, "high": 0.02, "worlds": worlds, "metric": IMAGE}
+    primary = {"a_term": {**found, "verdict": "better"}, "b": {"verdict": "not run"}}
+    given = dataclasses.replace(inputs, further={"primary": primary})
+    shown = overview.make_primary(given, scores, [])
+    assert list(shown["verdicts"].values()) == ["better"]
+    (chart,) = shown["charts"]
+    assert [mark.value for mark in chart.rows[0].marks] == pytest.approx([1.0, 2.0])
+    assert overview.make_primary(inputs, scores, [])["verdicts"] == {}
+
+
+def test_a_score_that_is_another_runs_by_construction_is_shown_once(
+    inputs: Inputs, scores: Scores
+) -> None:
+    given = dataclasses.replace(
+        inputs,
+        params=dataclasses.replace(
+            inputs.params, runs={**inputs.params.runs, "again": inputs.params.runs["ridge"]}
+        ),
+        runs={**inputs.runs, "again": inputs.runs["ridge"]},
+    )
+    assert make_scores(given).rows(IMAGE, "decoder", "baseline") == ["ridge", "brainclip"]
+    assert scores.best(IMAGE, "decoder", "baseline") == "brainclip"
+
+
+def test_blocks_attention_and_world_are_those_of_their_files(
+    inputs: Inputs, scores: Scores
+) -> None:
+    tokens = read_report("tokens.json")["clip_mused"]
+    world = read_report("world.json")
+    further = {"tokens": {"ridge": tokens}, "world": world}
+    hierarchy = {"mini": read_report("hierarchy/mini.json")}
+    given = dataclasses.replace(inputs, hierarchy=hierarchy, further=further)
+    (blocks,) = brain.make_blocks(given)
+    early = hierarchy["mini"]["mean"]["rsa"]["patch_mean"]["low"]
+    assert blocks.lines[0].y[0] == early["block1"] and len(blocks.lines[0].y) == 8
+    assert "highest for early areas at block 1" in brain.describe_blocks(given)[0]
+    low, high = brain.make_attention(given)
+    shares = [by_token["low"]["V1"] for by_token in tokens["attention"]["last_layer"].values()]
+    assert low.rows[0].label == "V1"
+    assert low.rows[0].cell.value == pytest.approx(100 * (np.mean(shares) - 1 / 9), abs=1e-6)
+    assert low.axis == high.axis
+    n_unmet = json.dumps(world["asserted"]).count('"met": 0')
+    assert quality.describe_world(given).count(" is ") == n_unmet
+    assert brain.ceiling(1.0) == 75  # 1 / (1 + 1 / 3)
+
+
+def test_areas_are_shown_of_their_own_voxels_only(inputs: Inputs, scores: Scores) -> None:
+    counts = {s: {"nsdgeneral": c["voxels"]["kept"]} for s, c in inputs.rois.items()}
+    number = {"image_given_brain": {"value": 0.1, "low": 0.05, "high": 0.2}}
+    areas = {"n_voxels": 9, "n_draws": 3, "sizes": counts, "groups": {"V1": number}}
+    given = dataclasses.replace(inputs, further={"areas": areas})
+    chart = brain.make_areas(given, scores)
+    assert chart is not None and chart.rows[0].cell.value == pytest.approx(10)
+    areas["sizes"] = {**counts, "subj01": {"nsdgeneral": 1}}
+    assert brain.make_areas(given, scores) is None
+
+
+def test_cost_says_what_was_counted(inputs: Inputs, scores: Scores) -> None:
+    board, charts = cost.make_cost(inputs, scores)
+    assert board is not None and [row.name for row in board.rows] == ["ridge", "brainclip"]
+    assert charts[0].points[0].x == pytest.approx(np.log10(1234))
+    weights = read_report("parameters.json")
+    said = cost.describe_real_size(dataclasses.replace(inputs, further={"weights": weights}))
+    assert f"{weights['rows'][0]['deployed'] / 1e6:.0f} million" in said[0]
+    assert "71.7 % fewer" in said[1]
+
+
+def test_rows_stand_at_quantiles_each_once() -> None:
+    score_I = np.array([0.5, 0.1, 0.9, 0.1])
+    nsd_id_I = np.array([4, 3, 2, 1])
+    assert pictures.choose_rows(score_I, nsd_id_I, (1.0, 0.0)) == [(1.0, 2), (0.0, 3)]
+    assert pictures.choose_rows(score_I[:1], nsd_id_I[:1], (0.95, 0.5)) == [(0.95, 0)]
+
+
+def test_rank_counts_pictures_ahead() -> None:
+    rng = np.random.default_rng(1)
+    image_II = rng.integers(0, 4, size=(30, 30)).astype(float)
+    none = np.zeros((30, 0))
+    retrieval = examples.Retrieval(
+        nsd_id_I=np.arange(30), image_II=image_II, text_IK=none, caption_K=[],
+        caption_image_K=np.zeros(0, dtype=int),
+    )  # fmt: skip
+    for row in range(30):
+        ahead = sum(image_II[row, j] >= image_II[row, row] for j in range(30) if j != row)
+        assert retrieval.rank_I[row] == ahead + 1
+
+
+def test_every_decoder_is_cited_by_a_known_key() -> None:
+    references = methods.read_references(ROOT / "CITATION.cff")
+    for name in decoders.names():
+        assert methods.CITED[name] in references
+        assert name in methods.IN_WORDS
+
+
+def test_methods_text_in_three_forms() -> None:
+    references = methods.read_references(ROOT / "CITATION.cff")
+    text = "By 5 % of A_B [@liu2025] & <C>.\n\nOf [@platt1999]."
+    page = methods.to_html(text, references)
+    assert (
+        page == "<p>By 5 % of A_B (Liu et al. 2025) &amp; &lt;C&gt;.</p>\n<p>Of (Platt 1999).</p>"
+    )
+    latex = methods.to_latex(text)
+    assert latex.startswith("By 5 \\% of A\\_B \\citep{liu2025} \\& <C>.")
+    bibtex = methods.to_bibtex(references)
+    assert bibtex.count("@") == len(references)
+    assert (
+        "@article{liu2025,\n  title = {{BrainCLIP" in bibtex and "pages = {3962--3972}," in bibtex
+    )
+
+
+def test_chip_says_which_world(inputs: Inputs) -> None:
+    params = load(ROOT / "params.yaml")
+    for seed, role in ((1, "development"), (201, "reporting")):
+        world = dataclasses.replace(params.world, seed=seed, hierarchy="flat")
+        given = dataclasses.replace(inputs, params=dataclasses.replace(params, world=world))
+        text = overview.make_chip(given)["text"]
+        assert text.startswith(f"simulated ({role} world {seed}, hierarchy flat)")
+
+
+def test_claims_have_verdicts_of_their_intervals_and_worlds(
+    study: dict[str, Any], inputs: Inputs, scores: Scores
+) -> None:
+    """By hand: who holds, who does not, what the world lacks, and margins."""
+    found = {IMAGE: {"value": 0.05, "low": 0.01, "high": 0.09}}
+    study["comparisons"][0] |= {"metrics": found}
+    given = dataclasses.replace(inputs, studies={"learning": study})
+    asked = {"paper": "P", "text": "t", "study": "learning", "compare": "what brainclip gains"}
+    claim = claims.Claim(**asked, metric=IMAGE)
+
+    def judge(claim: claims.Claim, **interval: float) -> str:
+        found[IMAGE] |= interval
+        return claims._make_row(given, scores, claim).verdict
+
+    assert judge(claim) == "planted effect recovered"
+    assert judge(claim, low=-0.01) == "planted effect not recovered"
+    assert (
+        judge(dataclasses.replace(claim, says="lower"), high=-0.001) == "planted effect recovered"
+    )
+    # Ridge has 12.5 %, chance is 1 of 20: a tenth of 7.5 points may be lost.
+    no_worse = dataclasses.replace(claim, says="no worse")
+    assert judge(no_worse, low=-0.0074) == "planted effect recovered"
+    assert judge(no_worse, low=-0.0076) == "planted effect not recovered"
+    assert judge(dataclasses.replace(claim, planted="text.x"), low=0.01) == "not planted"
+    study["params"]["dataset.source"] = "s3"
+    assert judge(claim) == "supported"
+    assert judge(dataclasses.replace(claim, study="another")) == "not tested"
+
+
+def test_claims_ask_for_what_their_studies_have() -> None:
+    for claim in claims.CLAIMS:
+        if claim.study:
+            asked = plan.load(ROOT / "studies" / f"{claim.study}.yaml")
+            assert claim.compare in {comparison.title for comparison in asked.compare}
+            assert claim.metric in asked.metrics
+    world = read_report("world.json")
+    for claim in claims.CLAIMS:
+        assert claims.is_planted(world, claim), claim.planted
+
+
+def test_numbers_of_the_claims_are_those_of_the_files() -> None:
+    """Every number of reports/claims.md stands in a JSON file."""
+    text = (ROOT / "reports/claims.md").read_text()
+    for row in (line for line in text.splitlines() if line.startswith("| ")):
+        name = row.split("|")[2].split(",")[0].strip()
+        path = ROOT / f"reports/studies/{name}.json"
+        if "not run" in row or "[" not in row or not path.is_file():
+            continue
+        value = float(
+            row.split("|")[3].split("\N{NO-BREAK SPACE}")[0].replace("\N{MINUS SIGN}", "-")
+        )
+        numbers = [
+            100 * metric["value"]
+            for comparison in json.loads(path.read_text())["comparisons"]
+            for metric in comparison["metrics"].values()
+        ]
+        assert min(abs(value - number) for number in numbers) <= 0.051
+    weights = read_report("parameters.json")
+    assert f"{100 * weights['rows'][0]['reduction_mindeye1_vae']:.1f} % fewer" in text
+    assert f"{weights['subjects']['clip_mused']['identity']:,} of them" in text
