@@ -19,8 +19,8 @@ from fmri2clip.core.params import Dataset
 from fmri2clip.datasets.nsd import layout
 from fmri2clip.datasets.nsd.voxels import rois
 from fmri2clip.stages.check_data.check import SUBJECT_CHECKS, check_tree
-from fmri2clip.stages.check_data.check_betas import compute_ncsnr
 from fmri2clip.stages.check_data.check_design import check_published_design
+from fmri2clip.stages.check_data.repeats import Repeats
 from tests.stages.check_data.check_world import SUBJECT, write_tree
 
 DATASET = Dataset(sessions="released")
@@ -249,7 +249,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], set[str], str]] = {
             layout.ncsnr_path(r, SUBJECT, DATASET.preparation),
             lambda v: np.where(np.arange(v.size).reshape(v.shape) % 2, v, np.nan),
         ),
-        {"ncsnr"},
+        {"betas", "ncsnr"},
         "holds a number for",
     ),
     "ncsnr of another subject": (
@@ -258,6 +258,22 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], set[str], str]] = {
         ),
         {"betas"},
         "ncsnr",
+    ),
+    "ncsnr of the last voxel": (
+        lambda r: _edit_nifti(
+            layout.ncsnr_path(r, SUBJECT, DATASET.preparation),
+            lambda v: _put(v, _voxel(r, -1)[::-1], float(v[_voxel(r, -1)[::-1]]) + 0.05),
+        ),
+        {"betas"},
+        "the ncsnr of 1 of",
+    ),
+    "ncsnr of the first voxel unknown": (
+        lambda r: _edit_nifti(
+            layout.ncsnr_path(r, SUBJECT, DATASET.preparation),
+            lambda v: _put(v, _voxel(r, 0)[::-1], np.nan),
+        ),
+        {"betas"},
+        "the ncsnr of 1 of",
     ),
 }
 
@@ -289,4 +305,7 @@ def test_ncsnr_against_a_loop() -> None:
     z_NV[5, 2] = np.nan
     noise = [np.nanmean([z_NV[nsd_id_N == i, v].var(ddof=1) for i in range(20)]) for v in range(3)]
     expected = [np.sqrt(max(0, 1 - n)) / np.sqrt(n) for n in noise]
-    assert np.allclose(compute_ncsnr(z_NV, nsd_id_N), expected, atol=1e-5)
+    repeats = Repeats(nsd_id_N, 3)
+    for session_T in np.array_split(np.arange(63), 4):  # the same picture twice in one, too
+        repeats.add(session_T, z_NV[session_T])
+    assert np.allclose(repeats.ncsnr(), expected, atol=2e-3)

@@ -104,14 +104,14 @@ def _download(case: Case, subject: Subject) -> Need:
 def check_data(case: Case) -> list[Need]:
     """Reads every file once, for its digest, and pictures and betas once more.
 
-    Memory stays below 1 GB at any size (stages/check_data/check_betas.py).
+    Memory stays at about 1 GB at any size (stages/check_data/check_betas.py).
     """
     raw = sum(need.disk for stage in (download_stimuli, download) for need in stage(case))
     pictures = case.n_images * case.side**2 * 3
     return [
         Need(
             stage="check_data",
-            ram=PLAIN + max(annotations_ram(case), 0.85 * GB if case.is_real else 0.3 * GB),
+            ram=PLAIN + max(annotations_ram(case), 0.95 * GB if case.is_real else 0.3 * GB),
             seconds=10 + (raw + pictures) / case.device.disk,
         )
     ]
