@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from fmri2clip.clip import encoder
+from fmri2clip.clip import encoder, names
 from fmri2clip.core import params
 
 TINY = {
@@ -176,3 +176,9 @@ def test_weights_digest_is_of_the_file(tiny: params.Clip, tiny_encoder: encoder.
         tiny_encoder.weights_sha256
         == hashlib.sha256(Path(tiny.pretrained).read_bytes()).hexdigest()
     )
+
+
+@pytest.mark.parametrize("model", ["ViT-L-14", "ViT-L-14-quickgelu", "none"])
+def test_tags_are_open_clips(model: str) -> None:
+    """Read without importing it, so that a mistyped one is refused within a second."""
+    assert names._list_tags(model) == open_clip.list_pretrained_tags_by_model(model)

@@ -102,9 +102,9 @@ def test_fractions_end_at_1(content: dict[str, Any], root: Path) -> None:
         ("download.retries", 100, 101),
         ("world.seed", LARGEST, LARGEST + 1),
         ("world.n_sessions", 40, 41),
-        ("world.n_sessions", 3, 2),  # 500 shared pictures of 250 a session
+        ("world.n_sessions", 4, 2),  # 500 shared pictures of 250 a session
         ("world.image_size", 425, 426),
-        ("world.n_shared", 2999, 3000),
+        ("world.n_shared", 2745, 2746),  # 250 images for validation, five folds of ridge
         ("runs.ridge.seed", LARGEST, LARGEST + 1),
         ("evaluation.caption_index", 4, 5),
         ("evaluation.prompt", 1, 2),
@@ -118,6 +118,23 @@ def test_fractions_end_at_1(content: dict[str, Any], root: Path) -> None:
         ("decoders.brainmclip.lr", 1e-9, -1e-9),
         ("decoders.aligned.weight_decay", 0, -1e-9),
         ("hierarchy.n_images", 10, 9),
+        # What depends on how much the data hold: 500 test and 2,500 training images, 12 sessions
+        ("evaluation.n_way", 500, 501),
+        ("evaluation.n_hard", 499, 500),
+        ("evaluation.dominant_area", 0.51, 0.5),
+        ("split.n_validation", 2495, 2496),  # five folds of ridge
+        ("split.n_sessions", 12, 13),
+        ("split.n_judge", 10, 9),
+        ("split.holdout_clusters", 2500, 2501),
+        ("split.holdout_clusters", 2, 1),
+        ("split.n_images", 2250, 2251),
+        ("dataset.sessions", "old37", 1),  # shows too few test images for n_way
+        ("decoders.ridge.n_folds", 2250, 2251),
+        ("decoders.clip_mused.batch_size", 2, 1),
+        ("decoders.clip_mused.areas", "V1, rest", "V1, V9"),
+        ("hierarchy.block_voxels", 100, 400),
+        ("rois.low", ["prf-visualrois/V1v", "prf-visualrois/V1d"], ["prf-visualrois/V1v"]),
+        ("rois.low", ["prf-visualrois"], ["nsdgeneral"]),  # which leaves no voxel to high alone
     ],
 )
 def test_bounds(content: dict[str, Any], path: str, taken: Any, refused: Any) -> None:

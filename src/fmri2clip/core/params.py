@@ -170,6 +170,9 @@ class Clip:
             raise ValueError(f"detail_layers is {list(self.detail_layers)}; name each block once")
 
 
+JUDGED = 10  # images that a judge is fitted to, at least (solvers/joint_gaussian.py)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Split:
     """Which training images a run learns from, validates on or leaves out."""
@@ -201,6 +204,14 @@ class Split:
         )
         at_least(self, 1, "n_validation")
         fraction(self, "holdout_fraction")
+        if 0 < self.n_judge < JUDGED:
+            raise ValueError(f"n_judge is {self.n_judge}, expected 0 (none) or at least {JUDGED}")
+        k = self.holdout_clusters
+        if k and max(1, round(k * self.holdout_fraction)) >= k:
+            raise ValueError(
+                f"holdout_clusters is {k} and holdout_fraction {self.holdout_fraction}, which "
+                "leaves no cluster to train on; ask for more clusters or a smaller fraction"
+            )
         if self.unseen_folds and self.unseen_fold >= self.unseen_folds:
             allowed = f"0 to {self.unseen_folds - 1}, as unseen_folds is {self.unseen_folds}"
             raise ValueError(f"unseen_fold is {self.unseen_fold}, expected {allowed}")
@@ -252,6 +263,11 @@ class Evaluation:
         at_least(self, 0, "tuning_trials")
         at_most(self, 4, "caption_index")  # COCO has five captions of a picture
         fraction(self, "dominant_area")
+        if self.dominant_area <= 0.5:
+            raise ValueError(
+                f"dominant_area is {self.dominant_area}, expected more than 0.5: two objects could "
+                "both have half"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

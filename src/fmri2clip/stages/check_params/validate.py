@@ -24,6 +24,7 @@ from fmri2clip.core.strict import build, check_known
 from fmri2clip.datasets.nsd import layout
 from fmri2clip.datasets.nsd.voxels import roi_groups
 from fmri2clip.metrics.pictures.protocols import PROTOCOLS
+from fmri2clip.stages.check_params.relations import check_relations
 
 CLASSIFIER_WEIGHTS = "model.safetensors"  # of metrics/pictures/small_alexnet.py
 RESERVED = ("stimulus", "record")  # files beside those of reconstructions
@@ -63,6 +64,7 @@ def validate(params: Params, where: str = "params.yaml") -> None:
     for name in params.reconstructions:
         _validate_reconstruction(params, name, where)
     _validate_pictures(params, where)
+    check_relations(params, where)
 
 
 def _check_terms(params: Params, where: str) -> None:
