@@ -1,16 +1,16 @@
-# Each target first makes $(VENV) match requirements*.txt; the stamp file in it carries their hash.
+# Each target first makes $(VENV) match requirements.txt; the stamp file in it carries its hash.
 PYTHON ?= python3
 VENV ?= .venv
 NAME ?=
 PRESET ?=
-STAMP := $(VENV)/.installed-$(shell cat requirements.txt requirements-dev.txt pyproject.toml | git hash-object --stdin)
+STAMP := $(VENV)/.installed-$(shell cat requirements.txt pyproject.toml | git hash-object --stdin)
 PYTEST_ARGS ?=
 
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help clone venv repro plan test coverage lint deps docs mlflow preset study asset
+.PHONY: help clone venv repro plan test coverage lint deps docs mlflow preset study requirements audit asset
 
 help:
 	@echo "make repro                rebuild every result that is out of date; ends at reports/html/index.html (JOBS=1: no two stages at once)"
@@ -23,6 +23,8 @@ help:
 	@echo "make mlflow               add missing runs to the MLflow store and open its UI"
 	@echo "make preset NAME=smoke    patch params.yaml with presets/smoke.yaml (NAME=default puts it back)"
 	@echo "make study NAME=...       queue, run and collect the variants of studies/NAME.yaml"
+	@echo "make requirements         the newest versions that pyproject.toml allows, to requirements.txt and requirements.lock"
+	@echo "make audit                known vulnerabilities of these"
 	@echo "make asset NAME=clip      rebuild assets/mini/NAME, which git holds ready-made"
 
 # First of all, as DVC would say it only after the whole install.
@@ -31,10 +33,10 @@ clone:
 
 venv: $(STAMP)
 
-$(STAMP): requirements.txt requirements-dev.txt pyproject.toml
+$(STAMP): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("Python 3.11 or newer is needed, $(PYTHON) is %d.%d; try make PYTHON=python3.12 ..." % v[:2])'
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-dev.txt
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@rm -f $(VENV)/.installed-*
 	@touch $@
 
@@ -76,6 +78,16 @@ study: clone venv
 	@test -n "$(NAME)" || { echo "name a study: make study NAME=...; there are: $(basename $(notdir $(wildcard studies/*.yaml)))"; exit 2; }
 	python -m pipeline.study $(NAME)
 	python -m pipeline.sync_mlflow
+
+# --universal: for every platform; the lock has the hash of every file, requirements.txt what we ask for ourselves.
+COMPILE := uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --quiet --no-annotate \
+	--no-strip-extras --custom-compile-command "make requirements"
+requirements: venv
+	$(COMPILE) --upgrade --generate-hashes --output-file requirements.lock
+	$(COMPILE) --no-deps --constraints requirements.lock --output-file requirements.txt
+
+audit: venv
+	pip-audit --strict --require-hashes --disable-pip --requirement requirements.lock
 
 # An asset is frozen so that `dvc repro` never trains it; DVC runs nothing that is frozen, not even with --force.
 asset: clone venv

@@ -26,7 +26,7 @@ def test_code_has_the_same_bytes_whatever_git_is_set_to(root: Path, tmp_path: Pa
 
 
 def test_an_archive_without_git_says_so_before_the_install(root: Path, tmp_path: Path) -> None:
-    for name in ("Makefile", "requirements.txt", "requirements-dev.txt", "pyproject.toml"):
+    for name in ("Makefile", "requirements.txt", "pyproject.toml"):
         shutil.copy(root / name, tmp_path)
     done = subprocess.run(
         ["make", "repro"], cwd=tmp_path, capture_output=True, text=True, check=False
