@@ -13,23 +13,31 @@ of `dvc repro`: every stage has compute.threads threads, whatever runs beside it
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 from dvc.repo import Repo
 
 from fmri2clip.core.params import Params, load
 from fmri2clip.core.stage import ends_in_one_line
 from fmri2clip.stages.check_params.machine import find_memory
 from fmri2clip.stages.check_params.plan import make_plan
+from pipeline.mend import mend
 
 FIRST = "check_params"
+LOCK = Path(".dvc/tmp/lock")  # of DVC: who holds it writes its number there
+STILL_S = 300.0  # for so long neither who waits for the lock nor who holds it does anything
+WINDOWS = 3  # parts of it: all processes rest in one that was spent suspended
+RESTING = 0.01  # share of a core that waiting takes
 UNKNOWN_S = 1.0  # of a stage that the plan does not have: a frozen asset
 
 
@@ -160,11 +168,54 @@ def run_stage(name: str) -> int:
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
     ) as process:
+        threading.Thread(target=give_up_if_blocked, args=(process,), daemon=True).start()
         assert process.stdout is not None
         for line in process.stdout:
             print(f"{name:<22} {line.rstrip()}".rstrip(), flush=True)
     print(f"{name:<22} ended after {time.monotonic() - started:.0f} s", flush=True)
     return process.returncode
+
+
+def give_up_if_blocked(process: subprocess.Popen[str]) -> None:
+    """End a DVC that waits for the lock of another one that does nothing: it would do so for ever.
+
+    One that reads gigabytes to hash them holds the lock for long, but not at rest.
+    """
+    rested = 0  # windows, one behind the other
+    while process.poll() is None:
+        pids = (process.pid, read_holder())
+        before = [count_work(pid) for pid in pids]
+        try:
+            process.wait(STILL_S / WINDOWS)
+            return
+        except subprocess.TimeoutExpired:
+            done = [count_work(pid) - least for pid, least in zip(pids, before, strict=True)]
+        rests = all(work < RESTING * STILL_S / WINDOWS for work in done)
+        rested = rested + 1 if rests and process.pid != pids[1] == read_holder() else 0
+        if rested == WINDOWS:
+            print(
+                f"process {pids[1]} holds {LOCK} and has done nothing for {STILL_S:.0f} s; end it, "
+                "or wait for it, then run again",
+                flush=True,
+            )
+            process.terminate()
+
+
+def read_holder() -> int:
+    """Process that took DVC's lock last, 0 if none did."""
+    try:
+        return int(LOCK.read_text())
+    except (OSError, ValueError):
+        return 0
+
+
+def count_work(pid: int) -> float:
+    """Seconds of CPU that a process took; infinite for one that is gone or runs another one."""
+    try:
+        process = psutil.Process(pid)
+        return math.inf if process.children() else sum(process.cpu_times()[:2])
+    except psutil.Error:
+        return math.inf
 
 
 def main() -> None:
@@ -174,6 +225,8 @@ def main() -> None:
     given = parser.parse_args()
     if given.jobs is not None and given.jobs < 1:
         parser.error(f"--jobs is {given.jobs}; give 1 or more")
+    for line in mend():
+        print(line, flush=True)
     # A plan needs parameters that are right, and this stage says in one line what is not.
     if run_stage(FIRST):
         sys.exit(f"failed: {FIRST}; the reason stands above")
