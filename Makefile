@@ -10,7 +10,7 @@ export PATH := $(abspath $(VENV))/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help clone venv repro plan test coverage lint deps docs mlflow preset study requirements audit asset
+.PHONY: help clone venv repro plan test coverage lint deps docs mlflow preset study compare requirements audit asset
 
 help:
 	@echo "make repro                rebuild every result that is out of date; ends at reports/html/index.html (JOBS=1: no two stages at once)"
@@ -23,6 +23,7 @@ help:
 	@echo "make mlflow               add missing runs to the MLflow store and open its UI"
 	@echo "make preset NAME=smoke    patch params.yaml with presets/smoke.yaml (NAME=default puts it back)"
 	@echo "make study NAME=...       queue, run and collect the variants of studies/NAME.yaml"
+	@echo "make compare              whether a run on another machine gave what git has: one line in place of git diff"
 	@echo "make requirements         the newest versions that pyproject.toml allows, to requirements.txt and requirements.lock"
 	@echo "make audit                known vulnerabilities of these"
 	@echo "make asset NAME=clip      rebuild assets/mini/NAME, which git holds ready-made"
@@ -78,6 +79,9 @@ study: clone venv
 	@test -n "$(NAME)" || { echo "name a study: make study NAME=...; there are: $(basename $(notdir $(wildcard studies/*.yaml)))"; exit 2; }
 	python -m pipeline.study $(NAME)
 	python -m pipeline.sync_mlflow
+
+compare: venv
+	python -m pipeline.compare
 
 # --universal: for every platform; the lock has the hash of every file, requirements.txt what we ask for ourselves.
 COMPILE := uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --quiet --no-annotate \
