@@ -55,3 +55,13 @@ def test_fingerprint_sees_content_and_new_files(tmp_path: Path) -> None:
     changed = resume.fingerprint([tmp_path])
     (tmp_path / "b.h5").write_bytes(b"1")
     assert before != changed != resume.fingerprint([tmp_path])
+
+
+def test_half_a_note_says_nothing(tmp_path: Path) -> None:
+    made = tmp_path / "made.h5"
+    made.write_bytes(b"x")
+    resume.record_made("stage", "key", made, root=tmp_path / "resume")
+    assert resume.is_made("stage", "key", made, root=tmp_path / "resume")
+    note = tmp_path / "resume" / resume.MADE / "stage.json"
+    note.write_text(note.read_text()[:10])
+    assert not resume.is_made("stage", "key", made, root=tmp_path / "resume")

@@ -185,6 +185,17 @@ def _rows(name: str) -> np.ndarray:
     return (_clip() | {"block_1_ITW": block})[name]
 
 
+@pytest.mark.parametrize("size", [0, 60, 130, -1])
+def test_a_block_that_ends_too_early_is_written_again(tmp_path: Path, size: int) -> None:
+    first = _stream(tmp_path / "streamed.h5", tmp_path / "partial")
+    for name in STREAMED:
+        first.write(name, 0, _rows(name)[:3])
+    (block,) = (tmp_path / "partial").glob(f"{STREAMED[0]}-*.npy")
+    block.write_bytes(block.read_bytes()[:size])
+    second = _stream(tmp_path / "streamed.h5", tmp_path / "partial")
+    assert [second.rows_done(name) for name in STREAMED] == [0] + [3] * (len(STREAMED) - 1)
+
+
 def test_stream_equals_a_single_write_after_interruption(tmp_path: Path) -> None:
     streamed, partial = tmp_path / "streamed.h5", tmp_path / "partial"
     first = _stream(streamed, partial)

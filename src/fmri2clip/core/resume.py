@@ -59,7 +59,11 @@ def is_made(stage: str, key: str, path: Path, root: Path = RESUME_ROOT) -> bool:
     note = root / MADE / f"{stage}.json"
     if not note.is_file() or not path.is_file():
         return False
-    return bool(json.loads(note.read_text()) == {"key": key, "sha256": sha256_file(path)})
+    try:
+        said = json.loads(note.read_text())
+    except ValueError:
+        return False  # half a note says nothing
+    return bool(said == {"key": key, "sha256": sha256_file(path)})
 
 
 def fingerprint(paths: Iterable[Path]) -> dict[str, list[int]]:

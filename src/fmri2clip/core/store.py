@@ -240,6 +240,9 @@ class Stream:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
             stamp.write_text(self._identity())
+        for path in partial.glob("*.npy"):
+            if not is_whole_array(path):
+                path.unlink()
 
     def rows_done(self, *names: str) -> int:
         """Leading rows that every named array (default: all) has: the row to go on from."""
@@ -315,6 +318,15 @@ class Stream:
     def __exit__(self, kind: type[BaseException] | None, error: object, traceback: object) -> None:
         if kind is None:
             self.close()
+
+
+def is_whole_array(path: Path) -> bool:
+    """Whether a .npy file is there to its last byte; one that lost power may lack some."""
+    try:
+        np.load(path, mmap_mode="r")
+    except (ValueError, EOFError, FileNotFoundError):
+        return False
+    return True
 
 
 def _bytes(array: NDArray[Any]) -> bytes:

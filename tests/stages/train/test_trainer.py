@@ -199,6 +199,19 @@ def test_resume_trains_only_the_missing_epochs(tiny: TrainingData, tmp_path: Pat
         assert seen == [5, 5, 5, 6, 6, 6, 7, 7, 7]
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
+def test_a_damaged_checkpoint_costs_time_only(
+    tiny: TrainingData, tmp_path: Path, share: float
+) -> None:
+    expected = train(tiny, tmp_path / "whole")
+    with pytest.raises(Killed):
+        train(tiny, tmp_path / "killed", CONFIG, Kill(5))
+    path = tmp_path / "killed/last.ckpt"
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    with pytest.warns(UserWarning, match=r"last\.ckpt is damaged .* starts anew"):
+        assert train(tiny, tmp_path / "killed") == expected
+
+
 def test_early_stopping_survives_a_resume(tiny: TrainingData, tmp_path: Path) -> None:
     config = replace(CONFIG, max_epochs=40, patience=3)
     expected = train(tiny, tmp_path / "whole", config)

@@ -9,6 +9,7 @@ a session, V voxels, S sessions.
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from fmri2clip.core import store
 from fmri2clip.datasets.nsd.voxels import betas
 from fmri2clip.stages.extract_rois.zscore import Session, zscore_session
 
@@ -56,11 +58,12 @@ class Blocks:
 
     def missing(self, n_sessions: int) -> list[int]:
         """The sessions that are still to be read."""
-        return [
-            session
-            for session in range(1, n_sessions + 1)
-            if not self._betas_path(session).is_file()
-        ]
+        return [session for session in range(1, n_sessions + 1) if not self._is_whole(session)]
+
+    def _is_whole(self, session: int) -> bool:
+        """A file that ends too early does not count: its session is read again."""
+        whole = store.is_whole_array(self._betas_path(session))
+        return whole and zipfile.is_zipfile(self._statistics_path(session))
 
     def save(self, session: int, finished: Session) -> None:
         """A session counts once its betas have their final name; a kill before that leaves nothing

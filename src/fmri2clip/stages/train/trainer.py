@@ -27,11 +27,14 @@ from __future__ import annotations
 import logging
 import os
 import time
+import warnings
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Protocol
 
 import numpy as np
@@ -391,8 +394,17 @@ def _save(fabric: Fabric, training: _Training, path: Path) -> None:
 
 
 def _load(training: _Training, path: Path) -> None:
-    """Go on from a checkpoint."""
-    content = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    """Go on from a checkpoint; from the start where the file is damaged, which the next one
+    replaces.
+    """
+    try:
+        if not zipfile.is_zipfile(path):
+            raise ValueError("it ends too early")
+        content = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    except (RuntimeError, EOFError, ValueError, UnpicklingError) as error:
+        reason = str(error).partition("\n")[0]
+        warnings.warn(f"{path} is damaged ({reason}): the training starts anew", stacklevel=3)
+        return
     for name in STATEFUL:
         getattr(training, name).load_state_dict(content.pop(name))
     vars(training).update(content)
