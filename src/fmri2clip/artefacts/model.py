@@ -20,7 +20,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,8 @@ from fmri2clip.artefacts.trials import read_voxels
 from fmri2clip.clip.targets import TOKEN_TARGETS
 from fmri2clip.core import watch
 from fmri2clip.core.files import flatten, sha256_file
+from fmri2clip.core.params import read_yaml
+from fmri2clip.core.strict import build
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,6 +49,18 @@ CLIP = "clip.json"
 HELDOUT = "heldout.safetensors"
 JUDGE = "judge"  # folder of the second fits
 SHARED = "shared"  # folder of a decoder that serves all subjects
+# Of config.yaml: what every reader of a model needs.
+DESCRIBED: Mapping[str, type | tuple[type, ...]] = {
+    "run": str,
+    "decoder": str,
+    "clip": str,
+    "config": dict,
+    "digests": dict,
+    "n_voxels": (int, dict),
+    "width_D": int,
+    "seed": int,
+}
+COPY_AGAIN = "copy the folder again, or train the model again"
 # Fields of Decoded; tokens are asked for separately.
 OFFERED = ("embedding_ID", "text_embedding_ID", "logits_IC")
 
@@ -126,12 +140,7 @@ def save_heldout(folder: Path, arrays: Mapping[str, Array]) -> None:
 
 def read_heldout(folder: Path) -> dict[str, Array] | None:
     """Arrays of heldout.safetensors; None for a model that saw all training images."""
-    from safetensors.numpy import load_file
-
-    if not (folder / HELDOUT).is_file():
-        return None
-    found: dict[str, Array] = load_file(folder / HELDOUT)
-    return found
+    return _read_arrays(folder / HELDOUT) if (folder / HELDOUT).is_file() else None
 
 
 def publish(finished: Sequence[Path], run_folder: Path, leave: str) -> None:
@@ -170,15 +179,16 @@ def weights_sha256(folder: Path) -> str:
 
 def read_description(folder: Path) -> dict[str, Any]:
     """Content of config.yaml. Raises ValueError if the folder has none."""
-    from ruamel.yaml import YAML
-
     path = folder / CONFIG
     if not path.is_file():
         raise ValueError(
             f"{folder} is not a trained model: it has no {CONFIG}; run the train stage (dvc repro "
             "train)"
         )
-    content: dict[str, Any] = YAML(typ="safe").load(path.read_text())
+    content: dict[str, Any] = read_yaml(path)
+    for name, kind in DESCRIBED.items():
+        if not isinstance(content, dict) or not isinstance(content.get(name), kind):
+            raise ValueError(f"{path} has no {name} of a model; {COPY_AGAIN}")
     return content
 
 
@@ -194,11 +204,19 @@ def read_digests(folder: Path) -> dict[str, str]:
 
 def read_inputs(folder: Path) -> dict[str, Array]:
     """Arrays of inputs.safetensors. Raises ValueError if the folder has none."""
-    from safetensors.numpy import load_file
-
     if not (folder / INPUTS).is_file():
         raise ValueError(f"{folder} has no {INPUTS}; run the train stage (dvc repro)")
-    found: dict[str, Array] = load_file(folder / INPUTS)
+    return _read_arrays(folder / INPUTS)
+
+
+def _read_arrays(path: Path) -> dict[str, Array]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        found: dict[str, Array] = load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is no whole file of arrays ({error}); {COPY_AGAIN}") from None
     return found
 
 
@@ -207,8 +225,6 @@ def load(folder: Path, device: str = "cpu") -> tuple[Decoder, dict[str, Any]]:
 
     It needs nothing but the folder. Raises ValueError if the folder is not a complete model.
     """
-    from safetensors.torch import load_file
-
     from fmri2clip.decoders import load_decoder
 
     config = read_description(folder)
@@ -218,13 +234,38 @@ def load(folder: Path, device: str = "cpu") -> tuple[Decoder, dict[str, Any]]:
             "train)"
         )
     module = load_decoder(config["decoder"])
-    settings = module.Config(**config["config"])
+    settings = build(module.Config, config["config"], str(folder / CONFIG), "config")
     sizes = config.get("sizes", {})
-    decoder: Decoder = module.Decoder(
-        settings, config["n_voxels"], config["width_D"], config["seed"], **sizes
-    )
-    decoder.load_state_dict(load_file(folder / WEIGHTS))
-    return decoder.to(device).eval(), config
+    return _fill(
+        lambda: module.Decoder(
+            settings, config["n_voxels"], config["width_D"], config["seed"], **sizes
+        ),
+        folder / WEIGHTS,
+    ).to(device).eval(), config
+
+
+def _fill(make: Callable[[], Decoder], path: Path) -> Decoder:
+    """The decoder with the weights of a file, whose shapes are compared before any are made: what
+    config.yaml says may be anything.
+    """
+    import torch
+    from safetensors import SafetensorError, safe_open
+    from safetensors.torch import load_file
+
+    try:
+        with torch.device("meta"):
+            expected = {name: list(value.shape) for name, value in make().state_dict().items()}
+        with safe_open(path, "pt") as file:
+            found = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+        odd = sorted(n for n in expected | found if expected.get(n) != found.get(n))
+        if odd:
+            raise ValueError(f"{path} does not fit {CONFIG} beside it at {odd[0]}; {COPY_AGAIN}")
+        decoder = make()
+        decoder.load_state_dict(load_file(path))
+    except (SafetensorError, RuntimeError, TypeError, KeyError, AttributeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"{path.parent} is no whole model ({reason}); {COPY_AGAIN}") from error
+    return decoder
 
 
 def load_model(run_folder: Path, subject: str) -> Model:
@@ -244,10 +285,29 @@ def load_model(run_folder: Path, subject: str) -> Model:
         decoder=decoder,
         description=description,
         inputs=read_inputs(own),
-        split=json.loads((own / SPLIT).read_text()),
+        split=_read_json(own / SPLIT),
         heldout=read_heldout(own),
-        clip=json.loads((own / CLIP).read_text()) if (own / CLIP).is_file() else {},
+        clip=_read_clip(own / CLIP) if (own / CLIP).is_file() else {},
     )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON ({error}); {COPY_AGAIN}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds no names and values; {COPY_AGAIN}")
+    return content
+
+
+def _read_clip(path: Path) -> dict[str, Any]:
+    content = _read_json(path)
+    for name in ("category_C", "prompt_P"):
+        texts = content.get(name, [])
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise ValueError(f"{path}: {name} is no list of texts; {COPY_AGAIN}")
+    return content
 
 
 def load_judged(run_folder: Path, subject: str) -> Model | None:

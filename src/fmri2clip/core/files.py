@@ -35,6 +35,10 @@ def replacing(*paths: Path) -> Iterator[list[Path]]:
             temporary.unlink(missing_ok=True)
 
 
+# What readers of HDF5 say of bytes that are wrong, or of numbers in them that nothing can have.
+HDF5_ERRORS = (OSError, RuntimeError, KeyError, TypeError, MemoryError)
+
+
 class NotOpened(ValueError):
     """Of a file that could not be opened or read to its end: nothing is known of its content."""
 
@@ -45,6 +49,8 @@ def describe_failure(path: Path, error: BaseException, kind: str, remedy: str) -
     NotOpened where the system says why (permission, lock, disk): such a file may be sound. Else the
     content was read and is wrong, and `remedy` says what to do.
     """
+    if isinstance(error, MemoryError):
+        return NotOpened(f"{path} needs more memory than there is ({error}); leave it as it is")
     if not isinstance(error, OSError) or not error.errno:
         return ValueError(f"{path} cannot be read as {kind} ({error}); {remedy}")
     do = "try again, and check the disk if it fails again"

@@ -418,23 +418,33 @@ def load(path: Path | str = "params.yaml") -> Params:
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"{path} does not exist; run from the root of the repository")
+    return build(Params, read_yaml(path), where=str(path))
+
+
+def parse(text: str, where: str = "params.yaml") -> Params:
+    """As `load`, from the text of the file; `where` names it in messages."""
+    return build(Params, parse_yaml(text, where), where=where)
+
+
+def read_yaml(path: Path) -> Any:
+    """Content of a YAML file. Raises ValueError, with the line, for what is none."""
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{path} is not UTF-8 at byte {error.start + 1} ({error.reason}); save it as UTF-8"
         ) from None
-    return parse(text, where=str(path))
+    return parse_yaml(text, str(path))
 
 
-def parse(text: str, where: str = "params.yaml") -> Params:
-    """As `load`, from the text of the file; `where` names it in messages."""
+def parse_yaml(text: str, where: str) -> Any:
+    """As `read_yaml`, from the text of the file; `where` names it in messages."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
     from ruamel.yaml.reader import ReaderError
 
     try:
-        content = YAML(typ="safe").load(text)
+        return YAML(typ="safe").load(text)
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
         raise ValueError(f"{where} is not valid YAML: line {line}: {error.problem}") from None
@@ -447,7 +457,6 @@ def parse(text: str, where: str = "params.yaml") -> Params:
     # A date or a number that is none is a bare ValueError there.
     except (YAMLError, ValueError) as error:
         raise ValueError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from None
-    return build(Params, content, where=where)
 
 
 def decoder_config(

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmri2clip.core import watch
-from fmri2clip.core.files import describe_failure, replacing
+from fmri2clip.core.files import HDF5_ERRORS, describe_failure, replacing
 from fmri2clip.core.schema import Kind, Rows, Value, axes, check, checked_blocks, field, outline
 
 Attrs = Mapping[str, str | int | float]
@@ -382,14 +382,13 @@ def _opened(path: Path, kind: Kind) -> Iterator[h5py.File]:
     if not path.is_file():
         raise ValueError(f"{path} does not exist; run the stage that writes it (dvc repro)")
     try:
-        file = h5py.File(path, "r")
-    except OSError as error:
+        with h5py.File(path, "r") as file:
+            found = file.attrs.get("kind", "unknown")
+            if found != kind.name:
+                raise ValueError(f"{path} is a file of kind {found!r}, not {kind.name!r}")
+            yield file
+    except HDF5_ERRORS as error:
         raise describe_failure(path, error, "HDF5", "delete it and run its stage again") from error
-    with file:
-        found = file.attrs.get("kind", "unknown")
-        if found != kind.name:
-            raise ValueError(f"{path} is a file of kind {found!r}, not {kind.name!r}")
-        yield file
 
 
 def _child(node: h5py.Group, name: str, path: Path, kind: type) -> Any:

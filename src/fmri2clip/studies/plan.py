@@ -190,7 +190,7 @@ def load(path: Path) -> Study:
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml")))
         raise ValueError(f"there is no study {path.stem!r}; choose from {known}")
-    content = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    content = parameters.read_yaml(path)
     if not isinstance(content, Mapping):
         raise ValueError(f"{path} is not a mapping; see the other files of {path.parent}")
     return build(Study, {"name": path.stem, **content}, where=str(path))

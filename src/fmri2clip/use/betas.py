@@ -124,7 +124,8 @@ def _check_subject(path: Path, subject: str, model: Model) -> None:
 def _read_npy(path: Path, model: Model) -> Trials:
     try:
         betas_NV = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
+    # NumPy reads the header as Python, which refuses what is none in many ways.
+    except Exception as error:
         raise ValueError(f"{path.name} cannot be read as an array ({error})") from None
     if betas_NV.ndim != 2 or betas_NV.dtype.kind not in "iuf":
         raise ValueError(

@@ -16,6 +16,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from fmri2clip.core.files import HDF5_ERRORS
 from fmri2clip.datasets.nsd import layout
 from fmri2clip.datasets.nsd.voxels.betas import BROKEN
 
@@ -28,7 +29,7 @@ def has_volumes(path: Path) -> bool:
     try:
         with h5py.File(path, "r") as file:
             return isinstance(file.get(layout.BETAS_DATASET), h5py.Dataset)
-    except OSError as error:
+    except HDF5_ERRORS as error:
         raise ValueError(f"{path.name} cannot be read as HDF5 ({error})") from None
 
 
@@ -50,7 +51,7 @@ def read_hdf5(path: Path, ijk_V3: Array) -> tuple[Array, Grid]:
                 y_V = ijk_V3[here_V, 1]
                 plane_NYX = dataset[:, z, : y_V.max() + 1, : x_V.max() + 1]
                 betas_NV[:, here_V] = plane_NYX[:, y_V, x_V]
-    except OSError as error:
+    except HDF5_ERRORS as error:
         raise ValueError(f"{path.name} cannot be read as HDF5 ({error})") from None
     return betas_NV, grid
 

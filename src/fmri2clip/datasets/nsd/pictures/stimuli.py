@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from fmri2clip.core.files import describe_failure
+from fmri2clip.core.files import HDF5_ERRORS, describe_failure
 from fmri2clip.datasets.nsd import layout
 
 Images = NDArray[np.uint8]
@@ -80,7 +80,7 @@ def _brick(root: Path) -> Iterator[h5py.Dataset]:
     try:
         with h5py.File(path, "r") as file:
             yield _find_brick(path, file)
-    except OSError as error:
+    except HDF5_ERRORS as error:
         raise describe_failure(path, error, "HDF5", "delete it and download it again") from error
 
 
