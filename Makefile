@@ -5,12 +5,13 @@ NAME ?=
 PRESET ?=
 STAMP := $(VENV)/.installed-$(shell cat requirements.txt pyproject.toml | git hash-object --stdin)
 PYTEST_ARGS ?=
+ARGS ?=
 
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help clone venv repro plan test coverage lint deps docs mlflow preset study compare requirements audit asset
+.PHONY: help clone venv repro plan test coverage lint deps docs mlflow preset study compare campaign requirements audit asset
 
 help:
 	@echo "make repro                rebuild every result that is out of date; ends at reports/html/index.html (JOBS=1: no two stages at once)"
@@ -24,6 +25,7 @@ help:
 	@echo "make preset NAME=smoke    patch params.yaml with presets/smoke.yaml (NAME=default puts it back)"
 	@echo "make study NAME=...       queue, run and collect the variants of studies/NAME.yaml"
 	@echo "make compare              whether a run on another machine gave what git has: one line in place of git diff"
+	@echo "make campaign             kills, full disks, hostile input and the like, to benchmarks/campaign.json (hours; goes on where it was)"
 	@echo "make requirements         the newest versions that pyproject.toml allows, to requirements.txt and requirements.lock"
 	@echo "make audit                known vulnerabilities of these"
 	@echo "make asset NAME=clip      rebuild assets/mini/NAME, which git holds ready-made"
@@ -82,6 +84,10 @@ study: clone venv
 
 compare: venv
 	python -m pipeline.compare
+
+# ARGS=kills for one part: python benchmarks/campaign.py --help.
+campaign: clone venv
+	python benchmarks/campaign.py $(ARGS)
 
 # --universal: for every platform; the lock has the hash of every file, requirements.txt what we ask for ourselves.
 COMPILE := uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --quiet --no-annotate \
