@@ -21,7 +21,14 @@ from ruamel.yaml import YAML
 from fmri2clip.core.closure import PACKAGE, ROOT, decides_nothing, find_closure
 
 SHARE = 2 / 3  # of a folder's files that a stage uses, from which on the folder stands for them
-APART = (PACKAGE, PACKAGE / "stages", PACKAGE / "datasets", ROOT / "pipeline")  # never folded
+# Never folded: a training must not run again because scores are kept in another way.
+APART = (
+    PACKAGE,
+    PACKAGE / "artefacts",
+    PACKAGE / "stages",
+    PACKAGE / "datasets",
+    ROOT / "pipeline",
+)
 WHOLE = (PACKAGE / "core",)  # the ground of everything: always a folder
 CODE = ("pipeline/", "src/fmri2clip/")
 OWN_DECODER = "src/fmri2clip/decoders/${item.decoder}"

@@ -19,6 +19,7 @@ N_VOXELS, WIDTH = 20, 6
 CATEGORIES = ("cat", "dog", "cup", "bus")
 GRID = (5, 6, 4)
 CLIP_SHA256 = "c" * 64
+SPLIT = {"validation": [], "left_out": [], "unused": [], "unseen_categories": []}
 
 
 def make_inputs(width: int = WIDTH, n_voxels: int = N_VOXELS) -> dict[str, np.ndarray]:
@@ -35,7 +36,8 @@ def make_inputs(width: int = WIDTH, n_voxels: int = N_VOXELS) -> dict[str, np.nd
         "session_std_SV": (rng.uniform(0.5, 3, n_voxels) * [[1], [1.1]]).astype(np.float32),
         "present_C": np.array([True, True, True, False]),
         "prompt_embedding_PCD": rng.standard_normal((1, 4, width)).astype(np.float16),
-        "prompt_scale_1": np.array([4.0], np.float32),
+        "prompt_scale_R": np.array([2.0, 4.0], np.float32),
+        "embedding_factor_1": np.array([0.5], np.float32),
     } | {name: rng.standard_normal(width).astype(np.float32) for name in means}
 
 
@@ -47,7 +49,9 @@ def describe(decoder: str, config: Any, n_voxels: Any, width: int, subjects: Any
         "clip": "mini",
         "voxels": "all",
         "seed": 0,
+        "dataset": {"source": "simulated", "preparation": "betas_assumehrf"},
         "config": asdict(config),
+        "split": {"permute": False},
         "digests": {subject: {"betas": "0" * 64} for subject in subjects},
         "n_voxels": n_voxels,
         "width_D": width,
@@ -66,11 +70,12 @@ def write_ridge(folder: Path, width: int = WIDTH, clip_sha256: str = CLIP_SHA256
     decoder.image_weight_VD.copy_(torch.from_numpy(weight_VD))
     decoder.text_weight_VD.copy_(torch.from_numpy(weight_VD[:, ::-1].copy()))
     save(folder, decoder, describe("ridge", config, N_VOXELS, width, ["subj01"]))
-    save_subject(folder, make_inputs(width), {"validation": []})
+    save_subject(folder, make_inputs(width), SPLIT)
     save_clip(
         folder,
         {
             "clip": "mini",
+            "model": "ViT-tiny",
             "weights_sha256": clip_sha256,
             "category_C": list(CATEGORIES),
             "prompt_P": ["a {category}"],
@@ -87,7 +92,8 @@ def write_shared(run: Path) -> Any:
     decoder = load_decoder("clip_mused").Decoder.from_data(config, data, 0)
     n_voxels = dict.fromkeys(subjects, 30)
     save(run / "shared", decoder, describe("clip_mused", config, n_voxels, 8, subjects))
+    scaling = {"label_scaling_R2": np.array([[0.5, 0.1], [0.7, 0.2]], np.float32)}
     for subject in subjects:
-        save_subject(run / subject, make_inputs(8, 30), {"validation": []})
+        save_subject(run / subject, make_inputs(8, 30) | scaling, SPLIT)
         save_clip(run / subject, {"clip": "mini", "category_C": list(CATEGORIES)})
     return decoder.eval()

@@ -17,7 +17,13 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-Folder = Annotated[Path, typer.Argument(help="models/<run>/<subject>, or a copy of it")]
+# Text, as a path would lose a slash of hf://.
+Place = Annotated[
+    str,
+    typer.Argument(
+        help="models/<run>/<subject>, a copy of it, or hf://OWNER/NAME@REVISION/<subject>"
+    ),
+]
 
 
 class Norm(StrEnum):
@@ -29,7 +35,7 @@ class Norm(StrEnum):
 
 
 @app.command()
-def info(model: Folder) -> None:
+def info(model: Place) -> None:
     """Say what a model is: run, decoder, CLIP, subject, voxels, images, weights, terms."""
     from fmri2clip.use.info import describe
 
@@ -38,7 +44,7 @@ def info(model: Folder) -> None:
 
 @app.command()
 def decode(
-    model: Folder,
+    model: Place,
     betas: Annotated[
         Path, typer.Option(help="single trials: .h5 .hdf5 .npy .nii.gz .csv .tsv .parquet")
     ],
@@ -70,7 +76,7 @@ def decode(
     from fmri2clip.use.decode import Request, decode_file
 
     request = Request(
-        model=model,
+        model=Path(model),
         betas=betas,
         out=out,
         norm=norm.value,

@@ -13,7 +13,16 @@ import torch
 from scipy.special import softmax
 
 import fmri2clip
-from tests.model_folder import CATEGORIES, N_VOXELS, WIDTH, make_inputs, write_ridge, write_shared
+from fmri2clip.artefacts.model import save_subject
+from tests.model_folder import (
+    CATEGORIES,
+    N_VOXELS,
+    SPLIT,
+    WIDTH,
+    make_inputs,
+    write_ridge,
+    write_shared,
+)
 
 
 def test_decoding_is_that_of_the_weights(tmp_path: Path, rng: np.random.Generator) -> None:
@@ -24,17 +33,20 @@ def test_decoding_is_that_of_the_weights(tmp_path: Path, rng: np.random.Generato
     assert np.allclose(decoding.text_embedding, betas_IV @ weight_VD[:, ::-1], atol=1e-5)
 
 
-def test_prompts_give_probabilities(tmp_path: Path, rng: np.random.Generator) -> None:
+@pytest.mark.parametrize(("n_repeats", "scale"), [(1, 2), (2, 4), (7, 4)])
+def test_prompts_give_probabilities(
+    tmp_path: Path, rng: np.random.Generator, n_repeats: int, scale: int
+) -> None:
     weight_VD = write_ridge(tmp_path / "subj01")
     betas_IV = rng.standard_normal((3, N_VOXELS))
-    decoding = fmri2clip.load(tmp_path / "subj01").decode(betas_IV)
+    decoding = fmri2clip.load(tmp_path / "subj01").decode(betas_IV, n_repeats)
     inputs = make_inputs()
     query_ID = betas_IV @ weight_VD - inputs["mean_predicted_image_D"]
     prompt_CD = inputs["prompt_embedding_PCD"][0].astype(float)
     prompt_CD -= prompt_CD[:3].mean(axis=0)
     cosine_IC = (query_ID @ prompt_CD.T) / np.linalg.norm(query_ID, axis=1, keepdims=True)
     cosine_IC /= np.linalg.norm(prompt_CD, axis=1)
-    assert np.allclose(decoding.probabilities[:, :3], softmax(4 * cosine_IC[:, :3], axis=1))
+    assert np.allclose(decoding.probabilities[:, :3], softmax(scale * cosine_IC[:, :3], axis=1))
     assert np.all(decoding.probabilities[:, 3] == 0)
     assert decoding.categories == CATEGORIES and decoding.named_by == "prompts"
 
@@ -42,9 +54,10 @@ def test_prompts_give_probabilities(tmp_path: Path, rng: np.random.Generator) ->
 def test_a_model_for_all_subjects_is_found_beside(tmp_path: Path, rng: np.random.Generator) -> None:
     decoder = write_shared(tmp_path / "run")
     betas_IV = rng.standard_normal((3, 30)).astype(np.float32)
-    decoding = fmri2clip.load(tmp_path / "run/subj02").decode(betas_IV)
-    logits_IC = decoder.decode(torch.from_numpy(betas_IV), "subj02").logits_IC
-    assert np.allclose(decoding.probabilities, torch.sigmoid(logits_IC).numpy(), atol=1e-6)
+    decoding = fmri2clip.load(tmp_path / "run/subj02").decode(betas_IV, n_repeats=2)
+    logits_IC = decoder.decode(torch.from_numpy(betas_IV), "subj02", 2).logits_IC
+    expected_IC = torch.sigmoid(0.7 * logits_IC + 0.2)
+    assert np.allclose(decoding.probabilities, expected_IC.numpy(), atol=1e-6)
     assert decoding.named_by == "labels" and decoding.embedding is None
 
 
@@ -57,11 +70,9 @@ def test_a_copy_under_another_name_decodes(tmp_path: Path) -> None:
 def test_a_folder_without_prompts_decodes(tmp_path: Path) -> None:
     folder = tmp_path / "subj01"
     write_ridge(folder)
-    from fmri2clip.artefacts.model import save_subject
-
     (folder / "clip.json").unlink()
     old = {n: a for n, a in make_inputs().items() if "prompt" not in n and n != "present_C"}
-    save_subject(folder, old, {"validation": []})
+    save_subject(folder, old, SPLIT)
     decoding = fmri2clip.load(folder).decode(np.ones((1, N_VOXELS)))
     assert decoding.embedding.shape == (1, WIDTH) and decoding.probabilities is None
 
@@ -71,8 +82,20 @@ def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
     shutil.copytree(tmp_path / "run/subj01", tmp_path / "alone/subj01")
     shutil.copytree(tmp_path / "run", tmp_path / "renamed")
     (tmp_path / "renamed/subj01").rename(tmp_path / "renamed/anna")
+    (tmp_path / "empty").mkdir()
+    for name in ("config.yaml", "split.json", "weights.safetensors"):
+        write_ridge(tmp_path / name)
+        (tmp_path / name / name).unlink()
+    write_ridge(tmp_path / "cut")
+    weights = tmp_path / "cut/weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:300])
     for name, message in (
-        ("none", "none is not a subject's model (no inputs.safetensors); name a folder models/"),
+        ("none", "none is not a subject's model (it does not exist); name a folder models/"),
+        ("empty", "empty is not a subject's model (no inputs.safetensors); name a folder models/"),
+        ("config.yaml", "config.yaml is not whole: config.yaml has no config.yaml; copy"),
+        ("split.json", "split.json has no split.json; copy all of its files"),
+        ("weights.safetensors", "has no weights, nor has the folder 'shared' beside it"),
+        ("cut", "cut/weights.safetensors is damaged ("),
         ("run", "it holds models: name one, such as"),
         ("run/shared", "its weights serve all subjects: name one, such as"),
         ("alone/subj01", "has no weights, nor has the folder 'shared' beside it"),

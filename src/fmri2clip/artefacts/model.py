@@ -5,6 +5,7 @@
         inputs.safetensors                  voxels, session statistics, means for centring, clusters
         split.json                          ids of validation and left-out images, unseen categories
         clip.json                           the CLIP that is decoded into, names of its categories
+        README.md                           the model card (card.py), without test scores
     models/<run>/judge/<subject>/           where split.n_judge is set: the same of a second fit,
                                             which did not see so many training images
         heldout.safetensors                 what it predicts for them
@@ -172,6 +173,12 @@ def has_weights(folder: Path) -> bool:
     return (folder / WEIGHTS).is_file()
 
 
+def find_weights(run_folder: Path, subject: str) -> Path:
+    """The folder that holds the weights of a subject's model: its own, or `shared`."""
+    own = run_folder / subject
+    return own if has_weights(own) else run_folder / SHARED
+
+
 def weights_sha256(folder: Path) -> str:
     """Digest of the weights: what identifies a model."""
     return sha256_file(folder / WEIGHTS)
@@ -274,7 +281,7 @@ def load_model(run_folder: Path, subject: str) -> Model:
     Raises ValueError if the run was not trained on this subject.
     """
     own = run_folder / subject
-    decoder, description = load(own if has_weights(own) else run_folder / SHARED)
+    decoder, description = load(find_weights(run_folder, subject))
     for name in (INPUTS, SPLIT):
         if not (own / name).is_file():
             raise ValueError(

@@ -132,6 +132,14 @@ class Paths:
         """Scores of a run."""
         return self.root / "data/scores" / f"{run}.json"
 
+    def cards(self, run: str) -> Path:
+        """Folder of the model cards of a run, with test scores."""
+        return self.reports / "cards" / run
+
+    def card(self, run: str, subject: str) -> Path:
+        """Model card of one subject, with test scores."""
+        return self.cards(run) / f"{subject}.md"
+
     def reference_metrics(self, clip: str) -> Path:
         """Scores of baselines and references."""
         return self.root / "data/scores" / f"reference_{clip}.json"

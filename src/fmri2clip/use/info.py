@@ -2,41 +2,53 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterator
 
-from fmri2clip.datasets.nsd.layout import TERMS_URL
+from fmri2clip.artefacts.card import Card
+from fmri2clip.datasets.terms import find_source
 from fmri2clip.use.model import load
 
-TERMS = (
-    f"NSD's terms ({TERMS_URL}) are for research and education and forbid to pass on data or parts "
-    "of them: ask before passing on weights derived from them; of the simulated NSD they are free"
-)
 
-
-def describe(folder: Path) -> list[str]:
-    """Lines of a name and what it is. Raises ValueError for a folder that is not a model."""
-    model = load(folder)
+def describe(place: str) -> list[str]:
+    """Lines of a name and what it is. Raises ValueError for what is not a model."""
+    model = load(place)
     about = model.description
     clip = model.content.clip
-    identity = f", weights {clip['weights_sha256']}" if "weights_sha256" in clip else ""
-    present = model.content.inputs.get("present_C")
-    n_sessions = len(model.content.inputs.get("session_mean_SV", ()))
-    categories = "not kept; train the model again to have them"
-    if clip and present is not None:
-        categories = f"{len(clip['category_C'])}, of which {present.sum()} occur in training images"
+    inputs = model.content.inputs
+    source = find_source(about)
     numbers = about["parameters"]
+    identity = f", weights {clip['weights_sha256']}" if "weights_sha256" in clip else ""
+    categories = "not kept; train the model again to have them"
+    if clip and "present_C" in inputs:
+        n_present = inputs["present_C"].sum()
+        categories = f"{len(clip['category_C'])}, of which {n_present} occur in training images"
     rows = {
         "run": about["run"],
         "decoder": about["decoder"],
         "clip": f"{about['clip']}{identity}; {about['width_D']} numbers",
         "categories": categories,
+        "data": source.name,
         "subject": model.subject,
         "voxels": f"{len(model.ijk_V3)} of group {about['voxels']!r}",
-        "sessions": f"{n_sessions} with statistics for --norm stored",
+        "sessions": f"{len(inputs.get('session_mean_SV', ()))} with statistics for --norm stored",
         "images": f"{about['n_training_images'][model.subject]} for training, "
         f"{about['n_validation_images'][model.subject]} for validation",
+        "scores": f"\n{'':<11}".join(tell_scores(model.card)) or "none on test images come with it",
         "weights": f"{numbers['deployed']} numbers for decoding, {numbers['trained']} trained",
         "digest": model.weights_sha256,
-        "terms": TERMS,
+        "licence": source.licence.get("license_name", source.licence["license"]),
+        "terms": source.terms,
     }
+    if model.address:
+        rows["hub"] = model.address
     return [f"{name:<11}{value}" for name, value in rows.items()]
+
+
+def tell_scores(card: Card | None) -> Iterator[str]:
+    """Test scores of a card in percent, with their intervals and what is found without a brain."""
+    for score in card.scores if card else ():
+        extra = score["args"]
+        low, high = extra["ci95"]
+        null = f", no brain {100 * extra['no_brain']:.1f}" if "no_brain" in extra else ""
+        interval = f"[{100 * low:.1f}, {100 * high:.1f}]"
+        yield f"{score['name']} {100 * score['value']:.1f} {interval}{null}"

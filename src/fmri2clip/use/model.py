@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from fmri2clip.artefacts import model as artefact
+from fmri2clip.artefacts.card import Card, find_card
 from fmri2clip.clip.prompts import compare_prompts, share_out
+from fmri2clip.solvers.platt import scale_logits
 from fmri2clip.solvers.ranks import centre
+from fmri2clip.use import hub
 from fmri2clip.use.normalise import NONE, normalise
 
 Array = NDArray[Any]
@@ -32,8 +33,8 @@ class Decoding:
     embedding, text_embedding: (I, D), in the CLIP space of the model's training, not of unit norm.
     probabilities: (I, C). Of a decoder of labels, that the picture shows the category: they need
     not add up to 1. Of other decoders, that a category of the picture is this one, by the prompts
-    (clip/prompts.py): they add up to 1, and are as sure as validation images, means of all their
-    trials, allow; of fewer trials they are too sure.
+    (clip/prompts.py): they add up to 1. Both are as sure as validation images allow that were seen
+    as often.
     named_by: 'labels' or 'prompts', which of the two; '' without probabilities. categories: names
     of the columns of `probabilities`, empty where the folder does not keep them.
     """
@@ -47,11 +48,17 @@ class Decoding:
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """A trained model of one subject, in memory."""
+    """A trained model of one subject, in memory.
+
+    address: on the hub, with its commit; '' for a folder of this machine. card: None for a folder
+    without one.
+    """
 
     subject: str
     weights_sha256: str
     content: artefact.Model
+    address: str = ""
+    card: Card | None = None
 
     @property
     def ijk_V3(self) -> Array:
@@ -79,7 +86,7 @@ class Model:
             raise ValueError(f"n_repeats is {n_repeats}; a row is the mean of 1 trial or more")
         z_IV = normalise(betas_IV, NONE, self.content.inputs)
         decoded = artefact.decode(self.content, self.subject, z_IV, n_repeats)
-        probability_IC, named_by = self._name_categories(decoded)
+        probability_IC, named_by = self._name_categories(decoded, n_repeats)
         return Decoding(
             embedding=decoded.get("embedding_ID"),
             text_embedding=decoded.get("text_embedding_ID"),
@@ -88,16 +95,19 @@ class Model:
             categories=tuple(self.content.clip.get("category_C", ())) if named_by else (),
         )
 
-    def _name_categories(self, decoded: Mapping[str, Array]) -> tuple[Array | None, str]:
-        """Probabilities, and what they come from."""
-        if "logits_IC" in decoded:
-            return expit(decoded["logits_IC"].astype(np.float64)), LABELS
+    def _name_categories(
+        self, decoded: Mapping[str, Array], n_repeats: int
+    ) -> tuple[Array | None, str]:
+        """Probabilities, and what they come from; none where training kept nothing for them."""
         inputs = self.content.inputs
-        if "embedding_ID" not in decoded or "prompt_scale_1" not in inputs:
-            return None, ""
-        cosine_IC = compare_prompts(self.centre(decoded["embedding_ID"]), inputs)
-        scale = float(inputs["prompt_scale_1"][0])
-        return share_out(cosine_IC, inputs["present_C"], scale), PROMPTS
+        if "logits_IC" in decoded and "label_scaling_R2" in inputs:
+            slope, offset = _choose(inputs["label_scaling_R2"], n_repeats)
+            return scale_logits(decoded["logits_IC"], slope, offset), LABELS
+        if "embedding_ID" in decoded and "prompt_scale_R" in inputs:
+            cosine_IC = compare_prompts(self.centre(decoded["embedding_ID"]), inputs)
+            scale = float(_choose(inputs["prompt_scale_R"], n_repeats))
+            return share_out(cosine_IC, inputs["present_C"], scale), PROMPTS
+        return None, ""
 
     def centre(self, embedding_ID: Array, kind: str = "image") -> Array:
         """Predictions less their mean over training images, unit norm; kind: image or text."""
@@ -116,20 +126,36 @@ class Model:
             )
 
 
-def load(path: str | os.PathLike[str]) -> Model:
-    """The model in a folder models/<run>/<subject>, or in a copy of it.
+def _choose(fitted_R: Array, n_repeats: int) -> Any:
+    """What was fitted to means of as many trials; of the most, where there are more."""
+    return fitted_R[min(n_repeats, len(fitted_R)) - 1]
 
-    A decoder for all subjects has its weights in the folder `shared` beside it, which is copied
-    along. Raises ValueError for a folder that is not a subject's model.
+
+def load(path: str | os.PathLike[str]) -> Model:
+    """The model in a folder models/<run>/<subject>, in a copy of it, or on the Hugging Face hub.
+
+    path: a folder, or hf://OWNER/NAME@REVISION/<subject> (hub.py). A decoder for all subjects has
+    its weights in the folder `shared` beside it, which is copied along. Raises ValueError for what
+    is not a subject's model.
     """
+    given = os.fspath(path)
+    address = ""
+    if given.startswith(hub.SCHEME):
+        fetched = hub.fetch(given)
+        given = str(fetched.folder)
+        address = fetched.address
     # Absolute, as '.' has neither a name nor a parent.
-    folder = Path(path).absolute()
-    weights = _find_weights(folder, Path(path))
+    folder = Path(given).absolute()
+    weights = _find_weights(folder, Path(given))
+    _check_whole(folder, weights, given)
     content = artefact.load_model(folder.parent, folder.name)
+    digest = artefact.weights_sha256(weights)
     return Model(
         subject=_find_subject(folder, content.description),
-        weights_sha256=artefact.weights_sha256(weights),
+        weights_sha256=digest,
         content=content,
+        address=address,
+        card=find_card(folder, digest),
     )
 
 
@@ -146,7 +172,8 @@ def _find_weights(folder: Path, given: Path) -> Path:
             )
         else:
             advice = "name a folder models/<run>/<subject>, which the train stage writes"
-        raise ValueError(f"{given} is not a subject's model (no {artefact.INPUTS}); {advice}")
+        lack = f"no {artefact.INPUTS}" if folder.exists() else "it does not exist"
+        raise ValueError(f"{given} is not a subject's model ({lack}); {advice}")
     shared = folder.parent / artefact.SHARED
     found = [path for path in (folder, shared) if artefact.has_weights(path)]
     if not found:
@@ -155,6 +182,15 @@ def _find_weights(folder: Path, given: Path) -> Path:
             "of the run along, if its decoder serves all subjects"
         )
     return found[0]
+
+
+def _check_whole(folder: Path, weights: Path, given: str) -> None:
+    for path in (weights / artefact.CONFIG, folder / artefact.SPLIT):
+        if not path.is_file():
+            raise ValueError(
+                f"{given} is not whole: {path.parent.name} has no {path.name}; copy all of its "
+                "files"
+            )
 
 
 def _find_subject(folder: Path, description: Mapping[str, Any]) -> str:

@@ -5,11 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from scipy.optimize import minimize
 from sklearn.linear_model import Ridge
 
 from fmri2clip.decoders.batches import TrainingData
-from fmri2clip.decoders.label_ridge.decoder import Config, Decoder, scale
+from fmri2clip.decoders.label_ridge.decoder import Config, Decoder
 from tests.decoders.settings import make_config
 
 SMALL = make_config(
@@ -60,19 +59,6 @@ def test_rotated_components_give_the_same_ridge(tiny: TrainingData) -> None:
     a, b = (d.decode(tiny.mean_betas_IV, "subj01").logits_IC for d in (pca, aligned))
     assert not torch.allclose(pca.map.weight_XK, aligned.map.weight_XK, atol=1e-2)
     torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3)
-
-
-def test_scaling_has_the_greatest_likelihood(rng: np.random.Generator) -> None:
-    score_IC = rng.standard_normal((50, 3))
-    label_IC = rng.random((50, 3)) < 1 / (1 + np.exp(-(2.5 * score_IC - 1)))
-
-    def loss(pair: np.ndarray) -> float:
-        logit_IC = pair[0] * score_IC + pair[1]
-        return float((np.logaddexp(0, logit_IC) - label_IC * logit_IC).sum())
-
-    found = scale(torch.from_numpy(score_IC), torch.from_numpy(label_IC))
-    np.testing.assert_allclose(found, minimize(loss, np.zeros(2)).x, atol=1e-3)
-    assert scale(torch.zeros(2, 2), torch.zeros(2, 2)).tolist() == [1.0, 0.0]
 
 
 def test_validation_images_decide_nothing_but_the_scaling(tiny: TrainingData) -> None:

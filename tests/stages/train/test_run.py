@@ -211,7 +211,7 @@ def content(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("name", ["ridge", "clip"])
 def test_run_is_complete_repeatable_and_loads_from_its_folder(tree: Path, name: str) -> None:
     out = train(tree, name)
-    own = ("clip.json", "inputs.safetensors", "split.json")
+    own = ("README.md", "clip.json", "inputs.safetensors", "split.json")
     files = ("config.yaml", *own, "weights.safetensors")
     assert set(content(out)) == {
         f"models/{name}/{s}/{file}" for s in SUBJECTS for file in files
@@ -238,7 +238,8 @@ def test_run_is_complete_repeatable_and_loads_from_its_folder(tree: Path, name: 
     assert set(inputs) == means | voxels | {
         "present_C",
         "prompt_embedding_PCD",
-        "prompt_scale_1",
+        "prompt_scale_R",
+        "embedding_factor_1",
     }
     assert content(out) == content(train(tree, name, "again"))
 
@@ -280,7 +281,7 @@ def test_run_with_tokens_keeps_their_means_and_the_voxels_of_its_streams(tree: P
 
 def test_one_model_serves_all_subjects(tree: Path) -> None:
     out = train(tree, "mused")
-    own = ("clip.json", "inputs.safetensors", "split.json")
+    own = ("README.md", "clip.json", "inputs.safetensors", "split.json")
     files = {f"models/mused/{s}/{file}" for s in SUBJECTS for file in own}
     assert set(content(out)) == files | {
         f"models/mused/shared/{f}" for f in ("config.yaml", "weights.safetensors")

@@ -30,6 +30,7 @@ from fmri2clip.decoders.batches import Decoded, TrainingData
 from fmri2clip.decoders.parts.areas import parse_names, select_rois
 from fmri2clip.decoders.parts.input_maps import InputMap, find_clip_axes
 from fmri2clip.solvers.kernel_ridge import check_penalties, solve
+from fmri2clip.solvers.platt import fit_platt
 
 CITATION = (
     "J. Platt, 'Probabilistic outputs for support vector machines and comparisons to regularized "
@@ -139,8 +140,9 @@ class Decoder(decoders.Decoder):
         # they have.
         seen_C = mean_C > 0
         score_IC = x_IX[data.is_validation_I] @ self.weight_XC + self.bias_C
-        true_IC = labels_IC[data.is_validation_I]
-        self.scaling_2.copy_(scale(score_IC[:, seen_C], true_IC[:, seen_C]))
+        true_IC = labels_IC[data.is_validation_I] > 0
+        pair = fit_platt(score_IC[:, seen_C].cpu().numpy(), true_IC[:, seen_C].cpu().numpy())
+        self.scaling_2.copy_(torch.tensor(pair))
         return {"alpha": fitted.alpha, "cv_error": fitted.error, "slope": float(self.scaling_2[0])}
 
     def predict(self, betas_IV: Tensor, subject: str, n_repeats: int = 1) -> Decoded:
@@ -161,20 +163,3 @@ class Decoder(decoders.Decoder):
             "per_subject": self.n_parameters()["deployed"],
         }
         return {f"parameters.{name}": float(n) for name, n in counts.items()}
-
-
-def scale(score_IC: Tensor, labels_IC: Tensor) -> Tensor:
-    """Slope and offset (2,) of the logistic regression of all labels on all scores, unpenalised.
-
-    (1, 0) where all labels are the same, so that nothing can be fitted.
-    """
-    from sklearn.linear_model import LogisticRegression
-
-    # All images and categories as one sample: the pair of numbers is common to them.
-    score = score_IC.flatten().cpu().numpy()
-    label = labels_IC.flatten().cpu().numpy() > 0
-    if label.all() or not label.any():
-        return torch.tensor([1.0, 0.0])
-    # C is one over the strength of the penalty: infinity asks for none.
-    fitted = LogisticRegression(C=float("inf"), tol=1e-8, max_iter=1000).fit(score[:, None], label)
-    return torch.tensor([float(fitted.coef_[0, 0]), float(fitted.intercept_[0])])

@@ -1,7 +1,7 @@
 """Pictures of test images from decoded features, from true features, or from none.
 
 True features give the reference, the mean picture is a null. What a brain gives is calibrated on
-validation images first (calibration.py). A candidate is never compared with the stimulus:
+validation images first (clip/calibration.py). A candidate is never compared with the stimulus:
 `selection.select_by_brain`, the only way to choose one, sees the decoded embedding and the
 candidates. A file that already holds the pictures asked for is left as it is.
 
@@ -35,6 +35,7 @@ from fmri2clip.artefacts.paths import Paths
 from fmri2clip.artefacts.reconstructions import read_reconstructions, write_reconstructions
 from fmri2clip.artefacts.stimuli import TRAIN, iterate_images
 from fmri2clip.artefacts.trials import average_repeats, list_images, read_betas, read_test_betas
+from fmri2clip.clip import calibration
 from fmri2clip.clip.targets import SEMANTIC_STREAMS, TOKEN_TARGETS
 from fmri2clip.core import params, resume
 from fmri2clip.core.closure import code_digest
@@ -44,7 +45,7 @@ from fmri2clip.core.rows import find_rows
 from fmri2clip.datasets.nsd.layout import REPETITIONS
 from fmri2clip.generators import Conditioning
 from fmri2clip.solvers.ranks import centre
-from fmri2clip.stages.reconstruct import calibration, generation, selection
+from fmri2clip.stages.reconstruct import generation, selection
 from fmri2clip.stages.reconstruct.selection import Decoded
 
 Array = NDArray[Any]

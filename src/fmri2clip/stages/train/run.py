@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
+from fmri2clip.artefacts.card import write_card
 from fmri2clip.artefacts.clip_cache import read_clip, read_together
 from fmri2clip.artefacts.components import STREAMS, read_basis
 from fmri2clip.artefacts.model import (
@@ -48,14 +49,10 @@ from fmri2clip.stages.train.data import (
 )
 from fmri2clip.stages.train.heldout import predict_heldout
 from fmri2clip.stages.train.memory import release
+from fmri2clip.stages.train.readout import fit_readout
 from fmri2clip.stages.train.sigterm import heed_sigterm
 from fmri2clip.stages.train.split import fit_clusters
-from fmri2clip.stages.train.validation import (
-    prompt_scale,
-    token_means,
-    training_means,
-    validation_scores,
-)
+from fmri2clip.stages.train.validation import token_means, training_means, validation_scores
 
 PROMPTS = ("category_C", "prompt_P", "prompt_embedding_PCD")
 CURVE = "curve.json"  # rows of a finished model's curve, until all are finished
@@ -88,6 +85,7 @@ def train_run(
     described = {
         "run": run_name,
         **{key: getattr(run, key) for key in ("decoder", "clip", "voxels", "seed")},
+        "dataset": {key: getattr(params.dataset, key) for key in ("source", "preparation")},
         "config": asdict(config),
         # The judge's images change no model, so none tells of them.
         "split": {key: value for key, value in asdict(split).items() if key != "n_judge"},
@@ -281,6 +279,8 @@ def _train_model(training: _Training, inputs: _Inputs, members: Sequence[str]) -
         return
     decoder, rows = fitted
     _save_model(folder, training, inputs, decoder, subjects)
+    for subject in members:
+        write_card(folder, subject)
     (folder / CURVE).write_text(json.dumps(rows))
     finished = training.work / "finished"
     finished.mkdir(exist_ok=True)
@@ -322,9 +322,9 @@ def _save_model(
     save(folder / training.name, decoder, described)
     for subject in subjects:
         means = training_means(decoder, subject.data) | token_means(decoder, subject.data)
-        scale = prompt_scale(decoder, subject.data, means, inputs.prompts)
+        readout = fit_readout(decoder, subject.data, means, inputs.prompts)
         own = folder / subject.data.subject
-        _save_subject(own, subject, means, inputs.prompts | scale)
+        _save_subject(own, subject, means, inputs.prompts | readout)
         save_clip(own, inputs.clip_facts)
 
 
@@ -369,15 +369,14 @@ def _save_subject(
     folder: Path,
     subject: Subject,
     means: dict[str, torch.Tensor],
-    prompts: Mapping[str, NDArray[Any]],
+    readout: Mapping[str, NDArray[Any]],
 ) -> None:
     """What the model folder keeps about one subject.
 
-    prompts: present_C, prompt_embedding_PCD and prompt_scale, with which an embedding is put into
-    words; see clip/prompts.py.
+    readout: present_C, prompt_embedding_PCD, and what fit_readout gives.
     """
     arrays = subject.inputs | {name: value.cpu().numpy() for name, value in means.items()}
-    arrays |= prompts
+    arrays |= readout
     # The centroids and which of them were held out, beside the voxels and statistics.
     if subject.split.clusters is not None:
         arrays["centroids_KD"] = subject.split.clusters.centroids_KD

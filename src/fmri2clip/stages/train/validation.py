@@ -8,23 +8,18 @@ image (or text) embeddings lie.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from fmri2clip.clip.prompts import compare_prompts, fit_scale
 from fmri2clip.clip.targets import TOKEN_TARGETS
 from fmri2clip.decoders.batches import TrainingData
 from fmri2clip.solvers.average_precision import find_defined_classes, score_classes
-from fmri2clip.solvers.ranks import centre
 from fmri2clip.stages.train.batches import EpochBatches
 
-Array = NDArray[Any]
 CENTRE_IMAGES = 512
 BLOCK = 64  # images whose tokens are in memory at a time
 
@@ -52,21 +47,6 @@ def training_means(
     if decoded.text_embedding_ID is not None:
         means["mean_predicted_text_D"] = decoded.text_embedding_ID.mean(0)
     return means
-
-
-def prompt_scale(
-    decoder: Any, data: TrainingData, means: Mapping[str, Tensor], prompts: Mapping[str, Array]
-) -> dict[str, Array]:
-    """prompt_scale_1 of clip/prompts.py by the validation images; empty without embeddings."""
-    validation_I = data.is_validation_I
-    decoded = decoder.decode(data.mean_betas_IV[validation_I], data.subject, data.n_repeats)
-    if decoded.embedding_ID is None or data.labels_IC is None:
-        return {}
-    mean_D = means["mean_predicted_image_D"]
-    query_ID = centre(decoded.embedding_ID.cpu().numpy(), mean_D.cpu().numpy())
-    labels_IC = data.labels_IC[validation_I].cpu().numpy()
-    scale = fit_scale(compare_prompts(query_ID, prompts), labels_IC, prompts["present_C"])
-    return {"prompt_scale_1": np.array([scale], np.float32)}
 
 
 def token_means(decoder: Any, data: TrainingData) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fmri2clip.stages.reconstruct import calibration
+from fmri2clip.clip import calibration
 
 
 def make(
