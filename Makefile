@@ -11,7 +11,7 @@ export PATH := $(abspath $(VENV))/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help clone venv repro plan test coverage lint deps docs mlflow preset study compare campaign requirements audit asset
+.PHONY: help clone venv repro plan test coverage lint deps docs mlflow publish preset study compare campaign requirements audit asset
 
 help:
 	@echo "make repro                rebuild every result that is out of date; ends at reports/html/index.html (JOBS=1: no two stages at once)"
@@ -22,6 +22,7 @@ help:
 	@echo "make deps                 write the code deps of dvc.yaml from what the stages import"
 	@echo "make docs                 write the numbers of README.md and docs/ from reports/"
 	@echo "make mlflow               add missing runs to the MLflow store and open its UI"
+	@echo "make publish NAME=ridge   a folder publish/ridge for the Hugging Face hub, and what to check about it; no upload"
 	@echo "make preset NAME=smoke    patch params.yaml with presets/smoke.yaml (NAME=default puts it back)"
 	@echo "make study NAME=...       queue, run and collect the variants of studies/NAME.yaml"
 	@echo "make compare              whether a run on another machine gave what git has: one line in place of git diff"
@@ -72,6 +73,10 @@ docs: venv
 mlflow: venv
 	python -m pipeline.sync_mlflow
 	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(abspath mlflow.db)}"
+
+publish: venv
+	@test -n "$(NAME)" || { echo "name a run: make publish NAME=...; trained are: $(notdir $(wildcard models/*))"; exit 2; }
+	@python -m pipeline.publish $(NAME)
 
 preset: clone venv
 	@test -n "$(NAME)" || { echo "name a preset: make preset NAME=smoke; there are: default $(basename $(notdir $(wildcard presets/*.yaml)))"; exit 2; }

@@ -17,11 +17,14 @@ import pytest
 from PIL import Image
 
 from fmri2clip import cli
+from fmri2clip.artefacts.card import write_card
+from fmri2clip.artefacts.card_text import Score
 from fmri2clip.artefacts.gallery import write_gallery
 from fmri2clip.core.files import sha256_file
 from tests.model_folder import CATEGORIES, CLIP_SHA256, N_VOXELS, WIDTH, write_ridge
 
 Run = Callable[[str], None]
+SCORE = Score(metric="classification.map", label="mAP", value=0.25, low=0.2, high=0.3, null=0.1)
 
 
 @pytest.fixture
@@ -102,6 +105,25 @@ def test_the_page_needs_nothing_else(run: Run, tmp_path: Path) -> None:
     assert used and used == inside
 
 
+def test_pictures_are_painted_by_the_generator_that_is_named(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image_IHWC = np.arange(60, dtype=np.uint8)[:, None, None, None] + np.zeros((60, 5, 3, 3), "u1")
+    monkeypatch.setattr("fmri2clip.use.decode.paint", lambda *_: image_IHWC)
+    Path("g.yaml").write_text("family: unclip\npath: owner/name\nclip_model: ViT-tiny\n")
+    run(
+        "fmri2clip decode models/demo/subj01 --betas z.npy --norm none --out out --generator g.yaml"
+    )
+    names = sorted(path.name for path in Path("out/pictures").iterdir())
+    assert names == [f"{i + 1:02}.png" for i in range(60)]
+    assert np.array_equal(np.asarray(Image.open("out/pictures/08.png")), image_IHWC[7])
+    done = json.loads(Path("out/decode.json").read_text())
+    assert (done["generator"]["family"], done["generator"]["path"]) == ("unclip", "owner/name")
+    assert any(note.startswith("painted pictures are ") for note in done["notes"])
+    page = Path("out/index.html").read_text()
+    assert page.count('<img src="data:image/jpeg;base64,') == 60
+
+
 def test_a_table_says_what_trials_show(run: Run) -> None:
     table = pd.DataFrame(np.load("z.npy")[:3], columns=[str(v) for v in range(N_VOXELS)])
     table["picture"] = ["beach", "cat", "beach"]
@@ -178,7 +200,11 @@ def test_info_says_what_a_model_is(run: Run, capsys: pytest.CaptureFixture[str])
     assert said["voxels"] == f"{N_VOXELS} of group 'all'"
     assert said["images"] == "90 for training, 10 for validation"
     assert said["weights"] == "1000 numbers for decoding, 2000 trained"
-    assert digest in said["digest"] and "cvnlab.slite.page" in said["terms"]
+    assert digest in said["digest"] and "the weights are as free as" in said["terms"]
+    assert said["licence"] == "mit" and said["scores"] == "none on test images come with it"
+    write_card(Path("models/demo"), "subj01", Path("reports/cards/demo/subj01.md"), [SCORE])
+    run("fmri2clip info models/demo/subj01")
+    assert "mAP 25.0 [20.0, 30.0], no brain 10.0" in capsys.readouterr().out
 
 
 def test_the_package_installs_the_command(root: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +14,6 @@ from fmri2clip.core.stage import ends_in_one_line
 app = typer.Typer(
     help="Use a trained model of fmri2clip on your own betas.",
     add_completion=False,
-    no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -24,6 +24,7 @@ Place = Annotated[
         help="models/<run>/<subject>, a copy of it, or hf://OWNER/NAME@REVISION/<subject>"
     ),
 ]
+PARAMS = Path("params.yaml")
 
 
 class Norm(StrEnum):
@@ -71,12 +72,20 @@ def decode(
         Path | None, typer.Option(help="pictures to choose from: a file of `fmri2clip gallery`")
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="pictures and captions to show")] = 5,
+    generator: Annotated[
+        str,
+        typer.Option(
+            help="paint pictures: a YAML file with the settings of a generator, or a name among "
+            "`generators` of params.yaml"
+        ),
+    ] = "",
+    params: Annotated[Path, typer.Option(help="where --generator may be named")] = PARAMS,
 ) -> None:
-    """Decode betas into embeddings, categories and, with a gallery, pictures and captions."""
+    """Decode betas into embeddings, categories and, where asked for, pictures and captions."""
     from fmri2clip.use.decode import Request, decode_file
 
     request = Request(
-        model=Path(model),
+        model=model,
         betas=betas,
         out=out,
         norm=norm.value,
@@ -84,6 +93,8 @@ def decode(
         trials_per_picture=trials_per_picture,
         gallery=gallery,
         top=top,
+        generator=generator,
+        params=params,
     )
     _print(decode_file(request))
 
@@ -96,7 +107,7 @@ def gallery(
         typer.Option(help="MODEL/WEIGHTS of open_clip, or a name among `clips` of params.yaml"),
     ],
     out: Annotated[Path, typer.Option(help="HDF5 file to write")] = Path("gallery.h5"),
-    params: Annotated[Path, typer.Option(help="where --clip may be named")] = Path("params.yaml"),
+    params: Annotated[Path, typer.Option(help="where --clip may be named")] = PARAMS,
 ) -> None:
     """Make a gallery: the CLIP features of a folder of pictures, in one file."""
     from fmri2clip.use.gallery import find_clip, make_gallery
@@ -110,12 +121,18 @@ def _print(lines: list[str]) -> None:
 
 
 def main() -> None:
-    """Run the command; an error ends in one line and exit code 1.
+    """Run the command; an error ends in one line and exit code 1, 2 for wrong options.
 
     FMRI2CLIP_TRACEBACK=1 shows where it rose.
     """
     with ends_in_one_line("fmri2clip"):
-        app()
+        try:
+            code = app(args=sys.argv[1:] or ["--help"], standalone_mode=False)
+        except typer.TyperException as error:
+            said = " ".join(str(error.format_message()).split()).rstrip(".")
+            print(f"fmri2clip: {said}; --help lists what is allowed", file=sys.stderr)
+            code = 2
+    sys.exit(code or 0)
 
 
 if __name__ == "__main__":

@@ -59,7 +59,11 @@ def test_arrays_and_tables_are_taken_as_they_are(
     table.to_csv(tmp_path / "a.tsv", index=False, sep="\t")
     table.to_parquet(tmp_path / "a.parquet")
     assert np.array_equal(read_trials(tmp_path / "a.npy", model).betas_NV, betas_NV)
-    for suffix in ("csv", "tsv", "parquet"):
+    with h5py.File(tmp_path / "a.hdf5", "w") as file:
+        file["betas"] = betas_NV
+        file["picture"] = ["b", "a", "b", "a"]
+        file["session"] = [1, 1, 2, 2]
+    for suffix in ("csv", "tsv", "parquet", "hdf5"):
         trials = read_trials(tmp_path / f"a.{suffix}", model)
         assert np.allclose(trials.betas_NV, betas_NV)
         assert list(trials.picture_N) == ["b", "a", "b", "a"]
@@ -80,11 +84,20 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path, model: Model) -> None
     ones_NV = np.ones((2, N_VOXELS))
     np.save(tmp_path / "narrow.npy", ones_NV[:, 1:])
     np.save(tmp_path / "flat.npy", ones_NV[0])
+    np.save(tmp_path / "turned.npy", ones_NV.T)
     np.save(tmp_path / "empty.npy", ones_NV[:0])
     (tmp_path / "text.npy").write_text("no array")
     (tmp_path / "text.h5").write_text("no HDF5")
     (tmp_path / "text.nii.gz").write_text("no NIfTI")
     (tmp_path / "words.csv").write_text("a,b\n1,x\n")
+    (tmp_path / "holes.csv").write_text("a,picture\n1,x\n1,\n")
+    for name, entries in (("short.h5", {"picture": [1]}), ("times.h5", {"session": [0.5, 1]})):
+        with h5py.File(tmp_path / name, "w") as file:
+            file["betas"] = ones_NV
+            file.update(entries)
+    with h5py.File(tmp_path / "anna.h5", "w") as file:
+        file["betas"] = ones_NV
+        file.attrs["subject"] = "anna"
     (tmp_path / "a.mat").touch()
     write_ours(tmp_path / "other.h5", np.ones((2, N_VOXELS + 5)), "subj02")
     write_ours(tmp_path / "narrow.h5", np.ones((2, N_VOXELS)), "subj01")
@@ -96,7 +109,8 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path, model: Model) -> None
     nib.save(nib.Nifti1Image(np.zeros((3, 3, 3, 2)), np.eye(4)), tmp_path / "small.nii.gz")
     nib.save(nib.Nifti1Image(np.zeros(GRID), np.eye(4)), tmp_path / "one.nii.gz")
     for name, message in (
-        ("absent.npy", "does not exist; name a file of betas"),
+        ("absent.npy", "is no file; name one of betas"),
+        ("turned.npy", "turned.npy has 20 rows, as many as the model reads voxels; turn it round"),
         ("a.mat", "a.mat is no file of betas; .h5, .hdf5"),
         ("narrow.npy", "narrow.npy has 19 voxels, the model reads 20"),
         ("flat.npy", r"flat.npy is float64 of shape \(20,\)"),
@@ -105,6 +119,10 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path, model: Model) -> None
         ("text.h5", "text.h5 cannot be read as HDF5"),
         ("text.nii.gz", "text.nii.gz cannot be read as NIfTI"),
         ("words.csv", "words.csv: column 'b' holds no numbers"),
+        ("holes.csv", "holes.csv: 'picture' has empty entries; give one for each trial"),
+        ("short.h5", r"short.h5: 'picture' has the shape \(1,\) for 2 trials"),
+        ("times.h5", "times.h5: 'session' holds no whole numbers"),
+        ("anna.h5", "anna.h5 holds betas of anna, the model was trained on subj01"),
         ("other.h5", "other.h5 holds betas of subj02, the model was trained on subj01"),
         ("narrow.h5", "narrow.h5 has 20 voxels, the model reads number 21 too"),
         ("other.hdf5", "other.hdf5 holds betas of subj05, the model was trained on subj01"),

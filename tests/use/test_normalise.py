@@ -50,6 +50,7 @@ def test_a_voxel_without_spread_in_the_session_is_0(percent_NV: np.ndarray) -> N
 def test_what_cannot_be_normalised_is_refused(percent_NV: np.ndarray) -> None:
     broken = percent_NV.copy()
     broken[1, 2] = np.inf
+    turned = percent_NV / np.square(percent_NV).mean(axis=0)
     few = percent_NV[: LEAST_TRIALS - 1]
     stored = (300 * percent_NV).astype(np.int16)
     inputs = make_inputs()
@@ -57,6 +58,7 @@ def test_what_cannot_be_normalised_is_refused(percent_NV: np.ndarray) -> None:
         (percent_NV, "zscore", 1, "'zscore' is not known; choose from stored, session, none"),
         (percent_NV, "stored", 0, "needs a session; .* sessions 1 to 2"),
         (percent_NV, "stored", 3, "session 3 is not known"),
+        (turned, "stored", 2, "do not spread over voxels as .*; use norm 'none' for z-scores"),
         (300 * percent_NV, "stored", 2, "spread of .* are they percent signal change"),
         (few, "session", 0, f"{LEAST_TRIALS - 1} are too few: give {LEAST_TRIALS} or more"),
         (broken, "none", 0, "1 betas are NaN or infinite, the first in trial 2, voxel 3"),

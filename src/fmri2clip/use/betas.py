@@ -1,8 +1,9 @@
 """Single-trial betas of a file, in the columns that a model reads.
 
-    .h5, .hdf5      data/rois/{train,test}/<subject>.h5 of the pipeline (z-scores), or volumes as
-                    NSD has them, of which the model's voxels are taken
-    .nii.gz, .nii   4D, likewise
+    .h5, .hdf5      data/rois/{train,test}/<subject>.h5 of the pipeline (z-scores); or a data set
+                    `betas` of volumes as NSD has them, of which the model's voxels are taken, or
+                    of (trials, voxels), with data sets `picture` and `session`
+    .nii.gz, .nii   4D volumes
     .npy            (trials, voxels), the voxels of ijk_V3 in this order
     .csv .tsv .parquet   the same as a table; a column `picture` says what a trial shows, a column
                     `session` when it was
@@ -12,8 +13,8 @@ Letters: N trials, V voxels.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -61,12 +62,17 @@ def read_trials(path: Path, model: Model) -> Trials:
         ".parquet": _read_table,
     }
     if not path.is_file():
-        raise ValueError(f"{path} does not exist; name a file of betas: {', '.join(readers)}")
+        raise ValueError(f"{path} is no file; name one of betas: {', '.join(readers)}")
     suffix = ".nii.gz" if path.name.endswith(".nii.gz") else path.suffix
     if suffix not in readers:
         raise ValueError(f"{path.name} is no file of betas; {', '.join(readers)} can be read")
     trials = readers[suffix](path, model)
     n_trials, n_voxels = trials.betas_NV.shape
+    if n_voxels != len(model.ijk_V3) == n_trials:
+        raise ValueError(
+            f"{path.name} has {n_trials} rows, as many as the model reads voxels; turn it round: "
+            "rows are trials, columns are voxels"
+        )
     if n_voxels != len(model.ijk_V3):
         raise ValueError(
             f"{path.name} has {n_voxels} voxels, the model reads {len(model.ijk_V3)}; give those "
@@ -79,6 +85,10 @@ def read_trials(path: Path, model: Model) -> Trials:
 
 def _read_hdf5(path: Path, model: Model) -> Trials:
     if volumes.has_volumes(path):
+        rows, subject = volumes.read_rows(path)
+        _check_subject(path, subject, model)
+        if rows:
+            return _from_rows(path, rows["betas"], rows)
         return _from_volumes(path, model, *volumes.read_hdf5(path, model.ijk_V3))
     found = read_betas(path, ["betas_NV", "nsd_id_N"])
     _check_subject(path, str(found.attrs.get("subject", "")), model)
@@ -121,18 +131,35 @@ def _check_subject(path: Path, subject: str, model: Model) -> None:
         )
 
 
+def _from_rows(path: Path, betas_NV: Array, said: Mapping[str, Array]) -> Trials:
+    """Rows of numbers, with what the file says of them under PICTURE and SESSION."""
+    import pandas as pd
+
+    if betas_NV.ndim != 2 or betas_NV.dtype.kind not in "iuf":
+        raise ValueError(
+            f"{path.name} is {betas_NV.dtype} of shape {betas_NV.shape}; betas are numbers of "
+            "shape (trials, voxels)"
+        )
+    for name in (PICTURE, SESSION):
+        if name in said and pd.isna(said[name]).any():
+            raise ValueError(f"{path.name}: {name!r} has empty entries; give one for each trial")
+        if name in said and said[name].shape != (len(betas_NV),):
+            raise ValueError(
+                f"{path.name}: {name!r} has the shape {said[name].shape} for {len(betas_NV)} "
+                "trials; give one entry for each"
+            )
+    if SESSION in said and said[SESSION].dtype.kind not in "iu":
+        raise ValueError(f"{path.name}: {SESSION!r} holds no whole numbers; count from 1")
+    return Trials(betas_NV=betas_NV, picture_N=said.get(PICTURE), session_N=said.get(SESSION))
+
+
 def _read_npy(path: Path, model: Model) -> Trials:
     try:
         betas_NV = np.load(path, allow_pickle=False)
     # NumPy reads the header as Python, which refuses what is none in many ways.
     except Exception as error:
         raise ValueError(f"{path.name} cannot be read as an array ({error})") from None
-    if betas_NV.ndim != 2 or betas_NV.dtype.kind not in "iuf":
-        raise ValueError(
-            f"{path.name} is {betas_NV.dtype} of shape {betas_NV.shape}; betas are numbers of "
-            "shape (trials, voxels)"
-        )
-    return Trials(betas_NV=betas_NV)
+    return _from_rows(path, betas_NV, {})
 
 
 def _read_table(path: Path, model: Model) -> Trials:
@@ -152,9 +179,4 @@ def _read_table(path: Path, model: Model) -> Trials:
             f"{path.name}: column {words[0]!r} holds no numbers; beside voxels a table has the "
             f"columns {PICTURE!r} and {SESSION!r} at most"
         )
-    trials = Trials(betas_NV=table.to_numpy(), picture_N=said.get(PICTURE))
-    if SESSION not in said:
-        return trials
-    if said[SESSION].dtype.kind not in "iu":
-        raise ValueError(f"{path.name}: column {SESSION!r} holds no whole numbers; count from 1")
-    return replace(trials, session_N=said[SESSION])
+    return _from_rows(path, table.to_numpy(), said)

@@ -3,6 +3,7 @@
     embeddings.npy, text_embeddings.npy     one row a picture, as the decoder gives them
     categories.tsv                          probability of each category for each picture
     top.tsv                                 what of the gallery is most similar
+    pictures/                               what a generator made of each embedding
     index.html                              all of it to look at
     decode.json                             what was done
 
@@ -31,12 +32,13 @@ from fmri2clip.use.gallery import open_gallery, search
 from fmri2clip.use.model import LABELS, PROMPTS, Decoding, Model, load
 from fmri2clip.use.normalise import NONE, SESSION
 from fmri2clip.use.page import write_page
+from fmri2clip.use.paint import Painter, find_painter, paint, write_pictures
 
 Array = NDArray[Any]
+SURE = "They are as sure as validation images allowed that were seen as often."
 MEANING = {
-    LABELS: "Percentages say how likely the picture shows a category, each by itself.",
-    PROMPTS: "Percentages say how likely a category of the picture is this one; they are as sure "
-    "as validation images allowed, which were means of all their trials.",
+    LABELS: f"Percentages say how likely the picture shows a category, each by itself. {SURE}",
+    PROMPTS: f"Percentages say how likely a category of the picture is this one. {SURE}",
     "": "",
 }
 PACKAGES = ("fmri2clip", "torch", "numpy")
@@ -48,10 +50,10 @@ class Request:
 
     session: 1-based, for norm `stored`, 0 where the file says it; trials_per_picture: rows that
     follow each other and show one picture, 0 for what the file says of pictures; top: how much of
-    the gallery is shown.
+    the gallery is shown; generator: see paint.find_painter, '' for none.
     """
 
-    model: Path
+    model: str
     betas: Path
     out: Path
     norm: str
@@ -59,17 +61,23 @@ class Request:
     trials_per_picture: int = 0
     gallery: Path | None = None
     top: int = 5
+    generator: str = ""
+    params: Path = Path("params.yaml")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What was decoded of each picture. found: see gallery.search; empty without a gallery."""
+    """What was decoded of each picture.
+
+    found: see gallery.search; empty without a gallery. painted_IHWC: None without a generator.
+    """
 
     picture_I: Array
     n_trials_I: Array
     decoding: Decoding
     gallery: store.Arrays | None
     found: Mapping[str, tuple[Array, Array]]
+    painted_IHWC: Array | None = None
 
 
 def decode_file(request: Request) -> list[str]:
@@ -79,6 +87,7 @@ def decode_file(request: Request) -> list[str]:
     """
     if request.out.exists():
         raise ValueError(f"{request.out} exists already; name a new folder, or delete it")
+    painter = find_painter(request.generator, request.params) if request.generator else None
     model = load(request.model)
     trials = read_trials(request.betas, model)
     z_NV = _normalise(model, trials, request)
@@ -89,15 +98,15 @@ def decode_file(request: Request) -> list[str]:
         gallery, doubts = open_gallery(request.gallery, model)
     decoding = _decode(model, betas_IV, n_trials_I)
     notes = [*_make_notes(request, decoding), *doubts]
-    found = search(model, decoding, gallery, request.top) if gallery is not None else {}
     result = Result(
         picture_I=picture_I,
         n_trials_I=n_trials_I,
         decoding=decoding,
         gallery=gallery,
-        found=found,
+        found=search(model, decoding, gallery, request.top) if gallery is not None else {},
+        painted_IHWC=paint(model, decoding, painter) if painter else None,
     )
-    done = _describe(model, request, len(z_NV), result, notes)
+    done = _describe(model, request, len(z_NV), result, painter, notes)
     _write(request.out, result, done)
     counts = f"{len(z_NV)} trials of {len(picture_I)} pictures"
     return [*notes, f"decoded {counts}; look at {request.out / 'index.html'}"]
@@ -158,20 +167,25 @@ def _make_notes(request: Request, decoding: Decoding) -> list[str]:
         )
     if decoding.probabilities is None:
         notes.append(
-            "no categories: the model folder keeps no prompts (it was trained before they were "
-            "kept); train it again to have them"
+            "no categories: the model folder keeps nothing that says how sure they are (it was "
+            "trained before that was kept); train it again to have them"
         )
     elif not decoding.categories:
         notes.append(
             "categories have numbers, no names: the model folder keeps none (it was trained before "
             "they were kept)"
         )
-    if request.gallery is None:
+    if request.generator:
+        notes.append(
+            "painted pictures are what a generator makes of an embedding: most of what is in them "
+            "is the generator's"
+        )
+    if request.gallery is None and not request.generator:
         notes.append(
             "no gallery was given, so no pictures are looked up: embeddings and categories only "
             "(make one with `fmri2clip gallery`)"
         )
-    elif decoding.embedding is None:
+    if request.gallery is not None and decoding.embedding is None:
         notes.append(
             "the decoder gives categories and no embedding, so the gallery is not searched"
         )
@@ -179,7 +193,12 @@ def _make_notes(request: Request, decoding: Decoding) -> list[str]:
 
 
 def _describe(
-    model: Model, request: Request, n_trials: int, result: Result, notes: list[str]
+    model: Model,
+    request: Request,
+    n_trials: int,
+    result: Result,
+    painter: Painter | None,
+    notes: list[str],
 ) -> dict[str, Any]:
     """Content of decode.json: names of files, no folders, so that it can be passed on."""
     described: dict[str, Any] = {
@@ -187,6 +206,7 @@ def _describe(
             **{name: model.description[name] for name in ("run", "decoder", "clip")},
             "subject": model.subject,
             "weights_sha256": model.weights_sha256,
+            "address": model.address,
         },
         "betas": {
             "file": request.betas.name,
@@ -207,6 +227,7 @@ def _describe(
             "clip": result.gallery.attrs["clip"],
             "n_pictures": len(result.gallery["name_I"]),
         }
+    described["generator"] = painter.describe() if painter else None
     described["probabilities"] = MEANING[result.decoding.named_by]
     return {**described, "notes": notes, "versions": {name: _version(name) for name in PACKAGES}}
 
@@ -237,6 +258,8 @@ def _write(out: Path, result: Result, done: dict[str, Any]) -> None:
         _write_table(part / "categories.tsv", pictures)
         if result.gallery is not None and result.found:
             _write_table(part / "top.tsv", _list_found(result, result.gallery))
+        if result.painted_IHWC is not None:
+            write_pictures(part / "pictures", result.painted_IHWC)
         write_json(part / "decode.json", done)
         write_page(part / "index.html", result, categories, done)
         os.replace(part, out)

@@ -130,7 +130,11 @@ def open_gallery(path: Path, model: Model) -> tuple[store.Arrays, list[str]]:
     """
     if not path.is_file():
         raise ValueError(f"{path} does not exist; name a file that `fmri2clip gallery` wrote")
-    gallery = read_gallery(path)
+    try:
+        gallery = read_gallery(path)
+    except ValueError as error:
+        said = str(error).split(";")[0]
+        raise ValueError(f"{said}; name a file that `fmri2clip gallery` wrote") from None
     theirs = str(gallery.attrs["weights_sha256"])
     ours = str(model.content.clip.get("weights_sha256", ""))
     width_D = gallery["image_embedding_ID"].shape[1]

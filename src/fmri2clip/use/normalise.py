@@ -28,6 +28,8 @@ NORMS = (STORED, SESSION, NONE)
 # Correlation over voxels of spreads with those of raw betas. In the simulated NSD z-scores have .1
 # at most, raw betas .9 for 50 trials and .75 for 10.
 LIKENESS = 0.6
+UNLIKENESS = 0.3
+ENOUGH_TRIALS = 10  # behind a likeness of raw betas that is not near that
 LEAST_VOXELS = 20
 LEAST_TRIALS = 50  # behind a standard deviation that is known within 10 %
 SPREADS = (0.1, 2.0)  # of what passes as z-scores; a mean of many trials keeps .3, its signal
@@ -54,11 +56,12 @@ def normalise(
     _check_finite(betas_NV)
     if norm == NONE:
         z_NV = betas_NV.astype(np.float32)
-        _check_likeness(z_NV, inputs)
+        _check_likeness(z_NV, norm, inputs)
     else:
         percent_NV = betas_NV.astype(np.float64) / (BETA_SCALE if whole else 1.0)
         if norm == STORED:
             mean, std = _find_statistics(inputs, session_N, len(betas_NV))
+            _check_likeness(percent_NV, norm, inputs)
         else:
             mean, std = _take_statistics(percent_NV)
         centred_NV = percent_NV - mean
@@ -112,19 +115,27 @@ def _take_statistics(percent_NV: Array) -> tuple[Array, Array]:
     return percent_NV.mean(axis=0), np.where(np.ptp(percent_NV, axis=0) > 0, std_V, 0)
 
 
-def _check_likeness(z_NV: NDArray[np.float32], inputs: Mapping[str, Array]) -> None:
-    """Raw betas may have the spread of z-scores by their unit, but not the same in all voxels."""
+def _check_likeness(betas_NV: Array, norm: str, inputs: Mapping[str, Array]) -> None:
+    """Raw betas may have the spread of z-scores by their unit, but not the same in all voxels, and
+    z-scores that of raw ones.
+    """
     if "session_mean_SV" not in inputs:
         return
     raw_V = np.square(inputs["session_mean_SV"]) + np.square(inputs["session_std_SV"])
-    found = np.stack([np.square(z_NV, dtype=np.float64).mean(axis=0), raw_V.mean(axis=0)])
+    found = np.stack([np.square(betas_NV, dtype=np.float64).mean(axis=0), raw_V.mean(axis=0)])
     log_2V = np.log(found[:, (found > 0).all(axis=0)])
     if log_2V.shape[1] < LEAST_VOXELS or (log_2V.std(axis=1) < 1e-6).any():
         return
-    if np.corrcoef(log_2V)[0, 1] > LIKENESS:
+    likeness = np.corrcoef(log_2V)[0, 1]
+    if norm == NONE and likeness > LIKENESS:
         raise ValueError(
             "the betas spread over voxels as percent signal change does, so they are no z-scores; "
             f"use norm {STORED!r} or {SESSION!r}"
+        )
+    if norm == STORED and likeness < UNLIKENESS and len(betas_NV) >= ENOUGH_TRIALS:
+        raise ValueError(
+            "the betas do not spread over voxels as percent signal change of this person does; use "
+            f"norm {NONE!r} for z-scores, {SESSION!r} for betas of another preparation"
         )
 
 

@@ -14,6 +14,7 @@ import jinja2
 import numpy as np
 
 from fmri2clip.artefacts.gallery import get_jpeg
+from fmri2clip.use.paint import make_jpeg
 
 if TYPE_CHECKING:
     from fmri2clip.use.decode import Result
@@ -49,11 +50,14 @@ def _show(result: Result, categories: Sequence[str], i: int) -> dict[str, Any]:
         "categories": [],
         "pictures": [],
         "captions": [],
+        "painted": "",
     }
     probability_IC = result.decoding.probabilities
     if probability_IC is not None:
         best = np.argsort(-probability_IC[i], kind="stable")[:N_CATEGORIES]
         case["categories"] = [(categories[c], 100 * float(probability_IC[i, c])) for c in best]
+    if result.painted_IHWC is not None:
+        case["painted"] = base64.b64encode(make_jpeg(result.painted_IHWC[i])).decode("ascii")
     if result.gallery is None:
         return case
     for kind, (row_IR, cosine_IR) in result.found.items():

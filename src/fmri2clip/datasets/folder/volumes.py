@@ -1,8 +1,9 @@
 """Single-trial betas as volumes, of any number of trials: HDF5 as NSD lays it out, or 4D NIfTI.
 
 HDF5 has a data set `betas` of h5py shape (trials, Z, Y, X), NIfTI has shape (X, Y, Z, trials). Both
-keep the numbers of the file: NSD's int16 are percent signal change x 300. Letters: N trials, V
-voxels.
+keep the numbers of the file: NSD's int16 are percent signal change x 300. HDF5 may have rows in
+place of volumes: `betas` of shape (trials, voxels), with `picture` and `session` of the trials
+beside it. Letters: N trials, V voxels.
 """
 
 from __future__ import annotations
@@ -31,6 +32,22 @@ def has_volumes(path: Path) -> bool:
             return isinstance(file.get(layout.BETAS_DATASET), h5py.Dataset)
     except HDF5_ERRORS as error:
         raise ValueError(f"{path.name} cannot be read as HDF5 ({error})") from None
+
+
+def read_rows(path: Path) -> tuple[dict[str, Array], str]:
+    """betas (N, V) of an HDF5 file that has no volumes, with picture and session (N) where it has
+    them; nothing of a file of volumes. And the subject that its attributes name, or ''.
+    """
+    with h5py.File(path, "r") as file:
+        subject = str(file.attrs.get("subject", ""))
+        if file[layout.BETAS_DATASET].ndim != 2:
+            return {}, subject
+        names = [name for name in (layout.BETAS_DATASET, "picture", "session") if name in file]
+        found = {name: file[name] for name in names}
+        return {
+            name: dataset.asstr()[()] if h5py.check_string_dtype(dataset.dtype) else dataset[()]
+            for name, dataset in found.items()
+        }, subject
 
 
 def read_hdf5(path: Path, ijk_V3: Array) -> tuple[Array, Grid]:
