@@ -183,7 +183,10 @@ def write_model(folder: Path, clip: dict, map_DV: np.ndarray) -> None:
     decoder.text_weight_VD.copy_(weight_VD)
     decoder.image_bias_D.fill_(0.2)
     described = {
+        "run": "demo",
         "decoder": "ridge",
+        "clip": "mini",
+        "digests": {},
         "n_voxels": len(rows_V),
         "width_D": WIDTH,
         "seed": 0,

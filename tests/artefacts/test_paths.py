@@ -24,7 +24,7 @@ OUTPUTS = {
     "components": [PATHS.clip_basis("${key}").parent],
     "select": [PATHS.selected("${key}")],
     "train": [PATHS.model("${key}"), PATHS.curve("${key}")],
-    "evaluate": [PATHS.predictions("${key}"), PATHS.metrics("${key}")],
+    "evaluate": [PATHS.predictions("${key}"), PATHS.metrics("${key}"), PATHS.cards("${key}")],
     "reconstruct": [PATHS.reconstructions_folder],
     "score_pictures": [PATHS.picture_scores_folder],
     "references": [PATHS.reference_scores("${key}"), PATHS.reference_metrics("${key}")],

@@ -95,7 +95,7 @@ def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
         ("config.yaml", "config.yaml is not whole: config.yaml has no config.yaml; copy"),
         ("split.json", "split.json has no split.json; copy all of its files"),
         ("weights.safetensors", "has no weights, nor has the folder 'shared' beside it"),
-        ("cut", "cut/weights.safetensors is damaged ("),
+        ("cut", "cut is no whole model (Error while deserializing"),
         ("run", "it holds models: name one, such as"),
         ("run/shared", "its weights serve all subjects: name one, such as"),
         ("alone/subj01", "has no weights, nor has the folder 'shared' beside it"),
