@@ -233,11 +233,11 @@ def test_rank_counts_pictures_ahead() -> None:
         assert retrieval.rank_I[row] == ahead + 1
 
 
-def test_every_decoder_is_cited_by_a_known_key() -> None:
+def test_decoders_are_cited_by_known_keys() -> None:
+    """A new decoder is called by its name alone until it is given words and a citation."""
     references = methods.read_references(ROOT / "CITATION.cff")
-    for name in decoders.names():
-        assert methods.CITED[name] in references
-        assert name in methods.IN_WORDS
+    assert set(methods.CITED) == set(methods.IN_WORDS) <= set(decoders.names())
+    assert set(methods.CITED.values()) <= set(references)
 
 
 def test_methods_text_in_three_forms() -> None:

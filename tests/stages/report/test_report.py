@@ -269,4 +269,4 @@ def test_grid_shows_quantiles_of_the_mean_pixcorr(pictured_report: tuple[Any, st
     seen = [p["alt"] for p in Page(page).pictures if p["alt"].startswith("seen picture")]
     assert seen[0] == f"seen picture, NSD id {nsd_id}"
     painted = [p["alt"] for p in Page(page).pictures if p["alt"].startswith("painted by brainclip")]
-    assert painted[0] == f"painted by brainclip, PixCorr {pixcorr[1, best]:.2f}"
+    assert painted[0] == f"painted by brainclip, PixCorr {pixcorr[1, best]:.2f}".replace("-", MINUS)

@@ -83,34 +83,34 @@ def make_examples(inputs: Inputs, scores: Scores, subject: str) -> list[Example]
     }
     if not by_decoder:
         return []
-    first = next(iter(by_decoder.values()))
+    nsd_id_I = next(iter(by_decoder.values())).nsd_id_I
     mean_I = np.mean([retrieval.rank_I for retrieval in by_decoder.values()], axis=0)
-    chosen = choose_rows(mean_I, first.nsd_id_I, list(PLACES.values()))
+    names = {quantile: place for place, quantile in PLACES.items()}
+    chosen = choose_rows(mean_I, nsd_id_I, list(names))
+    return [_make_example(inputs, by_decoder, names[quantile], row) for quantile, row in chosen]
+
+
+def _make_example(
+    inputs: Inputs, by_decoder: Mapping[str, Retrieval], place: str, row: int
+) -> Example:
+    first = next(iter(by_decoder.values()))
     nearest = {
-        name: {row: _find_nearest(retrieval, row) for _, row in chosen}
+        name: np.argsort(-retrieval.image_II[row], kind="stable")[:N_RETRIEVED]
         for name, retrieval in by_decoder.items()
     }
-    shown = [int(first.nsd_id_I[row]) for _, row in chosen]
-    shown += [int(first.nsd_id_I[i]) for by_row in nearest.values() for near in by_row.values()
-              for i in near]  # fmt: skip
-    uris = load_stimuli(inputs, shown)
-    names = {quantile: place for place, quantile in PLACES.items()}
-    examples = []
-    for quantile, row in chosen:
-        nsd_id = int(first.nsd_id_I[row])
-        own = np.flatnonzero(first.caption_image_K == row)
-        found = [
-            _make_found(name, retrieval, row, nearest[name][row], uris)
+    shown = np.unique(np.concatenate([[row], *nearest.values()]))
+    uris = load_stimuli(inputs, [int(nsd_id) for nsd_id in first.nsd_id_I[shown]])
+    nsd_id = int(first.nsd_id_I[row])
+    own = np.flatnonzero(first.caption_image_K == row)
+    return Example(
+        place=place,
+        stimulus=Tile(uris[nsd_id], f"seen picture, NSD id {nsd_id}", f"id {nsd_id}"),
+        caption=first.caption_K[own[0]] if len(own) else "",
+        found=[
+            _make_found(name, retrieval, row, nearest[name], uris)
             for name, retrieval in by_decoder.items()
-        ]
-        stimulus = Tile(uris[nsd_id], f"seen picture, NSD id {nsd_id}", f"id {nsd_id}")
-        caption = first.caption_K[own[0]] if len(own) else ""
-        examples.append(Example(names[quantile], stimulus, caption, found))
-    return examples
-
-
-def _find_nearest(retrieval: Retrieval, row: int) -> NDArray[np.intp]:
-    return np.argsort(-retrieval.image_II[row], kind="stable")[:N_RETRIEVED]
+        ],
+    )
 
 
 def _make_found(

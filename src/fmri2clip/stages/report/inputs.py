@@ -20,7 +20,7 @@ from fmri2clip.core.params import MEAN_IMAGE, TARGET, Params, run_split
 
 Tree = Mapping[str, Any]
 STIMULUS = "stimulus"  # row of the pictures that were seen
-BASELINES = ("ridge", "ridge_lowrank", "label_ridge")  # decoders that everybody knows
+BASELINES = ("ridge", "label_ridge")  # decoders that everybody knows
 FURTHER = {  # name -> file of another stage, shown where it is there
     "weights": "data/parameters.json",
     "tokens": "data/tokens.json",

@@ -14,7 +14,6 @@ from fmri2clip.stages.report.inputs import Inputs
 
 CITED = {  # decoder -> key in CITATION.cff, as make_keys gives them
     "ridge": "hoerl1970",
-    "ridge_lowrank": "hoerl1970",
     "brainclip": "liu2025",
     "brainmclip": "xia2025",
     "clip_mused": "zhou2024",
@@ -24,7 +23,6 @@ CITED = {  # decoder -> key in CITATION.cff, as make_keys gives them
 }
 IN_WORDS = {
     "ridge": "ridge regression to CLIP's embeddings",
-    "ridge_lowrank": "ridge regression of low rank",
     "brainclip": "a network with image- and text-contrastive terms in the style of BrainCLIP",
     "brainmclip": "a network from early and category areas to intermediate and final CLIP tokens "
     "in the style of BrainMCLIP",

@@ -95,7 +95,10 @@ def _say_context(inputs: Inputs, scores: Scores, metric: str) -> str:
     elif metric.endswith("pixcorr"):
         kinds = {name: inputs.picture_kind(name) for name in inputs.params.reconstructions}
         names = {kind: name for name, kind in reversed(kinds.items())}
-        rows = {names.get("null", ""): "null", names.get("reference", ""): "from true features"}
+        rows = {
+            names.get("null", ""): "knowing nothing",
+            names.get("reference", ""): "true features",
+        }
     else:
         rows = {TARGET: "true embedding"} if metric == CAPTION else {}
     said = [

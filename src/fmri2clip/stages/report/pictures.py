@@ -21,6 +21,7 @@ from fmri2clip.artefacts.reconstructions import read_pictures
 from fmri2clip.artefacts.scores import read_scores
 from fmri2clip.artefacts.stimuli import TEST, read_images
 from fmri2clip.core.rows import find_rows
+from fmri2clip.stages.report.catalogue import print_number
 from fmri2clip.stages.report.inputs import STIMULUS, Inputs
 
 QUANTILES = (0.95, 0.75, 0.5, 0.25, 0.05)
@@ -88,7 +89,7 @@ def make_grid(
     for place, (quantile, row) in enumerate(chosen):
         tiles = [Tile(stimuli[ids[place]], f"seen picture, NSD id {ids[place]}", "seen")]
         for name in names:
-            score = f"{pixcorr[name][row]:.2f}"
+            score = print_number(float(pixcorr[name][row]), 2)
             alt = f"painted by {name}, PixCorr {score}"
             tiles.append(Tile(encode(columns[name][place]), alt, score))
         label = "median" if quantile == 0.5 else f"{100 * quantile:g} %"

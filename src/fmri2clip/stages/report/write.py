@@ -19,7 +19,6 @@ import jinja2
 from fmri2clip.artefacts.paths import Paths
 from fmri2clip.core import watch
 from fmri2clip.core.closure import code_digest
-from fmri2clip.core.files import replacing, write_json
 from fmri2clip.core.params import Params
 from fmri2clip.stages.report import (
     boards,
@@ -40,6 +39,7 @@ from fmri2clip.stages.report.publish import publish
 from fmri2clip.stages.report.scores import Scores, make_scores
 
 TEMPLATES = Path(__file__).with_name("templates")
+KEPT = ("summary.md", "claims.md")  # pages for the repository
 SHOWN = 12  # characters of the digest: enough for git log -S
 
 
@@ -53,49 +53,53 @@ def write_report(params: Params, paths: Paths) -> None:
     inputs = read_inputs(params, paths)
     scores = make_scores(inputs)
     differences = compare_all(inputs)
-    digest = json.dumps(make_digest(inputs), indent=2) + "\n"
+    digest = _to_json(make_digest(inputs))
     # DVC writes the MD5 of this file into dvc.lock, where git finds it.
-    common = make_common(inputs, scores, hashlib.md5(digest.encode()).hexdigest()[:SHOWN])
-    index = make_index(inputs, scores, differences, common["studies"])
-    texts = make_methods(inputs, common)
-    pages = render_pages(inputs, scores, {**common, **index, **texts})
-    pages["scores.csv"] = scores.table.to_csv(index=False)
+    short = hashlib.md5(digest.encode(), usedforsecurity=False).hexdigest()[:SHOWN]
+    context = make_common(inputs, scores, short)
+    context |= make_index(inputs, scores, differences, context["studies"])
+    context |= make_methods(inputs, context)
+    files = {f"html/{name}": text for name, text in render_pages(context).items()}
     plain = make_environment(html=False)
-    kept = {
-        name: plain.get_template(name).render(common | index | texts)
-        for name in ("summary.md", "claims.md")
-    }
+    files |= {name: plain.get_template(name).render(context) for name in KEPT}
+    files["digest.json"] = digest
+    files["differences.json"] = _to_json(differences.to_json())
     paths.reports.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=paths.reports, prefix=".report_") as folder:
         new = Path(folder)
-        for name, text in pages.items():
-            (new / "html" / name).parent.mkdir(parents=True, exist_ok=True)
-            (new / "html" / name).write_text(text, encoding="utf-8")
-        draw_figures(index, new / "figures")
+        for name, text in files.items():
+            (new / name).parent.mkdir(parents=True, exist_ok=True)
+            (new / name).write_text(text, encoding="utf-8")
+        draw_figures(context, new / "figures")
         watch.check()
-        _replace(new / "html", paths.reports / "html")
-        _replace(new / "figures", paths.reports / "figures")
-    for name, text in {**kept, "digest.json": digest}.items():
-        with replacing(paths.reports / name) as (temporary,):
-            temporary.write_text(text, encoding="utf-8")
-    write_json(paths.reports / "differences.json", differences.to_json())
+        for path in sorted(new.iterdir()):
+            _replace(path, paths.reports / path.name)
     publish(params, paths)
 
 
 def _replace(new: Path, old: Path) -> None:
-    """Put a folder in the place of an earlier one."""
-    shutil.rmtree(old, ignore_errors=True)
+    """Put a file or folder in the place of an earlier one."""
+    if old.is_dir():
+        shutil.rmtree(old)
     os.replace(new, old)
+
+
+def _to_json(tree: Mapping[str, Any]) -> str:
+    return json.dumps(tree, indent=2, allow_nan=False) + "\n"
 
 
 def make_digest(inputs: Inputs) -> dict[str, str]:
     """sha256 of the report's code and all that it imports, of the parameters, and of the scores."""
-    parts = {"params": dataclasses.asdict(inputs.params), "results": [inputs.runs, inputs.pictures]}
-    digests = {
+    templates = [path.read_text(encoding="utf-8") for path in sorted(TEMPLATES.iterdir())]
+    parts = {
+        "code": [code_digest(__name__), *templates],
+        "params": dataclasses.asdict(inputs.params),
+        "results": [inputs.runs, inputs.pictures],
+    }
+    return {
         name: hashlib.sha256(json.dumps(part, sort_keys=True, default=str).encode()).hexdigest()
         for name, part in parts.items()
     }
-    return {"code": code_digest(__name__), **digests}
 
 
 def make_environment(*, html: bool) -> jinja2.Environment:
@@ -180,31 +184,30 @@ def make_methods(inputs: Inputs, common: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def render_pages(inputs: Inputs, scores: Scores, context: Mapping[str, Any]) -> dict[str, str]:
+def render_pages(context: Mapping[str, Any]) -> dict[str, str]:
     """Path below html/ -> content."""
+    inputs: Inputs = context["inputs"]
+    scores: Scores = context["scores"]
     environment = make_environment(html=True)
 
     def render(template: str, **more: Any) -> str:
         return environment.get_template(template).render({**context, "up": "", **more})
 
-    pages = {
-        "index.html": render("index.html"),
-        "methods.html": render("methods.html"),
-        "claims.html": render("claims.html"),
-        "methods.md": context["methods_md"],
-        "methods.tex": context["methods_tex"],
-        "references.bib": context["bibtex"],
-    }
+    pages = {name: render(name) for name in ("index.html", "claims.html", "methods.html")}
+    pages["scores.csv"] = scores.table.to_csv(index=False)
+    pages["methods.md"] = context["methods_md"]
+    pages["methods.tex"] = context["methods_tex"]
+    pages["references.bib"] = context["bibtex"]
     for subject in inputs.params.subjects:
         pages[f"subjects/{subject}.html"] = render(
             "subject.html",
             up="../",
             subject=subject,
             counts=inputs.rois[subject],
-            subject_boards=boards.make_boards(inputs, scores, subject),
-            subject_pictures=boards.make_picture_boards(inputs, scores, subject),
-            subject_grid=pictures.make_grid(inputs, subject),
-            subject_examples=examples.make_examples(inputs, scores, subject),
+            boards=boards.make_boards(inputs, scores, subject),
+            picture_boards=boards.make_picture_boards(inputs, scores, subject),
+            grid=pictures.make_grid(inputs, subject),
+            examples=examples.make_examples(inputs, scores, subject),
             slices=brain.make_slices(inputs, subject),
             ceiling=brain.ceiling,
         )
