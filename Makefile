@@ -21,7 +21,7 @@ help:
 	@echo "make lint                 ruff, mypy, and whether dvc.yaml and the pages match code and results"
 	@echo "make deps                 write the code deps of dvc.yaml from what the stages import"
 	@echo "make docs                 write the numbers of README.md and docs/ from reports/"
-	@echo "make mlflow               add missing runs to the MLflow store and open its UI"
+	@echo "make mlflow               add missing runs to the MLflow store and open their table (PORT=5001: there)"
 	@echo "make publish NAME=ridge   a folder publish/ridge for the Hugging Face hub, and what to check about it; no upload"
 	@echo "make preset NAME=smoke    patch params.yaml with presets/smoke.yaml (NAME=default puts it back)"
 	@echo "make study NAME=...       queue, run and collect the variants of studies/NAME.yaml"
@@ -71,8 +71,7 @@ docs: venv
 	python -m pipeline.docs
 
 mlflow: venv
-	python -m pipeline.sync_mlflow
-	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(abspath mlflow.db)}"
+	python -m pipeline.sync_mlflow --show $(PORT)
 
 publish: venv
 	@test -n "$(NAME)" || { echo "name a run: make publish NAME=...; trained are: $(notdir $(wildcard models/*))"; exit 2; }

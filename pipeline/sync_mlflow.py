@@ -1,4 +1,8 @@
-"""`python -m pipeline.sync_mlflow`: create the MLflow runs of models that DVC only restored."""
+"""`python -m pipeline.sync_mlflow`: record and register in MLflow what its store lacks.
+
+python -m pipeline.sync_mlflow --show           and open their table in a browser: `make mlflow`
+python -m pipeline.sync_mlflow --show 5001      on this port of the machine
+"""
 
 from __future__ import annotations
 
@@ -7,13 +11,20 @@ from pathlib import Path
 from fmri2clip.artefacts.paths import Paths
 from fmri2clip.core import stage
 from fmri2clip.core.params import Params
-from fmri2clip.tracking import record
+from fmri2clip.tracking import record, registry, table
 
 
-def sync_mlflow(params: Params) -> None:
-    """Record every model under models/ that the MLflow store lacks, from its files."""
-    created = record.sync(params, Paths(), Path.cwd())
-    print(f"{len(created)} MLflow runs created from files")
+def sync_mlflow(params: Params, show: bool = False, port: str = "") -> None:
+    """Record every trained run that the MLflow store lacks, and register its models, from files.
+
+    With --show the table of runs opens, served here (at `port`) until Ctrl-C.
+    """
+    root = Path.cwd()
+    created = record.sync(params, Paths(), root)
+    versions = registry.register_models(params, Paths(), root)
+    print(f"{len(created)} MLflow runs created from files, {len(versions)} models registered")
+    if show:
+        table.show(root, params.tracking.experiment, int(port or table.PORT))
 
 
 if __name__ == "__main__":

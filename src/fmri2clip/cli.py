@@ -21,7 +21,8 @@ app = typer.Typer(
 Place = Annotated[
     str,
     typer.Argument(
-        help="models/<run>/<subject>, a copy of it, or hf://OWNER/NAME@REVISION/<subject>"
+        help="models/<run>/<subject>, a copy of it, hf://OWNER/NAME@REVISION/<subject>, or "
+        "models:/name/version of MLflow"
     ),
 ]
 PARAMS = Path("params.yaml")
@@ -40,7 +41,7 @@ def info(model: Place) -> None:
     """Say what a model is: run, decoder, CLIP, subject, voxels, images, weights, terms."""
     from fmri2clip.use.info import describe
 
-    _print(describe(model))
+    _print(describe(_find(model)))
 
 
 @app.command()
@@ -85,7 +86,7 @@ def decode(
     from fmri2clip.use.decode import Request, decode_file
 
     request = Request(
-        model=model,
+        model=_find(model),
         betas=betas,
         out=out,
         norm=norm.value,
@@ -114,6 +115,15 @@ def gallery(
 
     n_pictures = make_gallery(folder, out, clip, find_clip(clip, params))
     _print([f"{out} holds {n_pictures} pictures"])
+
+
+def _find(model: str) -> str:
+    """The model, fetched from MLflow's registry if it is one of its names."""
+    if not model.startswith("models:/"):
+        return model
+    from fmri2clip.tracking.registry import find_folder
+
+    return str(find_folder(model))
 
 
 def _print(lines: list[str]) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -60,10 +61,22 @@ class _Imports(ast.NodeVisitor):
 
 
 @cache
-def imports(file: Path) -> tuple[frozenset[Path], frozenset[str]]:
-    """Files of this project that one file imports, their packages too, and the LOADERS it calls."""
+def _visit(file: Path) -> _Imports:
     visitor = _Imports()
     visitor.visit(ast.parse(file.read_text(encoding="utf-8")))
+    return visitor
+
+
+def list_packages(file: Path) -> set[str]:
+    """Top-level packages that one file imports and that are neither Python's nor this project's."""
+    own = {PACKAGE.name, "pipeline", *sys.stdlib_module_names}
+    return {name.split(".")[0] for name in _visit(file).names} - own
+
+
+@cache
+def imports(file: Path) -> tuple[frozenset[Path], frozenset[str]]:
+    """Files of this project that one file imports, their packages too, and the LOADERS it calls."""
+    visitor = _visit(file)
     parents = {
         ".".join(parts[:i])
         for parts in (name.split(".") for name in visitor.names)

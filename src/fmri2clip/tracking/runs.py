@@ -68,20 +68,32 @@ def add_scores(
     Returns its id; None if it is not on record, `sync` creates it then.
     """
     client = connect(root)
+    run, below = _find(client, trained, variant)
+    if run is None:
+        return None
+    _log_new(client, run, read_scores(trained))
+    for child in below:
+        _log_new(client, child, read_scores(trained, child.info.run_name or ""))
+    _log_files(client, run, list_files(trained, with_report))
+    return str(run.info.run_id)
+
+
+def find_children(client: MlflowClient, trained: Trained, variant: str) -> dict[str, str]:
+    """Name -> id of the runs below the one of a trained run; none if it is not on record."""
+    _, below = _find(client, trained, variant)
+    return {child.info.run_name or "": child.info.run_id for child in below}
+
+
+def _find(client: MlflowClient, trained: Trained, variant: str) -> tuple[Run | None, list[Run]]:
+    """The finished run and those below it."""
     experiment = client.get_experiment_by_name(trained.params.tracking.experiment)
     if experiment is None:
-        return None
+        return None, []
     store = experiment.experiment_id
-    key = find_key(trained, variant)
-    found = [run for run in _search(client, store, key) if run.info.status == FINISHED]
-    if not found:
-        return None
-    run_id = str(found[0].info.run_id)
-    _log_new(client, found[0], read_scores(trained))
-    for child in _search(client, store, {PARENT: run_id}):
-        _log_new(client, child, read_scores(trained, child.info.run_name or ""))
-    _log_files(client, found[0], list_files(trained, with_report))
-    return run_id
+    for run in _search(client, store, find_key(trained, variant)):
+        if run.info.status == FINISHED:
+            return run, _search(client, store, {PARENT: run.info.run_id})
+    return None, []
 
 
 def _search(client: MlflowClient, store: str, tags: Mapping[str, str]) -> list[Run]:
