@@ -50,6 +50,7 @@ def write_run(root: Path, run: str, weights: bytes = b"w", shared: bool = False)
             "split": {"n_validation": 5},
             "digests": {s: {"betas": f"{s[-1]}" * 64, "clip": "c" * 64} for s in subjects},
             "n_voxels": 30,
+            "width_D": 8,
             "n_training_images": dict.fromkeys(subjects, 90),
             "n_validation_images": dict.fromkeys(subjects, 10),
             "parameters": {"trained": 7, "deployed": 6},
