@@ -163,8 +163,9 @@ def test_what_is_wrong_ends_in_one_line_and_leaves_nothing(run: Run, tmp_path: P
         (f"{demo} --betas integers.npy --norm none", "int16, which are no z-scores"),
         (f"{demo} --betas few.npy --norm session", "10 are too few: give 50 or more"),
         (f"{demo} --betas z.npy --norm stored", "needs a session"),
+        (f"{demo} --betas z.npy --norm none --session 2", "session 2 means nothing with norm"),
         (f"{demo} --betas z.npy --norm none --trials-per-picture 7", "60 trials, which are not 7"),
-        (f"{demo} --betas z.npy --norm none --gallery g.h5", "g.h5 does not exist"),
+        (f"{demo} --betas z.npy --norm none --gallery g.h5", "g.h5 is no file"),
         ("models --betas z.npy --norm none", "models is not a subject's model"),
     ):
         with pytest.raises(SystemExit) as left:
@@ -175,6 +176,24 @@ def test_what_is_wrong_ends_in_one_line_and_leaves_nothing(run: Run, tmp_path: P
     (tmp_path / "out").mkdir()
     with pytest.raises(SystemExit, match="out exists already; name a new folder"):
         run(f"fmri2clip decode {demo} --betas z.npy --norm none --out out")
+
+
+def test_wrong_options_end_in_one_line(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    for line, message in (
+        ("decode models/demo/subj01 --out out", "Missing option '--betas'"),
+        (
+            "decode models/demo/subj01 --betas z.npy --norm z --out out",
+            "'z' is not one of 'stored'",
+        ),
+        ("dekode", "No such command 'dekode'"),
+    ):
+        with pytest.raises(SystemExit) as left:
+            run(f"fmri2clip {line}")
+        said = capsys.readouterr().err
+        assert left.value.code == 2 and said.startswith("fmri2clip: ") and message in said
+        assert said.count("\n") == 1
+    run("fmri2clip")
+    assert "Commands:" in capsys.readouterr().out
 
 
 def test_a_failure_while_writing_leaves_nothing(

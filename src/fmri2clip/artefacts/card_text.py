@@ -77,8 +77,8 @@ def write_text(facts: Facts, scores: Sequence[Score] = ()) -> str:
         f"```\nfmri2clip decode FOLDER/{facts.subject} --betas betas.npy --norm stored --session 1 "
         "--out decoded\n```",
         "FOLDER is that of the run, or `hf://OWNER/NAME@REVISION` on the Hugging Face hub. What "
-        "does not fit is refused: other voxels, another person, values that are not z-scored as in "
-        "training. How sure categories may be was fitted to validation images.",
+        "can be seen not to fit is refused: other voxels, a file of another person, values of "
+        "another scale. How sure categories may be was fitted to validation images.",
         "## What it must not be used for",
         _make_list([*LIMITS, *(["Any statement about brains."] if _is_simulated(about) else [])]),
         "## Terms",

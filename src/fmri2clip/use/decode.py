@@ -30,7 +30,7 @@ from fmri2clip.core.files import sha256_file, write_json
 from fmri2clip.use.betas import Trials, read_trials
 from fmri2clip.use.gallery import open_gallery, search
 from fmri2clip.use.model import LABELS, PROMPTS, Decoding, Model, load
-from fmri2clip.use.normalise import NONE, SESSION
+from fmri2clip.use.normalise import NONE, SESSION, STORED
 from fmri2clip.use.page import write_page
 from fmri2clip.use.paint import Painter, find_painter, paint, write_pictures
 
@@ -117,6 +117,11 @@ def _normalise(model: Model, trials: Trials, request: Request) -> Array:
         raise ValueError(
             f"{request.betas.name} holds z-scores already; use norm {NONE!r} in place of "
             f"{request.norm!r}"
+        )
+    if request.session and request.norm != STORED:
+        raise ValueError(
+            f"session {request.session} means nothing with norm {request.norm!r}; leave it out, or "
+            f"use norm {STORED!r}"
         )
     session_N: Array | int = request.session
     if trials.session_N is not None and not request.session:

@@ -129,7 +129,7 @@ def open_gallery(path: Path, model: Model) -> tuple[store.Arrays, list[str]]:
     Raises ValueError for one of another CLIP.
     """
     if not path.is_file():
-        raise ValueError(f"{path} does not exist; name a file that `fmri2clip gallery` wrote")
+        raise ValueError(f"{path} is no file; name one that `fmri2clip gallery` wrote")
     try:
         gallery = read_gallery(path)
     except ValueError as error:
