@@ -3,7 +3,7 @@
 DVC writes dvc.lock and its list of locks, .dvc/tmp/rwlock, in place: whoever dies meanwhile leaves
 half a file, and no DVC reads that again. Of dvc.lock the stages that stand there whole are kept;
 the others come back from DVC's cache of runs, or run again. In the list, what a dead process held
-is free, also where its number is another program's by now. `make repro` does this first.
+is free, also where its number is another program's by now. `make repro` and studies do so first.
 """
 
 from __future__ import annotations

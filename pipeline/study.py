@@ -22,6 +22,7 @@ from fmri2clip.core.stage import ends_in_one_line, resolve_device
 from fmri2clip.core.strict import build
 from fmri2clip.studies import experiments, plan, primary, results
 from fmri2clip.tracking import record, store
+from pipeline.mend import mend
 
 FILES = ("models/{run}", "data/curves/{run}.csv")  # of a run, beside its scores
 
@@ -122,6 +123,8 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, help="experiments at a time; else cores / threads")
     arguments = parser.parse_args()
     with ends_in_one_line(f"study {arguments.name}"):
+        for line in mend():
+            print(line, flush=True)
         jobs = arguments.jobs or count_jobs(params.load(Path("params.yaml")))
         print(f"wrote {run_study(Path.cwd(), arguments.name, arguments.force, jobs=jobs)}")
 
