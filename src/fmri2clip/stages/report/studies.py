@@ -27,9 +27,7 @@ from fmri2clip.stages.report.scores import Scores
 MAX_ROWS = 12  # of a page's table and plot
 MAX_COLUMNS = 5
 IRRELEVANT = ("compute", "download", "templates")  # sections that no result follows from
-SECONDARY = (
-    "Every number is a difference or score with its interval, not corrected for their number."
-)
+SECONDARY = "Intervals are not corrected for their number."
 
 
 @dataclass(frozen=True, kw_only=True)
