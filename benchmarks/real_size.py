@@ -63,7 +63,7 @@ FEW = {"n_alphas": 3}  # penalties of the closed forms: 13 take the same memory 
 # Runs of the drive: decoder, its overrides, steps of an epoch (0: closed form or all of them).
 RUNS: dict[str, tuple[str, dict[str, Any], int]] = {
     "ridge": ("ridge", FEW, 0),
-    "ridge_tokens": ("ridge", {"tokens": "components", **FEW}, 0),
+    "ridge_lowrank": ("ridge", {"tokens": "components", **FEW}, 0),
     "brainclip": ("brainclip", {"max_epochs": 2, "patience": 2}, 0),
     "brainmclip": ("brainmclip", {"max_epochs": 2, "patience": 2}, 4),
     "clip_mused": ("clip_mused", {"max_epochs": 2, "patience": 2}, 10),

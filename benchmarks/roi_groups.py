@@ -52,7 +52,7 @@ from fmri2clip.stages.train import run as training  # noqa: E402
 from fmri2clip.stages.train.data import Subject  # noqa: E402
 
 OUTPUT = ROOT / "benchmarks" / "roi_groups.json"
-RUN = "ridge_tokens"
+RUN = "ridge_lowrank"
 SCORES = "semantic_components_IP"
 ALPHAS = np.logspace(0, 6, 13)
 N_DRAWS = 10

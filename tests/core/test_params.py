@@ -434,7 +434,7 @@ def test_layout_survives_dvc_overrides(root: Path, tmp_path: Path) -> None:
         ("runs.ridge.seed=1", "runs", "ridge", {"seed": 1}),
         ("runs.clip_mused.subjects=[subj02]", "runs", "clip_mused", {"subjects": ["subj02"]}),
         ("+runs.ridge.overrides.n_alphas=3", "runs", "ridge", {"overrides": {"n_alphas": 3}}),
-        ("runs.ridge_tokens.overrides.tokens=false", "runs", "ridge_tokens", None),
+        ("runs.ridge_lowrank.overrides.tokens=false", "runs", "ridge_lowrank", None),
         ("reconstructions.brainclip.seed=2", "reconstructions", "brainclip", {"seed": 2}),
         ("reconstructions.null_mean.text=true", "reconstructions", "null_mean", {"text": True}),
         ("generators.mini.steps=3", "generators", "mini", {"steps": 3}),

@@ -9,16 +9,18 @@ from sklearn.linear_model import LinearRegression, Ridge
 
 from fmri2clip.solvers import blocked_ridge
 
-N_IMAGES, N_VOXELS, ALPHAS = 24, 30, (0.5, 4.0, 32.0, 256.0)
+N_IMAGES, ALPHAS = 24, (0.5, 4.0, 32.0, 256.0)
 BLOCKS = (2, 3)
 
 
-@pytest.fixture
-def data(rng: np.random.Generator) -> dict[str, np.ndarray]:
+# More voxels than pictures, and fewer.
+@pytest.fixture(params=[30, 10])
+def data(rng: np.random.Generator, request: pytest.FixtureRequest) -> dict[str, np.ndarray]:
     """Pictures with three trials each; the first block can be predicted, the second hardly."""
-    x_IV = rng.standard_normal((N_IMAGES, N_VOXELS)) + 2
-    trials_NV = np.repeat(x_IV, 3, axis=0) + rng.standard_normal((3 * N_IMAGES, N_VOXELS))
-    y_IQ = x_IV @ rng.standard_normal((N_VOXELS, 5)) + 5
+    n_voxels = request.param
+    x_IV = rng.standard_normal((N_IMAGES, n_voxels)) + 2
+    trials_NV = np.repeat(x_IV, 3, axis=0) + rng.standard_normal((3 * N_IMAGES, n_voxels))
+    y_IQ = x_IV @ rng.standard_normal((n_voxels, 5)) + 5
     y_IQ[:, 2:] += 40 * rng.standard_normal((N_IMAGES, 3))
     return {"x": x_IV, "trials": trials_NV, "y": y_IQ, "image": np.repeat(np.arange(N_IMAGES), 3)}
 
@@ -81,6 +83,42 @@ def test_rows_in_parts_are_the_same(
     whole = found.leave_out(*given)
     monkeypatch.setattr(blocked_ridge, "ROWS", 7)
     torch.testing.assert_close(found.leave_out(*given), whole)
+
+
+def test_columns_in_parts_are_the_same(
+    data: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = fit(data)
+    monkeypatch.setattr(blocked_ridge, "COLUMNS", 2)
+    torch.testing.assert_close(fit(data).alpha_Q, whole.alpha_Q)
+
+
+def test_rescaled_errors_are_those_behind_a_regression(data: dict[str, np.ndarray]) -> None:
+    """Of the truth on left-out predictions, column by column."""
+    kernel = blocked_ridge.Kernel.of(torch.from_numpy(data["x"] - data["x"].mean(0)))
+    y_IQ = torch.from_numpy(data["y"] - data["y"].mean(0))
+    errors_AQ = blocked_ridge._find_errors(kernel, y_IQ, kernel.score_IR.T @ y_IQ, ALPHAS, True)
+    for alpha, error_Q in zip(ALPHAS, errors_AQ, strict=True):
+        predicted = np.concatenate(
+            [without(data, i, alpha).predict(data["x"][i : i + 1]) for i in range(N_IMAGES)]
+        )
+        for q in range(5):
+            model = LinearRegression().fit(predicted[:, [q]], data["y"][:, q])
+            explained = model.score(predicted[:, [q]], data["y"][:, q]) * (model.coef_[0] > 0)
+            variance = np.square(data["y"][:, q] - data["y"][:, q].mean()).sum()
+            assert error_Q[q] == pytest.approx((1 - explained) * variance)
+
+
+def test_what_nothing_predicts_may_have_the_largest_penalty(
+    rng: np.random.Generator, recwarn: pytest.WarningsRecorder
+) -> None:
+    """Three columns without any correlation with the five inputs; then one that is an input."""
+    both = torch.from_numpy(rng.standard_normal((200, 8)))
+    x_IV, y_IQ = torch.linalg.qr(both - both.mean(0)).Q.split([5, 3], dim=1)
+    found = blocked_ridge.fit(x_IV, y_IQ, (1.0, 1e3, 1e6), [3])
+    assert found.alphas == [1e6] and not recwarn
+    with pytest.warns(UserWarning, match="only borders"):
+        blocked_ridge.fit(x_IV, x_IV[:, :1] + y_IQ[:, :1], (1e-3, 1e6), [1])
 
 
 def test_slope_and_share_are_a_regressions(rng: np.random.Generator) -> None:

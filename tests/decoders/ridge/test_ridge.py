@@ -115,7 +115,7 @@ def test_token_map_matches_scikit_learn(
 
 def test_scores_on_components_match_scikit_learn(tiny: TrainingData) -> None:
     """Ridge to the scores, read back as patches; the class token is the predicted embedding."""
-    config = replace(CONFIG, tokens="components")
+    config = replace(CONFIG, tokens="components", block=0)
     decoder = Decoder.from_data(config, [tiny], seed=0)
     row = decoder.fit(tiny)
     x, _ = arrays(tiny, "image")
@@ -131,6 +131,22 @@ def test_scores_on_components_match_scikit_learn(tiny: TrainingData) -> None:
     assert decoder.sizes == {"n_tokens": 5, "n_components": N_COMPONENTS}
     # The components are fixed: no weights.
     assert decoder.n_parameters()["deployed"] == 2 * 31 * 8 + 31 * N_COMPONENTS
+
+
+def test_every_block_of_components_has_a_penalty_of_its_own(tiny: TrainingData) -> None:
+    """Weights are those of fits to each block alone."""
+    config = replace(CONFIG, tokens="components", block=2)
+    decoder = Decoder.from_data(config, [tiny], seed=0)
+    decoder.fit(tiny)
+    scores_IP = tiny.features["semantic_components_IP"]
+    for start in range(0, N_COMPONENTS, 2):
+        alone_IP = torch.zeros_like(scores_IP)
+        alone_IP[:, :2] = scores_IP[:, start : start + 2]
+        data = replace(tiny, features={"semantic_components_IP": alone_IP})
+        alone = Decoder.from_data(config, [data], seed=0)
+        alone.fit(data)
+        found_V2 = decoder.token_weight_VX[:, start : start + 2]
+        torch.testing.assert_close(found_V2, alone.token_weight_VX[:, :2], atol=1e-5, rtol=1e-3)
 
 
 def test_tokens_change_neither_of_the_other_maps(

@@ -78,11 +78,11 @@ def test_what_is_too_large_is_marked_and_named(nsd: plan.Plan) -> None:
 def test_all_tokens_of_nsd_are_too_many_and_the_plan_says_what_to_do(nsd: plan.Plan) -> None:
     """Review of methods, 8: ridge to all tokens needs 55 GB of GPU memory."""
     runs = nsd.params.runs
-    run = dataclasses.replace(runs["ridge_tokens"], overrides={"tokens": "all"})
-    params = dataclasses.replace(nsd.params, runs={"ridge_tokens": run}, reconstructions={})
+    run = dataclasses.replace(runs["ridge_lowrank"], overrides={"tokens": "all"})
+    params = dataclasses.replace(nsd.params, runs={"ridge_lowrank": run}, reconstructions={})
     fitting = dataclasses.replace(LARGE, gpu_memory=24 * GB)
     (line,) = plan.find_warnings(plan.make_plan(params, ROOT, "gpu24", fitting))
-    assert line.startswith("train@ridge_tokens") and "set tokens to components for runs." in line
+    assert line.startswith("train@ridge_lowrank") and "set tokens to components for runs." in line
 
 
 def test_one_gpu_and_64_gb_run_the_preset_nsd(nsd: plan.Plan) -> None:
@@ -189,7 +189,7 @@ def test_bytes_of_a_clip_cache_are_those_of_a_written_one(
         ("extract_rois", "data/rois/train/subj01.h5", 0.05),
         ("cache_stimuli", "data/stimuli/train.h5", 0.05),
         ("train", "models/brainmclip", 0.05),
-        ("train", "models/ridge_tokens", 0.05),
+        ("train", "models/ridge_lowrank", 0.05),
         ("reconstruct", "data/reconstructions", 0.05),
     ],
 )

@@ -76,7 +76,7 @@ class Aligned(nn.Module):
             data.mean_betas_IV[train_I],
             y_IQ,
             alphas.tolist(),
-            [width, width, *2 * split_evenly(n_components, config.block)],
+            [width, width, *2 * blocked_ridge.split_evenly(n_components, config.block)],
         )
         slope_Q, explained_Q = blocked_ridge.calibrate(y_IQ, found.left_out_IQ)
         # About the subject's own mean: slope (f - m) + m.
@@ -91,8 +91,3 @@ class Aligned(nn.Module):
         left_out_NQ = found.leave_out(data.betas_NV[train_N], row_I[data.image_N[train_N]])
         z_NQ[train_N] = slope_Q * (left_out_NQ - own_Q) + y_IQ.mean(0)
         return z_NQ
-
-
-def split_evenly(n: int, width: int) -> list[int]:
-    """n columns in blocks of this width, the last one narrower where it must be."""
-    return [min(width, n - start) for start in range(0, n, width)]

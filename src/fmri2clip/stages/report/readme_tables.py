@@ -194,7 +194,7 @@ SCORES = {
             Row("null: mean training picture", picture("null_mean")),
             Row("null: trained on permuted pairs", picture("null_permuted")),
             Row("brainclip, pooled embedding", picture("brainclip")),
-            Row("ridge, components of tokens", picture("ridge_tokens")),
+            Row("ridge, components of tokens", picture("ridge_lowrank")),
             Row("brainmclip, semantic tokens only", picture("brainmclip_semantic")),
             Row("brainmclip, fused tokens", picture("brainmclip")),
             Row("reference: true pooled embedding", picture("reference_pooled")),
@@ -235,10 +235,10 @@ PAIRS = {
         (PIXCORR, ALEXNET, CLIP),
         (
             "brainmclip - brainmclip_semantic",
-            "brainmclip - ridge_tokens",
+            "brainmclip - ridge_lowrank",
             "brainmclip - brainclip",
-            "ridge_tokens - brainclip",
-            "ridge_tokens - null_mean",
+            "ridge_lowrank - brainclip",
+            "ridge_lowrank - null_mean",
         ),
     ),
 }
@@ -313,10 +313,10 @@ THEN = (
         "pictures, brainmclip less ridge to tokens: AlexNet(2)",
         "-1.1 [-2.4, +0.1]",
         "pictures",
-        "brainmclip - ridge_tokens",
+        "brainmclip - ridge_lowrank",
         ALEXNET,
     ),
-    Then("the same: CLIP", "-5.9 [-9.0, -3.5]", "pictures", "brainmclip - ridge_tokens", CLIP),
+    Then("the same: CLIP", "-5.9 [-9.0, -3.5]", "pictures", "brainmclip - ridge_lowrank", CLIP),
 )
 
 POINTS = (*(replace(c, how="points interval") for c in DECODING),)
