@@ -165,7 +165,10 @@ def test_tokens_survive_the_model_folder(
 ) -> None:
     decoder, _ = with_tokens
     described = {
+        "run": "demo",
         "decoder": "ridge",
+        "clip": "mini",
+        "digests": {},
         "n_voxels": 30,
         "width_D": 8,
         "seed": 0,
@@ -186,7 +189,10 @@ def test_no_tokens_unless_asked(tiny: TrainingData, tmp_path: Path) -> None:
     decoder.fit(tiny)
     assert not decoder.decode_tokens(tiny.mean_betas_IV, "subj01").tokens
     described = {
+        "run": "demo",
         "decoder": "ridge",
+        "clip": "mini",
+        "digests": {},
         "n_voxels": 30,
         "width_D": 8,
         "seed": 0,
