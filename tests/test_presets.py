@@ -308,7 +308,9 @@ def test_tables_of_a_preset_are_taken_as_they_stand(
         "all": ("nsdgeneral",),
     }
     assert set(loaded.clips) == {"other"} and set(loaded.runs) == {"one"} and loaded.world.seed == 2
-    monkeypatch.chdir(tmp_path)  # where no raw data are that a mask could be missing from
+    # Where no raw data are that a mask could be missing from.
+    (tmp_path / "assets").symlink_to(root / "assets")
+    monkeypatch.chdir(tmp_path)
     validate.validate(loaded)
     text = path.read_text()
     assert (
