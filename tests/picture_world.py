@@ -93,7 +93,10 @@ def write_token_model(folder: Path, plain: Path) -> None:
     torch.manual_seed(0)
     decoder.token_weight_VX.copy_(torch.randn(decoder.token_weight_VX.shape))
     described = {
+        "run": "demo",
         "decoder": "ridge",
+        "clip": "mini",
+        "digests": {},
         "n_voxels": len(rows_V),
         "width_D": WIDTH,
         "seed": 0,

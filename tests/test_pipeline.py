@@ -249,7 +249,7 @@ def test_every_run_has_a_summary(clone: Path, first: subprocess.CompletedProcess
 
 LIBRARY = Path("src/fmri2clip")
 RETRIEVAL = LIBRARY / "metrics" / "decoding" / "retrieval.py"
-WORDS = LIBRARY / "stages" / "report" / "texts.py"
+WORDS = LIBRARY / "stages" / "report" / "overview.py"
 
 
 @contextmanager

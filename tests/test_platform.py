@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -41,4 +42,5 @@ def test_nothing_needs_fcntl(root: Path) -> None:
         "import sys; sys.modules['fcntl'] = None; "
         "import fmri2clip.tracking.record, fmri2clip.core.files, pipeline.train, pipeline.study"
     )
-    subprocess.run([sys.executable, "-c", code], cwd=root, check=True)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(["src", "."])}
+    subprocess.run([sys.executable, "-c", code], cwd=root, check=True, env=environment)

@@ -31,7 +31,10 @@ def small_config(name: str) -> Any:
 def model_config(name: str) -> dict:
     n_voxels = 30 if decoders.load_decoder(name).Decoder.per_subject else {"subj01": 30}
     return {
+        "run": "demo",
         "decoder": name,
+        "clip": "mini",
+        "digests": {},
         "config": asdict(small_config(name)),
         "n_voxels": n_voxels,
         "width_D": 8,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import sqlite3
@@ -216,7 +217,9 @@ def test_four_at_once_create_each_run_once(tmp_path: Path) -> None:
         "record.sync(load_params('run0', 'run1'), Paths(root), root)"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
-    several = [subprocess.Popen(command, cwd=PARAMS.parent) for _ in range(4)]
+    path = os.pathsep.join(["src", "."])
+    environment = {**os.environ, "PYTHONPATH": path}
+    several = [subprocess.Popen(command, cwd=PARAMS.parent, env=environment) for _ in range(4)]
     assert [process.wait(300) for process in several] == [0] * 4
     parents = search(tmp_path, "tags.variant = 'default' and tags.restored = 'true'")
     assert sorted(run.data.tags["run"] for run in parents) == ["run0", "run1"]

@@ -6,6 +6,7 @@ runs each experiment in a temporary copy of the project that shares the cache.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -145,7 +146,9 @@ def run_queue(
         if not waiting:
             return
         for name in (name for name, status in now.items() if status == "Killed"):
-            _dvc(root, "queue", "kill", "--force", name)
+            # It may have reported its end since; the next look tells.
+            with contextlib.suppress(ValueError):
+                _dvc(root, "queue", "kill", "--force", name)
         # As many as there is work for: DVC starts those that are not there.
         if n_workers < min(jobs, len(waiting)) and "Queued" in waiting:
             _start_workers(root, jobs)

@@ -539,7 +539,10 @@ def test_components_are_decoded_to_tokens(
     only = decoder.decode(tiny.mean_betas_IV, "subj01")
     assert torch.allclose(only.embedding_ID, found.tokens["fused"][:, 0], atol=1e-5)
     described = {
+        "run": "demo",
         "decoder": "brainmclip",
+        "clip": "mini",
+        "digests": {},
         "n_voxels": 30,
         "width_D": 8,
         "seed": 0,

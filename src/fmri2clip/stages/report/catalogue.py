@@ -71,6 +71,7 @@ WRAPPERS = (  # in front of another metric, and what that adds to its title
     (r"unseen\.(?:noise_free\.)?", ", unseen"),
     (r"trials\.(?P<n>\d)\.", ", of {n} trials"),
     (r"judge\.(?P<s>\w+)\.", ", by {s}"),
+    (r"own\.", ", by its own likelihood"),
 )
 
 
