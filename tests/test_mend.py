@@ -45,6 +45,9 @@ def test_a_dvc_lock_that_was_cut_off_keeps_its_whole_stages(project: Path, share
     whole = read(project)
     path = project / "dvc.lock"
     text = path.read_text()[: int(share * len(path.read_text()))]
+    # Cut between two lines it may be read as it stands; DVC runs again what lacks something then.
+    while mend.is_whole(text):
+        text = text[:-1]
     path.write_text(text)
     (line,) = mend.mend(project)
     assert "had been cut off" in line
