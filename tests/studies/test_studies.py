@@ -217,7 +217,7 @@ if what == "train":
     print("executed")
     folder.mkdir(parents=True)
     (folder / "weights.safetensors").write_bytes(f"{seed} {alpha}".encode())
-    about = dict(decoder="brainclip", clip="mini", voxels="all", seed=seed, config={"alpha": alpha}, split={},
+    about = dict(run=run, width_D=1, decoder="brainclip", clip="mini", voxels="all", seed=seed, config={"alpha": alpha}, split={},
         digests={"subj01": {"betas": "b"}}, n_voxels=1, n_training_images={"subj01": 1},
         n_validation_images={"subj01": 1}, parameters={})
     (folder / "config.yaml").write_text(json.dumps(about))
