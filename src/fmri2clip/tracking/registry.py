@@ -128,7 +128,7 @@ def _log(uri: str, staged: Path, subject: str, run_id: str, name: str) -> str:
         metadata={"categories": list(decoder.content.clip.get("category_C", ()))},
     )
     version = str(info.registered_model_version)
-    card = "\n".join(describe(staged / subject))
+    card = "\n".join(describe(str(staged / subject)))
     client.update_model_version(name, version, f"```\n{card}\n```")
     weights = staged / (subject if has_weights(staged / subject) else SHARED)
     client.set_model_version_tag(name, version, "weights_sha256", weights_sha256(weights))
