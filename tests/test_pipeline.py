@@ -338,7 +338,8 @@ def test_edits_run_for_real_what_the_plans_say(
         assert running(clone) == {"report"}
     with edited(clone, RETRIEVAL):  # two evaluations stand for all, and for what lies upstream
         metric = running(clone, "evaluate@ridge", "evaluate@brainclip", "reconstruct")
-    assert metric == {"evaluate@ridge", "evaluate@brainclip"}
+    # A card says what no brain scores, so that the references come first.
+    assert metric == {"evaluate@ridge", "evaluate@brainclip", "references@mini"}
     with edited(clone, LIBRARY / "decoders" / "ridge" / "decoder.py"):
         decoder = running(clone)
     assert trainings(decoder) == {"train@ridge"}
