@@ -49,12 +49,12 @@ def test_an_excess_is_found_beyond_a_known_covariance(
     """One loud axis that the known covariance lacks: it is added, and little else."""
     axis_V = 3 * rng.standard_normal(N_VOXELS)
     both = dense(model) + np.outer(axis_V, axis_V)
-    x_NV = rng.multivariate_normal(np.zeros(N_VOXELS), both, 4000)
+    x_NV = rng.multivariate_normal(np.zeros(N_VOXELS), both, 1000)
     found = low_rank.fit_excess(torch.from_numpy(x_NV), model, [1, 8])
     excess = dense(found)
     np.testing.assert_allclose(excess, np.outer(axis_V, axis_V), atol=0.2 * np.square(axis_V).max())
     assert found.share == low_rank.SHARES[0]
-    nothing = rng.multivariate_normal(np.zeros(N_VOXELS), dense(model), 4000)
+    nothing = rng.multivariate_normal(np.zeros(N_VOXELS), dense(model), 1000)
     least = low_rank.fit_excess(torch.from_numpy(nothing), model, [1, 8])
     assert np.trace(dense(least)) < 0.1 * np.trace(dense(model))
 

@@ -4,13 +4,16 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
 import numpy as np
 import pytest
+from dvc.utils.hydra import apply_overrides
 from mlflow import MlflowClient
+from ruamel.yaml import YAML
 
 from fmri2clip.metrics.statistics import Scores
 from fmri2clip.studies import experiments, plan, results
@@ -103,6 +106,15 @@ def test_plan_resolves_every_variant_and_seed(tmp_path: Path) -> None:
     )
 
 
+def test_a_later_seed_has_the_parameters_that_dvc_gives_it(tmp_path: Path) -> None:
+    planned = plan.plan(write_study(tmp_path), ROOT / "params.yaml")
+    (experiment,) = (e for e in planned if e.name == "alpha-image-s1")
+    path = tmp_path / "params.yaml"
+    path.write_text((ROOT / "params.yaml").read_text())
+    apply_overrides(path, list(experiment.overrides))
+    assert planned[experiment] == YAML(typ="safe").load(path.read_text())
+
+
 @pytest.mark.parametrize(
     ("new", "message"),
     [
@@ -125,29 +137,29 @@ def test_studies_of_the_repository_are_valid(path: Path) -> None:
     assert plan.plan(plan.load(path), ROOT / "params.yaml")
 
 
-def make_result(
-    study: plan.Study, tmp_path: Path, variant: str, seed: int, score: float
-) -> results.Result:
-    planned = plan.plan(study, ROOT / "params.yaml")
-    content = next(
-        params for e, params in planned.items() if (e.variant, e.seed) == (variant, seed)
-    )
-    rng = np.random.default_rng(seed)
-    score_I = score + 0.1 * rng.standard_normal(200)
-    metric = "retrieval.image_given_brain.top1"
-    scores = Scores(nsd_id_I=np.arange(200), per_image={metric: (score_I, np.ones(200))})
-    metrics = {"brainclip": {"zero_shot.chance": 0.25}}
-    return results.Result(params=content, metrics=metrics, scores={"brainclip": {"subj01": scores}})
+def make_results(
+    study: plan.Study, score: Callable[[str, int], float]
+) -> dict[tuple[str, int], results.Result]:
+    """By variant and seed; score: what every image of subj01 has there, but for noise."""
+    found = {}
+    for experiment, content in plan.plan(study, ROOT / "params.yaml").items():
+        key = (experiment.variant, experiment.seed)
+        rng = np.random.default_rng(experiment.seed)
+        score_I = score(*key) + 0.1 * rng.standard_normal(200)
+        metric = "retrieval.image_given_brain.top1"
+        scores = Scores(nsd_id_I=np.arange(200), per_image={metric: (score_I, np.ones(200))})
+        found[key] = results.Result(
+            params=content,
+            metrics={"brainclip": {"zero_shot.chance": 0.25}},
+            scores={"brainclip": {"subj01": scores}},
+        )
+    return found
 
 
 def test_summary_averages_seeds_and_pairs_runs(tmp_path: Path) -> None:
     study = write_study(tmp_path)
     levels = {"both": 0.5, "image": 0.6, "again": 0.5}
-    found_results = {
-        (v, s): make_result(study, tmp_path, v, s, x + 0.1 * s)
-        for v, x in levels.items()
-        for s in (0, 1)
-    }
+    found_results = make_results(study, lambda variant, seed: levels[variant] + 0.1 * seed)
     summary = results.summarise(study, found_results, "digest")
     scores = summary["variants"]["both"]["runs"]["brainclip"]
     noise = np.mean([np.random.default_rng(s).standard_normal(200).mean() for s in (0, 1)])
@@ -173,9 +185,7 @@ def test_no_difference_is_shown_by_an_interval_within_the_margin(
     """The difference here is 0.1, for every image."""
     study = write_study(tmp_path, STUDY + f"equivalence: {margin}\n")
     levels = {"both": 0.5, "image": 0.6, "again": 0.5}
-    found_results = {
-        (v, s): make_result(study, tmp_path, v, s, x) for v, x in levels.items() for s in (0, 1)
-    }
+    found_results = make_results(study, lambda variant, seed: levels[variant])
     (comparison,) = results.summarise(study, found_results, "digest")["comparisons"]
     found = comparison["metrics"]["retrieval.image_given_brain.top1"]
     assert found["equivalent"] is shown and found["margin"] == margin

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -162,12 +163,13 @@ class Study:
             for seed in self.seeds.values:
                 name = f"{self.name}-{variant}-s{seed}"
                 seeds = [f"++{key}={seed}" for key in self.seeds.keys]
-                note = f"++note='study {self.name} variant {variant} seed {seed}'"
+                note = f"study {self.name} variant {variant} seed {seed}"
                 yield Experiment(
                     name=name,
                     variant=variant,
                     seed=seed,
-                    overrides=(*self.base, *overrides, *seeds, note),
+                    note=note,
+                    overrides=(*self.base, *overrides, *seeds, f"++note='{note}'"),
                     targets=self.targets,
                     pictures=self.pictures,
                 )
@@ -180,6 +182,7 @@ class Experiment:
     name: str
     variant: str
     seed: int
+    note: str
     overrides: tuple[str, ...]
     targets: tuple[str, ...]
     pictures: tuple[str, ...] = ()
@@ -199,18 +202,30 @@ def load(path: Path) -> Study:
 def plan(study: Study, params_path: Path) -> dict[Experiment, dict[str, Any]]:
     """Each experiment with the content of its params.yaml; ValueError for a bad override.
 
-    Checked before anything is queued, so that a typo in the last variant costs no hour.
+    Checked before anything is queued, so that a typo in the last variant costs no hour. Seeds of a
+    variant differ in nothing else, so that one of them is checked for all.
     """
-    planned = {}
+    planned: dict[Experiment, dict[str, Any]] = {}
     restriction: tuple[str, ...] = ()
     if study.subjects:
         restriction = _restrict(study.subjects, parameters.load(params_path).runs)
+    checked: dict[str, dict[str, Any]] = {}
     for experiment in study.experiments():
         experiment = replace(experiment, overrides=(*restriction, *experiment.overrides))
-        with tempfile.TemporaryDirectory() as folder:
-            copy = Path(folder) / "params.yaml"
-            copy.write_bytes(params_path.read_bytes())
-            planned[experiment] = _override(copy, experiment)
+        if experiment.variant not in checked:
+            with tempfile.TemporaryDirectory() as folder:
+                copy = Path(folder) / "params.yaml"
+                copy.write_bytes(params_path.read_bytes())
+                checked[experiment.variant] = _override(copy, experiment)
+        content = deepcopy(checked[experiment.variant])
+        for key in study.seeds.keys:
+            *tables, last = key.split(".")
+            table = content
+            for name in tables:
+                table = table[name]
+            table[last] = experiment.seed
+        content["note"] = experiment.note
+        planned[experiment] = content
     return planned
 
 

@@ -317,23 +317,23 @@ SIZES = {
         decoder="brainclip", n_images=600, n_voxels=4000, overrides={"hidden": 2048}
     ),
     "brainclip, many images": Size(
-        decoder="brainclip", n_images=1800, n_voxels=4000, overrides={"hidden": 512}
+        decoder="brainclip", n_images=1200, n_voxels=4000, overrides={"hidden": 512}
     ),
     "brainmclip": Size(
-        decoder="brainmclip", n_images=200, n_voxels=3000, overrides={"hidden": 1024}
+        decoder="brainmclip", n_images=200, n_voxels=3000, overrides={"hidden": 768}
     ),
-    "clip_mused": Size(decoder="clip_mused", n_images=800, n_voxels=3000),
+    "clip_mused": Size(decoder="clip_mused", n_images=600, n_voxels=3000),
     "ridge": Size(decoder="ridge", n_images=1500, n_voxels=4000),
     "ridge, tokens": Size(
-        decoder="ridge", n_images=1500, n_voxels=2000, overrides={"tokens": "all"}
+        decoder="ridge", n_images=800, n_voxels=1500, overrides={"tokens": "all"}
     ),
     "ridge, components": Size(
         decoder="ridge",
-        n_images=1500,
+        n_images=1200,
         n_voxels=2000,
         overrides={"tokens": "components"},
     ),
-    "label_ridge": Size(decoder="label_ridge", n_images=1200, n_voxels=3000),
+    "label_ridge": Size(decoder="label_ridge", n_images=900, n_voxels=3000),
 }
 
 
@@ -343,7 +343,7 @@ def measured() -> dict[str, tuple[int, int]]:
     given = []
     for size in SIZES.values():
         is_closed = decoders.load_decoder(size.decoder).Decoder.closed_form
-        short = {"n_alphas": 2, "n_folds": 2} if is_closed else {"max_epochs": 2}
+        short = {"n_alphas": 2, "n_folds": 2} if is_closed else {"max_epochs": 1}
         given.append(dataclasses.asdict(size) | {"overrides": {**size.overrides, **short}})
     module = "tests.stages.check_params.training_world"
     done = subprocess.run(
