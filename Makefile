@@ -11,7 +11,7 @@ export PATH := $(abspath $(VENV))/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help clone venv repro plan test coverage lint deps docs mlflow publish preset study compare campaign requirements audit asset
+.PHONY: help clone venv repro plan test coverage lint deps docs mlflow publish preset try restore experiments study compare campaign requirements audit asset
 
 help:
 	@echo "make repro                rebuild every result that is out of date; ends at reports/html/index.html (JOBS=1: no two stages at once)"
@@ -24,6 +24,9 @@ help:
 	@echo "make mlflow               add missing runs to the MLflow store and open their table (PORT=5001: there)"
 	@echo "make publish NAME=ridge   a folder publish/ridge for the Hugging Face hub, and what to check about it; no upload"
 	@echo "make preset NAME=smoke    patch params.yaml with presets/smoke.yaml (NAME=default puts it back)"
+	@echo "make try NAME=smoke       run under that preset beside this tree, as a DVC experiment; nothing here changes"
+	@echo "make restore              back to the committed parameters and results, in seconds; what differs is put in git's stash"
+	@echo "make experiments          DVC's experiments: their changed parameters and the summaries of runs"
 	@echo "make study NAME=...       queue, run and collect the variants of studies/NAME.yaml"
 	@echo "make compare              whether a run on another machine gave what git has: one line in place of git diff"
 	@echo "make campaign             kills, full disks, hostile input and the like, to benchmarks/campaign.json (hours; goes on where it was)"
@@ -80,6 +83,17 @@ publish: venv
 preset: clone venv
 	@test -n "$(NAME)" || { echo "name a preset: make preset NAME=smoke; there are: default $(basename $(notdir $(wildcard presets/*.yaml)))"; exit 2; }
 	python -m pipeline.preset $(NAME)
+
+try: clone venv
+	@test -n "$(NAME)" || { echo "name a preset: make try NAME=smoke; there are: $(basename $(notdir $(wildcard presets/*.yaml)))"; exit 2; }
+	python -m pipeline.trial $(NAME)
+
+restore: clone venv
+	python -m pipeline.restore
+
+# Deps are columns of DVC's, and so are numbers that the summaries have.
+experiments: clone venv
+	dvc exp show --only-changed --num 1 --no-pager --drop '^(Executor|State|rev|typ|parent|note|(src|pipeline|assets|data|models|presets|studies|benchmarks)(/|$$)|reports/(studies|data_checks)|CITATION|requirements)'
 
 study: clone venv
 	@test -n "$(NAME)" || { echo "name a study: make study NAME=...; there are: $(basename $(notdir $(wildcard studies/*.yaml)))"; exit 2; }
