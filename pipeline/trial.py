@@ -63,7 +63,9 @@ def quote(value: Any) -> str:
         # A backslash is one but for those in front of a quotation mark.
         doubled = re.sub(r"\\+(?='|$)", lambda found: 2 * found[0], value)
         return "'" + doubled.replace("'", "\\'") + "'"
-    return {True: "true", False: "false", None: "null"}.get(value, repr(value))
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    return repr(value)
 
 
 def main() -> None:
