@@ -12,7 +12,7 @@ from fmri2clip.stages.report.catalogue import Cell
 from fmri2clip.stages.report.charts import DotChart, Dots, Mark, Rule, chart_dots, to_score
 from fmri2clip.stages.report.differences import Differences, Paired
 from fmri2clip.stages.report.inputs import Inputs
-from fmri2clip.stages.report.scores import CAPTION, IMAGE, MAP, TITLES, Scores
+from fmri2clip.stages.report.scores import CAPTION, IMAGE, MAP, MEAN, TITLES, Scores
 from fmri2clip.stages.report.studies import Study
 
 TARGET = TITLES["reference.target"]
@@ -22,7 +22,7 @@ CONTROLS = ("hierarchy", "captions", "noise", "subjects")  # switches of a simul
 
 @dataclass(frozen=True)
 class Versus:
-    """The best decoder of a paper less the best baseline."""
+    """The best decoder less the best baseline."""
 
     decoder: str
     baseline: str
@@ -163,10 +163,12 @@ def make_rules(scores: Scores, metric: str) -> list[Rule]:
 def make_sentences(
     inputs: Inputs, scores: Scores, differences: Differences, pages: Sequence[Study]
 ) -> list[str]:
-    """One on each decoder of a paper, and how sure the numbers are."""
-    decoders = [name for name in inputs.runs if inputs.kind(name) == "decoder"]
-    said = [_describe(inputs, scores, differences, name) for name in decoders]
-    said = [sentence for sentence in said if sentence][:4]
+    """One on each task, and how sure the numbers are."""
+    said = [
+        _describe(inputs, scores, differences, metric, words)
+        for metric, words in _list_words(inputs).items()
+    ]
+    said = [sentence for sentence in said if sentence]
     return [*said, *describe_similarity(pages), describe_certainty(inputs)]
 
 
@@ -179,40 +181,51 @@ def describe_similarity(pages: Sequence[Study]) -> list[str]:
     ]
 
 
-def _describe(inputs: Inputs, scores: Scores, differences: Differences, decoder: str) -> str:
-    """On which tasks a decoder differs from the best baseline."""
-    painted = [
-        name
-        for name, entry in inputs.params.reconstructions.items()
-        if entry.source == decoder and inputs.picture_kind(name) == "decoder"
-    ]
+def _describe(
+    inputs: Inputs, scores: Scores, differences: Differences, metric: str, words: str
+) -> str:
+    """Which decoders do better at a task than the best baseline, and which worse; '' for none."""
+    rows = sorted(
+        scores.rows(metric, "decoder"), key=lambda row: -scores.found[row, metric, MEAN].value
+    )
+    if metric.endswith("pixcorr"):
+        rows = _pick_painted(inputs, rows)
     by_sign: dict[int, list[str]] = {1: [], -1: [], 0: []}
-    for metric, words in _list_words(inputs).items():
-        row = decoder
-        if metric.endswith("pixcorr"):
-            row = max(painted, key=lambda n: _value(scores, n, metric), default="")
-        versus = compare_best(scores, differences, metric, row) if row else None
+    baseline = ""
+    for row in rows:
+        versus = compare_best(scores, differences, metric, row)
         if versus:
-            by_sign[versus.sign].append(f"{words} ({versus.cell} over {versus.baseline})")
-    parts = {1: "higher in", -1: "lower in", 0: "not told apart in"}
-    said = [f"{parts[sign]} {_join(items)}" for sign, items in by_sign.items() if items]
-    note = describe_run(inputs, decoder)
-    name = f"{decoder} ({note})" if note else decoder
-    return f"{name} against the best baseline: {'; '.join(said)}." if said else ""
+            note = describe_run(inputs, row)
+            shown = f"{versus.cell}; {note}" if note else str(versus.cell)
+            by_sign[versus.sign].append(f"{row} ({shown})")
+            baseline = f"{versus.baseline} ({scores.cell(versus.baseline, metric)})"
+    if not baseline:
+        return ""
+    parts = {1: "higher are", -1: "lower are", 0: "not told apart are"}
+    found = [f"{parts[sign]} {_join(items)}" for sign, items in by_sign.items() if items]
+    said = f"{words}, against the best baseline, {baseline}: {'; '.join(found)}."
+    return said + "".join(
+        f" By its own likelihood {row} finds {cell} %."
+        for row in rows
+        if (cell := scores.cell(row, f"own.{metric}"))
+    )
+
+
+def _pick_painted(inputs: Inputs, rows: Sequence[str]) -> list[str]:
+    """Of reconstructions, best first, the best one of each run."""
+    best: dict[str, str] = {}
+    for row in rows:
+        best.setdefault(inputs.params.reconstructions[row].source, row)
+    return list(best.values())
 
 
 def _list_words(inputs: Inputs) -> Mapping[str, str]:
     return {
-        IMAGE: "finding pictures",
-        CAPTION: "finding captions",
-        f"{inputs.protocol}.pixcorr": "painting",
-        MAP: "naming",
+        IMAGE: "Finding pictures",
+        CAPTION: "Finding captions",
+        f"{inputs.protocol}.pixcorr": "Painting",
+        MAP: "Naming",
     }
-
-
-def _value(scores: Scores, row: str, metric: str) -> float:
-    score = scores.get(row, metric)
-    return score.value if score else -1.0
 
 
 def _join(items: Sequence[str]) -> str:
