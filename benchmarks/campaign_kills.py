@@ -31,6 +31,7 @@ WRITES = re.compile(r"(?:Updating|Generating) lock file")
 RUNS = re.compile(r"Running stage '([^']+)'")
 BEHIND_S = 0.6  # after a line; DVC takes about as long to write dvc.lock
 POLL_S = 0.02
+LONGEST = 8  # a kill that is not aimed comes within this part of the undisturbed run's time
 PATIENCE = 15.0  # a run that takes so many times the undisturbed one hangs
 
 
@@ -124,7 +125,7 @@ class Campaign:
             number = len(self.state["kills"])
             kill = None
             if number < times:
-                kill = draw(self.state["seed"], number, self.state["seconds"] / 4)
+                kill = draw(self.state["seed"], number, self.state["seconds"] / LONGEST)
             if self.run_once(clone, kill):
                 self.finish_round(clone, expected)
 
@@ -210,25 +211,38 @@ class Campaign:
         self.save()
 
 
+COUNTED = {
+    "SIGKILL to all processes": lambda kill: not kill["alone"] and not kill["term"],
+    "SIGKILL to one process": lambda kill: kill["alone"],
+    "SIGTERM, and SIGKILL after 30 s": lambda kill: kill["term"],
+    "clock set back by a day before a start": lambda kill: kill["clock"],
+}
+RULE = "run again, it ends with an undisturbed run's dvc.lock and leaves nothing behind"
+
+
 def run(campaign: Campaign, times: int) -> None:
-    """The part `kills`; its rows go into the table when all kills are made."""
+    """The part `kills`; its rows go into the table when all kills are made.
+
+    What campaigns of other seeds have added to the table counts with them.
+    """
     campaign.run(times)
     state = campaign.state
-    findings = state["findings"]
-    outcome = f"held: dvc.lock of {state['rounds']} finished runs as undisturbed"
-    if findings:
-        outcome = f"{len(findings)} findings: {findings[0]['finding'][:200]}"
-    counted = {
-        "SIGKILL to all processes": lambda kill: not kill["alone"] and not kill["term"],
-        "SIGKILL to one process": lambda kill: kill["alone"],
-        "SIGTERM, and SIGKILL after 30 s": lambda kill: kill["term"],
-        "clock set back by a day before a start": lambda kill: kill["clock"],
-    }
-    rule = "run again, it ends with an undisturbed run's dvc.lock and leaves nothing behind"
-    rows = []
-    for fault, is_meant in counted.items():
-        n = sum(map(is_meant, state["kills"]))
-        rows.append(tools.Row(fault=fault, rule=rule, times=n, outcome=outcome))
     stages = [kill["stage"] or "(before the first)" for kill in state["kills"]]
-    counts = {name: stages.count(name) for name in sorted(set(stages))}
-    tools.record("kills", rows, seed=state["seed"], killed_in=counts)
+    own = {
+        "times": {fault: sum(map(is_meant, state["kills"])) for fault, is_meant in COUNTED.items()},
+        "rounds": state["rounds"],
+        "findings": [finding["finding"][:200] for finding in state["findings"]],
+        "killed_in": {name: stages.count(name) for name in sorted(set(stages))},
+    }
+    before = tools.read_json(tools.TABLE).get("kills", {}).get("by_seed", {})
+    by_seed = before | {str(state["seed"]): own}
+    findings = [text for one in by_seed.values() for text in one["findings"]]
+    rounds = sum(one["rounds"] for one in by_seed.values())
+    outcome = f"held: dvc.lock of {rounds} finished runs as undisturbed"
+    if findings:
+        outcome = f"{len(findings)} findings: {findings[0]}"
+    rows = []
+    for fault in COUNTED:
+        n = sum(one["times"][fault] for one in by_seed.values())
+        rows.append(tools.Row(fault=fault, rule=RULE, times=n, outcome=outcome))
+    tools.record("kills", rows, by_seed=by_seed)
