@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from sklearn.linear_model import LinearRegression, Ridge
 
 from fmri2clip.core.params import Compute
-from fmri2clip.decoders.aligned.closed_form import read_targets, standardise
 from fmri2clip.decoders.aligned.decoder import Decoder
 from fmri2clip.decoders.batches import TrainingData
+from fmri2clip.decoders.parts.left_out_ridge import read_targets, standardise
 from fmri2clip.stages.train.batches import MixedBatches
 from fmri2clip.stages.train.run import fit_decoder
 from tests.decoders.settings import make_config

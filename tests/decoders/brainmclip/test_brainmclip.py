@@ -14,7 +14,7 @@ from fmri2clip.artefacts.model import load, save
 from fmri2clip.decoders.batches import Batch, TrainingData
 from fmri2clip.decoders.brainmclip import decoder as module
 from fmri2clip.decoders.brainmclip.decoder import Decoder
-from fmri2clip.decoders.brainmclip.losses import Components, Tokens
+from fmri2clip.decoders.parts.compared_tokens import Components, Tokens
 from fmri2clip.decoders.parts.token_basis import TokenBasis
 from fmri2clip.stages.train import trainer
 from fmri2clip.stages.train.batches import EpochBatches

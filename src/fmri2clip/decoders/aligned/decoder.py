@@ -39,13 +39,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fmri2clip import decoders
-from fmri2clip.decoders.aligned.closed_form import Aligned, read_targets, standardise
 from fmri2clip.decoders.aligned.config import Config
 from fmri2clip.decoders.batches import Basis, Decoded, MixedBatch, Phase, TrainingData
 from fmri2clip.decoders.parts.contrast import contrastive
 from fmri2clip.decoders.parts.distributed import Shares
 from fmri2clip.decoders.parts.labels import log_odds, read_labels
 from fmri2clip.decoders.parts.layers import make_trunk
+from fmri2clip.decoders.parts.left_out_ridge import (
+    SCORES,
+    LeftOutRidge,
+    block_targets,
+    check_components,
+    read_targets,
+    standardise,
+)
 from fmri2clip.decoders.parts.new_subject import check_new_subject, without_new_subject
 from fmri2clip.decoders.parts.token_basis import TokenBasis
 
@@ -55,7 +62,6 @@ CITATION = (
     "D. H. Wolpert, 'Stacked generalization', Neural Networks 5, 241, 1992; after the subject-wise "
     "ridge of P. S. Scotti et al., 'MindEye2', arXiv:2403.11207, 2024."
 )
-SCORES = ("semantic_components_IP", "detail_components_IP")
 
 
 class Decoder(decoders.Decoder):
@@ -92,7 +98,7 @@ class Decoder(decoders.Decoder):
         n_inputs = 2 * width_D + 2 * n_components
         self.basis = TokenBasis(n_components, n_patches, width_D)
         self.closed_forms = nn.ModuleDict(
-            {s: Aligned(n_voxels[s], n_inputs) for s in self.subjects}
+            {s: LeftOutRidge(n_voxels[s], n_inputs) for s in self.subjects}
         )
         self.register_buffer("mean_Q", torch.zeros(n_inputs))
         self.register_buffer("deviation_Q", torch.ones(n_inputs))
@@ -150,9 +156,12 @@ class Decoder(decoders.Decoder):
         mean_Q, deviation_Q = standardise([read_targets(d, n) for d in old])
         decoder.mean_Q.copy_(mean_Q)
         decoder.deviation_Q.copy_(deviation_Q)
+        blocks = block_targets(decoder.width_D, n, config.block)
+        alphas = torch.logspace(config.log10_alpha_min, config.log10_alpha_max, config.n_alphas)
         for d in data:
             own = decoder.closed_form_of(d.subject)
-            decoder._inputs[d.subject] = own.fit(d, config, n, mean_Q, deviation_Q)
+            y_IQ = (read_targets(d, n) - mean_Q) / deviation_Q
+            decoder._inputs[d.subject] = own.fit(d, y_IQ, blocks, alphas.tolist())
         labels_IC = torch.cat([read_labels(d)[~d.is_validation_I] for d in old])
         label = decoder.linear["label"]
         assert isinstance(label, nn.Linear)
@@ -165,22 +174,17 @@ class Decoder(decoders.Decoder):
 
         Raises ValueError where the cache has fewer components.
         """
-        n_components, n_patches, _ = data[0].bases["semantic"].components_PTW.shape
-        if config.components > n_components:
-            raise ValueError(
-                f"components is {config.components}, but the CLIP cache has {n_components} of a "
-                "stream; lower components, or raise token_components of the clip"
-            )
+        check_components(config.components, data[0])
         return {
             "n_classes": read_labels(data[0]).shape[1],
-            "n_patches": n_patches,
+            "n_patches": len(data[0].bases["semantic"].mean_TW),
             "n_components": config.components,
         }
 
-    def closed_form_of(self, subject: str) -> Aligned:
+    def closed_form_of(self, subject: str) -> LeftOutRidge:
         """The closed form of a subject."""
         found = self.closed_forms[subject]
-        assert isinstance(found, Aligned)
+        assert isinstance(found, LeftOutRidge)
         return found
 
     def phases(self, data: Sequence[TrainingData]) -> Iterator[Phase]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fmri2clip.core.strict import above_zero, at_least, choices, fraction
-from fmri2clip.decoders.brainmclip.routing import group_names
+from fmri2clip.decoders.parts.routing import group_names
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,10 +40,12 @@ from fmri2clip import decoders
 from fmri2clip.core.strict import check_known
 from fmri2clip.decoders.batches import Batch, Decoded, TrainingData
 from fmri2clip.decoders.brainmclip.config import Config
-from fmri2clip.decoders.brainmclip.losses import Components, Tokens, align, draw_mixing
 from fmri2clip.decoders.brainmclip.networks import TwoStreams
-from fmri2clip.decoders.brainmclip.routing import Rows, route
+from fmri2clip.decoders.parts.compared_tokens import Components, Tokens
 from fmri2clip.decoders.parts.distributed import Shares
+from fmri2clip.decoders.parts.mixco import draw_mixing
+from fmri2clip.decoders.parts.routing import Rows, route
+from fmri2clip.decoders.parts.token_alignment import align
 from fmri2clip.decoders.parts.token_basis import TokenBasis
 
 CITATION = (
@@ -361,13 +363,8 @@ class Decoder(decoders.Decoder):
 
     def _read(self, stream: str, x_I1X: Tensor, n: int | None) -> Tensor:
         """All tokens (I, T, W) of a class token and its scores, or the class token alone."""
-        name = "semantic" if stream == "fused" else stream
-        basis = self._basis(name)
-        n_scores = len(basis.gram_PP)
-        class_I1W = x_I1X[..., :-n_scores]
-        if n == 1:
-            return class_I1W
-        return torch.cat([class_I1W.float(), basis.read(x_I1X[:, 0, -n_scores:])], 1)
+        basis = self._basis("semantic" if stream == "fused" else stream)
+        return x_I1X[..., : -len(basis.gram_PP)] if n == 1 else basis.read_all(x_I1X[:, 0])
 
     def n_parameters(self) -> dict[str, int]:
         """Trained, and those needed to decode (no fMRI decoders)."""

@@ -67,6 +67,12 @@ class TokenBasis(nn.Module):
         flat_BX = scores_BP.float() @ components_PTW.float().flatten(1)
         return flat_BX.unflatten(1, mean_TW.shape) + mean_TW
 
+    def read_all(self, x_BX: Tensor) -> Tensor:
+        """Tokens (B, 1 + T, W) in float32 of a class token and scores, one after the other."""
+        n_scores = len(self.gram_PP)
+        class_B1W = x_BX[:, None, :-n_scores].float()
+        return torch.cat([class_B1W, self.read(x_BX[:, -n_scores:])], 1)
+
     def inner(self, a_BP: Tensor, b_CP: Tensor) -> Tensor:
         """Inner products (B, C) of flat tokens, rows of one with rows of the other."""
         across_BC = (a_BP @ self.gram_PP + self.lean_P) @ b_CP.T

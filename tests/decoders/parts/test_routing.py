@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import ks_2samp
 
-from fmri2clip.decoders.brainmclip.routing import group_names, match, route
+from fmri2clip.decoders.parts.routing import group_names, match, route
 
 N = 600
 

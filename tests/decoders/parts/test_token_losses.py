@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from fmri2clip.decoders.brainmclip import losses
-from fmri2clip.decoders.brainmclip.losses import Mixing, Tokens
+from fmri2clip.decoders.parts import mixco, token_alignment
+from fmri2clip.decoders.parts.compared_tokens import Tokens
+from fmri2clip.decoders.parts.mixco import Mixing
 from tests.decoders.settings import make_config
 
 # Temperatures are named, because expected numbers follow from them
@@ -62,7 +63,7 @@ def mixco_reference(
 def test_soft_clip_matches_numpy(tau: float) -> None:
     u, v = normalize(draw(7, 12), dim=1), normalize(draw(7, 12, seed=1), dim=1)
     expected = soft_clip_reference(u.double().numpy(), v.double().numpy(), tau)
-    assert losses.soft_clip(u @ v.T, v @ v.T, tau).item() == pytest.approx(expected, rel=1e-4)
+    assert mixco.soft_clip(u @ v.T, v @ v.T, tau).item() == pytest.approx(expected, rel=1e-4)
 
 
 def test_mixco_matches_numpy_also_for_an_image_that_is_its_own_partner() -> None:
@@ -70,12 +71,12 @@ def test_mixco_matches_numpy_also_for_an_image_that_is_its_own_partner() -> None
     partner, share = [2, 1, 4, 0, 3], [0.3, 0.4, 1.0, 0.9, 0.05]
     mixing = Mixing(torch.tensor(partner), torch.tensor(share), torch.tensor(share) < 1)
     expected = mixco_reference(u.double().numpy(), v.double().numpy(), partner, share, 0.006)
-    assert losses.bimixco(u @ v.T, mixing, 0.006).item() == pytest.approx(expected, rel=1e-4)
+    assert mixco.bimixco(u @ v.T, mixing, 0.006).item() == pytest.approx(expected, rel=1e-4)
 
 
 def test_mixing_is_a_convex_sum_with_one_partner_and_one_share_for_all_voxels() -> None:
     torch.manual_seed(0)
-    mixing, x = losses.draw_mixing(200, 0.15, 0.5), draw(200, 9)
+    mixing, x = mixco.draw_mixing(200, 0.15, 0.5), draw(200, 9)
     mixed = mixing.apply(x)
     for b in range(200):
         s = float(mixing.share_B[b])
@@ -105,7 +106,7 @@ def test_token_nce_matches_a_loop(tokens: list[int]) -> None:
                 scores = [query[i] @ gallery[j] / 0.05 for j in range(6)]
                 total += math.log(sum(math.exp(s) for s in scores)) - scores[i]
     cosine_NBB = Tokens(x).cosine_NBB(Tokens(y), torch.tensor(tokens), torch.arange(6))
-    found = losses.token_nce(cosine_NBB, 0.05).item()
+    found = token_alignment.token_nce(cosine_NBB, 0.05).item()
     assert found == pytest.approx(total / (2 * 6 * len(tokens)), rel=1e-4)
 
 
@@ -130,7 +131,7 @@ def test_cosines_match_numpy() -> None:
 def test_a_batch_that_is_mixed_throughout_has_no_fine_term_and_a_finite_gradient() -> None:
     x = draw(3, 4, 5).requires_grad_()
     mixing = Mixing(torch.tensor([1, 2, 0]), torch.full((3,), 0.4), torch.ones(3, dtype=torch.bool))
-    terms = losses.align(Tokens(x), Tokens(draw(3, 4, 5, seed=1)), CONFIG, mixing, 0.0)
+    terms = token_alignment.align(Tokens(x), Tokens(draw(3, 4, 5, seed=1)), CONFIG, mixing, 0.0)
     sum(terms.values()).backward()
     assert terms["fine"].item() == 0 and torch.isfinite(x.grad).all()
 
@@ -148,7 +149,7 @@ def test_align_is_the_sum_of_its_parts() -> None:
         loss="both",
         **TEMPERATURES,
     )
-    terms = losses.align(
+    terms = token_alignment.align(
         Tokens(x), Tokens(y), config, None, 0.25 + 0.75 / 2
     )  # halfway through SoftCLIP
 
@@ -161,7 +162,7 @@ def test_align_is_the_sum_of_its_parts() -> None:
     ]
     expected = contrast[0] + 0.2 * contrast[1] + 0.7 * (1 - cosine[:, 0].mean().item())
     assert terms["global"].item() == pytest.approx(expected, rel=1e-4)
-    nce = losses.token_nce(
+    nce = token_alignment.token_nce(
         Tokens(x).cosine_NBB(Tokens(y), torch.arange(4), torch.arange(6)), 0.05
     ).item()
     assert terms["fine"].item() == pytest.approx(
@@ -171,13 +172,13 @@ def test_align_is_the_sum_of_its_parts() -> None:
 
 def test_random_tokens_are_distinct_and_all_when_few() -> None:
     torch.manual_seed(0)
-    drawn = losses.draw_tokens(257, 32)
+    drawn = token_alignment.draw_tokens(257, 32)
     assert len(set(drawn.tolist())) == 32 and drawn.max() > 200
-    assert losses.draw_tokens(5, 32).tolist() == [0, 1, 2, 3, 4]
+    assert token_alignment.draw_tokens(5, 32).tolist() == [0, 1, 2, 3, 4]
 
 
 def test_cosine_anneal_goes_from_start_to_end_with_its_middle_halfway() -> None:
-    found = [losses.cosine_anneal(0.004, 0.0075, p) for p in (-1, 0, 0.5, 1, 2)]
+    found = [mixco.cosine_anneal(0.004, 0.0075, p) for p in (-1, 0, 0.5, 1, 2)]
     assert found == pytest.approx([0.004, 0.004, 0.00575, 0.0075, 0.0075])
 
 
@@ -189,7 +190,7 @@ def test_half_precision_autocast_leaves_the_losses_in_float32(mixed: bool) -> No
         if mixed
         else None
     )
-    expected = losses.align(Tokens(x), Tokens(y), CONFIG, mixing, 0.5)
+    expected = token_alignment.align(Tokens(x), Tokens(y), CONFIG, mixing, 0.5)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = losses.align(Tokens(x), Tokens(y), CONFIG, mixing, 0.5)
+        found = token_alignment.align(Tokens(x), Tokens(y), CONFIG, mixing, 0.5)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
