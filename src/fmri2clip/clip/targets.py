@@ -5,6 +5,7 @@ look names up.
 TOKEN_TARGETS = {
     "fused": "semantic_tokens_ITD",
     "semantic": "semantic_tokens_ITD",
+    "projected": "semantic_tokens_ITD",
     "detail": "detail_tokens_ITD|detail_tokens_ITW",
     "text": "text_tokens_IUD",
 }

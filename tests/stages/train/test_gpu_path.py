@@ -35,6 +35,7 @@ NARROW = {
         "hidden": 16,
         "batch_size": 16,
     },
+    "mindeye": {"hidden": 16, "blocks": 1, "projector": 12, "batch_size": 16},
 }
 GRADIENT = [n for n in decoders.names() if not decoders.load_decoder(n).Decoder.closed_form]
 

@@ -32,3 +32,20 @@ def make_trunk(
     for _ in range(blocks):
         layers.append(ResidualBlock(hidden, dropout_res))
     return nn.Sequential(*layers)
+
+
+def make_projector(width: int, hidden: int) -> nn.Sequential:
+    """MindEye1's projector, (B, width) -> (B, width): norm, gelu, and three linear layers with norm
+    and gelu between them (models.py of its public code).
+    """
+    return nn.Sequential(
+        nn.LayerNorm(width),
+        nn.GELU(),
+        nn.Linear(width, hidden),
+        nn.LayerNorm(hidden),
+        nn.GELU(),
+        nn.Linear(hidden, hidden),
+        nn.LayerNorm(hidden),
+        nn.GELU(),
+        nn.Linear(hidden, width),
+    )

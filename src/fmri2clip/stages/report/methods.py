@@ -20,6 +20,7 @@ CITED = {  # decoder -> key in CITATION.cff, as make_keys gives them
     "label_ridge": "platt1999",
     "aligned": "wolpert1992",
     "encoding": "kay2008",
+    "mindeye": "scotti2023",
 }
 IN_WORDS = {
     "ridge": "ridge regression to CLIP's embeddings",
@@ -31,6 +32,7 @@ IN_WORDS = {
     "label_ridge": "ridge regression to category labels with calibrated outputs",
     "aligned": "one network for all subjects behind a ridge of each",
     "encoding": "an encoding model turned round",
+    "mindeye": "a residual network with regressed and projected tokens in the style of MindEye1",
 }
 BIBTEX = {"article": "article", "conference-paper": "inproceedings"}  # type in CFF -> in BibTeX
 CITE = re.compile(r"\[@(\w+)\]")

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from fmri2clip.clip.targets import TOKEN_TARGETS
+from fmri2clip.clip.targets import SEMANTIC_STREAMS, TOKEN_TARGETS
 from fmri2clip.decoders.batches import TrainingData
 from fmri2clip.solvers.average_precision import find_defined_classes, score_classes
 from fmri2clip.stages.train.batches import EpochBatches
@@ -86,7 +86,7 @@ def _mean_target(data: TrainingData, stream: str, rows_I: Tensor) -> Tensor:
             blocks = rows_I.split(BLOCK)
             total = sum(tokens_ITW[block].double().sum(0) for block in blocks)
             return torch.as_tensor(total) / len(rows_I)
-    kind = "semantic" if stream == "fused" else stream
+    kind = "semantic" if stream in SEMANTIC_STREAMS else stream
     scores_P = data.features[f"{kind}_components_IP"][rows_I].mean(0)
     basis = data.bases[kind]
     components_PX = basis.components_PTW.float().flatten(1).to(scores_P.device)
