@@ -4,13 +4,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from sklearn.linear_model import LinearRegression, Ridge
 
 from fmri2clip.decoders.batches import MixedBatch, TrainingData
 from fmri2clip.decoders.clip_mused import guidance
 from fmri2clip.decoders.clip_mused.decoder import Decoder
+from fmri2clip.decoders.parts.left_out_ridge import read_targets, standardise
 from fmri2clip.stages.train.batches import MixedBatches
 from tests.decoders.settings import make_config
 
@@ -34,6 +37,7 @@ SETTINGS = [
         "orthogonality": "L1",
     },
     {"input_map": "subject_linear", "head_input": "pooled", "high_mode": "text"},
+    {"input_map": "components", "guidance": "centred", "orthogonality": "L2"},
     {"identity": "one_token"},
     {"identity": "shared_tokens"},
     {"identity": "embedding"},
@@ -256,6 +260,7 @@ def test_class_frequencies_are_the_starting_point(subjects: list[TrainingData]) 
         ({"backbone": "mlp"}, "an mlp has no tokens; expected none or embedding"),
         ({"new_subject": "subj02", "identity": "none"}, "has no weights of a subject to fit"),
         ({"new_sessions": 2}, "for all subjects set split.n_sessions"),
+        ({"guidance": "mean"}, "guidance is 'mean', expected one of paper_like, centred"),
         ({"components": 0}, "components is 0, expected at least 1"),
         ({"w_low": -1.0}, "w_low is -1.0, expected at least 0"),
         ({"lr": 0.0}, "lr is 0.0, expected a number above 0"),
@@ -266,6 +271,54 @@ def test_class_frequencies_are_the_starting_point(subjects: list[TrainingData]) 
 def test_wrong_settings_say_what_is_allowed(bad: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make_config("clip_mused", **bad)
+
+
+def test_components_are_predictions_without_the_picture(subjects: list[TrainingData]) -> None:
+    """Of each ROI by its own ridge; validation trials have the map's own."""
+    decoder = build(subjects, input_map="components")
+    data = subjects[1]
+    for phase in decoder.phases(subjects):
+        (seen,) = [d for d in phase.data if d.subject == "subj02"]
+    read_NRK = seen.betas_NV.unflatten(1, (5, 24))
+    mean_Q, deviation_Q = standardise([read_targets(d, 4) for d in subjects])
+    y_IQ = ((read_targets(data, 4) - mean_Q) / deviation_Q)[:, :8].numpy()
+    rows = np.flatnonzero(~data.is_validation_I.numpy())
+    x_IV = data.mean_betas_IV.numpy()[:, data.rois["floc-faces"].numpy()]
+    # The image embedding has one penalty of its own: the one of least left-out error.
+    left_out = {
+        alpha: np.stack(
+            [
+                Ridge(alpha=alpha)
+                .fit(x_IV[rows[rows != i]], y_IQ[rows[rows != i]])
+                .predict(x_IV[i : i + 1])[0]
+                for i in rows
+            ]
+        )
+        for alpha in (10.0, 10**1.5, 100.0, 10**2.5, 1000.0)
+    }
+    best = min(left_out, key=lambda alpha: ((left_out[alpha] - y_IQ[rows]) ** 2).sum())
+    trial = int((data.image_N == int(rows[3])).nonzero()[0])
+    fit = Ridge(alpha=best).fit(x_IV[rows[rows != rows[3]]], y_IQ[rows[rows != rows[3]]])
+    x_1V = data.betas_NV[trial : trial + 1, data.rois["floc-faces"]].numpy()
+    for q in range(8):
+        line = LinearRegression().fit(left_out[best][:, q : q + 1], y_IQ[rows, q])
+        if line.coef_[0] > 0:
+            expected = line.predict([[fit.predict(x_1V)[0, q]]])[0]
+            assert read_NRK[trial, 2, q] == pytest.approx(expected, abs=2e-3)
+    assert not read_NRK[:, 1].any(), "V2 has no voxel"
+    held_out = data.is_validation_I[data.image_N]
+    direct_NRK = decoder.map_of("subj02")(data.betas_NV)
+    torch.testing.assert_close(read_NRK[held_out], direct_NRK[held_out])
+
+
+def test_a_new_subject_leaves_the_components_of_the_others(subjects: list[TrainingData]) -> None:
+    settings = {"input_map": "components", "guidance": "centred"}
+    both = build(subjects, new_subject="subj02", **settings)
+    alone = build(subjects[:1], **settings)
+    assert torch.equal(both.map_of("subj01").weight_XK, alone.map_of("subj01").weight_XK)
+    assert both.map_of("subj02").weight_XK.abs().max() > 0
+    names = [[d.subject for d in phase.data] for phase in both.phases(subjects)]
+    assert names == [["subj01"], ["subj02"]]
 
 
 def test_new_subject_must_be_one_of_several(subjects: list[TrainingData]) -> None:

@@ -9,7 +9,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from scipy.spatial.distance import cdist
+from scipy.spatial.distance import cdist, pdist
+from scipy.stats import pearsonr
 
 from fmri2clip.decoders.clip_mused import guidance
 
@@ -36,6 +37,29 @@ def test_guidance_equals_a_double_loop(tokens: tuple[torch.Tensor, torch.Tensor]
     a, b = (loop_dissimilarity(x.double().tolist()) for x in tokens)
     expected = sum((a[i][j] - b[i][j]) ** 2 for i in range(7) for j in range(7)) / 7**2
     assert float(guidance.guide(high, low)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_centred_guidance_is_one_minus_scipys_correlation_of_distances(
+    tokens: tuple[torch.Tensor, torch.Tensor],
+) -> None:
+    """And the same from a cone far away, where the cosines of paper_like hardly differ."""
+    high, low = (x.double().numpy() for x in tokens)
+    distances = [pdist(x - x.mean(0), "cosine") for x in (high, low)]
+    expected = 1 - pearsonr(*distances).statistic
+    assert float(guidance.guide_centred(*tokens)) == pytest.approx(expected, abs=1e-4)
+    far = tokens[0] + 50.0
+    assert float(guidance.guide_centred(far, tokens[1])) == pytest.approx(expected, abs=1e-3)
+    assert float(guidance.dissimilarity(far).abs().max()) < 0.01
+    assert float(guidance.guide_centred(tokens[0], 3 * tokens[0] + 1)) == pytest.approx(0, abs=1e-5)
+
+
+def test_centred_guidance_has_gradients_and_stands_single_rows() -> None:
+    token_BE = torch.randn(6, 4, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    feature_BF = torch.randn(6, 9, generator=torch.Generator().manual_seed(2))
+    guidance.guide_centred(feature_BF, token_BE).backward()
+    assert token_BE.grad is not None and token_BE.grad.abs().sum() > 0
+    for n in (1, 2):
+        assert guidance.guide_centred(feature_BF[:n], token_BE[:n]).isfinite()
 
 
 def test_dissimilarity_equals_rsatoolbox(tokens: tuple[torch.Tensor, torch.Tensor]) -> None:

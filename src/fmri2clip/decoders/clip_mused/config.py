@@ -8,9 +8,9 @@ from typing import Literal
 from fmri2clip.core.strict import above_zero, at_least, choices, fraction
 from fmri2clip.decoders.clip_mused.networks import Block
 from fmri2clip.decoders.parts.areas import parse_names
-from fmri2clip.decoders.parts.input_maps import Kind
 
 HighMode = Literal["average", "concat", "image", "text"]
+Guidance = Literal["paper_like", "centred"]
 Orthogonality = Literal["F", "L1", "L2"]
 LOW_TARGETS = {"cls": "low_cls_IW", "mean": "low_mean_IW", "flatten": "block_1_ITW"}
 
@@ -20,8 +20,9 @@ class Config:
     """Settings of the network, its guidance and its training."""
 
     areas: str  # ROIs, see parts/areas.py
-    input_map: Kind  # voxels of an ROI -> components, see parts/input_maps.py
-    components: int  # K, numbers of an ROI
+    # Voxels of an ROI -> K numbers, see parts/input_maps.py; components: parts/components_map.py
+    input_map: Literal["pca", "clip_aligned", "subject_linear", "components"]
+    components: int  # K; of either kind of tokens, where the input map is components
     width: int  # E, of a token
     layers: int  # attention blocks (transformer), residual blocks (mlp)
     heads: int
@@ -37,6 +38,7 @@ class Config:
     low_pool: Literal["cls", "mean", "flatten"]  # of block 1
     high_mode: HighMode
     clip_threshold: float  # of every number of a CLIP feature
+    guidance: Guidance
     orthogonality: Orthogonality
     w_label: float
     w_high: float

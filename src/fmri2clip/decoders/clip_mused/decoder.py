@@ -7,10 +7,11 @@
     L = w_label BCE(logits, labels) + w_orthogonal orth(Zh, Zl)
         + w_high guide(Fh, Zh) + w_low guide(Fl, Zl)
 
-guide and orth are defined in guidance.py, the maps in input_maps.py, the blocks in networks.py. Fh
-are features of CLIP's last layer (picture and captions), Fl those of its first block. A batch mixes
-subjects, so the similarity matrices hold pairs of images that different brains saw: this ties the
-subjects together. BCE is the mean over images and classes.
+guide and orth are defined in guidance.py, the maps in input_maps.py (components: closed forms whose
+numbers mean the same in every brain, components_map.py), the blocks in networks.py. Fh are features
+of CLIP's last layer (picture and captions), Fl those of its first block. A batch mixes subjects, so
+the similarity matrices hold pairs of images that different brains saw: this ties the subjects
+together. BCE is the mean over images and classes.
 
 From the authors' HCP code (commit 99d153d): losses and their weights, clipping of features, tokens
 from a normal distribution of deviation 0.02, head. Ours, as the code for NSD is not public and the
@@ -30,6 +31,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -44,9 +46,11 @@ from fmri2clip.decoders.clip_mused.guidance import guide_tokens, measure_feature
 from fmri2clip.decoders.clip_mused.networks import FlatMLP, Transformer, roll_out
 from fmri2clip.decoders.clip_mused.phases import make_phases
 from fmri2clip.decoders.parts.areas import parse_names, select_rois
+from fmri2clip.decoders.parts.components_map import ComponentsMap, count_numbers, fit_maps
 from fmri2clip.decoders.parts.distributed import Shares
 from fmri2clip.decoders.parts.input_maps import InputMap, find_clip_axes
 from fmri2clip.decoders.parts.labels import log_odds, read_labels
+from fmri2clip.decoders.parts.left_out_ridge import SCORES, check_components
 from fmri2clip.decoders.parts.new_subject import check_new_subject, without_new_subject
 
 __all__ = ["CITATION", "Config", "Decoder"]
@@ -63,7 +67,7 @@ class Decoder(decoders.Decoder):
 
     cosines_S2: Tensor
 
-    targets = (*POOLED, *LOW_TARGETS.values())
+    targets = (*POOLED, *LOW_TARGETS.values(), *SCORES)
     per_subject = False
 
     def __init__(
@@ -85,6 +89,13 @@ class Decoder(decoders.Decoder):
         self.sizes = {"n_classes": n_classes, "n_roi_voxels": self.n_roi_voxels}
         self.register_buffer("cosines_S2", torch.zeros(len(self.subjects), 2))
         self._frozen = False
+        self.n_numbers = config.components
+        if config.input_map == "components":
+            self.n_numbers = count_numbers(width_D, config.components)
+        # What ComponentsMaps predict of training trials (N, R K) by subject; meanwhile betas are
+        # such numbers.
+        self._inputs: dict[str, Tensor] = {}
+        self._reads_numbers = False
         # The first weights depend on the seed alone, and the caller's random numbers go on as if
         # none had been drawn here.
         with torch.random.fork_rng(devices=[]):
@@ -97,9 +108,12 @@ class Decoder(decoders.Decoder):
 
     def _build_own(self, c: Config, subject: str) -> None:
         """Input map, and tokens or embedding, of one subject."""
-        self.maps[subject] = InputMap(
-            self.n_roi_voxels[subject], c.components, c.input_map == "subject_linear"
-        )
+        n_voxels_R = self.n_roi_voxels[subject]
+        if c.input_map == "components":
+            self.maps[subject] = ComponentsMap(n_voxels_R, self.n_numbers)
+        else:
+            learned = c.input_map == "subject_linear"
+            self.maps[subject] = InputMap(n_voxels_R, self.n_numbers, learned)
         if c.identity not in ("none", "shared_tokens"):
             # The deviation 0.02 is that of the authors' code.
             self.identity[subject] = torch.randn(c.n_tokens or 1, c.width) * 0.02
@@ -107,7 +121,7 @@ class Decoder(decoders.Decoder):
     def _build_shared(self, c: Config, n_classes: int) -> None:
         """Projection, ROI embedding, network, head, and tokens that are nobody's own."""
         self.maps = nn.ModuleDict()
-        self.projection = nn.Linear(c.components, c.width)
+        self.projection = nn.Linear(self.n_numbers, c.width)
         self.roi_embedding_RE = nn.Parameter(torch.randn(len(self.roi_names), c.width) * 0.02)
         self.identity = nn.ParameterDict()
         if c.identity == "shared_tokens":
@@ -124,7 +138,7 @@ class Decoder(decoders.Decoder):
         # Drawn last: the weights above are the same with and without it.
         self.new_projection: nn.Linear | None = None
         if c.new_fit == "tokens_projection" and c.new_subject:
-            self.new_projection = nn.Linear(c.components, c.width)
+            self.new_projection = nn.Linear(self.n_numbers, c.width)
 
     def _reads(self, kind: str) -> bool:
         """Whether the head reads tokens, or pooled ROI outputs: all there is without tokens."""
@@ -160,10 +174,9 @@ class Decoder(decoders.Decoder):
 
     @classmethod
     def select_targets(cls, config: Config) -> tuple[str, ...]:
-        """Low-level features only where they guide."""
-        if config.n_tokens and config.w_low:
-            return (*POOLED, LOW_TARGETS[config.low_pool])
-        return POOLED
+        """Low-level features only where they guide, scores only where the map predicts them."""
+        low = (LOW_TARGETS[config.low_pool],) if config.n_tokens and config.w_low else ()
+        return (*POOLED, *low, *(SCORES if config.input_map == "components" else ()))
 
     @classmethod
     def from_data(cls, config: Config, data: Sequence[TrainingData], seed: int) -> Decoder:
@@ -181,8 +194,12 @@ class Decoder(decoders.Decoder):
         axes = None
         if config.input_map == "clip_aligned":
             axes = find_clip_axes(old, config.components)
+        if config.input_map == "components":
+            maps = dict(decoder.maps.items())
+            decoder._inputs = fit_maps(maps, data, old, rows, config.components)
         for s, d in enumerate(data):
-            decoder.map_of(d.subject).fit(d, rows[d.subject], axes)
+            if config.input_map != "components":
+                decoder.map_of(d.subject).fit(d, rows[d.subject], axes)
             decoder.cosines_S2[s] = torch.tensor(measure_features(config, d))
         decoder.head.bias.data.copy_(log_odds(labels_IC))
         return decoder
@@ -191,6 +208,8 @@ class Decoder(decoders.Decoder):
     def expected_sizes(cls, config: Config, data: Sequence[TrainingData]) -> dict[str, Any]:
         """Categories, and voxels of each ROI of each subject."""
         names = parse_names(config.areas)
+        if config.input_map == "components":
+            check_components(config.components, data[0])
         return {
             "n_classes": read_labels(data[0]).shape[1],
             "n_roi_voxels": {d.subject: [len(r) for r in select_rois(d, names)] for d in data},
@@ -205,9 +224,11 @@ class Decoder(decoders.Decoder):
     def embed(self, betas_BV: Tensor, subject: str, identity: str) -> Tensor:
         """Places (B, T + R, E) before the first block: tokens of `identity`, then ROIs."""
         own = self.new_projection if subject == self.config.new_subject else None
-        components_BRK = F.dropout(
-            self.map_of(subject)(betas_BV), self.config.dropout_in, self.training
-        )
+        if self._reads_numbers:
+            components_BRK = betas_BV.unflatten(1, (len(self.roi_names), -1))
+        else:
+            components_BRK = self.map_of(subject)(betas_BV)
+        components_BRK = F.dropout(components_BRK, self.config.dropout_in, self.training)
         x_BRE = (own or self.projection)(components_BRK) + self.roi_embedding_RE
         # An ROI that the subject lacks has no input; `encode` keeps others from attending to it.
         x_BRE = x_BRE.masked_fill(self.map_of(subject).empty_R[:, None], 0.0)
@@ -330,7 +351,13 @@ class Decoder(decoders.Decoder):
 
     def phases(self, data: Sequence[TrainingData]) -> Iterator[Phase]:
         """All subjects at once; or all but the new one, and then what is the new one's own."""
-        yield from make_phases(self, data)
+        if self._inputs:
+            data = [replace(d, betas_NV=self._inputs.pop(d.subject)) for d in data]
+            self._reads_numbers = True
+        try:
+            yield from make_phases(self, data)
+        finally:
+            self._reads_numbers = False
 
     def freeze_shared(self, frozen: bool) -> None:
         """Whether the network stays in evaluation mode while the rest trains."""

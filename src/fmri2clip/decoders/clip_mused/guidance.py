@@ -5,10 +5,14 @@ al., ICLR 2024).
     guide   = 1/B^2 || D(F) - D(Z) ||_F^2    F: CLIP features, Z: token outputs, of the same B rows
     orth F  = 1/B^2 || Zh Zl^T ||_F^2        inner products of every pair of rows
     orth L1 = mean_i | <zh_i, zl_i> |,   orth L2 = mean_i <zh_i, zl_i>^2
+    centred = 1 - corr_{i<j}( D(F - mean F)_ij, D(Z - mean Z)_ij )     ours, in the place of guide
 
 Features are clipped to [-1.5, 1.5] and then divided by their norm. Read in the authors' code
 (`losses.py`, `dataloader_HCP.py`, commit 99d153d); the norm is squared there, though not in the
-paper that was reviewed. The diagonal is part of both matrices. All of it runs in float32, also
+paper that was reviewed. The diagonal is part of both matrices. CLIP's features lie in a narrow
+cone: their cosines hardly differ, and guide asks a token to be nearly the same for every picture.
+So `guidance: centred` takes out the means of the batch, leaves out the diagonal, and asks for the
+order of similarities and not for their size. All of it runs in float32, also
 under autocast. `guide_tokens` says which CLIP features guide which token. Axis letters: B rows of a
 batch (of any subjects), D embedding width, T tokens, E token width, F width of a feature.
 """
@@ -27,6 +31,7 @@ TINY = 1e-6  # the authors' guard of the norms
 
 def guide_tokens(c: Config, batch: MixedBatch, token_BTE: Tensor) -> dict[str, Tensor]:
     """Unweighted guidance and orthogonality of one batch; a single token gets both guidances."""
+    compare = guide if c.guidance == "paper_like" else guide_centred
     # With one token, first and last are the same.
     high_BE = token_BTE[:, 0]
     low_BE = token_BTE[:, -1]
@@ -35,12 +40,12 @@ def guide_tokens(c: Config, batch: MixedBatch, token_BTE: Tensor) -> dict[str, T
         [part.mean_text_BD for part in batch.parts if part.mean_text_BD is not None]
     )
     high_BF = clip_features(high_features(image_BD, text_BD, c.high_mode), c.clip_threshold)
-    terms = {"high_loss": guide(high_BF, high_BE)}
+    terms = {"high_loss": compare(high_BF, high_BE)}
     if c.w_low:
         name = LOW_TARGETS[c.low_pool]
         # float32 before they are joined: autocast on a CPU refuses to join float16.
         low_BF = torch.cat([part.features[name].float() for part in batch.parts])
-        terms["low_loss"] = guide(clip_features(low_BF, c.clip_threshold), low_BE)
+        terms["low_loss"] = compare(clip_features(low_BF, c.clip_threshold), low_BE)
     if c.n_tokens == 2:
         terms["orthogonal_loss"] = orthogonality(high_BE, low_BE, c.orthogonality)
     return terms
@@ -89,6 +94,19 @@ def dissimilarity(x_BE: Tensor) -> Tensor:
 def guide(feature_BF: Tensor, token_BE: Tensor) -> Tensor:
     """Mean squared difference of the two dissimilarity matrices, diagonal included."""
     return (dissimilarity(feature_BF) - dissimilarity(token_BE)).square().mean()
+
+
+def guide_centred(feature_BF: Tensor, token_BE: Tensor) -> Tensor:
+    """1 - correlation of the similarities of different rows, each side centred by the mean of the
+    batch; 1 where a side has only one similarity.
+    """
+    pairs = torch.triu_indices(len(feature_BF), len(feature_BF), 1, device=feature_BF.device)
+    sides = []
+    for x in (feature_BF, token_BE):
+        x = x.float()
+        value_P = dissimilarity(x - x.mean(0))[pairs[0], pairs[1]]
+        sides.append(normalize(value_P - value_P.mean(), dim=0))
+    return 1 - (sides[0] * sides[1]).sum()
 
 
 def orthogonality(high_BE: Tensor, low_BE: Tensor, kind: Orthogonality) -> Tensor:

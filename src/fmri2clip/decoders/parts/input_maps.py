@@ -23,14 +23,12 @@ components, D embedding width, B images of a batch.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from fmri2clip.decoders.batches import TrainingData
 
-Kind = Literal["pca", "clip_aligned", "subject_linear"]
 TINY = 1e-10  # of the largest variance: components below it are noise of the arithmetic
 
 
