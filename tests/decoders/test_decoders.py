@@ -18,6 +18,7 @@ AREAS = "V1, V2, floc-faces, floc-bodies, rest"
 SMALL = {
     "aligned": {"components": 4, "hidden": 8, "n_alphas": 3},
     "brainmclip": {"hidden": 16, "blocks": 1, "token_rank": 3},
+    "brainmclip_plus": {"hidden": 16, "blocks": 1},
     "clip_mused": {"areas": AREAS, "components": 4, "width": 8, "layers": 1, "heads": 2},
     "encoding": {"components": 4, "max_rank": 8, "n_alphas": 3},
     "label_ridge": {"areas": AREAS, "components": 4, "n_folds": 2},
@@ -47,7 +48,7 @@ def test_every_folder_with_a_decoder_is_one() -> None:
     folder = Path(decoders.__file__).parent
     found = {path.name for path in folder.iterdir() if (path / "decoder.py").is_file()}
     published = {"ridge", "brainclip", "brainmclip", "clip_mused", "label_ridge"}
-    published |= {"aligned", "encoding", "mindeye"}
+    published |= {"aligned", "encoding", "mindeye", "brainmclip_plus"}
     assert set(decoders.names()) == found >= published
 
 

@@ -26,6 +26,7 @@ NARROW = {
     "aligned": {"components": 4, "n_alphas": 3, "hidden": 16, "batch_size": 16},
     "brainclip": {"hidden": 16, "batch_size": 16},
     "brainmclip": {"hidden": 16, "blocks": 1, "token_rank": 3, "batch_size": 16},
+    "brainmclip_plus": {"hidden": 16, "blocks": 1, "batch_size": 16},
     "clip_mused": {
         "areas": "V1, V2, floc-faces, rest",
         "components": 4,

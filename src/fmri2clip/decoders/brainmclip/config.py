@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fmri2clip.core.strict import above_zero, at_least, choices, fraction
-from fmri2clip.decoders.parts.routing import group_names
+from fmri2clip.decoders.parts.routing import Routing, check_routing, group_names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,16 +26,7 @@ class Config:
     mix_weight: float  # of the detail tokens in a mix
     detail_rois: str  # ROI groups of the detail stream: a name, or names joined by +
     semantic_rois: str  # ROI groups of the semantic stream
-    routing: Literal[
-        "paper",
-        "swapped",
-        "random",
-        "none",
-        "disjoint",
-        "disjoint_swapped",
-        "disjoint_random",
-        "disjoint_none",
-    ]  # see routing.py
+    routing: Routing  # see parts/routing.py
     match_caliper: float  # largest difference in ncsnr of a matched pair (disjoint)
     voxel_pool: int  # both inputs are max-pooled to this many numbers; 0 = off
     detail_target: Literal["detail", "semantic"]  # semantic: the final layer for both (ablation)
@@ -96,12 +87,7 @@ class Config:
                 "without one the two inputs have different lengths; "
                 "set voxel_pool, or cross_target to decoder (R1)"
             )
-        detail_only = set(self.rois()) - set(group_names(self.semantic_rois))
-        if self.routing.startswith("disjoint") and not detail_only:
-            raise ValueError(
-                f"routing is {self.routing!r}, "
-                "expected with a group in detail_rois that is not semantic"
-            )
+        check_routing(self)
 
     def rois(self) -> tuple[str, ...]:
         """ROI groups that params must define."""

@@ -37,14 +37,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fmri2clip import decoders
-from fmri2clip.core.strict import check_known
 from fmri2clip.decoders.batches import Batch, Decoded, TrainingData
 from fmri2clip.decoders.brainmclip.config import Config
 from fmri2clip.decoders.brainmclip.networks import TwoStreams
 from fmri2clip.decoders.parts.compared_tokens import Components, Tokens
 from fmri2clip.decoders.parts.distributed import Shares
 from fmri2clip.decoders.parts.mixco import draw_mixing
-from fmri2clip.decoders.parts.routing import Rows, route
+from fmri2clip.decoders.parts.routing import check_groups, route_data
 from fmri2clip.decoders.parts.token_alignment import align
 from fmri2clip.decoders.parts.token_basis import TokenBasis
 
@@ -153,8 +152,7 @@ class Decoder(decoders.Decoder):
         cls, config: Config, subjects: Sequence[str], groups: Iterable[str], where: str
     ) -> None:
         """The ROI groups of both streams must be keys of params `rois`."""
-        for group in config.rois():
-            check_known(group, groups, where, "detail_rois or semantic_rois", "a key of rois")
+        check_groups(config.rois(), groups, where)
 
     @classmethod
     def from_data(cls, config: Config, data: Sequence[TrainingData], seed: int) -> Decoder:
@@ -173,7 +171,7 @@ class Decoder(decoders.Decoder):
                 "not raw"
             )
         decoder = cls(config, single.betas_NV.shape[1], width_D, seed, **sizes)
-        detail_rows, semantic_rows = _route(config, single, seed)
+        detail_rows, semantic_rows = route_data(config, single, seed)
         decoder.detail_rows.copy_(torch.from_numpy(detail_rows))
         decoder.semantic_rows.copy_(torch.from_numpy(semantic_rows))
         # The start token is the same for all captions, so one of them, or the mean, is its scale.
@@ -192,7 +190,7 @@ class Decoder(decoders.Decoder):
         """Voxels of the streams by `routing`, and tokens of the targets."""
         (single,) = data
         # Any seed: it decides which voxels, not how many.
-        detail_rows, semantic_rows = _route(config, single, seed=0)
+        detail_rows, semantic_rows = route_data(config, single, seed=0)
         width_D = single.image_embedding_ID.shape[1]
         if config.variant == "components":
             n_components, n_patches, width_detail = single.bases["detail"].components_PTW.shape
@@ -371,13 +369,6 @@ class Decoder(decoders.Decoder):
         sizes = {name: value.numel() for name, value in self.named_parameters()}
         spare = sum(n for name, n in sizes.items() if "_decoder." in name)
         return {"trained": sum(sizes.values()), "deployed": sum(sizes.values()) - spare}
-
-
-def _route(config: Config, data: TrainingData, seed: int) -> tuple[Rows, Rows]:
-    """Voxels of the detail and of the semantic stream."""
-    members = {name: member.numpy() for name, member in data.groups.items()}
-    ncsnr_V = None if data.ncsnr_V is None else data.ncsnr_V.cpu().numpy()
-    return route(members, ncsnr_V, config, seed, data.subject)
 
 
 def _detail(features: Mapping[str, Tensor]) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fmri2clip.decoders.parts.layers import make_trunk
+from fmri2clip.decoders.parts.layers import make_trunk, make_voxel_decoder
 
 
 class TokenHead(nn.Module):
@@ -74,13 +74,6 @@ class GatedFusion(nn.Module):
     def forward(self, semantic_BTW: Tensor, detail_BTW: Tensor) -> Tensor:
         """Semantic tokens (B, T, W) with what the detail tokens of the same places add."""
         return semantic_BTW + self.gate_W * self.second(F.gelu(self.first(self.norm(detail_BTW))))
-
-
-def make_voxel_decoder(hidden: int, n_voxels: int) -> nn.Sequential:
-    """Code (B, H) -> voxels (B, V)."""
-    return nn.Sequential(
-        nn.Linear(hidden, hidden), nn.LayerNorm(hidden), nn.GELU(), nn.Linear(hidden, n_voxels)
-    )
 
 
 class TwoStreams(nn.Module):

@@ -49,3 +49,10 @@ def make_projector(width: int, hidden: int) -> nn.Sequential:
         nn.GELU(),
         nn.Linear(hidden, width),
     )
+
+
+def make_voxel_decoder(hidden: int, n_voxels: int) -> nn.Sequential:
+    """Code (B, H) -> voxels (B, V)."""
+    return nn.Sequential(
+        nn.Linear(hidden, hidden), nn.LayerNorm(hidden), nn.GELU(), nn.Linear(hidden, n_voxels)
+    )

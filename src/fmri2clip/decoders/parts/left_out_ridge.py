@@ -89,19 +89,20 @@ class LeftOutRidge(nn.Module):
         blocks: Sequence[int],
         alphas: Sequence[float] = ALPHAS,
         voxels_V: Tensor | None = None,
+        dtype: torch.dtype = torch.float32,
     ) -> Tensor:
         """From the means of repeats of training images; y_IQ: targets of all images; voxels_V:
-        which ones are read, None for all.
+        which ones are read, None for all; dtype: float64 where inputs are nearly collinear.
 
         Returns the numbers (N, Q) of every trial: of training images by the fit without the image,
         of the others by the fit to all.
         """
         train_I = ~data.is_validation_I
-        y_IQ = y_IQ[train_I]
+        y_IQ = y_IQ[train_I].to(dtype)
         x_IV, betas_NV = data.mean_betas_IV[train_I], data.betas_NV
         if voxels_V is not None:
             x_IV, betas_NV = x_IV[:, voxels_V], betas_NV[:, voxels_V]
-        found = blocked_ridge.fit(x_IV, y_IQ, alphas, blocks)
+        found = blocked_ridge.fit(x_IV.to(dtype), y_IQ, alphas, blocks)
         slope_Q, explained_Q = blocked_ridge.calibrate(y_IQ, found.left_out_IQ)
         # About the subject's own mean: slope (f - m) + m.
         own_Q = found.left_out_IQ.mean(0)
@@ -112,6 +113,6 @@ class LeftOutRidge(nn.Module):
         row_I = torch.cumsum(train_I, 0) - 1
         train_N = train_I[data.image_N]
         z_NQ: Tensor = self(betas_NV)
-        left_out_NQ = found.leave_out(betas_NV[train_N], row_I[data.image_N[train_N]])
-        z_NQ[train_N] = slope_Q * (left_out_NQ - own_Q) + y_IQ.mean(0)
+        left_out_NQ = found.leave_out(betas_NV[train_N].to(dtype), row_I[data.image_N[train_N]])
+        z_NQ[train_N] = (slope_Q * (left_out_NQ - own_Q) + y_IQ.mean(0)).to(z_NQ.dtype)
         return z_NQ

@@ -17,14 +17,28 @@ well they respond. Axis letters: V voxels of the run, A and B voxels of one set.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Iterable, Mapping
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fmri2clip.core.strict import check_known
+from fmri2clip.decoders.batches import TrainingData
+
 Rows = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+NOT = "not_"  # not_low: the voxels of the run that are not in low
+Routing = Literal[
+    "paper",
+    "swapped",
+    "random",
+    "none",
+    "disjoint",
+    "disjoint_swapped",
+    "disjoint_random",
+    "disjoint_none",
+]
 UNIONS = {"low_high": ("low", "high")}  # names for unions of groups; low+high says the same
 
 
@@ -38,18 +52,27 @@ def members(groups: Mapping[str, Bools], names: tuple[str, ...], subject: str) -
 
     Raises ValueError for a group that is absent or empty.
     """
+    every = {**{NOT + name: ~member for name, member in groups.items()}, **groups}
     for name in names:
-        if name not in groups:
+        if name not in every:
             raise ValueError(
                 f"{subject} has no ROI group {name!r}; it has {', '.join(groups) or 'none'}: name "
                 "it in rois or choose another for detail_rois and semantic_rois"
             )
-        if not groups[name].any():
+        if not every[name].any():
             raise ValueError(
                 f"ROI group {name!r} of {subject} has no voxel among the voxels of the run; choose "
                 "other voxels for the run, or other detail_rois and semantic_rois"
             )
-    return np.logical_or.reduce([groups[name] for name in names])
+    return np.logical_or.reduce([every[name] for name in names])
+
+
+def check_groups(names: Iterable[str], groups: Iterable[str], where: str) -> None:
+    """Raise ValueError for a group that is no key of params `rois`."""
+    groups = list(groups)
+    for name in names:
+        if name.removeprefix(NOT) not in groups:
+            check_known(name, groups, where, "detail_rois or semantic_rois", "a key of rois")
 
 
 class Settings(Protocol):
@@ -74,6 +97,23 @@ class Settings(Protocol):
     def match_caliper(self) -> float:
         """Largest difference in ncsnr between the two voxels of a matched pair."""
         ...
+
+
+def check_routing(config: Settings) -> None:
+    """Raise ValueError where disjoint sets cannot be: all detail groups are semantic ones."""
+    detail_only = set(group_names(config.detail_rois)) - set(group_names(config.semantic_rois))
+    if config.routing.startswith("disjoint") and not detail_only:
+        raise ValueError(
+            f"routing is {config.routing!r}, "
+            "expected with a group in detail_rois that is not semantic"
+        )
+
+
+def route_data(config: Settings, data: TrainingData, seed: int) -> tuple[Rows, Rows]:
+    """`route` of one subject's data."""
+    members = {name: member.numpy() for name, member in data.groups.items()}
+    ncsnr_V = None if data.ncsnr_V is None else data.ncsnr_V.cpu().numpy()
+    return route(members, ncsnr_V, config, seed, data.subject)
 
 
 def route(

@@ -16,6 +16,7 @@ CITED = {  # decoder -> key in CITATION.cff, as make_keys gives them
     "ridge": "hoerl1970",
     "brainclip": "liu2025",
     "brainmclip": "xia2025",
+    "brainmclip_plus": "xia2025",
     "clip_mused": "zhou2024",
     "label_ridge": "platt1999",
     "aligned": "wolpert1992",
@@ -27,6 +28,8 @@ IN_WORDS = {
     "brainclip": "a network with image- and text-contrastive terms in the style of BrainCLIP",
     "brainmclip": "a network from early and category areas to intermediate and final CLIP tokens "
     "in the style of BrainMCLIP",
+    "brainmclip_plus": "ridges of two sets of areas to components of intermediate and final CLIP "
+    "tokens, and a network for what they leave, after BrainMCLIP",
     "clip_mused": "one network for all subjects, trained on category labels, in the style of "
     "CLIP-MUSED",
     "label_ridge": "ridge regression to category labels with calibrated outputs",

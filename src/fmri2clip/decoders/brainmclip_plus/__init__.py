@@ -1,0 +1,1 @@
+"""brainmclip_plus"""
