@@ -151,6 +151,11 @@ class Decoder(nn.Module):
         """Log-likelihood (queries x gallery) of pictures' features; None without a density."""
         return None
 
+    @property
+    def has_likelihood(self) -> bool:
+        """Whether identify gives any."""
+        return type(self).identify is not Decoder.identify
+
     def heldout(self) -> Mapping[str, Tensor]:
         """Predictions for training images that their weights have not seen; none by default."""
         return {}

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,13 @@ import torch
 from torch.distributions import Normal, kl_divergence
 from torch.nn.functional import normalize
 
+from fmri2clip.artefacts.model import load, save
+from fmri2clip.core.params import Compute
 from fmri2clip.decoders.batches import Batch, TrainingData
 from fmri2clip.decoders.brainclip import decoder as module
 from fmri2clip.decoders.brainclip.decoder import Decoder, contrastive
-from fmri2clip.stages.train.batches import EpochBatches
+from fmri2clip.stages.train.batches import EpochBatches, MixedBatches
+from fmri2clip.stages.train.run import fit_decoder
 from tests.decoders.settings import make_config
 
 GOLDEN = Path(__file__).parents[1] / "golden_losses.json"
@@ -94,7 +98,7 @@ def test_kl_term_rises_linearly_then_stays() -> None:
     decoder = Decoder(
         make_config("brainclip", network="vae", hidden=16, beta=0.2, kl_warmup=4), 30, 8, 0
     ).eval()
-    _, mu, logvar = decoder(batch_of().betas_BV)
+    _, mu, logvar = decoder(batch_of().betas_BV, "subj01")
     full = 0.2 * module.kl_divergence(mu, logvar).item()
     for epoch, share in ((0, 0), (1, 0.25), (4, 1), (9, 1)):
         assert decoder.loss(batch_of(), epoch)["kl_loss"].item() == pytest.approx(
@@ -127,7 +131,7 @@ def test_vae_draws_noise_in_training_only_and_may_have_a_narrow_code() -> None:
         8,
         0,
     ).train()
-    one, two = decoder(batch_of().betas_BV)[0], decoder(batch_of().betas_BV)[0]
+    one, two = decoder(batch_of().betas_BV, "subj01")[0], decoder(batch_of().betas_BV, "subj01")[0]
     assert not torch.equal(one, two) and one.shape == (6, 8)
 
 
@@ -195,3 +199,128 @@ def test_first_losses_are_the_golden_ones(network: str, tiny: TrainingData) -> N
     losses = first_losses(network, tiny)
     assert len(losses) == 20 and losses[-1] < losses[0]
     np.testing.assert_allclose(losses, json.loads(GOLDEN.read_text())[network], rtol=1e-4)
+
+
+# A learned metric, and one network for all subjects
+
+
+COMPONENTS: dict[str, Any] = {"components": 4, "hidden": 16, "dropout_in": 0.0, "batch_size": 24}
+
+
+@pytest.fixture
+def subjects(tiny: TrainingData) -> list[TrainingData]:
+    """Two subjects: the second has fewer voxels and other images."""
+    betas_NV = tiny.betas_NV.flip(1)[:, :26] * 1.5
+    other = replace(tiny, subject="subj02", betas_NV=betas_NV, nsd_id_I=tiny.nsd_id_I + 1)
+    return [tiny, other]
+
+
+def built(data: list[TrainingData], **changes: Any) -> Decoder:
+    return Decoder.from_data(make_config("brainclip", **COMPONENTS | changes), data, 0)
+
+
+def test_a_target_map_starts_as_brainclip_and_offers_what_ranks_the_same() -> None:
+    """For pictures whose mapped embeddings have one norm; the own similarity for all."""
+    config = make_config("brainclip", network="linear", target_map="linear", tau=0.1)
+    decoder = Decoder(config, 30, 8, 0).eval()
+    plain = Decoder(make_config("brainclip", network="linear", tau=0.1), 30, 8, 0).eval()
+    batch = batch_of()
+    for name, value in plain.loss(batch, 0.0).items():
+        assert decoder.loss(batch, 0.0)[name].item() == pytest.approx(value.item(), rel=1e-5)
+    assert plain.identify(batch.betas_BV, {}) is None and not plain.has_likelihood
+    assert decoder.target_map is not None
+    decoder.target_map.data += 0.3 * unit(8, 8, seed=7)
+    f_BD = decoder(batch.betas_BV, "subj01")[0].detach()
+    mapped_BD = batch.image_embedding_BD @ decoder.target_map.T.detach()
+    told = decoder.identify(batch.betas_BV, {"image_embedding_ID": batch.image_embedding_BD})
+    cosine = torch.nn.functional.cosine_similarity(f_BD[:, None], mapped_BD[None], dim=2)
+    torch.testing.assert_close(told, cosine / 0.1)
+    offered_BD = decoder.decode(batch.betas_BV, "subj01").embedding_ID
+    assert offered_BD is not None
+    product_BB = offered_BD @ batch.image_embedding_BD.T
+    torch.testing.assert_close(
+        product_BB / product_BB[:, :1], (f_BD @ mapped_BD.T) / (f_BD @ mapped_BD.T)[:, :1]
+    )
+    image = info_nce_loop(
+        f_BD.double().numpy(),
+        normalize(mapped_BD, dim=1).double().numpy(),
+        0.1,
+        np.eye(6, dtype=bool),
+    )
+    assert decoder.loss(batch, 0.0)["image_loss"].item() == pytest.approx(0.5 * image, rel=1e-4)
+    sum(decoder.loss(batch, 0.0).values()).backward()
+    assert decoder.target_map.grad is not None and decoder.target_map.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_one_network_for_all_subjects(network: str, subjects: list[TrainingData]) -> None:
+    """Rows of both subjects are negatives of each other; equal numbers of captions are not equal
+    captions across subjects.
+    """
+    decoder = built(subjects, shared=True, network=network, dropout_block=0.0, alpha=0.5)
+    assert decoder.per_subject is False and decoder.trains_alone(decoder.config) is False
+    for phase in decoder.phases(subjects):
+        batch = next(iter(MixedBatches(phase.data, 24, seed=0)))
+        decoder.eval()
+        terms = decoder.loss(batch, 0.0)
+        f = np.concatenate(
+            [
+                decoder(part.betas_BV, part.subject)[0].detach().double().numpy()
+                for part in batch.parts
+            ]
+        )
+    for field, term in (("image_embedding_BD", "image_loss"), ("text_embedding_BD", "text_loss")):
+        y = torch.cat([getattr(part, field) for part in batch.parts]).double().numpy()
+        same = np.eye(24, dtype=bool)
+        if field == "text_embedding_BD":
+            for p, part in enumerate(batch.parts):
+                rows = slice(12 * p, 12 * p + 12)
+                same[rows, rows] = (part.text_id_B[:, None] == part.text_id_B).numpy()
+        tau = float(decoder.temperature.detach())
+        expected = 0.5 * info_nce_loop(f, y, tau, same)
+        assert terms[term].item() == pytest.approx(expected, rel=1e-4), term
+    for d in subjects:
+        decoded = decoder.decode(d.mean_betas_IV, d.subject).embedding_ID
+        assert decoded is not None and decoded.shape == (60, 8)
+
+
+def test_components_are_left_out_in_training_and_saved(
+    subjects: list[TrainingData], tmp_path: Path
+) -> None:
+    """What is read of validation trials is what decoding reads of them; of training trials not."""
+    tiny = subjects[0]
+    alone = built([tiny])
+    for phase in alone.phases([tiny]):
+        read_NQ = phase.data[0].betas_NV
+    direct_NQ = alone.closed_forms["subj01"](tiny.betas_NV)
+    held_out_N = tiny.is_validation_I[tiny.image_N]
+    torch.testing.assert_close(read_NQ[held_out_N], direct_NQ[held_out_N])
+    assert (read_NQ - direct_NQ)[~held_out_N].abs().max() > 0.05
+    for shared, data in ((True, subjects), (False, [tiny])):
+        decoder = built(data, shared=shared, max_epochs=2, patience=2)
+        compute = Compute(device="cpu")
+        fit_decoder(decoder, data, decoder.config, 0, compute, tmp_path / f"work{shared}")
+        described = {
+            "run": "demo",
+            "decoder": "brainclip",
+            "clip": "mini",
+            "digests": {},
+            "n_voxels": {d.subject: d.betas_NV.shape[1] for d in data} if shared else 30,
+            "width_D": 8,
+            "seed": 0,
+            "config": asdict(decoder.config),
+        }
+        save(tmp_path / f"model{shared}", decoder, described)
+        loaded, _ = load(tmp_path / f"model{shared}")
+        for d in data:
+            one, two = (
+                m.decode(d.mean_betas_IV, d.subject).embedding_ID for m in (decoder, loaded)
+            )
+            assert one is not None and two is not None and torch.equal(one, two)
+        counts = decoder.n_parameters()
+        assert counts["deployed"] > counts["trained"]
+
+
+def test_one_network_for_all_needs_numbers_that_all_share() -> None:
+    with pytest.raises(ValueError, match="shared is true, expected with components above 0"):
+        make_config("brainclip", shared=True)

@@ -17,7 +17,6 @@ from fmri2clip.artefacts.trials import TestBetas
 from fmri2clip.clip.targets import TOKEN_TARGETS
 from fmri2clip.core.rows import find_rows
 from fmri2clip.datasets.nsd.layout import REPETITIONS
-from fmri2clip.decoders import Decoder
 from fmri2clip.metrics.decoding.retrieval import Galleries, score_information, score_retrieval
 from fmri2clip.metrics.statistics import Scores
 
@@ -28,7 +27,7 @@ DIRECTION = "image_given_brain"
 
 def has_likelihood(model: Model) -> bool:
     """Whether the decoder states how likely a response is for a picture."""
-    return type(model.decoder).identify is not Decoder.identify
+    return model.decoder.has_likelihood
 
 
 def score_identification(
