@@ -35,6 +35,7 @@ from fmri2clip.studies import plan  # noqa: E402
 
 WINDOW = 3  # epochs, as in training/trainer.py
 AUTHORS_WEIGHTS = {"w_high": 1e-3, "w_low": 1e-1}  # of the guidance, on HCP
+STUDIES = {"mused_maps": "clip_aligned", "rivals": "whole"}  # with runs that params.yaml lacks
 MLP_TRIALS: tuple[dict, ...] = (
     {},
     {"dropout_in": 0.1, "dropout": 0.1},
@@ -92,6 +93,48 @@ TRIALS: dict[str, tuple[dict, ...]] = {
         {"head_input": "both"},
         {"w_high": 3.0, "w_low": 0.3},
     ),
+    "aligned": (
+        {},
+        {"lr": 3e-3},
+        {"lr": 3e-4},
+        {"hidden": 1024},
+        {"hidden": 256},
+        {"blocks": 2},
+        {"dropout_in": 0.3, "dropout_res": 0.3},
+        {"dropout_in": 0.7},
+        {"components": 96},
+        {"weight_decay": 0.1},
+        {"batch_size": 128},
+        {"max_epochs": 40},
+    ),
+    "brainmclip_plus": (
+        {},
+        {"lr": 3e-3},
+        {"lr": 3e-4},
+        {"class_contrast": 1.0},
+        {"class_contrast": 0.0},
+        {"w_image_text": 0.0},
+        {"w_image_text": 1.0},
+        {"w_regression": 0.3},
+        {"beta_rec": 0.1, "beta_cross": 0.05},
+        {"hidden": 1024},
+        {"dropout_in": 0.7},
+        {"max_epochs": 60},
+    ),
+    "mindeye": (
+        {},
+        {"lr": 3e-4},
+        {"lr": 2e-3},
+        {"w_regression": 3.0},
+        {"w_regression": 0.3},
+        {"mixco_tau": 0.006, "softclip_tau_start": 0.004, "softclip_tau_end": 0.0075},
+        {"mixco_tau": 0.1, "softclip_tau_start": 0.1, "softclip_tau_end": 0.15},
+        {"hidden": 512, "blocks": 2},
+        {"hidden": 2048},
+        {"dropout_in": 0.8},
+        {"weight_decay": 0.1},
+        {"max_epochs": 160},
+    ),
     "subject_embedding": (
         {},
         {"lr": 4e-3, "dropout_in": 0.2, "dropout": 0.2},
@@ -114,7 +157,7 @@ TRIALS: dict[str, tuple[dict, ...]] = {
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument(
-        "run", choices=sorted(TRIALS), help="a run of params.yaml, or of the study mused_maps"
+        "run", choices=sorted(TRIALS), help="a run of params.yaml, or of a study in STUDIES"
     )
     parser.add_argument("--subjects", default="subj01,subj07", help="separated by commas")
     parser.add_argument("--threads", type=int, help="CPU threads; compute.threads by default")
@@ -140,17 +183,15 @@ def main() -> None:
 
 
 def load_params(run: str) -> parameters.Params:
-    """The default parameters; with the baselines of a study, its default input map too, if they
-    lack the run.
-    """
+    """The default parameters; those of a variant of STUDIES, if they lack the run."""
     base = parameters.load(ROOT / "params.yaml")
-    if run in base.runs:
-        return base
-    planned = plan.plan(plan.load(ROOT / "studies" / "mused_maps.yaml"), ROOT / "params.yaml")
-    content = next(
-        content for experiment, content in planned.items() if experiment.variant == "clip_aligned"
-    )
-    return strict.build(parameters.Params, content, "params.yaml")
+    for study, variant in STUDIES.items():
+        if run in base.runs:
+            break
+        planned = plan.plan(plan.load(ROOT / "studies" / f"{study}.yaml"), ROOT / "params.yaml")
+        content = next(c for experiment, c in planned.items() if experiment.variant == variant)
+        base = strict.build(parameters.Params, content, "params.yaml")
+    return base
 
 
 def validate(base: parameters.Params, name: str, subjects: tuple[str, ...], trial: dict) -> float:
