@@ -2,7 +2,7 @@
 
 They lie in data/predictions/<run>.h5 and reference_<clip>.h5, and in data/picture_scores/<name>.h5.
 
-Letters: I test images (ascending NSD id), D embedding width, C categories, M metrics.
+Letters: I test images (ascending NSD id), D embedding width, C categories, M metrics, V voxels.
 """
 
 from __future__ import annotations
@@ -34,6 +34,11 @@ PREDICTIONS = Kind(
         "metric_M": Field("str", "dotted name"),
         "score_IM": Field("float32", "score of the image, NaN = not scored"),
         "score_weight_IM": Field("float32", "draws behind the score"),
+        # Of a decoder with an encoding model.
+        "ijk_V3": Field("int16", "zero-based X, Y, Z", False),
+        "foretold_r_V": Field("float32", "correlation of predicted and measured response", False),
+        "foretold_r2_V": Field("float32", "share of the measured variance", False),
+        "ceiling_r2_V": Field("float32", "share of the measured variance that is no noise", False),
     },
 )
 

@@ -156,6 +156,12 @@ class Decoder(nn.Module):
         """Whether identify gives any."""
         return type(self).identify is not Decoder.identify
 
+    def respond(self, features: Mapping[str, Tensor]) -> Tensor | None:
+        """Responses (pictures x voxels) that are expected of pictures, of their features as in
+        identify; None without an encoding model.
+        """
+        return None
+
     def heldout(self) -> Mapping[str, Tensor]:
         """Predictions for training images that their weights have not seen; none by default."""
         return {}

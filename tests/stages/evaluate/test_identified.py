@@ -12,7 +12,11 @@ import torch
 
 from fmri2clip.decoders import Decoder
 from fmri2clip.metrics.decoding.retrieval import make_galleries
-from fmri2clip.stages.evaluate.identified import has_likelihood, score_identification
+from fmri2clip.stages.evaluate.identified import (
+    has_likelihood,
+    list_features,
+    score_identification,
+)
 
 N, WIDTH, N_TOKENS, N_COMPONENTS = 30, 4, 5, 3
 
@@ -57,7 +61,8 @@ def test_own_likelihood_by_hand(rng: np.random.Generator) -> None:
     )
     model: Any = SimpleNamespace(decoder=Near())
     galleries = make_galleries(clip["image_embedding_ID"].astype(float), 20, 4, 5, seed=0)
-    found = score_identification(model, betas, clip, galleries, basis).per_image
+    features = list_features(clip, betas.nsd_id_I, basis)
+    found = score_identification(model, betas, features, galleries).per_image
     for n, place in ((1, "trials.1."), (2, "trials.2."), (3, "")):
         distance_II = ((means[n][:, None] - clean_IV[None]) ** 2).sum(axis=2)
         hits_I = distance_II.argmin(axis=1) == np.arange(N)

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from fmri2clip import decoders
+from fmri2clip.artefacts.scores import list_groups, read_predictions, write_predictions
 from fmri2clip.artefacts.study import Answer, read_plans
+from fmri2clip.artefacts.trials import write_voxels
 from fmri2clip.core.params import load
 from fmri2clip.stages.report import (
     brain,
@@ -28,6 +30,7 @@ from fmri2clip.stages.report import (
 from fmri2clip.stages.report.inputs import Inputs, read_inputs
 from fmri2clip.stages.report.scores import Scores, make_scores
 from fmri2clip.studies import plan
+from tests.stages.report.conftest import copy_inputs
 
 ROOT = Path(__file__).parents[3]
 IMAGE = "retrieval.image_given_brain.top1"
@@ -36,6 +39,15 @@ IMAGE = "retrieval.image_given_brain.top1"
 def read_report(name: str) -> dict[str, Any]:
     """A file of the default run, from git."""
     return dict(json.loads((ROOT / "reports" / name).read_text()))
+
+
+def write_flat(path: Path, ijk_V3: np.ndarray, ncsnr_V: np.ndarray) -> None:
+    """A voxel file of one ROI that holds all voxels."""
+    ones_1V = np.ones((1, len(ijk_V3)), np.float32)
+    flat = {f"{name}_SV": ones_1V for name in ("mean", "std")}
+    roi = {"roi_VG": np.ones((len(ijk_V3), 1), bool), "roi_names_G": ["group/all"]}
+    known = {"ncsnr_V": ncsnr_V, "ncsnr_train_V": ncsnr_V, "invalid_SV": ones_1V < 0}
+    write_voxels(path, {"ijk_V3": ijk_V3, **roi, **flat, **known})
 
 
 @pytest.fixture(scope="module")
@@ -190,6 +202,36 @@ def test_blocks_attention_and_world_are_those_of_their_files(
     n_unmet = json.dumps(world["asserted"]).count('"met": 0')
     assert quality.describe_world(given).count(" is ") == n_unmet
     assert brain.ceiling(1.0) == 75  # 1 / (1 + 1 / 3)
+
+
+def test_responses_foretold_stand_beside_their_ceiling(project: Any, tmp_path: Path) -> None:
+    fresh = copy_inputs(project, tmp_path)
+    params, paths = fresh.params, fresh.paths
+    tree = json.loads(paths.metrics("ridge").read_text())
+    own = {"r": {"V1": 0.4, "low": 0.3}, "r2": {"V1": 0.16}, "ceiling_r": {"V1": 0.5}}
+    tree["encoding"] = {**own, "explained": 0.2}
+    tree["subjects"]["subj01"]["encoding"] = {"r": {"V1": 0.6}}
+    paths.metrics("ridge").write_text(json.dumps(tree))
+    ijk_V3 = np.indices((3, 3, 11)).reshape(3, -1).T.astype(np.int16)
+    ones_V = np.ones(len(ijk_V3), np.float32)
+    r2_V = 0.75 * (ijk_V3[:, 0] > 0)
+    write_flat(paths.voxels("subj01"), ijk_V3, ncsnr_V=ones_V)
+    path = paths.predictions("ridge")
+    groups = {s: dict(read_predictions(path, None, s)) for s in list_groups(path)}
+    groups["subj01"] |= {"ijk_V3": ijk_V3, "foretold_r2_V": r2_V}
+    write_predictions(path, groups)
+    inputs = read_inputs(params, paths)
+    scores = make_scores(inputs)
+    (board,) = brain.make_encoding(inputs, scores)
+    assert [row.name for row in board.rows] == ["V1", "low"]
+    assert [str(cell) for cell in board.rows[0].cells[:3]] == ["0.40", "0.50", "16.0"]
+    assert board.rows[1].cells[1] is None
+    (of_one,) = brain.make_encoding(inputs, scores, "subj01")
+    assert [str(row.cells[0]) for row in of_one.rows] == ["0.60"]
+    ceilings, foretold = brain.make_slices(inputs, "subj01")
+    assert ceilings["most"] == foretold["most"] == pytest.approx(75)
+    assert ceilings["uri"] != foretold["uri"] and "ridge" in foretold["title"]
+    assert brain.make_slices(inputs, "subj02") == []
 
 
 def test_areas_are_shown_of_their_own_voxels_only(inputs: Inputs, scores: Scores) -> None:

@@ -219,9 +219,13 @@ class Decoder(decoders.Decoder):
         and the components of semantic and detail tokens.
         """
         with self.inference():
+            return weigh(betas_IV, self.respond(features), self.noise(n_repeats))
+
+    def respond(self, features: Mapping[str, Tensor]) -> Tensor:
+        """W f + m, (J, V)."""
+        with self.inference():
             feature_JF = read_features(features, self.n_components, self.basis.n_tokens)
-            response_JV = feature_JF @ self.weight_FV + self.mean_V
-            return weigh(betas_IV, response_JV, self.noise(n_repeats))
+            return feature_JF @ self.weight_FV + self.mean_V
 
     def predict(self, betas_IV: Tensor, subject: str, n_repeats: int = 1) -> Decoded:
         """Image and text embedding; with a library, log odds of the categories too."""

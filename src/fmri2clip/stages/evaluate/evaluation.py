@@ -65,8 +65,18 @@ from fmri2clip.metrics.statistics import Scores
 from fmri2clip.metrics.summary import summarise
 from fmri2clip.solvers.ranks import centre
 from fmri2clip.stages.evaluate.converged import is_converged, read_study
+from fmri2clip.stages.evaluate.encoded import (
+    Regions,
+    has_encoding_model,
+    read_regions,
+    score_responses,
+)
 from fmri2clip.stages.evaluate.identified import STREAMS as STREAMS_OF_LIKELIHOOD
-from fmri2clip.stages.evaluate.identified import has_likelihood, score_identification
+from fmri2clip.stages.evaluate.identified import (
+    has_likelihood,
+    list_features,
+    score_identification,
+)
 from fmri2clip.stages.evaluate.judged import score_judged
 from fmri2clip.stages.evaluate.picture_maps import PictureMaps, load_maps
 from fmri2clip.stages.evaluate.picture_readout import STREAMS, score_picture_readout
@@ -129,12 +139,14 @@ def evaluate_run(
         betas = read_test_betas(paths.test_betas(subject), rows_V)
         read_tokens(model, shared_path, clip)
         judged = load_judged(paths.model(run_name), subject)
-        if has_likelihood(model):
+        reads_features = has_likelihood(model) or has_encoding_model(model)
+        if reads_features:
             add_tokens(shared_path, STREAMS_OF_LIKELIHOOD, clip)
-        if has_likelihood(model) or (judged and "tokens_JX" in (judged.heldout or {})):
+        if reads_features or (judged and "tokens_JX" in (judged.heldout or {})):
             basis = basis or read_basis(paths.clip_basis(run.clip))
+        regions = read_regions(paths.voxels(subject), rows_V)
         scores[subject], groups[subject] = evaluate_subject(
-            model, subject, betas, clip, params.evaluation, maps, judged, basis
+            model, subject, betas, clip, params.evaluation, maps, judged, basis, regions
         )
     tree = summarise(scores, params.evaluation.n_bootstrap, params.evaluation.seed)
     write_predictions(paths.predictions(run_name), groups)
@@ -151,11 +163,12 @@ def evaluate_subject(
     maps: PictureMaps | None = None,
     judged: Model | None = None,
     basis: Mapping[str, Array] | None = None,
+    regions: Regions | None = None,
 ) -> tuple[Scores, dict[str, Any]]:
     """Scores of one subject and the arrays of its group in the predictions file.
 
     judged, basis: the second fit, and components of the clip's tokens, which its judge needs, and a
-    decoder with a likelihood.
+    decoder with a likelihood or an encoding model; regions: where that one is scored.
     """
     truth = make_truth(
         clip,
@@ -173,8 +186,14 @@ def evaluate_subject(
     by_trials = {n: decode(model, subject, first_IV, n) for n, first_IV in betas.first.items()}
     for n, fewer in by_trials.items():
         scores.append(place(score_trials(make_prediction(model, fewer), truth), f"trials.{n}"))
-    if basis and has_likelihood(model):
-        scores.append(score_identification(model, betas, clip, truth.galleries, basis))
+    of_voxels: dict[str, Array] = {}
+    if basis and (has_likelihood(model) or has_encoding_model(model)):
+        features = list_features(clip, betas.nsd_id_I, basis)
+        if has_likelihood(model):
+            scores.append(score_identification(model, betas, features, truth.galleries))
+        if has_encoding_model(model) and regions is not None:
+            foretold, of_voxels = score_responses(model, betas, features, regions)
+            scores.append(foretold)
     if judged is not None:
         scores.append(score_judged(judged, subject, betas, clip, truth.galleries, basis))
     targets = find_targets(model, clip, betas.nsd_id_I)
@@ -210,7 +229,7 @@ def evaluate_subject(
     arrays: dict[str, Any] = {name: value for name, value in decoded.items() if name != "logits_IC"}
     if "embedding_ID" in noise_free:
         arrays["noise_free_embedding_ID"] = noise_free["embedding_ID"]
-    return merged, arrays | pack_scores(merged)
+    return merged, arrays | of_voxels | pack_scores(merged)
 
 
 def _score_all(

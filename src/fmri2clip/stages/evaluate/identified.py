@@ -30,19 +30,14 @@ def has_likelihood(model: Model) -> bool:
     return model.decoder.has_likelihood
 
 
-def score_identification(
-    model: Model,
-    betas: TestBetas,
-    clip: Mapping[str, Array],
-    galleries: Galleries,
-    basis: Mapping[str, Array],
-) -> Scores:
-    """own.retrieval... and its bits, of means of 1, 2 and all trials.
+def list_features(
+    clip: Mapping[str, Array], nsd_id_I: Array, basis: Mapping[str, Array]
+) -> dict[str, torch.Tensor]:
+    """Features of the test images, as Decoder.identify takes them.
 
     clip: arrays of the CLIP cache of the test images, tokens included; basis: their components.
-    Bits are of the likelihood as it is, at temperature 1: where it is misfit they say so.
     """
-    row_I = find_rows(clip["nsd_id_I"], betas.nsd_id_I, "the CLIP cache of the test images")
+    row_I = find_rows(clip["nsd_id_I"], nsd_id_I, "the CLIP cache of the test images")
     features = {"image_embedding_ID": torch.from_numpy(clip["image_embedding_ID"][row_I]).float()}
     for stream in STREAMS:
         name = next(name for name in TOKEN_TARGETS[stream].split("|") if name in clip)
@@ -50,6 +45,16 @@ def score_identification(
         expressed_IX = express_tokens(token_ITW, basis, stream)
         score_IP = expressed_IX[:, token_ITW.shape[2] :]
         features[f"{stream}_components_IP"] = torch.from_numpy(score_IP)
+    return features
+
+
+def score_identification(
+    model: Model, betas: TestBetas, features: Mapping[str, torch.Tensor], galleries: Galleries
+) -> Scores:
+    """own.retrieval... and its bits, of means of 1, 2 and all trials.
+
+    Bits are of the likelihood as it is, at temperature 1: where it is misfit they say so.
+    """
     per_image: dict[str, Any] = {}
     for n, mean_IV in {**betas.first, REPETITIONS: betas.mean_IV}.items():
         told = model.decoder.identify(torch.from_numpy(mean_IV), features, n)

@@ -1,4 +1,5 @@
-"""Where in the brain: areas, CLIP blocks, attention, and the noise ceiling on slices.
+"""Where in the brain: areas, CLIP blocks, attention, and on slices the noise ceiling and what an
+encoding model foretells.
 
 Letters: V voxels.
 """
@@ -12,8 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from fmri2clip.artefacts.scores import list_groups, read_predictions
 from fmri2clip.artefacts.trials import read_voxels
 from fmri2clip.figures.slices import paint_slices
+from fmri2clip.stages.report.boards import Board, Row
 from fmri2clip.stages.report.catalogue import Metric
 from fmri2clip.stages.report.charts import (
     DotChart,
@@ -27,12 +30,19 @@ from fmri2clip.stages.report.charts import (
     to_score,
 )
 from fmri2clip.stages.report.inputs import Inputs, Tree
-from fmri2clip.stages.report.scores import IMAGE, Scores
+from fmri2clip.stages.report.scores import IMAGE, MEAN, Scores
 
 REPEATS = 3  # of a picture in NSD, whose mean is decoded
 GROUPS = {"low": "early areas", "high": "category areas", "all": "all of visual cortex"}
 N_SLICES = 9
 SHARE = Metric(name="attention", title="attention", unit="%", digits=1)
+ENCODING = "encoding.r."  # in front of regions, in the scores of an encoding model
+FORETOLD = {  # columns of its table: name in front of a region -> title, unit, digits
+    "encoding.r": ("correlation", "r", 2),
+    "encoding.ceiling_r": ("its noise ceiling", "r", 2),
+    "encoding.r2": ("R², %", "%", 1),
+    "encoding.ceiling_r2": ("its noise ceiling, %", "%", 1),
+}
 
 
 def make_areas(inputs: Inputs, scores: Scores) -> DotChart | None:
@@ -177,15 +187,58 @@ def make_ceilings(inputs: Inputs) -> DotChart | None:
     return chart_dots(title, rows, note=note) if rows else None
 
 
-def make_slices(inputs: Inputs, subject: str) -> Mapping[str, Any] | None:
-    """Axial slices with each voxel's noise ceiling; None where the voxels are not at hand."""
+def make_slices(inputs: Inputs, subject: str) -> list[dict[str, Any]]:
+    """Axial slices with each voxel's noise ceiling, and with what each encoding model explains, in
+    the same colours; nothing where the voxels are not at hand.
+    """
     path = inputs.paths.voxels(subject)
     if not path.is_file():
-        return None
+        return []
     arrays = read_voxels(path, ["ijk_V3", "ncsnr_V"])
-    share_V = np.nan_to_num(ceiling(arrays["ncsnr_V"].astype(float))) / 100
-    most = float(np.quantile(share_V, 0.99)) or 1.0
-    png = paint_slices(arrays["ijk_V3"], share_V / most, N_SLICES)
+    ceiling_V = np.nan_to_num(ceiling(arrays["ncsnr_V"].astype(float))) / 100
+    most = float(np.quantile(ceiling_V, 0.99)) or 1.0
+    shown = [_paint("Noise ceiling", subject, arrays["ijk_V3"], ceiling_V, most)]
+    for run in list_encoding(inputs):
+        file = inputs.paths.predictions(run)
+        if subject in list_groups(file):
+            found = read_predictions(file, ["ijk_V3", "foretold_r2_V"], subject)
+            title = f"R² of the responses that {run} foretells"
+            shown.append(_paint(title, subject, found["ijk_V3"], found["foretold_r2_V"], most))
+    return shown
+
+
+def _paint(title: str, subject: str, ijk_V3: Any, share_V: Any, most: float) -> dict[str, Any]:
+    png = paint_slices(ijk_V3, share_V / most, N_SLICES)
     uri = f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
-    alt = f"Noise ceiling of the voxels of {subject} on {N_SLICES} axial slices"
-    return {"uri": uri, "alt": alt, "most": 100 * most}
+    alt = f"{title} of the voxels of {subject} on {N_SLICES} axial slices"
+    return {"title": title, "uri": uri, "alt": alt, "most": 100 * most}
+
+
+def list_encoding(inputs: Inputs) -> list[str]:
+    """Runs whose decoder has an encoding model."""
+    return [run for run, tree in inputs.runs.items() if "r" in tree.get("encoding", {})]
+
+
+def make_encoding(inputs: Inputs, scores: Scores, subject: str = MEAN) -> list[Board]:
+    """A table of each encoding model: what it foretells of the responses of every region."""
+    metrics = [Metric(name=n, title=t, unit=u, digits=d) for n, (t, u, d) in FORETOLD.items()]
+    found = []
+    for run in list_encoding(inputs):
+        regions = [
+            metric.removeprefix(ENCODING)
+            for row, metric, who in scores.found
+            if (row, who) == (run, subject) and metric.startswith(ENCODING)
+        ]
+        rows = []
+        for region in regions:
+            both = [(m, scores.get(run, f"{m.name}.{region}", subject)) for m in metrics]
+            cells = [None if score is None else metric.show(score) for metric, score in both]
+            rows.append(Row(region, "decoder", cells))
+        caption = (
+            f"Mean over the voxels of each area, means of {REPEATS} trials; the ceiling is what "
+            "the noise of the trials lets any model reach."
+        )
+        title = f"{run}: responses to test pictures, foretold from the picture"
+        if rows:
+            found.append(Board(title, metrics, rows, caption))
+    return found

@@ -63,6 +63,10 @@ ENTRIES = (
     Entry(r"[\w-]+\.swav", "SwAV distance", "", 2, higher=False),
     Entry(r"[\w-]+\.brain_correlation\.all", "brain correlation", "r", 2, of="0"),
     Entry(r"[\w-]+\.brain_correlation\.(?P<s>\w+)", "brain correlation, {s} areas", "r", 2, of="0"),
+    Entry(r"encoding\.r\.(?P<s>.+)", "response foretold, {s}", "r", 2, of="0"),
+    Entry(r"encoding\.r2\.(?P<s>.+)", "variance of the response foretold, {s}", of="0"),
+    Entry(r"encoding\.ceiling_r\.(?P<s>.+)", "noise ceiling of the correlation, {s}", "r", 2),
+    Entry(r"encoding\.ceiling_r2\.(?P<s>.+)", "noise ceiling of the variance, {s}"),
     Entry(r"parameters\.(?P<s>\w+)", "weights, {s}", "", 0, higher=False),
     Entry(r"training\.converged", "share shown to have converged"),
 )

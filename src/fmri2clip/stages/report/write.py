@@ -157,6 +157,7 @@ def make_index(
         "attention": brain.make_attention(inputs),
         "token_sentences": brain.describe_tokens(inputs),
         "ceilings": brain.make_ceilings(inputs),
+        "encoding": brain.make_encoding(inputs, scores),
         "weights": weights,
         "scatter": scatter,
         "cost_sentences": cost.describe_real_size(inputs),
@@ -209,6 +210,7 @@ def render_pages(context: Mapping[str, Any]) -> dict[str, str]:
             grid=pictures.make_grid(inputs, subject),
             examples=examples.make_examples(inputs, scores, subject),
             slices=brain.make_slices(inputs, subject),
+            encoding=brain.make_encoding(inputs, scores, subject),
             ceiling=brain.ceiling,
         )
     for study in context["studies"]:
