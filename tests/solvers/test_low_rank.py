@@ -81,6 +81,15 @@ def test_with_all_axes_it_is_shrinkage_to_the_diagonal(rng: np.random.Generator)
     np.testing.assert_allclose(found, 0.7 * sample + 0.3 * np.diag(np.diag(sample)), atol=1e-10)
 
 
+@pytest.mark.parametrize("shape", [(9, 30), (30, 9)])
+def test_exact_axes_are_those_of_an_svd(rng: np.random.Generator, shape: tuple[int, int]) -> None:
+    x_NV = torch.from_numpy(rng.standard_normal(shape))
+    found = low_rank.find_axes(x_NV, 5, 20, seed=0)
+    _, value, axis = np.linalg.svd(x_NV.numpy(), full_matrices=False)
+    expected = (axis[:5] * value[:5, None]).T / np.sqrt(20)
+    np.testing.assert_allclose(np.abs(found), np.abs(expected), atol=1e-10)
+
+
 def test_projected_axes_are_the_leading_ones(rng: np.random.Generator) -> None:
     loud_V = np.r_[np.full(3, 8.0), np.full(57, 0.3)]
     x_NV = torch.from_numpy(rng.standard_normal((200, 60)) * loud_V)

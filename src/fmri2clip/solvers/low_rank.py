@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import log, pi
 
 import torch
@@ -51,27 +52,27 @@ class LowRank:
             factor_VR=torch.cat([self.factor_VR, weight**0.5 * other.factor_VR], 1),
         )
 
-    def whiten(self) -> tuple[Tensor, Tensor]:
-        """D (V) and G (V, R) with C^-1 = diag(D)^2 - G G^T."""
+    @cached_property
+    def _inverse(self) -> tuple[Tensor, Tensor, Tensor]:
+        """D (V) and G (V, R) with C^-1 = diag(D)^2 - G G^T, and log det C."""
         scale_V = self.diagonal_V.rsqrt()
         thin_VR = self.factor_VR * scale_V[:, None]
-        inner_RR = torch.eye(self.n_axes, dtype=thin_VR.dtype, device=thin_VR.device)
-        factor_RR = torch.linalg.cholesky(inner_RR + thin_VR.T @ thin_VR)
+        inner_RR = thin_VR.T @ thin_VR
+        inner_RR.diagonal().add_(1)
+        factor_RR = torch.linalg.cholesky(inner_RR)
         solved_VR = torch.linalg.solve_triangular(factor_RR, thin_VR.T, upper=False).T
-        return scale_V, solved_VR * scale_V[:, None]
+        determinant = self.diagonal_V.log().sum() + 2 * factor_RR.diagonal().log().sum()
+        return scale_V, solved_VR * scale_V[:, None], determinant
 
     def solve(self, x_NV: Tensor) -> Tensor:
         """x C^-1."""
-        scale_V, low_VR = self.whiten()
+        scale_V, low_VR, _ = self._inverse
         return x_NV * scale_V.square() - (x_NV @ low_VR) @ low_VR.T
 
     def log_likelihood(self, x_NV: Tensor) -> Tensor:
         """log N(x; 0, C) of each row."""
-        thin_VR = self.factor_VR * self.diagonal_V.rsqrt()[:, None]
-        inner_RR = torch.eye(self.n_axes, dtype=thin_VR.dtype, device=thin_VR.device)
-        half = torch.linalg.cholesky(inner_RR + thin_VR.T @ thin_VR).diagonal().log().sum()
-        determinant = self.diagonal_V.log().sum() + 2 * half
-        square_N = (self.solve(x_NV) * x_NV).sum(1)
+        scale_V, low_VR, determinant = self._inverse
+        square_N = (x_NV * scale_V).square().sum(1) - (x_NV @ low_VR).square().sum(1)
         return -(square_N + determinant + x_NV.shape[1] * log(2 * pi)) / 2
 
 
@@ -137,8 +138,13 @@ def find_axes(x_NV: Tensor, rank: int, n_free: float, seed: int) -> Tensor:
     """
     rank = min(rank, *x_NV.shape)
     if min(x_NV.shape) <= 4 * rank:
-        _, value_R, axis_RV = torch.linalg.svd(x_NV, full_matrices=False)
-        return (axis_RV[:rank] * value_R[:rank, None]).T / n_free**0.5
+        # Of the smaller of X X^T and X^T X: an SVD takes several times as long.
+        is_wide = len(x_NV) < x_NV.shape[1]
+        value_K, vector_KK = torch.linalg.eigh(x_NV @ x_NV.T if is_wide else x_NV.T @ x_NV)
+        leading_KR = vector_KK[:, -rank:].flip(1)
+        if is_wide:
+            return x_NV.T @ leading_KR / n_free**0.5
+        return leading_KR * (value_K[-rank:].flip(0).clamp_min(0) / n_free).sqrt()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         _, value_R, axis_VR = torch.svd_lowrank(x_NV, q=rank + 16, niter=4)

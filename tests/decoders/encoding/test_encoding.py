@@ -139,7 +139,9 @@ def test_the_library_is_the_training_pictures_without_their_own_responses(
         expected = model.predict(x_IF[3:4])[0]
         assert fitted.library.response_JV[rows[3], v] == pytest.approx(expected, abs=5e-3)
     assert torch.equal(fitted.library.label_JC.bool(), tiny.labels_IC)
-    weight_IJ = fitted.library.posterior(tiny.mean_betas_IV[:4], fitted.noise(3))
+    weight_IJ = fitted.library.posterior(
+        tiny.mean_betas_IV[:4], fitted.library.gallery(fitted.noise(3))
+    )
     assert (weight_IJ[:, tiny.is_validation_I] == 0).all()
     torch.testing.assert_close(weight_IJ.sum(1), torch.ones(4))
 
@@ -147,7 +149,7 @@ def test_the_library_is_the_training_pictures_without_their_own_responses(
 def test_temperature_and_eps_have_the_least_log_loss(fitted: Decoder, tiny: TrainingData) -> None:
     library, rows = fitted.library, tiny.is_validation_I
     assert library is not None and tiny.labels_IC is not None
-    log_IJ = library.log_likelihood(tiny.mean_betas_IV[rows], fitted.noise(3))
+    log_IJ = library.log_likelihood(tiny.mean_betas_IV[rows], library.gallery(fitted.noise(3)))
     label_IC = tiny.labels_IC[rows].numpy()
 
     def loss(temperature: float, eps: float) -> float:
@@ -169,7 +171,7 @@ def test_temperature_and_eps_have_the_least_log_loss(fitted: Decoder, tiny: Trai
 def test_moving_it_forgets_what_was_derived(fitted: Decoder, tiny: TrainingData) -> None:
     before = fitted.decode(tiny.mean_betas_IV, "subj01", 3).embedding_ID
     fitted.double().float()
-    assert not fitted._gains
+    assert fitted._turned is None
     after = fitted.decode(tiny.mean_betas_IV, "subj01", 3).embedding_ID
     assert before is not None and after is not None
     torch.testing.assert_close(after, before)

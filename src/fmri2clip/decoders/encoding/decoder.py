@@ -27,6 +27,7 @@ embedding width, P components, C categories.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -38,6 +39,7 @@ from fmri2clip.decoders.batches import Basis, Decoded, TrainingData
 from fmri2clip.decoders.encoding.config import Config
 from fmri2clip.decoders.encoding.features import (
     SCORES,
+    Gallery,
     Library,
     read_features,
     weigh,
@@ -55,6 +57,16 @@ CITATION = (
     "natural images from human brain activity', Neuron 63, 902, 2009."
 )
 MIXES = (0.0, 0.25, 0.5, 1.0, 2.0)  # weights of the library's mean beside E[f | b]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turned:
+    """What decodes means of so many trials, derived from the buffers."""
+
+    n_repeats: int
+    noise: LowRank
+    gain_FV: Tensor  # E[f | b] = mu + gain (b - m - W mu)
+    gallery: Gallery | None  # of the library
 
 
 class Decoder(decoders.Decoder):
@@ -120,7 +132,7 @@ class Decoder(decoders.Decoder):
         self.diagonal_2V.fill_(1.0)  # a noise, until there is a fitted one
         self.basis = TokenBasis(n_components, n_patches, width_D)
         self.library = Library(n_library, n_voxels, width_D, n_classes) if n_library else None
-        self._gains: dict[int, Tensor] = {}
+        self._turned: Turned | None = None
 
     @classmethod
     def expected_sizes(cls, config: Config, data: Sequence[TrainingData]) -> dict[str, Any]:
@@ -179,7 +191,7 @@ class Decoder(decoders.Decoder):
             "model_axes": float((self.factor_2VR[0].abs().sum(0) > 0).sum()),
             "trial_axes": float((self.factor_2VR[1].abs().sum(0) > 0).sum()),
         }
-        self._gains.clear()
+        self._turned = None
         if self.library is not None:
             response_IV = feature_IF @ self.weight_FV + self.mean_V
             response_IV[train_I] = ridge.left_out_IQ
@@ -189,28 +201,38 @@ class Decoder(decoders.Decoder):
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         # What is derived from the buffers stays where they were.
-        self._gains.clear()
+        self._turned = None
         return super()._apply(fn, recurse)
 
     def noise(self, n_repeats: int) -> LowRank:
         """S_n."""
         model, trial = (
-            LowRank(diagonal_V=d_V, factor_VR=f_VR)
+            LowRank(diagonal_V=d_V, factor_VR=f_VR[:, f_VR.abs().amax(0) > 0])
             for d_V, f_VR in zip(self.diagonal_2V, self.factor_2VR, strict=True)
         )
         return model.plus(trial, 1 / n_repeats)
 
-    def _posterior(self, betas_IV: Tensor, n_repeats: int) -> Tensor:
-        """E[f | b], (I, F)."""
-        if n_repeats not in self._gains:
-            solved_FV = self.noise(n_repeats).solve(self.weight_FV)
+    def _turn(self, n_repeats: int) -> Turned:
+        """Kept for the number of trials that was asked for last."""
+        if self._turned is None or self._turned.n_repeats != n_repeats:
+            noise = self.noise(n_repeats)
+            solved_FV = noise.solve(self.weight_FV)
             gram_FF = solved_FV @ self.weight_FV.T
             # (C^-1 + G)^-1 = (I + C G)^-1 C, without the inverse of C.
             identity_FF = torch.eye(len(gram_FF), device=gram_FF.device)
             inner_FF = torch.linalg.solve(identity_FF + self.prior_FF @ gram_FF, self.prior_FF)
-            self._gains[n_repeats] = inner_FF @ solved_FV
+            self._turned = Turned(
+                n_repeats=n_repeats,
+                noise=noise,
+                gain_FV=inner_FF @ solved_FV,
+                gallery=None if self.library is None else self.library.gallery(noise),
+            )
+        return self._turned
+
+    def _posterior(self, betas_IV: Tensor, turned: Turned) -> Tensor:
+        """E[f | b], (I, F)."""
         expected_V = self.mean_V + self.prior_mean_F @ self.weight_FV
-        return self.prior_mean_F + (betas_IV - expected_V) @ self._gains[n_repeats].T
+        return self.prior_mean_F + (betas_IV - expected_V) @ turned.gain_FV.T
 
     def identify(
         self, betas_IV: Tensor, features: Mapping[str, Tensor], n_repeats: int = 1
@@ -219,7 +241,7 @@ class Decoder(decoders.Decoder):
         and the components of semantic and detail tokens.
         """
         with self.inference():
-            return weigh(betas_IV, self.respond(features), self.noise(n_repeats))
+            return weigh(betas_IV, self.respond(features), self._turn(n_repeats).noise)
 
     def respond(self, features: Mapping[str, Tensor]) -> Tensor:
         """W f + m, (J, V)."""
@@ -229,27 +251,28 @@ class Decoder(decoders.Decoder):
 
     def predict(self, betas_IV: Tensor, subject: str, n_repeats: int = 1) -> Decoded:
         """Image and text embedding; with a library, log odds of the categories too."""
-        feature_IF = self._posterior(betas_IV, n_repeats)
-        return self._decode(betas_IV, feature_IF, n_repeats)
+        turned = self._turn(n_repeats)
+        return self._decode(betas_IV, self._posterior(betas_IV, turned), turned)
 
     def predict_tokens(self, betas_IV: Tensor, subject: str, n_repeats: int = 1) -> Decoded:
         """predict, with semantic tokens (I, T, D): E[f | b], nothing renormalised."""
-        feature_IF = self._posterior(betas_IV, n_repeats)
-        decoded = self._decode(betas_IV, feature_IF, n_repeats)
+        turned = self._turn(n_repeats)
+        feature_IF = self._posterior(betas_IV, turned)
+        decoded = self._decode(betas_IV, feature_IF, turned)
         scores_IP = feature_IF[:, self.width_D : self.width_D + self.n_components]
         scores_IP = scores_IP * self.basis.n_tokens**0.5
         class_I1D = feature_IF[:, None, : self.width_D]
         decoded.tokens["semantic"] = torch.cat([class_I1D, self.basis.read(scores_IP)], 1)
         return decoded
 
-    def _decode(self, betas_IV: Tensor, feature_IF: Tensor, n_repeats: int) -> Decoded:
+    def _decode(self, betas_IV: Tensor, feature_IF: Tensor, turned: Turned) -> Decoded:
         own = {
             "image": feature_IF[:, : self.width_D],
             "text": feature_IF @ self.text_FD + self.text_D,
         }
-        if self.library is None:
+        if self.library is None or turned.gallery is None:
             return Decoded(embedding_ID=own["image"], text_embedding_ID=own["text"])
-        weight_IJ = self.library.posterior(betas_IV, self.noise(n_repeats))
+        weight_IJ = self.library.posterior(betas_IV, turned.gallery)
         image_ID, text_ID = (
             F.normalize(own[kind], dim=1)
             + mix * F.normalize(weight_IJ @ getattr(self.library, f"{kind}_JD").float(), dim=1)
@@ -266,7 +289,9 @@ class Decoder(decoders.Decoder):
         assert self.library is not None and data.labels_IC is not None
         rows_I = data.is_validation_I
         betas_IV = data.mean_betas_IV[rows_I]
-        log_IJ = self.library.log_likelihood(betas_IV, self.noise(data.n_repeats))
+        gallery = self._turn(data.n_repeats).gallery
+        assert gallery is not None
+        log_IJ = self.library.log_likelihood(betas_IV, gallery)
         loss = self.library.choose(log_IJ, data.labels_IC[rows_I].float())
         true = {"image": data.image_embedding_ID, "text": data.mean_text_ID}
         scores: list[list[float]] = []

@@ -7,6 +7,7 @@ embedding width, C categories.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -33,12 +34,28 @@ def read_features(named: Mapping[str, Tensor], n_components: int, n_tokens: int)
     return torch.cat([embedding_ID, *scores], 1)
 
 
+@dataclass(frozen=True)
+class Gallery:
+    """Responses r_j that are expected of pictures, as r_j S^-1 and r_j^T S^-1 r_j / 2."""
+
+    solved_JV: Tensor
+    half_J: Tensor
+
+    @classmethod
+    def of(cls, response_JV: Tensor, noise: LowRank) -> Gallery:
+        """S: covariance of noise."""
+        solved_JV = noise.solve(response_JV)
+        return cls(solved_JV, (solved_JV * response_JV).sum(1) / 2)
+
+    def compare(self, betas_IV: Tensor) -> Tensor:
+        """log N(b_i; r_j, S) (I, J), less what is the same for all j."""
+        return betas_IV @ self.solved_JV.T - self.half_J
+
+
 def weigh(betas_IV: Tensor, response_JV: Tensor, noise: LowRank) -> Tensor:
     """log N(b_i; r_j, S) (I, J), less what is the same for all j and i."""
-    solved_JV = noise.solve(response_JV)
-    square_J = (solved_JV * response_JV).sum(1)
     own_I = (noise.solve(betas_IV) * betas_IV).sum(1)
-    return betas_IV @ solved_JV.T - square_J / 2 - own_I[:, None] / 2
+    return Gallery.of(response_JV, noise).compare(betas_IV) - own_I[:, None] / 2
 
 
 class Library(nn.Module):
@@ -82,14 +99,19 @@ class Library(nn.Module):
         label_IC = data.labels_IC[~data.is_validation_I].float()
         self.base_C.copy_((label_IC.sum(0) + 0.5) / (len(label_IC) + 1))
 
-    def log_likelihood(self, betas_IV: Tensor, noise: LowRank) -> Tensor:
-        """log p(b | j) (I, J), up to a constant; minus infinity for pictures that are not open."""
-        found_IJ = weigh(betas_IV, self.response_JV.float(), noise)
-        return found_IJ.masked_fill(~self.open_J, -torch.inf)
+    def gallery(self, noise: LowRank) -> Gallery:
+        """Of all pictures, for this noise."""
+        return Gallery.of(self.response_JV.float(), noise)
 
-    def posterior(self, betas_IV: Tensor, noise: LowRank) -> Tensor:
+    def log_likelihood(self, betas_IV: Tensor, gallery: Gallery) -> Tensor:
+        """log p(b | j) (I, J), up to a number for each i; minus infinity for pictures that are not
+        open.
+        """
+        return gallery.compare(betas_IV).masked_fill(~self.open_J, -torch.inf)
+
+    def posterior(self, betas_IV: Tensor, gallery: Gallery) -> Tensor:
         """Weights (I, J) of the pictures; rows sum to 1."""
-        return (self.log_likelihood(betas_IV, noise) / self.temperature).softmax(1)
+        return (self.log_likelihood(betas_IV, gallery) / self.temperature).softmax(1)
 
     def probabilities(self, weight_IJ: Tensor) -> Tensor:
         """Of every category, (I, C)."""
