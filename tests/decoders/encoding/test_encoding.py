@@ -4,18 +4,20 @@ hand.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+import scipy.special
 import scipy.stats
 import torch
 from sklearn.linear_model import Ridge
 from sklearn.metrics import log_loss
 
 from fmri2clip.decoders.batches import TrainingData
-from fmri2clip.decoders.encoding.decoder import Decoder
+from fmri2clip.decoders.encoding.decoder import MAP_ALPHAS, SLOPES, Decoder
 from fmri2clip.decoders.encoding.features import EPSILONS, TEMPERATURES, read_features
 from fmri2clip.decoders.encoding.noise import contrast_trials
 from tests.decoders.settings import make_config
@@ -77,7 +79,7 @@ def test_the_embedding_is_the_posterior_mean(tiny: TrainingData) -> None:
     mean_V = (decoder.mean_V + decoder.prior_mean_F @ decoder.weight_FV).double().numpy()
     gain_FV = prior_FF @ weight_FV @ np.linalg.inv(cover_VV)
     expected = decoder.prior_mean_F.numpy() + (betas_IV.numpy() - mean_V) @ gain_FV.T
-    assert found.embedding_ID is not None and found.logits_IC is None
+    assert found.embedding_ID is not None
     np.testing.assert_allclose(found.embedding_ID, expected[:, :8], atol=1e-4)
     tokens = decoder.decode_tokens(betas_IV, "subj01", 3).tokens["semantic"]
     basis = tiny.bases["semantic"]
@@ -146,26 +148,58 @@ def test_the_library_is_the_training_pictures_without_their_own_responses(
     torch.testing.assert_close(weight_IJ.sum(1), torch.ones(4))
 
 
-def test_temperature_and_eps_have_the_least_log_loss(fitted: Decoder, tiny: TrainingData) -> None:
+def tell(decoder: Decoder, feature_IF: np.ndarray, slope: float) -> np.ndarray:
+    """By the definition."""
+    x_IC = feature_IF @ decoder.label_FC.numpy() + decoder.label_C.numpy()
+    base_C = decoder.base_C.numpy()
+    above_IC = (x_IC - base_C) / np.sqrt(base_C * (1 - base_C))
+    return np.asarray(scipy.special.expit(scipy.special.logit(base_C) + slope * above_IC))
+
+
+def mean_loss(label_IC: np.ndarray, p_IC: np.ndarray) -> float:
+    """By scikit-learn, over categories."""
+    columns = [log_loss(label_IC[:, c], p_IC[:, c], labels=[0, 1]) for c in range(len(p_IC[0]))]
+    return float(np.mean(columns))
+
+
+def test_what_is_chosen_for_categories_has_the_least_log_loss(
+    fitted: Decoder, tiny: TrainingData
+) -> None:
     library, rows = fitted.library, tiny.is_validation_I
     assert library is not None and tiny.labels_IC is not None
-    log_IJ = library.log_likelihood(tiny.mean_betas_IV[rows], library.gallery(fitted.noise(3)))
+    betas_IV = tiny.mean_betas_IV[rows]
+    log_IJ = library.log_likelihood(betas_IV, library.gallery(fitted.noise(3)))
     label_IC = tiny.labels_IC[rows].numpy()
+    feature_IF = fitted._posterior(betas_IV, fitted._turn(3)).numpy()
 
-    def loss(temperature: float, eps: float) -> float:
-        weight_IJ = (log_IJ / temperature).softmax(1).numpy()
-        p_IC = (1 - eps) * weight_IJ @ library.label_JC.float().numpy()
-        p_IC = p_IC + eps * library.base_C.numpy()
-        columns = [log_loss(label_IC[:, c], p_IC[:, c], labels=[0, 1]) for c in range(4)]
-        return float(np.mean(columns))
+    def mix(slope: float, temperature: float, eps: float) -> np.ndarray:
+        seen_IC = (log_IJ / temperature).softmax(1).numpy() @ library.label_JC.float().numpy()
+        return np.asarray((1 - eps) * seen_IC + eps * tell(fitted, feature_IF, slope))
 
-    chosen = loss(float(library.temperature), float(library.eps))
-    others = [loss(t, e) for t in TEMPERATURES for e in EPSILONS]
-    assert chosen == pytest.approx(min(others), rel=1e-3)
-    decoded = fitted.decode(tiny.mean_betas_IV[rows], "subj01", 3)
-    weight_IJ = (log_IJ / library.temperature).softmax(1)
-    p_IC = torch.sigmoid(decoded.logits_IC)
-    torch.testing.assert_close(p_IC, library.probabilities(weight_IJ), atol=1e-4, rtol=1e-3)
+    found = (float(fitted.slope), float(library.temperature), float(library.eps))
+    others = itertools.product(SLOPES, TEMPERATURES, EPSILONS)
+    least = min(mean_loss(label_IC, mix(*other)) for other in others)
+    assert mean_loss(label_IC, mix(*found)) == pytest.approx(least, rel=1e-3)
+    p_IC = torch.sigmoid(fitted.decode(betas_IV, "subj01", 3).logits_IC)
+    np.testing.assert_allclose(p_IC, mix(*found), atol=1e-4)
+
+
+def test_without_a_library_categories_are_what_features_tell(tiny: TrainingData) -> None:
+    decoder = fit(tiny, library="none")
+    rows = tiny.is_validation_I
+    assert tiny.labels_IC is not None
+    betas_IV = tiny.mean_betas_IV[rows]
+    feature_IF = decoder._posterior(betas_IV, decoder._turn(3)).numpy()
+    losses = [mean_loss(tiny.labels_IC[rows].numpy(), tell(decoder, feature_IF, s)) for s in SLOPES]
+    assert decoder.slope == SLOPES[int(np.argmin(losses))]
+    p_IC = torch.sigmoid(decoder.decode(betas_IV, "subj01", 3).logits_IC)
+    np.testing.assert_allclose(p_IC, tell(decoder, feature_IF, float(decoder.slope)), atol=1e-5)
+    x_IF = read_features(named(tiny), 4, 4)[~rows]
+    label_I = tiny.labels_IC[~rows, 1].float()
+    slopes = [Ridge(alpha=a).fit(x_IF, label_I).coef_ for a in MAP_ALPHAS]
+    assert any(
+        np.allclose(decoder.label_FC[:, 1], coefficient, atol=1e-3) for coefficient in slopes
+    )
 
 
 def test_moving_it_forgets_what_was_derived(fitted: Decoder, tiny: TrainingData) -> None:

@@ -15,10 +15,17 @@ Both are low rank plus diagonal, with ranks and shrinkage by held-out likelihood
 (solvers/low_rank.py): 15,724 voxels need no matrix of their square.
 
 What is decoded: the embedding is E[f | b] and the library's weighted mean, added as unit vectors
-with a weight that validation images choose; captions likewise, E[f | b] mapped by ridge; categories
-are the library's labels, p = (1 - eps) sum_j w_j label_j + eps base rate, T and eps by the log-loss
-of validation images. Library pictures of the subject's own training enter with the responses that
-fits without them predict. Semantic tokens are E[f | b], read back from components.
+with a weight that validation images choose; captions likewise, E[f | b] mapped by ridge. Categories
+come from E[f | b] mapped by ridge, x, and the library, with base rates and deviations of labels:
+
+    t_c = sigmoid(logit(base_c) + s (x_c - base_c) / deviation_c)
+    p_c = (1 - eps) sum_j w_j label_jc + eps t_c
+
+s, T and eps by the log-loss of validation images. t stands in the place of the base rate alone: a
+few thousand pictures are thin among all that features tell apart, so those whose responses are most
+alike share layout and colour before they share categories (docs/tried.md). Library pictures of the
+subject's own training enter with the responses that fits without them predict. Semantic tokens are
+E[f | b], read back from components.
 
 Letters: I images, N trials, J pictures of a gallery or library, V voxels, F features, R axes, D
 embedding width, P components, C categories.
@@ -41,6 +48,7 @@ from fmri2clip.decoders.encoding.features import (
     SCORES,
     Gallery,
     Library,
+    log_loss,
     read_features,
     weigh,
 )
@@ -56,6 +64,7 @@ CITATION = (
     "brain activity', Nature 452, 352, 2008; T. Naselaris et al., 'Bayesian reconstruction of "
     "natural images from human brain activity', Neuron 63, 902, 2009."
 )
+SLOPES = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)  # s of the categories
 MIXES = (0.0, 0.25, 0.5, 1.0, 2.0)  # weights of the library's mean beside E[f | b]
 
 
@@ -82,6 +91,10 @@ class Decoder(decoders.Decoder):
     factor_2VR: Tensor
     text_FD: Tensor
     text_D: Tensor
+    label_FC: Tensor
+    label_C: Tensor
+    base_C: Tensor
+    slope: Tensor  # s
     mix_2: Tensor  # weights of the library in image and text embedding
 
     targets = (*decoders.Decoder.targets, *SCORES)
@@ -125,6 +138,10 @@ class Decoder(decoders.Decoder):
             "factor_2VR": (2, n_voxels, config.max_rank),
             "text_FD": (n_features, width_D),
             "text_D": (width_D,),
+            "label_FC": (n_features, n_classes),
+            "label_C": (n_classes,),
+            "base_C": (n_classes,),
+            "slope": (),
             "mix_2": (2,),
         }
         for name, shape in shapes.items():
@@ -159,7 +176,7 @@ class Decoder(decoders.Decoder):
         }
 
     def fit(self, data: TrainingData) -> dict[str, float]:
-        """From training images; validation images choose T, eps and the weights of the library."""
+        """From training images; validation images choose s, T, eps and the library's weights."""
         c = self.config
         whole = data.bases["semantic"]
         few = Basis(whole.mean_TW, whole.components_PTW[: self.n_components])
@@ -183,9 +200,10 @@ class Decoder(decoders.Decoder):
         self.prior_mean_F.copy_(x_IF.mean(0))
         centred_IF = x_IF - x_IF.mean(0)
         self.prior_FF.copy_(centred_IF.T @ centred_IF / (len(x_IF) - 1))
-        text = blocked_ridge.fit(x_IF, data.mean_text_ID[train_I], TEXT_ALPHAS, [self.width_D])
+        text = blocked_ridge.fit(x_IF, data.mean_text_ID[train_I], MAP_ALPHAS, [self.width_D])
         self.text_FD.copy_(text.weight_VQ)
         self.text_D.copy_(text.bias_Q)
+        self._fit_labels(data, x_IF)
         row = {
             "explained": float(self.explained_V.mean()),
             "model_axes": float((self.factor_2VR[0].abs().sum(0) > 0).sum()),
@@ -196,8 +214,17 @@ class Decoder(decoders.Decoder):
             response_IV = feature_IF @ self.weight_FV + self.mean_V
             response_IV[train_I] = ridge.left_out_IQ
             self.library.fill(data, response_IV)
-            row |= self._choose(data)
-        return row
+        return row | self._choose(data)
+
+    def _fit_labels(self, data: TrainingData, x_IF: Tensor) -> None:
+        assert data.labels_IC is not None
+        label_IC = data.labels_IC[~data.is_validation_I].float()
+        n_classes = label_IC.shape[1]
+        label = blocked_ridge.fit(x_IF, label_IC, MAP_ALPHAS, [1] * n_classes)
+        self.label_FC.copy_(label.weight_VQ)
+        self.label_C.copy_(label.bias_Q)
+        # Half a count more on either side: no category is impossible, or certain.
+        self.base_C.copy_((label_IC.sum(0) + 0.5) / (len(label_IC) + 1))
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         # What is derived from the buffers stays where they were.
@@ -250,7 +277,7 @@ class Decoder(decoders.Decoder):
             return feature_JF @ self.weight_FV + self.mean_V
 
     def predict(self, betas_IV: Tensor, subject: str, n_repeats: int = 1) -> Decoded:
-        """Image and text embedding; with a library, log odds of the categories too."""
+        """Image and text embedding, and log odds of the categories."""
         turned = self._turn(n_repeats)
         return self._decode(betas_IV, self._posterior(betas_IV, turned), turned)
 
@@ -270,8 +297,11 @@ class Decoder(decoders.Decoder):
             "image": feature_IF[:, : self.width_D],
             "text": feature_IF @ self.text_FD + self.text_D,
         }
+        told_IC = self._tell(feature_IF, self.slope)
         if self.library is None or turned.gallery is None:
-            return Decoded(embedding_ID=own["image"], text_embedding_ID=own["text"])
+            return Decoded(
+                embedding_ID=own["image"], text_embedding_ID=own["text"], logits_IC=_logit(told_IC)
+            )
         weight_IJ = self.library.posterior(betas_IV, turned.gallery)
         image_ID, text_ID = (
             F.normalize(own[kind], dim=1)
@@ -281,18 +311,33 @@ class Decoder(decoders.Decoder):
         return Decoded(
             embedding_ID=image_ID,
             text_embedding_ID=text_ID,
-            logits_IC=torch.logit(self.library.probabilities(weight_IJ), eps=1e-6),
+            logits_IC=_logit(self.library.probabilities(weight_IJ, told_IC)),
         )
 
+    def _tell(self, feature_IF: Tensor, slope: Tensor) -> Tensor:
+        """t of the head of this file, (I, C)."""
+        deviation_C = (self.base_C * (1 - self.base_C)).sqrt()
+        above_IC = feature_IF @ self.label_FC + self.label_C - self.base_C
+        return torch.sigmoid(torch.logit(self.base_C) + slope * above_IC / deviation_C)
+
     def _choose(self, data: TrainingData) -> dict[str, float]:
-        """T and eps, then the weights of the library, by validation images."""
-        assert self.library is not None and data.labels_IC is not None
+        """s, T and eps, then the weights of the library, by validation images."""
+        assert data.labels_IC is not None
         rows_I = data.is_validation_I
         betas_IV = data.mean_betas_IV[rows_I]
-        gallery = self._turn(data.n_repeats).gallery
-        assert gallery is not None
-        log_IJ = self.library.log_likelihood(betas_IV, gallery)
-        loss = self.library.choose(log_IJ, data.labels_IC[rows_I].float())
+        label_IC = data.labels_IC[rows_I].float()
+        turned = self._turn(data.n_repeats)
+        feature_IF = self._posterior(betas_IV, turned)
+        told = {slope: self._tell(feature_IF, torch.tensor(slope)) for slope in SLOPES}
+        if self.library is None or turned.gallery is None:
+            loss, slope = min(
+                (log_loss(told_IC, label_IC), slope) for slope, told_IC in told.items()
+            )
+            self.slope.fill_(slope)
+            return {"slope": slope, "log_loss": loss}
+        log_IJ = self.library.log_likelihood(betas_IV, turned.gallery)
+        loss, slope = self.library.choose(log_IJ, told, label_IC)
+        self.slope.fill_(slope)
         true = {"image": data.image_embedding_ID, "text": data.mean_text_ID}
         scores: list[list[float]] = []
         for mix in MIXES:
@@ -303,6 +348,7 @@ class Decoder(decoders.Decoder):
         best_2 = torch.tensor(scores).argmax(0)
         self.mix_2.copy_(torch.tensor(MIXES)[best_2])
         return {
+            "slope": slope,
             "temperature": float(self.library.temperature),
             "eps": float(self.library.eps),
             "log_loss": loss,
@@ -324,7 +370,11 @@ class Decoder(decoders.Decoder):
         return {"encoding.explained": float(self.explained_V.mean())}
 
 
-TEXT_ALPHAS = tuple(10.0**k for k in range(-3, 5))
+MAP_ALPHAS = tuple(10.0**k for k in range(-3, 5))  # of ridge from features to captions and labels
+
+
+def _logit(p_IC: Tensor) -> Tensor:
+    return torch.logit(p_IC, eps=1e-6)
 
 
 def _top1(predicted_ID: Tensor | None, target_ID: Tensor, rows_I: Tensor) -> float:

@@ -17,7 +17,7 @@ from fmri2clip.solvers.low_rank import LowRank
 
 SCORES = ("semantic_components_IP", "detail_components_IP")
 TEMPERATURES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
-EPSILONS = (0.01, 0.03, 0.1, 0.2, 0.4)
+EPSILONS = (0.01, 0.03, 0.1, 0.2, 0.4, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
 def read_features(named: Mapping[str, Tensor], n_components: int, n_tokens: int) -> Tensor:
@@ -66,7 +66,6 @@ class Library(nn.Module):
     text_JD: Tensor
     label_JC: Tensor
     open_J: Tensor
-    base_C: Tensor
     temperature: Tensor
     eps: Tensor
 
@@ -81,7 +80,6 @@ class Library(nn.Module):
         for name, shape in half.items():
             self.register_buffer(name, torch.zeros(shape, dtype=torch.float16))
         self.register_buffer("open_J", torch.ones(n, dtype=torch.bool))
-        self.register_buffer("base_C", torch.zeros(n_classes))
         self.register_buffer("temperature", torch.ones(()))
         self.register_buffer("eps", torch.zeros(()))
 
@@ -95,9 +93,6 @@ class Library(nn.Module):
         self.text_JD.copy_(data.mean_text_ID)
         self.label_JC.copy_(data.labels_IC)
         self.open_J.copy_(~data.is_validation_I)
-        # Half a count more on either side: no category is impossible, or certain.
-        label_IC = data.labels_IC[~data.is_validation_I].float()
-        self.base_C.copy_((label_IC.sum(0) + 0.5) / (len(label_IC) + 1))
 
     def gallery(self, noise: LowRank) -> Gallery:
         """Of all pictures, for this noise."""
@@ -113,22 +108,32 @@ class Library(nn.Module):
         """Weights (I, J) of the pictures; rows sum to 1."""
         return (self.log_likelihood(betas_IV, gallery) / self.temperature).softmax(1)
 
-    def probabilities(self, weight_IJ: Tensor) -> Tensor:
-        """Of every category, (I, C)."""
+    def probabilities(self, weight_IJ: Tensor, told_IC: Tensor) -> Tensor:
+        """Of every category, (I, C); told_IC: what features say of it (decoder.py)."""
         seen_IC = weight_IJ @ self.label_JC.float()
-        return (1 - self.eps) * seen_IC + self.eps * self.base_C
+        return (1 - self.eps) * seen_IC + self.eps * told_IC
 
-    def choose(self, log_IJ: Tensor, label_IC: Tensor) -> float:
-        """Set temperature and eps to those of least log-loss for these images; returns it."""
-        best = (torch.inf, TEMPERATURES[0], EPSILONS[0])
+    def choose(
+        self, log_IJ: Tensor, told: Mapping[float, Tensor], label_IC: Tensor
+    ) -> tuple[float, float]:
+        """Set temperature and eps to those of least log-loss for these images.
+
+        told: slope -> what features say with it. Returns the log-loss and its slope.
+        """
+        best = (torch.inf, TEMPERATURES[0], EPSILONS[0], 0.0)
         for temperature in TEMPERATURES:
             weight_IJ = (log_IJ / temperature).softmax(1)
-            for eps in EPSILONS:
-                self.eps.fill_(eps)
-                p_IC = self.probabilities(weight_IJ).clamp(1e-6, 1 - 1e-6)
-                found = float(nn.functional.binary_cross_entropy(p_IC, label_IC))
-                best = min(best, (found, temperature, eps))
-        loss, temperature, eps = best
+            seen_IC = weight_IJ @ self.label_JC.float()
+            for slope, told_IC in told.items():
+                for eps in EPSILONS:
+                    found = log_loss((1 - eps) * seen_IC + eps * told_IC, label_IC)
+                    best = min(best, (found, temperature, eps, slope))
+        loss, temperature, eps, slope = best
         self.temperature.fill_(temperature)
         self.eps.fill_(eps)
-        return loss
+        return loss, slope
+
+
+def log_loss(p_IC: Tensor, label_IC: Tensor) -> float:
+    """Mean over images and categories, in nats; no probability is nearer to 0 or 1 than 1e-6."""
+    return float(nn.functional.binary_cross_entropy(p_IC.clamp(1e-6, 1 - 1e-6), label_IC))
