@@ -147,6 +147,7 @@ class Decoder(decoders.Decoder):
         for name, shape in shapes.items():
             self.register_buffer(name, torch.zeros(shape))
         self.diagonal_2V.fill_(1.0)  # a noise, until there is a fitted one
+        self.base_C.fill_(0.5)
         self.basis = TokenBasis(n_components, n_patches, width_D)
         self.library = Library(n_library, n_voxels, width_D, n_classes) if n_library else None
         self._turned: Turned | None = None
