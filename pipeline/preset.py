@@ -25,7 +25,7 @@ from fmri2clip.core.strict import check_known
 
 DEFAULT = "default"
 # What a preset does not list of these must not stay.
-WHOLE = ("subjects", "rois", "clips", "runs", "generators", "reconstructions")
+WHOLE = ("subjects", "rois", "clips", "libraries", "runs", "generators", "reconstructions")
 
 
 def apply_preset(

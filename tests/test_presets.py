@@ -297,7 +297,7 @@ def test_tables_of_a_preset_are_taken_as_they_stand(
         "clips:\n  other: {model: ViT-B-32, pretrained: openai}\n"
         "runs:\n  one:\n    decoder: ridge\n    clip: other\n"
         "    subjects: [subj01]\n    voxels: mine\n"
-        "generators: {}\nreconstructions: {}\npictures:\n  clip: ''\n# end"
+        "libraries: {}\ngenerators: {}\nreconstructions: {}\npictures:\n  clip: ''\n# end"
     )
     preset.apply_preset("own", path, tmp_path)
     loaded = params.load(path)

@@ -76,6 +76,10 @@ class Paths:
         """Scores of the training images of one subject on these components."""
         return self.clip / clip / "components" / f"{subject}.h5"
 
+    def library(self, name: str, part: str) -> Path:
+        """Accepted pictures of a library; part: a subject, or PICTURES of a folder."""
+        return self.root / "data/libraries" / name / f"{part}.h5"
+
     def selected(self, run: str) -> Path:
         """Digests of the files that a run is trained on."""
         return self.root / "data/selected" / f"{run}.json"

@@ -170,6 +170,21 @@ class Clip:
             raise ValueError(f"detail_layers is {list(self.detail_layers)}; name each block once")
 
 
+TRAINING_PICTURES = "data/stimuli/train.h5"  # as `pictures` of a library
+OWN = "own"  # as a decoder's `library`: training pictures of the subject itself
+ALL = "all"  # of all subjects of the run
+NO_LIBRARY = "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Library:
+    """Pictures that a decoder may weigh as a prior."""
+
+    clip: str  # key of clips
+    pictures: str  # TRAINING_PICTURES, or a folder of pictures
+    near_duplicates: Literal["drop", "keep"] = "drop"  # of test pictures
+
+
 JUDGED = 10  # images that a judge is fitted to, at least (solvers/joint_gaussian.py)
 
 
@@ -399,6 +414,7 @@ class Params:
     evaluation: Evaluation
     hierarchy: Hierarchy
     tracking: Tracking
+    libraries: Mapping[str, Library] = field(default_factory=dict)
     generators: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     reconstructions: Mapping[str, Reconstruction] = field(default_factory=dict)
     pictures: Pictures = field(default_factory=Pictures)
@@ -481,3 +497,33 @@ def run_split(params: Params, run_name: str, where: str = "params.yaml") -> Spli
     """The run's Split: the section `split` with the run's own entries on top."""
     merged = {**dataclasses.asdict(params.split), **params.runs[run_name].split}
     return build(Split, merged, where, f"runs.{run_name}.split")
+
+
+def run_library(params: Params, run_name: str) -> tuple[str, str]:
+    """Key of `libraries` that the run's decoder weighs, and its setting `library`; twice NO_LIBRARY
+    for a decoder without.
+
+    Raises ValueError for a library that does not exist.
+    """
+    run = params.runs[run_name]
+    asked = str({**params.decoders[run.decoder], **run.overrides}.get("library", NO_LIBRARY))
+    if asked == NO_LIBRARY:
+        return NO_LIBRARY, NO_LIBRARY
+    of_clip = {name: entry for name, entry in params.libraries.items() if entry.clip == run.clip}
+    training = [n for n, entry in of_clip.items() if entry.pictures == TRAINING_PICTURES]
+    if asked in (OWN, ALL):
+        if not training:
+            raise ValueError(
+                f"runs.{run_name} has library {asked}, but no entry of libraries has clip "
+                f"{run.clip} and pictures {TRAINING_PICTURES}; add one, or set library to "
+                f"{NO_LIBRARY}"
+            )
+        return training[0], asked
+    folders = [name for name in of_clip if name not in training]
+    if asked not in folders:
+        known = ", ".join((OWN, ALL, NO_LIBRARY, *folders))
+        raise ValueError(
+            f"runs.{run_name} has library {asked!r}, which is no folder of pictures in libraries "
+            f"with clip {run.clip}; choose from {known}"
+        )
+    return asked, asked

@@ -9,12 +9,14 @@ Letters: N trials, I images, V voxels, T the 750 trials of a session.
 from __future__ import annotations
 
 from math import prod
+from pathlib import Path
 
+from fmri2clip.core.params import TRAINING_PICTURES
 from fmri2clip.datasets.nsd import layout
 from fmri2clip.stages.check_params import sizes
 from fmri2clip.stages.check_params.case import MB, PLAIN, WITH_CLIP, WITH_TORCH, Case, Need
 from fmri2clip.stages.check_params.machine import CPU, GB
-from fmri2clip.stages.check_params.sizes import SINGLE, Subject
+from fmri2clip.stages.check_params.sizes import HALF, SINGLE, Subject
 
 ANNOTATIONS = 0.9 * GB  # of RAM to read COCO's: benchmarks/annotations.json
 ARCHIVE = 0.25 * GB  # COCO's annotations, packed
@@ -30,6 +32,7 @@ PICTURE_BLOCK = 200  # pictures in memory at once (stages/cache_stimuli)
 FEATURE_BLOCK = 2**28  # bytes of float32 features in a block, of at most
 FEATURE_IMAGES = 1024  # pictures (stages/cache_clip)
 COMPONENT_IMAGES = 3000  # that components are found from, at most (stages/components)
+LOOKING = 1e-3  # seconds of a picture's thumbnail and digest
 COMPONENT_COLUMNS = 8192  # numbers of tokens in a block (solvers/principal_components.py)
 ENCODING = 4e-3  # seconds a picture beside its arithmetic; measured on a busy machine, so roughly
 RESIZING = 2.5e-3  # seconds to resize a picture of 425 pixels on one core; assumed
@@ -250,6 +253,31 @@ def _find_components(case: Case, name: str) -> Need:
         + flops / CPU.single
         + 4 * images * numbers / case.device.disk,
     )
+
+
+def cache_library(case: Case) -> list[Need]:
+    """Pictures of each library once, as thumbnails beside those of the test set, with their
+    features; those of a folder are encoded, too.
+    """
+    return [_cache_library(case, name) for name in case.params.libraries]
+
+
+def _cache_library(case: Case, name: str) -> Need:
+    library = case.params.libraries[name]
+    shape = case.clips[library.clip]
+    is_training = library.pictures == TRAINING_PICTURES
+    if is_training:
+        n = sum(subject.n_train_images for subject in case.subjects.values())
+    else:
+        n = sum(1 for path in Path(library.pictures).rglob("*") if path.is_file())
+    numbers = sum(shape.bases[stream][0] for stream in ("semantic", "detail") if shape.bases)
+    embeddings = HALF * (1 + sizes.N_CAPTIONS) * shape.width_D
+    file = n * (embeddings + SINGLE * numbers + sizes.count_annotations(case.source))
+    seconds = 5 + n * case.side**2 * 3 / case.device.disk + n * LOOKING
+    if not is_training:
+        seconds += n * shape.image_flops / case.device.single
+    ram = WITH_CLIP if is_training else WITH_CLIP + sizes.count_basis(shape)
+    return Need(stage="cache_library", item=name, disk=file, ram=ram + 3 * file, seconds=seconds)
 
 
 def weights_bytes(case: Case, name: str) -> float:

@@ -42,6 +42,7 @@ STAGES: Mapping[str, Callable[[Case], list[Need]]] = {
     "cache_stimuli": needs_data.cache_stimuli,
     "cache_clip": needs_data.cache_clip,
     "components": needs_data.components,
+    "cache_library": needs_data.cache_library,
     "select": needs_data.select,
     "train": needs_models.train,
     "evaluate": needs_models.evaluate,

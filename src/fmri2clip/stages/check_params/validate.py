@@ -13,11 +13,15 @@ from fmri2clip.clip.names import check_names, read_architecture
 from fmri2clip.core.params import (
     GROUPS,
     MEAN_IMAGE,
+    NO_LIBRARY,
+    OWN,
     TARGET,
+    TRAINING_PICTURES,
     Params,
     Run,
     decoder_config,
     generator_config,
+    run_library,
     run_split,
 )
 from fmri2clip.core.strict import build, check_known
@@ -48,6 +52,13 @@ def validate(params: Params, where: str = "params.yaml") -> None:
     _check_rois(params, where)
     for name in params.clips:
         _validate_clip(params, name, where)
+    for name, library in params.libraries.items():
+        check_known(library.clip, params.clips, where, f"libraries.{name}.clip")
+        if library.pictures != TRAINING_PICTURES and not Path(library.pictures).is_dir():
+            raise ValueError(
+                f"{where}: libraries.{name}.pictures is {library.pictures!r}, which is no folder; "
+                f"name one, or {TRAINING_PICTURES} for the training pictures of subjects"
+            )
     for name, section in params.decoders.items():
         check_known(name, decoders.names(), where, "decoders")
         build(decoders.load_decoder(name).Config, section, where, f"decoders.{name}")
@@ -165,10 +176,23 @@ def _validate_run(params: Params, name: str, where: str) -> None:
     module = decoders.load_decoder(run.decoder)
     config = decoder_config(params, name, module.Config, where)
     module.Decoder.check_run(config, run.subjects, params.rois, f"{where}: {key}")
+    _check_library(params, name, where)
     targets = module.Decoder.select_targets(config)
     if any("_tokens_" in target or "_components_" in target for target in targets):
         _check_tokens(params, run, where, key)
     _check_low_level(params, run, targets, where, key)
+
+
+def _check_library(params: Params, name: str, where: str) -> None:
+    """It exists, and shows nothing that the split leaves out."""
+    _at(f"{where}: ", lambda: run_library(params, name))
+    _, asked = run_library(params, name)
+    split = run_split(params, name)
+    if asked not in (OWN, NO_LIBRARY) and (split.unseen_folds or split.holdout_clusters):
+        raise ValueError(
+            f"{where}: runs.{name} has library {asked}, whose pictures show what its split leaves "
+            f"out (unseen_folds, holdout_clusters); set library to {OWN}"
+        )
 
 
 def _check_low_level(

@@ -1,0 +1,183 @@
+"""Pictures of a folder as a library: encoded by CLIP, with captions and labels of COCO where its
+files lie beside the pictures.
+
+    <folder>/**/*.{png,jpg,jpeg,webp}
+    <folder>/captions*.json, instances*.json    COCO's files: images (id, file_name, height, width),
+                                                annotations (image_id and caption, or category_id
+                                                and area), categories (id, name)
+
+A category counts as visible where its objects take at least labels.min_area of the whole picture
+(of NSD's pictures it is the crop). Files are matched by name, folders left out.
+
+Letters: J pictures, K captions, C categories, D embedding width, P components of tokens.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+from tqdm import tqdm
+
+from fmri2clip.artefacts.components import express_tokens, read_basis
+from fmri2clip.artefacts.paths import Paths
+from fmri2clip.clip import encoder
+from fmri2clip.clip.targets import TOKEN_TARGETS
+from fmri2clip.core import resume
+from fmri2clip.core.closure import code_digest
+from fmri2clip.core.files import replacing, sha256_file
+from fmri2clip.core.params import Clip, Labels, Library
+from fmri2clip.datasets.nsd.pictures.coco import CATEGORY_NAMES
+from fmri2clip.stages.cache_library.guard import Guard
+
+Array = NDArray[Any]
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+STREAMS = ("semantic", "detail")
+BLOCK = 256  # pictures between two saves
+
+
+def encode_folder(
+    paths: Paths,
+    library: Library,
+    clip: Clip,
+    labels: Labels,
+    guard: Guard,
+    device: str,
+    threads: int,
+    resume_root: Path,
+) -> Mapping[str, Any]:
+    """The accepted pictures of a folder.
+
+    Raises ValueError for a folder without pictures, and for a picture that cannot be read.
+    """
+    torch.set_num_threads(threads)
+    folder = Path(library.pictures)
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    if not files:
+        raise ValueError(f"{folder} holds no picture; {', '.join(SUFFIXES)} are read")
+    model = encoder.load(clip, device)
+    basis_path = paths.clip_basis(library.clip)
+    basis = read_basis(basis_path) if clip.tokens else {}
+    known: list[Any] = [resume.fingerprint(files), sha256_file(basis_path) if basis else ""]
+    known += [guard.nsd_id_I.tolist(), sorted(guard.pixels), guard.keep]
+    key = (library, model.weights_sha256, code_digest(__name__), threads, device, *known)
+    work = resume.resume_dir(f"cache_library/{folder.name}", *key, root=resume_root)
+    blocks = []
+    for start in tqdm(range(0, len(files), BLOCK), desc=str(folder), unit="block"):
+        path = work / f"{start}.npz"
+        if not path.is_file():
+            found = _encode_block(files[start : start + BLOCK], start, model, basis, guard, threads)
+            with replacing(path) as (part,), part.open("wb") as file:
+                np.savez(file, **found)
+        with np.load(path) as arrays:
+            blocks.append(dict(arrays))
+    guard.refused = {
+        reason: int(sum(block[f"n_{reason}"] for block in blocks)) for reason in guard.refused
+    }
+    arrays = {
+        name: np.concatenate([block[name] for block in blocks])
+        for name in blocks[0]
+        if name.endswith(("_J", "_JD", "_JP"))
+    }
+    names = [files[row].relative_to(folder).as_posix() for row in arrays.pop("row_J")]
+    arrays |= {"name_J": np.array(names, dtype=object), "nsd_id_J": -1 - np.arange(len(names))}
+    arrays |= _read_captions(folder, names, model)
+    arrays |= _read_labels(folder, names, labels.min_area)
+    resume.remove(work, root=resume_root)
+    return arrays
+
+
+def _encode_block(
+    files: Sequence[Path],
+    first: int,
+    model: encoder.Encoder,
+    basis: Mapping[str, Array],
+    guard: Guard,
+    threads: int,
+) -> dict[str, Any]:
+    """Features of the accepted ones, their rows among all files, and what was refused here."""
+    before = dict(guard.refused)
+    images = [_read_picture(path) for path in files]
+    ids_J = np.full(len(files), -1)
+    accepted_J = np.concatenate(
+        [guard.accept(ids_J[:1], image[None]) for image in images]
+        if len({image.shape for image in images}) > 1
+        else [guard.accept(ids_J, np.stack(images))]
+    )
+    found: dict[str, Any] = {f"n_{name}": n - before[name] for name, n in guard.refused.items()}
+    found["row_J"] = first + np.flatnonzero(accepted_J)
+    resized_JHWC = np.stack([model.resize(image[None])[0] for image in images])
+    features = model.features(resized_JHWC, threads=threads, targets=bool(basis))
+    found["image_embedding_JD"] = features["image_embedding_ID"][accepted_J].astype(np.float16)
+    for stream in STREAMS if basis else ():
+        name = next(name for name in TOKEN_TARGETS[stream].split("|") if name in features)
+        # As the CLIP cache keeps tokens.
+        token_JTW = features[name].astype(np.float16)[accepted_J]
+        expressed_JX = express_tokens(token_JTW, basis, stream)
+        found[f"{stream}_components_JP"] = expressed_JX[:, token_JTW.shape[2] :]
+    return found
+
+
+def _read_picture(path: Path) -> NDArray[np.uint8]:
+    try:
+        picture = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
+    except (UnidentifiedImageError, OSError) as error:
+        raise ValueError(f"{path} cannot be read as a picture ({error}); remove it") from None
+    return np.asarray(picture)
+
+
+def _read_captions(folder: Path, names: Sequence[str], model: encoder.Encoder) -> dict[str, Any]:
+    captions, picture_K = [], []
+    for row, note in _iterate_notes(folder, "captions", names):
+        captions.append(str(note["caption"]))
+        picture_K.append(row)
+    empty_KD = np.zeros((0, model.width_D), np.float16)
+    return {
+        "caption_K": np.array(captions, dtype=object),
+        "caption_picture_K": np.array(picture_K, np.int32),
+        "text_embedding_KD": model.texts(captions).astype(np.float16) if captions else empty_KD,
+    }
+
+
+def _read_labels(folder: Path, names: Sequence[str], min_area: float) -> dict[str, Any]:
+    """Of pictures that a file of instances lists; others are not labelled."""
+    area_JC = np.zeros((len(names), len(CATEGORY_NAMES)))
+    column = {name: c for c, name in enumerate(CATEGORY_NAMES)}
+    for row, note in _iterate_notes(folder, "instances", names):
+        if note["category"] in column:
+            area_JC[row, column[note["category"]]] += note["area"] / note["n_pixels"]
+    listed = {Path(image["file_name"]).name for _, image in _iterate_images(folder, "instances")}
+    is_labelled_J = np.array([Path(name).name in listed for name in names])
+    return {"labels_JC": area_JC >= min_area, "is_labelled_J": is_labelled_J}
+
+
+def _iterate_images(folder: Path, kind: str) -> Iterator[tuple[Any, dict[str, Any]]]:
+    for path in sorted(folder.glob(f"{kind}*.json")):
+        for image in json.loads(path.read_text(encoding="utf-8"))["images"]:
+            yield image["id"], image
+
+
+def _iterate_notes(
+    folder: Path, kind: str, names: Sequence[str]
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Row of a picture and what is noted of it; with the name of its category and the size of the
+    picture where these are given.
+    """
+    row_of = {Path(name).name: row for row, name in enumerate(names)}
+    images = dict(_iterate_images(folder, kind))
+    for path in sorted(folder.glob(f"{kind}*.json")):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        category = {entry["id"]: entry["name"] for entry in content.get("categories", [])}
+        for note in content["annotations"]:
+            image = images[note["image_id"]]
+            row = row_of.get(Path(image["file_name"]).name)
+            if row is not None:
+                n_pixels = image.get("height", 1) * image.get("width", 1)
+                named = {"category": category.get(note.get("category_id")), "n_pixels": n_pixels}
+                yield row, {**note, **named}
