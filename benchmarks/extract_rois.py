@@ -36,9 +36,10 @@ from real_trees import N_RIBBON, N_TRIALS, PREPARATION, SUBJECT, betas_path, tre
 from fmri2clip.artefacts.paths import Paths  # noqa: E402
 from fmri2clip.core.params import Dataset, Norm  # noqa: E402
 from fmri2clip.datasets.nsd import layout  # noqa: E402
+from fmri2clip.datasets.nsd.recordings import NsdRecordings  # noqa: E402
+from fmri2clip.datasets.nsd.sessions import LocalSource  # noqa: E402
 from fmri2clip.datasets.nsd.voxels import betas  # noqa: E402
 from fmri2clip.stages.extract_rois import extract  # noqa: E402
-from fmri2clip.stages.extract_rois.sources import LocalSource  # noqa: E402
 
 REPEATS = 3
 MEMORY_SESSIONS = (1, 4, 12, 40)
@@ -162,15 +163,16 @@ def read_trials(path: Path, mask: np.ndarray, n_trials: int) -> list[np.ndarray]
 def run_extraction(scratch: Path, suffix: str, n_sessions: int, workers: int) -> None:
     """The whole of extract_subject, outputs included."""
     root = tree(scratch, suffix)
+    dataset = Dataset(preparation=PREPARATION, sessions=n_sessions)
+    source = LocalSource(root, SUBJECT, PREPARATION)
     with tempfile.TemporaryDirectory(dir=scratch) as name:
         out = Path(name)
         extract.extract_subject(
             Paths(out, nsd=root),
             SUBJECT,
-            dataset=Dataset(preparation=PREPARATION, sessions=n_sessions),
+            recordings=NsdRecordings(root, SUBJECT, dataset, source),
             rois={"all": [layout.GENERAL_ROI]},
             norm=Norm(),
-            source=LocalSource(root, SUBJECT, PREPARATION),
             workers=workers,
             resume_root=out / "resume",
         )

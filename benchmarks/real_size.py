@@ -354,19 +354,21 @@ def write_tree(scratch: Path, size: Size) -> None:
 
 def extract(scratch: Path, size: Size, n_sessions: int) -> dict[str, Any]:
     """extract_rois of the first sessions."""
+    from fmri2clip.datasets.nsd.recordings import NsdRecordings
+    from fmri2clip.datasets.nsd.sessions import LocalSource
     from fmri2clip.stages.extract_rois import extract as extraction
-    from fmri2clip.stages.extract_rois.sources import LocalSource
 
     root = real_trees.tree(scratch, ".hdf5")
     out = scratch / ("drive" if n_sessions == max(size.n_sessions) else "first_sessions")
+    dataset = Dataset(preparation=PREPARATION, sessions=n_sessions)
+    source = LocalSource(root, SUBJECT, PREPARATION)
     started = time.perf_counter()
     extraction.extract_subject(
         Paths(out, nsd=root),
         SUBJECT,
-        dataset=Dataset(preparation=PREPARATION, sessions=n_sessions),
+        recordings=NsdRecordings(root, SUBJECT, dataset, source),
         rois={"all": ["nsdgeneral"]},
         norm=Norm(),
-        source=LocalSource(root, SUBJECT, PREPARATION),
         workers=2,
         resume_root=out / "resume",
     )

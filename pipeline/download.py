@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fmri2clip.artefacts.paths import Paths
 from fmri2clip.core import stage
-from fmri2clip.core.files import check_inside
+from fmri2clip.core.files import check_inside, make_folders
 from fmri2clip.core.params import Params
 from fmri2clip.datasets.mini.write import write_subject
 from fmri2clip.datasets.nsd import design, layout, manifest
@@ -23,8 +23,10 @@ def download(params: Params, subject: str, dry_run: bool = False) -> None:
     if dataset.source == "s3":
         n_sessions = design.count_sessions(design.load_design(root), subject, dataset.sessions)
         fetch.fetch_subject(root, subject, n_sessions, dataset, params.download, dry_run=dry_run)
-    elif dry_run:
-        print("dataset.source is simulated: nothing is fetched")
+    elif dataset.source == "folder" or dry_run:
+        print(f"dataset.source is {dataset.source}: nothing is fetched")
+        if not dry_run:
+            make_folders(layout.subject_folders(root, subject))
     else:
         threads = params.compute.threads
         check_inside(root, layout.subject_folders(root, subject))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fmri2clip.artefacts.paths import Paths
 from fmri2clip.core import stage
-from fmri2clip.core.files import check_inside
+from fmri2clip.core.files import check_inside, make_folders
 from fmri2clip.core.params import Params
 from fmri2clip.datasets.mini.write import write_stimuli
 from fmri2clip.datasets.nsd import layout, manifest
@@ -19,8 +19,10 @@ def download_stimuli(params: Params, dry_run: bool = False) -> None:
     root = Paths().raw
     if params.dataset.source == "s3":
         fetch.fetch_stimuli(root, params.dataset, params.download, dry_run=dry_run)
-    elif dry_run:
-        print("dataset.source is simulated: nothing is fetched")
+    elif params.dataset.source == "folder" or dry_run:
+        print(f"dataset.source is {params.dataset.source}: nothing is fetched")
+        if not dry_run:
+            make_folders(layout.stimuli_folders(root))
     else:
         check_inside(root, layout.stimuli_folders(root))
         write_stimuli(root, params.world, params.subjects, threads=params.compute.threads)

@@ -1,12 +1,12 @@
-"""Stage extract_rois: z-scored betas of one subject inside nsdgeneral, ROI groups as columns."""
+"""Stage extract_rois: z-scored betas of one subject, ROI groups as columns."""
 
 from __future__ import annotations
 
 from fmri2clip.artefacts.paths import Paths
 from fmri2clip.core import stage
 from fmri2clip.core.params import Params
+from fmri2clip.datasets.recordings import open_recordings
 from fmri2clip.stages.extract_rois.extract import extract_subject
-from fmri2clip.stages.extract_rois.sources import session_source
 
 
 def extract_rois(params: Params, subject: str) -> None:
@@ -19,10 +19,9 @@ def extract_rois(params: Params, subject: str) -> None:
     extract_subject(
         paths,
         subject,
-        dataset=params.dataset,
+        recordings=open_recordings(paths.raw, subject, params.dataset, params.download),
         rois=params.rois,
         norm=params.norm,
-        source=session_source(paths.raw, subject, params.dataset, params.download),
         workers=params.compute.threads,
     )
 

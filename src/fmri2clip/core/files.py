@@ -78,6 +78,12 @@ def check_inside(root: Path, folders: Iterable[Path]) -> None:
             )
 
 
+def make_folders(folders: Iterable[Path]) -> None:
+    """Make the folders that are not there: outputs of a stage that has nothing to do."""
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+
+
 @contextmanager
 def locked(path: Path, seconds: float, otherwise: str) -> Iterator[None]:
     """Hold the lock of the file `path`, which appears, as the only process.

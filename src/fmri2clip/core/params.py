@@ -32,11 +32,15 @@ class Compute:
         at_most(self, 1024, "threads")
 
 
+RAW = "data/raw/nsd"  # where an NSD tree lies
+
+
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """Which NSD is read, real or simulated, and how much of it."""
+    """Which data are read: NSD, real or simulated, and how much of it, or a folder."""
 
-    source: Literal["simulated", "s3"] = "simulated"
+    source: Literal["simulated", "s3", "folder"] = "simulated"
+    folder: str = RAW  # of the raw files
     accept_terms: bool = False  # of NSD; nothing is downloaded without
     container: Literal["hdf5", "nifti"] = "hdf5"  # of the betas
     keep_raw: bool = True  # false: betas are fetched and dropped session by session
@@ -46,6 +50,11 @@ class Dataset:
     def __post_init__(self) -> None:
         if isinstance(self.sessions, int):
             at_least(self, 1, "sessions")
+        if self.source != "folder" and self.folder != RAW:
+            raise ValueError(
+                f"folder is {self.folder!r}, which only source folder reads; set that, or folder: "
+                f"{RAW}"
+            )
         if self.source == "simulated" and not self.keep_raw:
             raise ValueError(
                 "keep_raw is false, which needs source s3: the simulated NSD is not fetched"

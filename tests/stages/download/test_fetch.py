@@ -1,4 +1,4 @@
-"""fetch.py and sources.py against a local S3 service that holds a simulated tree under NSD's
+"""fetch.py and sessions.py against a local S3 service that holds a simulated tree under NSD's
 keys.
 """
 
@@ -15,9 +15,9 @@ import pytest
 
 from fmri2clip.artefacts.paths import Paths
 from fmri2clip.core.params import Dataset, Download, Norm
-from fmri2clip.datasets.nsd import bucket, layout, manifest
+from fmri2clip.datasets.nsd import bucket, layout, manifest, sessions
+from fmri2clip.datasets.nsd.recordings import NsdRecordings
 from fmri2clip.stages.download import coco_archive, fetch, inventory
-from fmri2clip.stages.extract_rois import sources
 from fmri2clip.stages.extract_rois.extract import extract_subject
 from fmri2clip.transfer import transfer
 from tests.nsd_world import PREPARATION, SUBJECT, WORLD, write_tree
@@ -117,7 +117,7 @@ def test_nothing_comes_without_the_terms(
     for call in (
         lambda: fetch.fetch_subject(tmp_path, SUBJECT, N_SESSIONS, refused, download),
         lambda: fetch.fetch_stimuli(tmp_path, refused, download),
-        lambda: sources.session_source(
+        lambda: sessions.session_source(
             tmp_path, SUBJECT, dataclasses.replace(refused, keep_raw=False), download
         ),
     ):
@@ -220,16 +220,15 @@ def test_a_hostile_listing_writes_nothing(
 
 
 def extract(
-    root: Path, out: Path, dataset: Dataset, source: sources.SessionSource
+    root: Path, out: Path, dataset: Dataset, source: sessions.SessionSource
 ) -> dict[str, str]:
     paths = Paths(out, nsd=root)
     extract_subject(
         paths,
         SUBJECT,
-        dataset=dataset,
+        recordings=NsdRecordings(root, SUBJECT, dataset, source),
         rois=ROIS,
         norm=Norm(),
-        source=source,
         workers=1,
         resume_root=out / "resume",
     )
@@ -258,9 +257,9 @@ def test_streaming_gives_the_same_files_and_keeps_nothing(
         roots["kept"],
         tmp_path / "out",
         kept,
-        sources.session_source(roots["kept"], SUBJECT, kept, download),
+        sessions.session_source(roots["kept"], SUBJECT, kept, download),
     )
-    source = sources.StreamingSource(
+    source = sessions.StreamingSource(
         roots["streamed"], SUBJECT, PREPARATION, download, tmp_path / "scratch"
     )
     assert extract(roots["streamed"], tmp_path / "out2", streamed, source) == expected
@@ -273,7 +272,9 @@ def test_a_streamed_extraction_goes_on_at_the_session(
     streamed = dataclasses.replace(ACCEPTED, keep_raw=False)
     fetch.fetch_stimuli(tmp_path, ACCEPTED, download)
     fetch.fetch_subject(tmp_path, SUBJECT, N_SESSIONS, streamed, download)
-    source = sources.StreamingSource(tmp_path, SUBJECT, PREPARATION, download, tmp_path / "scratch")
+    source = sessions.StreamingSource(
+        tmp_path, SUBJECT, PREPARATION, download, tmp_path / "scratch"
+    )
     keys = [
         f"nsddata_betas/ppdata/{SUBJECT}/func1pt8mm/{PREPARATION}/betas_session0{s}.hdf5"
         for s in (1, 2)
@@ -301,7 +302,9 @@ def service_root(service: Service) -> Path:
 
 def test_a_manifest_without_the_session_is_an_error(tmp_path: Path, download: Download) -> None:
     manifest.write(layout.manifest_path(tmp_path, SUBJECT), [])
-    source = sources.StreamingSource(tmp_path, SUBJECT, PREPARATION, download, tmp_path / "scratch")
+    source = sessions.StreamingSource(
+        tmp_path, SUBJECT, PREPARATION, download, tmp_path / "scratch"
+    )
     with pytest.raises(ValueError, match=r"manifest\.json does not name session 2"), source.open(2):
         SimpleNamespace()
 

@@ -19,6 +19,7 @@ from fmri2clip.artefacts.paths import Paths
 from fmri2clip.core import resume
 from fmri2clip.core.params import Dataset, Norm
 from fmri2clip.datasets.nsd import layout
+from fmri2clip.datasets.nsd.recordings import NsdRecordings
 from fmri2clip.datasets.nsd.voxels import betas
 from fmri2clip.stages.extract_rois import extract
 
@@ -181,11 +182,12 @@ def list_outputs(folder: Path) -> dict[str, Path]:
 def run(
     tree: Tree, folder: Path, stats: Any = "train_only", sessions: Any = "released", **changes: Any
 ) -> Path:
+    dataset = Dataset(preparation=PREP, sessions=sessions)
+    source = changes.pop("source", None) or Source(tree.root)
     arguments: dict[str, Any] = {
-        "dataset": Dataset(preparation=PREP, sessions=sessions),
+        "recordings": NsdRecordings(tree.root, "subj01", dataset, source),
         "rois": GROUPS,
         "norm": Norm(stats=stats),
-        "source": Source(tree.root),
         "workers": 1,
         "resume_root": tree.root / "resume",
         **changes,

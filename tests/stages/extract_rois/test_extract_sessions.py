@@ -22,6 +22,7 @@ import scipy.io
 from fmri2clip.artefacts.trials import read_betas, read_voxels
 from fmri2clip.core.params import Dataset, Norm
 from fmri2clip.datasets.nsd import layout
+from fmri2clip.datasets.nsd.recordings import NsdRecordings
 from fmri2clip.stages.extract_rois import blocks, extract, ncsnr
 from tests import nsd_world
 from tests.stages.extract_rois.extract_world import PREP, Outputs, Source, Tree, list_outputs, run
@@ -173,10 +174,9 @@ def test_containers_give_the_same_bytes(tmp_path: Path) -> None:
         extract.extract_subject(
             Outputs(nsd=root, folder=root / "rois"),
             nsd_world.SUBJECT,
-            dataset=Dataset(preparation=PREP),
+            recordings=NsdRecordings(root, nsd_world.SUBJECT, Dataset(preparation=PREP), source),
             rois={"low": ["prf-visualrois"]},
             norm=Norm(),
-            source=source,
             workers=2,
             resume_root=root / "resume",
         )
@@ -234,13 +234,13 @@ def test_subjects_with_missing_sessions(
     released: Path, tmp_path: Path, subject: str, sessions: Any, n_sessions: int
 ) -> None:
     source = Source(released, subject)
+    dataset = Dataset(preparation=PREP, sessions=sessions)
     extract.extract_subject(
         Outputs(nsd=released, folder=tmp_path),
         subject,
-        dataset=Dataset(preparation=PREP, sessions=sessions),
+        recordings=NsdRecordings(released, subject, dataset, source),
         rois={"all": ["nsdgeneral"]},
         norm=Norm(),
-        source=source,
         workers=2,
         resume_root=tmp_path / "resume",
     )
@@ -252,14 +252,15 @@ def test_subjects_with_missing_sessions(
 
 
 def test_more_sessions_than_the_subject_has(released: Path, tmp_path: Path) -> None:
+    dataset = Dataset(preparation=PREP, sessions=31)
+    source = Source(released, "subj04")
     with pytest.raises(ValueError, match="subj04 allows released, old37 or a number from 1 to 30"):
         extract.extract_subject(
             Outputs(nsd=released, folder=tmp_path),
             "subj04",
-            dataset=Dataset(preparation=PREP, sessions=31),
+            recordings=NsdRecordings(released, "subj04", dataset, source),
             rois={"all": ["nsdgeneral"]},
             norm=Norm(),
-            source=Source(released, "subj04"),
             workers=1,
             resume_root=tmp_path,
         )

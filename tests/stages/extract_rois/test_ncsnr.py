@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from fmri2clip.datasets.nsd import layout
+from fmri2clip.datasets.nsd.voxels.ncsnr import read_ncsnr
 from fmri2clip.stages.extract_rois import ncsnr, zscore
 
 SESSION = np.repeat(np.arange(1, 4), 200)
@@ -113,7 +114,7 @@ def test_shipped_volume(tmp_path: Path) -> None:
     mask[0] = True
     _write(tmp_path, volume)
     np.testing.assert_array_equal(
-        ncsnr.read_ncsnr(tmp_path, "subj01", "betas_fithrf", mask), volume[0].ravel()
+        read_ncsnr(tmp_path, "subj01", "betas_fithrf", mask), volume[0].ravel()
     )
 
 
@@ -127,4 +128,4 @@ def test_shipped_volume_is_refused(tmp_path: Path, shape: tuple[int, ...], messa
     volume[0] = np.nan
     _write(tmp_path, volume)
     with pytest.raises(ValueError, match=rf"ncsnr\.nii\.gz .*{message}"):
-        ncsnr.read_ncsnr(tmp_path, "subj01", "betas_fithrf", mask)
+        read_ncsnr(tmp_path, "subj01", "betas_fithrf", mask)

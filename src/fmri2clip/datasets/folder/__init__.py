@@ -1,1 +1,1 @@
-"""Files of anybody's experiment, which need not lie in NSD's tree."""
+"""Files of anybody's experiment, in the layout of docs/own_data.md."""

@@ -21,9 +21,8 @@ import scipy.io
 from numpy.typing import NDArray
 
 from fmri2clip.core.files import NotOpened, describe_failure
+from fmri2clip.datasets.interface import Ints, Trials
 from fmri2clip.datasets.nsd import layout
-
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,17 +37,6 @@ class Design:
     def n_sessions(self) -> int:
         """Number of planned sessions."""
         return len(self.ordering_N) // layout.TRIALS_PER_SESSION
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trials:
-    """The trials of one subject up to a session, in time order."""
-
-    trial_N: Ints  # 1-based
-    session_N: Ints  # 1-based
-    nsd_id_N: Ints  # 0-based row of imgBrick
-    repetition_N: Ints  # 1, 2, 3: which presentation of its picture
-    is_shared_N: NDArray[np.bool_]  # picture belongs to the test set
 
 
 def load_design(root: Path) -> Design:

@@ -29,8 +29,8 @@ from fmri2clip.core import resume, store
 from fmri2clip.core.ahead import ahead
 from fmri2clip.core.closure import code_digest
 from fmri2clip.core.params import Clip, Dataset, Labels
-from fmri2clip.datasets.nsd.design import list_pictures
-from fmri2clip.datasets.nsd.pictures import coco, stimuli
+from fmri2clip.datasets.interface import Annotations, Pictures
+from fmri2clip.datasets.pictures import open_pictures
 
 Array = NDArray[Any]
 BLOCK = 1024  # pictures or captions between two saves, at most
@@ -56,10 +56,10 @@ def cache_clip(
     broken and for a CLIP model that cannot be loaded.
     """
     torch.set_num_threads(threads)
-    root = paths.raw
-    parts = {s: list_pictures(root, [s], dataset.sessions)["train"] for s in subjects}
-    parts[SHARED] = list_pictures(root, subjects, dataset.sessions)["shared"]
-    notes = {name: _annotate(root, ids, labels) for name, ids in parts.items()}
+    pictures = open_pictures(paths.raw, dataset, labels)
+    parts = {s: pictures.seen([s])["train"] for s in subjects}
+    parts[SHARED] = pictures.seen(subjects)["shared"]
+    notes = {name: pictures.annotations(ids) for name, ids in parts.items()}
     model = encoder.load(clip, device)
     # Low-level features are taken from block 1, whether or not its tokens are cached.
     model.check_blocks([*clip.blocks, 1] if clip.low_level else clip.blocks)
@@ -73,13 +73,13 @@ def cache_clip(
     # Components are found from these features and change none of them.
     cached = replace(clip, token_components=1, components_from=())
     settings = (cached, model.weights_sha256, code_digest(__name__), threads, device)
-    prompts = _embed_prompts(model, clip)
+    prompts = _embed_prompts(model, clip, notes[SHARED].category_C)
     for name, part in notes.items():
         # Training must not know which categories only the test images have, nor a subject's file
         # what other subjects see; scoring asks for all categories of the world.
         seen = list(notes.values()) if name == SHARED else [part]
         present_C = np.any([n.labels_IC.any(axis=0) for n in seen], axis=0)
-        key = _make_key(settings, root, part, present_C)
+        key = _make_key(settings, pictures, part, present_C)
         stage = f"cache_clip/{clip_name}/{name}"
         if resume.is_made(stage, key, outputs[name], root=resume_root):
             print(f"{outputs[name]} holds these features already")
@@ -89,7 +89,7 @@ def cache_clip(
         common = {**prompts, "present_C": present_C}
         with _open(outputs[name], part, common, attrs, model, folder / "blocks") as stream:
             label = f"{clip_name}: {name}"
-            _fill_pictures(stream, root, part.nsd_id_I, model, threads, f"{label} pictures")
+            _fill_pictures(stream, pictures, part.nsd_id_I, model, threads, f"{label} pictures")
             _fill_captions(stream, part.caption_K, model, f"{label} captions")
             if clip.tokens:
                 _fill_text_tokens(stream, part, model, f"{label} caption tokens")
@@ -98,23 +98,19 @@ def cache_clip(
 
 
 def _make_key(
-    settings: tuple[Any, ...], root: Path, part: coco.Annotations, present_C: Array
+    settings: tuple[Any, ...], pictures: Pictures, part: Annotations, present_C: Array
 ) -> str:
     """Digest of everything that decides the features of a file, the pictures included.
 
     Reading the pictures once more takes seconds, where encoding takes minutes to days.
     """
     digest = hashlib.sha256()
-    for _, images_IHWC in stimuli.iterate_images(root, part.nsd_id_I, BLOCK):
+    for _, images_IHWC in pictures.iterate(part.nsd_id_I, BLOCK):
         digest.update(np.ascontiguousarray(images_IHWC).data)
     for array in (part.nsd_id_I, part.caption_image_K, part.labels_IC, part.area_IC, present_C):
         digest.update(np.ascontiguousarray(array).data)
     digest.update("\0".join(part.caption_K).encode())
     return resume.digest(*settings, digest.hexdigest())
-
-
-def _annotate(root: Path, ids: Array, labels: Labels) -> coco.Annotations:
-    return coco.load_annotations(root, ids, min_area=labels.min_area)
 
 
 def _describe_model(clip_name: str, model: encoder.Encoder) -> dict[str, str | int]:
@@ -128,9 +124,11 @@ def _describe_model(clip_name: str, model: encoder.Encoder) -> dict[str, str | i
     return attrs | (tokens.describe(model.clip) if model.clip.tokens else {})
 
 
-def _embed_prompts(model: encoder.Encoder, clip: Clip) -> dict[str, Array | list[str]]:
-    """What all files say of the 80 categories: names, and embeddings of the prompts."""
-    names = list(coco.CATEGORY_NAMES)
+def _embed_prompts(
+    model: encoder.Encoder, clip: Clip, category_C: Sequence[str]
+) -> dict[str, Array | list[str]]:
+    """What all files say of the categories: names, and embeddings of the prompts."""
+    names = list(category_C)
     prompts = [prompt.format(category=name) for prompt in clip.prompts for name in names]
     return {
         "category_C": names,
@@ -141,7 +139,7 @@ def _embed_prompts(model: encoder.Encoder, clip: Clip) -> dict[str, Array | list
 
 def _open(
     path: Path,
-    part: coco.Annotations,
+    part: Annotations,
     common: Mapping[str, Array | list[str]],
     attrs: Mapping[str, str | int],
     model: encoder.Encoder,
@@ -167,13 +165,18 @@ def _picture_features(clip: Clip) -> list[str]:
 
 
 def _fill_pictures(
-    stream: store.Stream, root: Path, ids: Array, model: encoder.Encoder, threads: int, label: str
+    stream: store.Stream,
+    pictures: Pictures,
+    ids: Array,
+    model: encoder.Encoder,
+    threads: int,
+    label: str,
 ) -> None:
     """All features of pictures, from the first picture that any of them lacks."""
     names = _picture_features(model.clip)
     start = stream.rows_done(*names)
     step = _block_size(stream, names, model.clip.batch_size)
-    blocks = stimuli.iterate_images(root, ids, step, start)
+    blocks = pictures.iterate(ids, step, start)
     # Pictures are read and resized in a thread of their own, while the model reads the last ones.
     resized = ((position, model.resize(images, threads)) for position, images in blocks)
     with tqdm(total=len(ids), initial=start, desc=label, unit="image") as bar:
@@ -203,7 +206,7 @@ def _fill_captions(
 
 
 def _fill_text_tokens(
-    stream: store.Stream, part: coco.Annotations, model: encoder.Encoder, label: str
+    stream: store.Stream, part: Annotations, model: encoder.Encoder, label: str
 ) -> None:
     """Text tokens of the first caption of each picture, from the first one that lacks them."""
     first_I = np.unique(part.caption_image_K, return_index=True)[1]

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,8 @@ from fmri2clip.artefacts.paths import Paths
 from fmri2clip.artefacts.stimuli import TEST, TRAIN, write_stimuli
 from fmri2clip.core.params import Dataset, Labels
 from fmri2clip.core.schema import Rows
-from fmri2clip.datasets.nsd import design
-from fmri2clip.datasets.nsd.pictures import coco, stimuli
-from fmri2clip.datasets.nsd.pictures.largest import find_largest
+from fmri2clip.datasets.interface import Pictures
+from fmri2clip.datasets.pictures import open_pictures
 
 BLOCK = 200  # pictures in memory at a time
 
@@ -28,17 +28,19 @@ def cache_stimuli(paths: Paths, subjects: Sequence[str], dataset: Dataset, label
     Raises ValueError for files of the tree that are missing or broken.
     """
     # The simulated cortex is asked about reconstructions with all pictures of a subject around it.
-    sessions = "released" if dataset.source == "simulated" else dataset.sessions
-    pictures = design.list_pictures(paths.raw, subjects, sessions)
-    for part, ids in ((TRAIN, pictures["train"]), (TEST, pictures["shared"])):
-        write_part(paths.raw, ids, labels, paths.stimuli(part))
+    if dataset.source == "simulated":
+        dataset = replace(dataset, sessions="released")
+    pictures = open_pictures(paths.raw, dataset, labels)
+    seen = pictures.seen(subjects)
+    for part, ids in ((TRAIN, seen["train"]), (TEST, seen["shared"])):
+        write_part(pictures, ids, paths.stimuli(part))
 
 
-def write_part(root: Path, nsd_id_I: NDArray[np.int64], labels: Labels, path: Path) -> None:
+def write_part(pictures: Pictures, nsd_id_I: NDArray[np.int64], path: Path) -> None:
     """One file of pictures with these ids, which ascend."""
-    described = coco.load_annotations(root, nsd_id_I, min_area=labels.min_area)
-    _, height, width = stimuli.image_shape(root)
-    blocks = (images for _, images in stimuli.iterate_images(root, nsd_id_I, BLOCK))
+    described = pictures.annotations(nsd_id_I)
+    height, width = pictures.size()
+    blocks = (images for _, images in pictures.iterate(nsd_id_I, BLOCK))
     write_stimuli(
         path,
         {
@@ -49,7 +51,7 @@ def write_part(root: Path, nsd_id_I: NDArray[np.int64], labels: Labels, path: Pa
             "labels_IC": described.labels_IC,
             "area_IC": described.area_IC,
             "n_objects_I": described.n_objects_I,
-            "category_C": list(coco.CATEGORY_NAMES),
-            "largest_I3": find_largest(root, nsd_id_I, min_area=labels.min_area),
+            "category_C": list(described.category_C),
+            "largest_I3": pictures.largest(nsd_id_I),
         },
     )

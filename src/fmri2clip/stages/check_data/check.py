@@ -59,7 +59,7 @@ def iterate_checks(root: Path, subjects: Sequence[str], dataset: Dataset) -> Ite
                 _check_subject, check, root, subject, dataset, is_real
             )
     for name, task in tasks.items():
-        yield _run(name, task)
+        yield run_check(name, task)
 
 
 def describe_kind(root: Path, subjects: Sequence[str], dataset: Dataset) -> str:
@@ -87,7 +87,7 @@ def is_released(root: Path, subjects: Sequence[str], preparation: str) -> bool:
     return n_trials == full and not any(path.is_file() for path in noise_free)
 
 
-def _run(name: str, task: Callable[[], Outcome]) -> Check:
+def run_check(name: str, task: Callable[[], Outcome]) -> Check:
     """Verdict of one check. A check that breaks is a failed one, so that the others still run."""
     try:
         return Check(name, *task())

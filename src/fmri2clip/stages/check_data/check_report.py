@@ -24,15 +24,23 @@ STIMULI = "download_stimuli"
 
 def format_header(root: Path, subjects: Sequence[str], dataset: Dataset) -> str:
     """What was checked, with which versions."""
+    if dataset.source == "folder":
+        about = f"dataset: source folder, {root}"
+        tree = "format: docs/own_data.md"
+    else:
+        keep_raw = str(dataset.keep_raw).lower()
+        about = (
+            f"dataset: source {dataset.source}, container {dataset.container}, keep_raw "
+            f"{keep_raw}, {dataset.preparation}, sessions {dataset.sessions}"
+        )
+        tree = f"tree: {root}, {describe_kind(root, subjects, dataset)}"
     versions = [f"python {platform.python_version()}"]
     versions += [f"{name} {version(name)}" for name in ("numpy", "h5py", "nibabel")]
-    keep_raw = str(dataset.keep_raw).lower()
     lines = (
         f"{', '.join(versions)} (HDF5 {store.HDF5_VERSION})",
-        f"dataset: source {dataset.source}, container {dataset.container}, keep_raw {keep_raw}, "
-        f"{dataset.preparation}, sessions {dataset.sessions}",
+        about,
         f"subjects: {', '.join(subjects)}",
-        f"tree: {root}, {describe_kind(root, subjects, dataset)}",
+        tree,
     )
     return "\n".join(lines) + "\n"
 
@@ -42,11 +50,13 @@ def format_check(check: Check) -> str:
     return f"{check.status}  {check.name:<20}  {check.detail}"
 
 
-def format_summary(root: Path, checks: Sequence[Check]) -> str:
-    """Numbers of checks by status and, where something failed, commands that repair it."""
+def format_summary(root: Path, checks: Sequence[Check], repairs: bool = True) -> str:
+    """Numbers of checks by status and, where something failed, commands that repair it, if there
+    are any.
+    """
     counts = Counter(check.status for check in checks)
     line = ", ".join(f"{counts[status]} {status}" for status in ("PASS", "WARN", "SKIP", "FAIL"))
-    commands = list_repairs(root, checks)
+    commands = list_repairs(root, checks) if repairs else []
     repair = (
         "\nTo repair, remove what is damaged and download again; what is sound is not fetched a "
         "second time:\n"
@@ -98,6 +108,9 @@ def make_report(checks: Sequence[Check]) -> dict[str, Any]:
     report: dict[str, Any] = {
         check.name: {"status": check.status, "detail": check.detail} for check in checks
     }
+    for check in checks:
+        if check.name == "dataset" and check.data:
+            report["dataset"] |= check.data  # name and licence, for the report
     duplicates = next((check.data for check in checks if check.name == "stimuli.duplicates"), None)
     return report | {"near_duplicates": duplicates}
 

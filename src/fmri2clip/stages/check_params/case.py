@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 from fmri2clip.core.params import Params
 from fmri2clip.datasets.nsd import layout
@@ -78,13 +79,13 @@ class Case:
 
     @property
     def source(self) -> str:
-        """simulated or s3."""
+        """simulated, s3 or folder."""
         return self.params.dataset.source
 
     @property
     def is_real(self) -> bool:
         """Whether the data are fetched."""
-        return self.source != "simulated"
+        return self.source == "s3"
 
     @property
     def has_gpu(self) -> bool:
@@ -94,6 +95,10 @@ class Case:
     @property
     def side(self) -> int:
         """Pixels of a side of the pictures."""
+        if self.source == "folder":
+            from fmri2clip.datasets.folder.pictures import FolderPictures
+
+            return max(FolderPictures.open(Path(self.params.dataset.folder)).size())
         return layout.IMAGE_SIZE if self.is_real else self.params.world.image_size
 
     @property

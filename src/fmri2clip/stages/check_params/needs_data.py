@@ -47,7 +47,11 @@ def check_params(case: Case) -> list[Need]:
 
 
 def download_stimuli(case: Case) -> list[Need]:
-    """imgBrick, COCO's annotations and the design: fetched, or drawn for the subjects."""
+    """imgBrick, COCO's annotations and the design: fetched, or drawn for the subjects; nothing of a
+    folder, which is read where it lies.
+    """
+    if case.source == "folder":
+        return [Need(stage="download_stimuli")]
     if not case.is_real:
         world = case.params.world
         n_all = world.n_shared + len(layout.SUBJECTS) * (250 * world.n_sessions - world.n_shared)
@@ -82,6 +86,8 @@ def download(case: Case) -> list[Need]:
 
 def _download(case: Case, subject: Subject) -> Need:
     dataset = case.params.dataset
+    if case.source == "folder":
+        return Need(stage="download", item=subject.name)
     betas = subject.n_sessions * sizes.count_betas(subject, dataset.container)
     if not case.is_real:
         n_images = subject.n_train_images + subject.n_test_images
@@ -138,7 +144,7 @@ def _extract(case: Case, subject: Subject) -> Need:
     ram = readers * 5 * layout.TRIALS_PER_SESSION * subject.n_voxels
     ram += 4 * n_trials * min(BAND, subject.n_voxels) + 24 * subject.n_sessions * subject.n_voxels
     truth = 0
-    if not case.is_real:
+    if case.source == "simulated":
         n_images = subject.n_train_images + subject.n_test_images
         truth = SINGLE * n_images * subject.n_voxels + 2 * subject.n_test_images * subject.n_voxels
     streamed = 0.0

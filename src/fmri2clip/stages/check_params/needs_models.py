@@ -141,7 +141,7 @@ def references(case: Case) -> list[Need]:
         for s in case.subjects.values():
             trials = 8 * s.n_train_trials * s.n_voxels
             means = 12 * s.n_train_images * s.n_voxels
-            noise = 0 if case.is_real else trials + 16 * s.n_voxels**2
+            noise = 0 if case.source != "simulated" else trials + 16 * s.n_voxels**2
             ram = max(ram, trials + means + noise)
         caches = case.n_images * (12 * HALF * shape.width_D + 500)
         rows = case.n_test_images * len(case.subjects)
@@ -199,7 +199,7 @@ def describe_data(case: Case) -> list[Need]:
     looking = LOOKING * n_seen * case.side**2
     ram = float(trials)
     seconds = len(case.subjects) * (15 + looking)
-    if not case.is_real:
+    if case.source == "simulated":
         weights = 2 * SINGLE * next(iter(case.clips.values())).n_weights
         ram = max(ram, weights + 4 * DOUBLE * n_seen * n_voxels)
         seconds += len(case.subjects) * DESCRIBING

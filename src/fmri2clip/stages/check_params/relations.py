@@ -7,6 +7,7 @@ estimates, so there MARGIN is left to the stage itself, which counts the images.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from fmri2clip.core.params import Params, decoder_config, run_split
 from fmri2clip.decoders import load_decoder
@@ -23,6 +24,8 @@ def check_relations(params: Params, where: str) -> None:
     Of a simulated NSD, ROIs and components of the decoders are looked at, too: of a real one they
     are known when its files are there.
     """
+    if params.dataset.source == "folder" and not Path(params.dataset.folder).is_dir():
+        return  # check_data says so
     subjects = sizes.find_subjects(params)
     n_test = min((_most(params, s, s.n_test_images) for s in subjects.values()), default=0)
     scored = params.evaluation
@@ -48,7 +51,7 @@ def _most(params: Params, subject: Subject, n_images: int) -> int:
     if params.dataset.source == "simulated":
         is_exact = subject.n_sessions == params.world.n_sessions
     else:
-        is_exact = subject.n_sessions in sizes.SEEN
+        is_exact = params.dataset.source == "folder" or subject.n_sessions in sizes.SEEN
     return n_images if is_exact else int(MARGIN * n_images)
 
 

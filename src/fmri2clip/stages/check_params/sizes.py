@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from fmri2clip.clip.names import read_architecture
 from fmri2clip.clip.targets import TOKEN_TARGETS
 from fmri2clip.core.params import Clip, Params
+from fmri2clip.datasets.interface import GROUP_PREFIX
 from fmri2clip.datasets.mini.volume import BRAIN_FRACTION, GRIDS, VOXEL_RATIO, make_volume
 from fmri2clip.datasets.nsd import layout
 from fmri2clip.datasets.nsd.voxels import roi_groups
@@ -28,7 +30,7 @@ SINGLE = 4  # bytes of float32
 N_CATEGORIES = 80  # of COCO
 N_CAPTIONS = 5  # of a picture
 # Longest caption in bytes, which each of them takes in our files: in NSD's part of COCO about 250.
-CAPTION_BYTES = {"simulated": 98, "s3": 250}
+CAPTION_BYTES = {"simulated": 98, "s3": 250, "folder": 250}
 # Voxels of the brain masks of the release, subjects 1 to 8, func1pt8mm.
 BRAIN_VOXELS = (370503, 343107, 358199, 329650, 302566, 412281, 296155, 321595)
 HDF5_OVERHEAD = 1.051  # of betas whose chunks hold one voxel each: the index of the chunks
@@ -83,7 +85,9 @@ def find_subjects(params: Params) -> dict[str, Subject]:
 
 
 def find_subject(params: Params, name: str) -> Subject:
-    """One subject: constants of the release, or of the simulated world."""
+    """One subject: constants of the release, or of the simulated world, or what a folder has."""
+    if params.dataset.source == "folder":
+        return _find_in_folder(Path(params.dataset.folder), name)
     number = layout.subject_number(name) - 1
     simulated = params.dataset.source == "simulated"
     planned = params.world.n_sessions if simulated else max(layout.SESSIONS_RELEASED)
@@ -101,6 +105,27 @@ def find_subject(params: Params, name: str) -> Subject:
         n_voxels=round(n_voxels / VOXEL_RATIO) if simulated else n_voxels,
         grid=grid,
         n_brain=round(BRAIN_FRACTION * prod(grid)) if simulated else BRAIN_VOXELS[number],
+    )
+
+
+def _find_in_folder(root: Path, name: str) -> Subject:
+    """A subject of an exchange folder, by its tables."""
+    from fmri2clip.datasets.folder.recordings import FolderRecordings
+
+    recordings = FolderRecordings.open(root, name)
+    trials = recordings.trials()
+    masks = recordings.masks()
+    is_test_N = trials.is_shared_N
+    return Subject(
+        name=name,
+        n_sessions=len(recordings.sessions),
+        n_train_trials=int(np.sum(~is_test_N)),
+        n_train_images=len(np.unique(trials.nsd_id_N[~is_test_N])),
+        n_test_trials=int(is_test_N.sum()),
+        n_test_images=len(np.unique(trials.nsd_id_N[is_test_N])),
+        n_voxels=len(masks.ijk_V3),
+        grid=(masks.grid[0], masks.grid[1], masks.grid[2]),
+        n_brain=len(masks.ijk_V3),
     )
 
 
@@ -141,6 +166,8 @@ def find_members(params: Params, subject: Subject) -> tuple[dict[str, Any], dict
     simulated head of subject 1, which follow the counts of the real one. An ROI that this head
     lacks (file:..., HCP_MMP1, ...) is counted as all of nsdgeneral.
     """
+    if params.dataset.source == "folder":
+        return _find_folder_members(params, subject.name)
     simulated = params.dataset.source == "simulated"
     name, seed = (subject.name, params.world.seed) if simulated else (layout.SUBJECTS[0], 1)
     columns = dict(_head_columns(name, seed))
@@ -156,6 +183,15 @@ def find_members(params: Params, subject: Subject) -> tuple[dict[str, Any], dict
         {group: member[row_V] for group, member in groups.items()},
         {roi: member[row_V] for roi, member in columns.items()},
     )
+
+
+def _find_folder_members(params: Params, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    from fmri2clip.datasets.folder.masks import make_rois, read_masks
+
+    found = make_rois(read_masks(Path(params.dataset.folder), name), params.rois)
+    columns = dict(zip(found.names_G, found.roi_VG.T, strict=True))
+    groups = {group: columns[GROUP_PREFIX + group] for group in params.rois}
+    return groups, {n: own for n, own in columns.items() if not n.startswith(GROUP_PREFIX)}
 
 
 @cache

@@ -41,15 +41,16 @@ def validate(params: Params, where: str = "params.yaml") -> None:
     Relative paths are of the working directory. Loads every decoder. Raises ValueError at the first
     mistake.
     """
-    for subject in params.subjects:
-        check_known(subject, layout.SUBJECTS, where, "subjects")
-    check_known(params.dataset.preparation, layout.PREPARATIONS, where, "dataset.preparation")
-    if params.dataset.source == "s3":
-        _check_terms(params, where)
-        _check_sessions(params, where)
+    if params.dataset.source == "folder":
+        _check_folder(params, where)
     else:
-        _check_world(params, where)
-    _check_rois(params, where)
+        _check_nsd(params, where)
+    for group in GROUPS:
+        if group not in params.rois:
+            raise ValueError(
+                f"{where}: rois.{group} is missing, which stages ask for beside any other groups; "
+                f"name {', '.join(GROUPS)}"
+            )
     for name in params.clips:
         _validate_clip(params, name, where)
     for name, library in params.libraries.items():
@@ -76,6 +77,41 @@ def validate(params: Params, where: str = "params.yaml") -> None:
         _validate_reconstruction(params, name, where)
     _validate_pictures(params, where)
     check_relations(params, where)
+
+
+def _check_nsd(params: Params, where: str) -> None:
+    """Subjects, preparation, sessions or world, and ROIs are some that NSD has."""
+    for subject in params.subjects:
+        check_known(subject, layout.SUBJECTS, where, "subjects")
+    check_known(params.dataset.preparation, layout.PREPARATIONS, where, "dataset.preparation")
+    for name, clip in params.clips.items():
+        for subject in clip.components_from:
+            check_known(subject, layout.SUBJECTS, where, f"clips.{name}.components_from")
+    if params.dataset.source == "s3":
+        _check_terms(params, where)
+        _check_sessions(params, where)
+    else:
+        _check_world(params, where)
+    _check_rois(params, where)
+
+
+def _check_folder(params: Params, where: str) -> None:
+    """What can be said before a folder is read, which check_data does."""
+    # Here, so that other sources do without the readers of a folder.
+    from fmri2clip.datasets.folder import masks, tables
+
+    for subject in params.subjects:
+        if not tables.LABEL.fullmatch(subject):
+            raise ValueError(
+                f"{where}: subjects has {subject!r}; name them by letters, digits and hyphens, as "
+                f"{tables.TRIALS} of the folder does"
+            )
+    if params.dataset.sessions != "released":
+        raise ValueError(
+            f"{where}: dataset.sessions is {params.dataset.sessions}, but a folder is read whole; "
+            "set released, and leave out of trials.tsv what is not to be read"
+        )
+    _at(f"{where}: ", lambda: masks.parse_groups(params.rois))
 
 
 def _check_terms(params: Params, where: str) -> None:
@@ -122,17 +158,11 @@ def _check_world(params: Params, where: str) -> None:
 
 
 def _check_rois(params: Params, where: str) -> None:
-    """Spelling of every entry, the groups that stages ask for, and masks of the user's own.
+    """Spelling of every entry, and masks of the user's own.
 
     Those are looked for where a subject's folder is there already: before the download it is not.
     """
     _at(f"{where}: ", lambda: roi_groups.parse_groups(params.rois))
-    for group in GROUPS:
-        if group not in params.rois:
-            raise ValueError(
-                f"{where}: rois.{group} is missing, which stages ask for beside any other groups; "
-                f"name {', '.join(GROUPS)}"
-            )
     for subject in params.subjects:
         folder = layout.roi_dir(Paths().raw, subject)
         for group, tree in roi_groups.parse_groups(params.rois).items():
@@ -150,8 +180,6 @@ def _validate_clip(params: Params, name: str, where: str) -> None:
     clip = params.clips[name]
     key = f"{where}: clips.{name}."
     _at(key, lambda: check_names(clip))
-    for subject in clip.components_from:
-        check_known(subject, layout.SUBJECTS, where, f"clips.{name}.components_from")
     n_blocks = read_architecture(clip)["vision_cfg"].get("layers")
     for field in ("blocks", "detail_layers"):
         numbers = getattr(clip, field)

@@ -2,8 +2,8 @@
 kill costs one.
 
 Several sessions are read at once by threads: inflating a NIfTI stream and the arithmetic of
-z-scores leave Python's lock free, only h5py reads one file at a time. Letters: T the 750 trials of
-a session, V voxels, S sessions.
+z-scores leave Python's lock free, only h5py reads one file at a time. Letters: T the trials of a
+session, V voxels, S sessions.
 """
 
 from __future__ import annotations
@@ -14,18 +14,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from fmri2clip.core import store
-from fmri2clip.datasets.nsd.voxels import betas
+from fmri2clip.datasets.interface import Recordings, Rois
 from fmri2clip.stages.extract_rois.zscore import Session, zscore_session
-
-if TYPE_CHECKING:
-    from fmri2clip.stages.extract_rois.sources import SessionSource
 
 # Each reader holds a session twice, 50 MB of 15,724 voxels: what memory allows, not what helps.
 MAX_READERS = 16
@@ -82,7 +78,7 @@ class Blocks:
         os.replace(temporary, self._betas_path(session))
 
     def betas(self, session: int) -> NDArray[np.float16]:
-        """z-scores (750, V) of a session, mapped from its file: rows and columns come to memory
+        """z-scores (T, V) of a session, mapped from its file: rows and columns come to memory
         when they are taken.
         """
         mapped: NDArray[np.float16] = np.load(self._betas_path(session), mmap_mode="r")
@@ -106,31 +102,30 @@ class Blocks:
 
 
 def extract_sessions(
-    source: SessionSource,
+    recordings: Recordings,
+    rois: Rois,
     blocks: Blocks,
-    mask: betas.Mask,
-    used_ST: NDArray[np.bool_],
+    used: Sequence[NDArray[np.bool_]],
     workers: int,
     label: str,
 ) -> None:
     """Read and z-score every session that has no block yet, with progress. Each of those is opened
     once.
 
-    mask: (X, Y, Z). used_ST: trials behind mean and std. workers: sessions read at once where the
-    source is local. The first error is raised as it is; sessions that were finished before it keep
-    their blocks.
+    used: of each session, which trials (T) are behind mean and std. workers: sessions read at once
+    where they are local. The first error is raised as it is; sessions that were finished before it
+    keep their blocks.
     """
 
     # Nothing is returned: what a thread has read is on disk before it takes the next session.
     def extract(session: int) -> None:
-        with source.open(session) as path:
-            stored_TV = betas.read_session(path, mask)
-        blocks.save(session, zscore_session(stored_TV, used_ST[session - 1]))
+        stored_TV = recordings.read(session, rois)
+        blocks.save(session, zscore_session(stored_TV, used[session - 1], recordings.scale))
 
-    n_sessions = len(used_ST)
+    n_sessions = len(used)
     missing = blocks.missing(n_sessions)
     # A source that streams fetches one session after the other; more readers would only wait.
-    readers = min(workers, MAX_READERS, len(missing)) if source.is_local else 1
+    readers = min(workers, MAX_READERS, len(missing)) if recordings.is_local else 1
     with tqdm(
         total=n_sessions, initial=n_sessions - len(missing), desc=label, unit="session"
     ) as bar:

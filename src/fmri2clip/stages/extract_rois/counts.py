@@ -7,14 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from fmri2clip.datasets.nsd import design
-from fmri2clip.datasets.nsd.voxels.rois import GROUP_PREFIX
+from fmri2clip.datasets.interface import GROUP_PREFIX, Trials
 from fmri2clip.stages.extract_rois.ncsnr import Floats, agreement
 
 
-def count_everything(
-    trials: design.Trials, voxels: Mapping[str, Any], n_dropped: int
-) -> dict[str, Any]:
+def count_everything(trials: Trials, voxels: Mapping[str, Any], n_dropped: int) -> dict[str, Any]:
     """Voxels per ROI, dropped and filled voxels, median ncsnr per group and its agreement, trials
     and images.
 
@@ -63,13 +60,17 @@ def _count_regions(
     return counts, medians
 
 
-def _count_trials(trials: design.Trials, *, shared: bool) -> dict[str, Any]:
-    """Trials, images, and how many images were shown once, twice, three times."""
-    shown = design.count_presentations(trials, shared=shared)
+def _count_trials(trials: Trials, *, shared: bool) -> dict[str, Any]:
+    """Trials, images, and how many images were shown once, twice, three times, and more often
+    where any was.
+    """
+    chosen_N = trials.is_shared_N == shared
+    _, shown_I = np.unique(trials.nsd_id_N[chosen_N], return_counts=True)
+    counts = sorted({1, 2, 3} | set(shown_I.tolist()))
     return {
-        "trials": int(np.sum(trials.is_shared_N == shared)),
-        "images": len(design.list_images(trials, shared=shared)),
-        "shown": {str(k): n for k, n in shown.items()},
+        "trials": int(chosen_N.sum()),
+        "images": len(shown_I),
+        "shown": {str(k): int(np.sum(shown_I == k)) for k in counts},
     }
 
 

@@ -1,7 +1,7 @@
 """z-scores of one session.
 
 z_tv = (beta_tv - mean_v) / std_v (unbiased std), with statistics of the trials that `norm.stats`
-names. A voxel without signal in a session gets 0 there, the mean. Letters: T the 750 trials of a
+names. A voxel without signal in a session gets 0 there, the mean. Letters: T the trials of a
 session, V voxels, I the trials among them that are used.
 """
 
@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-from fmri2clip.datasets.nsd.voxels import betas
 
 # Voxels at a time, so that the float64 copies of a session stay in the processor's cache.
 CHUNK_V = 512
@@ -43,11 +42,11 @@ def cut(n: int, size: int) -> list[slice]:
     ]
 
 
-def zscore_session(stored_TV: NDArray[np.int16], used_T: NDArray[np.bool_]) -> Session:
+def zscore_session(stored_TV: NDArray[Any], used_T: NDArray[np.bool_], scale: float) -> Session:
     """z_tv = (beta_tv - mean_v) / std_v, in float16; 0 for voxels without signal.
 
-    stored_TV: integers of the file. used_T: trials behind mean and std. All trials are z-scored
-    with them.
+    stored_TV: numbers of the file, betas times `scale`. used_T: trials behind mean and std, two or
+    more. All trials are z-scored with them.
     """
     n_voxels = stored_TV.shape[1]
     betas_TV = np.empty(stored_TV.shape, dtype=np.float16)
@@ -56,9 +55,11 @@ def zscore_session(stored_TV: NDArray[np.int16], used_T: NDArray[np.bool_]) -> S
     invalid_V = np.empty(n_voxels, dtype=bool)
     for part in cut(n_voxels, CHUNK_V):
         used_IV = stored_TV[:, part][used_T]
-        # a constant voxel is recognised by its integers: rounding may leave its std a hair above 0
+        # A constant voxel is recognised by what is stored: rounding may leave its std above 0.
         invalid_V[part] = used_IV.max(axis=0) == used_IV.min(axis=0)
-        percent_TV = betas.to_percent(stored_TV[:, part]).astype(np.float64)
+        # Cast first: a division of integers would be another one.
+        percent_TV = stored_TV[:, part].astype(np.float32) / np.float32(scale)
+        percent_TV = percent_TV.astype(np.float64)
         mean_V[part] = percent_TV[used_T].mean(axis=0)
         std_V[part] = np.where(invalid_V[part], 0, percent_TV[used_T].std(axis=0, ddof=1))
         # In place, as a copy would leave the cache; empty voxels are set to 0 at the end, whatever

@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from fmri2clip.datasets import interface
 from fmri2clip.datasets.nsd import layout
 from fmri2clip.datasets.nsd.pictures import coco_files
 from fmri2clip.datasets.nsd.pictures.categories import COCO_CATEGORIES
@@ -62,18 +63,13 @@ class Source(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Annotations:
-    """What COCO says about a list of pictures."""
+class Annotations(interface.Annotations):
+    """What COCO says about a list of pictures: the first five captions of every one, stripped, in
+    COCO's order, and its 80 categories.
+    """
 
-    nsd_id_I: NDArray[np.int64]
     coco_id_I: NDArray[np.int64]
-    caption_K: list[str]  # the first five of every picture, stripped, in COCO's order
-    caption_image_K: NDArray[np.int32]  # row of nsd_id_I
     further_captions: list[list[str]]  # one list a picture: captions beyond the fifth
-    labels_IC: NDArray[np.bool_]
-    # visible objects' area as a fraction of the picture, summed, at most 1
-    area_IC: NDArray[np.float32]
-    n_objects_I: NDArray[np.int16]  # visible objects
 
 
 def read_stim_info(root: Path, columns: Sequence[str]) -> pd.DataFrame:
@@ -202,6 +198,7 @@ def load_annotations(
         labels_IC=labels_IC,
         area_IC=np.minimum(area_IC, 1).astype(np.float32),
         n_objects_I=n_objects_I,
+        category_C=CATEGORY_NAMES,
     )
 
 

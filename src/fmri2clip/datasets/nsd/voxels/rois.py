@@ -11,7 +11,6 @@ columns.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,23 +20,13 @@ from numpy.typing import NDArray
 
 from fmri2clip.core.files import describe_failure
 from fmri2clip.core.strict import suggest
+from fmri2clip.datasets.interface import GROUP_PREFIX, Rois
 from fmri2clip.datasets.nsd import layout
 from fmri2clip.datasets.nsd.voxels import roi_groups
 
-GROUP_PREFIX = "group/"
 MAX_LABEL = int(np.iinfo(np.int16).max)  # of volumes whose labels are not known beforehand
 LABEL_TOLERANCE = 1e-3  # of labels in a mask of the user's own
 AFFINE_TOLERANCE = 0.01  # mm
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rois:
-    """nsdgeneral of a subject and the members of every ROI inside it."""
-
-    mask: NDArray[np.bool_]  # (X, Y, Z), nsdgeneral
-    ijk_V3: NDArray[np.int16]  # zero-based X, Y, Z of its voxels
-    roi_VG: NDArray[np.bool_]
-    names_G: list[str]  # 'prf-visualrois', 'prf-visualrois/V1v', ..., 'group/low', ...
 
 
 def read_volume(path: Path) -> NDArray[Any]:

@@ -1,4 +1,4 @@
-"""Where the extraction gets a session's betas from: the tree, or the bucket, one session at a time.
+"""Where a session's betas come from: the tree, or the bucket, one session at a time.
 
 This is the one place after the download stage that knows whether raw betas are kept
 (`dataset.keep_raw`).

@@ -1,0 +1,177 @@
+"""Pictures of an exchange folder, by the names that trials.tsv has for them.
+
+pictures/ holds image files, and a picture is named by its file; or pictures.h5 holds a data set
+`images` (I, H, W, 3) uint8, and a picture is named by its row, from 0 on. The id of a picture is
+its place among the sorted files, or its row. Letters: I images, H height, W width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from fmri2clip.core.files import HDF5_ERRORS, describe_failure
+from fmri2clip.core.strict import suggest
+from fmri2clip.datasets.folder.tables import PICTURES
+from fmri2clip.datasets.interface import Ints
+
+IMAGES = "images"  # data set of pictures.h5
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+
+
+class Stock(Protocol):
+    """All pictures of a folder."""
+
+    def find(self, names: Iterable[str], where: str) -> Ints:
+        """Ids of pictures; one that is not there raises ValueError with `where` it is named."""
+        ...
+
+    def size(self) -> tuple[int, int]:
+        """Height and width of every picture, in pixels."""
+        ...
+
+    def read(self, nsd_id_I: Ints) -> NDArray[np.uint8]:
+        """Pictures (I, H, W, 3)."""
+        ...
+
+
+def open_stock(root: Path, side: int = 0) -> Stock:
+    """The pictures of a folder. side: pixels that files are cropped and resized to; 0: they are
+    taken as they are.
+    """
+    folder = root / PICTURES
+    brick = root / f"{PICTURES}.h5"
+    if folder.is_dir() == brick.is_file():
+        both = "are both there; keep one" if brick.is_file() else "do not exist; write one of them"
+        raise ValueError(f"{folder}/ and {brick} {both} (docs/own_data.md)")
+    return Files(folder, side) if folder.is_dir() else Brick(brick)
+
+
+@dataclass(frozen=True)
+class Files:
+    """Image files in one folder, or in folders of it."""
+
+    folder: Path
+    side: int = 0
+
+    @cached_property
+    def names(self) -> list[str]:
+        """Paths below the folder, sorted."""
+        found = [p for p in self.folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file()]
+        return sorted(p.relative_to(self.folder).as_posix() for p in found)
+
+    def find(self, names: Iterable[str], where: str) -> Ints:
+        """Places among the sorted names."""
+        place = {name: row for row, name in enumerate(self.names)}
+        wanted = list(names)
+        for name in wanted:
+            if name not in place:
+                raise ValueError(
+                    f"{where}: picture {name!r} is not in {self.folder}, which has "
+                    f"{len(place)} image files{suggest(name, self.names)}"
+                )
+        return np.array([place[name] for name in wanted], dtype=np.int64)
+
+    def size(self) -> tuple[int, int]:
+        """The side asked for, or the size of the first file."""
+        if self.side:
+            return self.side, self.side
+        if not self.names:
+            raise ValueError(f"{self.folder} has no image file ({', '.join(SUFFIXES)})")
+        height, width = self._open(self.names[0]).shape[:2]
+        return height, width
+
+    def read(self, nsd_id_I: Ints) -> NDArray[np.uint8]:
+        """One file after the other."""
+        size = self.size()
+        images = np.empty((len(nsd_id_I), *size, 3), dtype=np.uint8)
+        for row, nsd_id in enumerate(nsd_id_I.tolist()):
+            image = self._open(self.names[nsd_id])
+            if image.shape[:2] != size:
+                raise ValueError(
+                    f"{self.folder / self.names[nsd_id]} has {image.shape[0]} x {image.shape[1]} "
+                    f"pixels, {self.names[0]} {size[0]} x {size[1]}; set picture_size in "
+                    "dataset.json, to which all are cropped (centre) and resized"
+                )
+            images[row] = image
+        return images
+
+    def _open(self, name: str) -> NDArray[np.uint8]:
+        """One picture (H, W, 3)."""
+        path = self.folder / name
+        try:
+            with Image.open(path) as file:
+                image = file.convert("RGB")
+        except (OSError, UnidentifiedImageError, ValueError) as error:
+            raise describe_failure(path, error, "a picture", "write it again") from error
+        if self.side:
+            short = min(image.size)
+            left = (image.width - short) // 2
+            top = (image.height - short) // 2
+            box = (left, top, left + short, top + short)
+            image = image.resize((self.side, self.side), Image.Resampling.BICUBIC, box=box)
+        return np.asarray(image)
+
+
+@dataclass(frozen=True)
+class Brick:
+    """All pictures in one HDF5 file."""
+
+    path: Path
+
+    @cached_property
+    def shape(self) -> tuple[int, ...]:
+        """(I, H, W, 3)."""
+        return self._take(None)
+
+    def find(self, names: Iterable[str], where: str) -> Ints:
+        """The rows themselves."""
+        rows = []
+        for name in names:
+            if not (name.isascii() and name.isdecimal() and int(name) < self.shape[0]):
+                raise ValueError(
+                    f"{where}: picture {name!r} is no row of {self.path}, which has 0 to "
+                    f"{self.shape[0] - 1}"
+                )
+            rows.append(int(name))
+        return np.array(rows, dtype=np.int64)
+
+    def size(self) -> tuple[int, int]:
+        """Of all pictures."""
+        return self.shape[1], self.shape[2]
+
+    def read(self, nsd_id_I: Ints) -> NDArray[np.uint8]:
+        """Rows of the data set."""
+        rows, inverse = np.unique(nsd_id_I, return_inverse=True)
+        images: NDArray[np.uint8] = self._take(rows)[inverse]
+        return images
+
+    def _take(self, rows: Sequence[int] | NDArray[Any] | None) -> Any:
+        """Shape of the data set, or some rows, ascending."""
+        try:
+            with h5py.File(self.path, "r") as file:
+                images = file.get(IMAGES)
+                is_there = isinstance(images, h5py.Dataset)
+                if (
+                    not is_there
+                    or images.ndim != 4
+                    or images.shape[3] != 3
+                    or images.dtype != np.uint8
+                ):
+                    raise ValueError(
+                        f"{self.path} has no data set {IMAGES!r} (images, height, width, 3) of "
+                        "uint8; write it"
+                    )
+                if rows is None:
+                    return images.shape
+                return images[rows] if len(rows) else np.empty((0, *images.shape[1:]), np.uint8)
+        except HDF5_ERRORS as error:
+            raise describe_failure(self.path, error, "HDF5", "write it again") from error

@@ -1,0 +1,265 @@
+"""What must hold in an exchange folder (docs/own_data.md): one named check for each property.
+
+Betas are read once, session by session. Letters: N trials, I images, T trials of a session, V
+voxels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmri2clip.core.files import sha256_file
+from fmri2clip.core.params import Norm
+from fmri2clip.datasets.folder import tables
+from fmri2clip.datasets.folder.pictures import FolderPictures
+from fmri2clip.datasets.folder.recordings import FolderRecordings
+from fmri2clip.datasets.interface import Groups
+from fmri2clip.stages.check_data.check import run_check
+from fmri2clip.stages.check_data.outcomes import Check, Outcome, passed, require, shorten, skipped
+from fmri2clip.stages.check_data.repeats import Repeats
+
+BLOCK = 64  # pictures in memory at a time
+LEAST_TRAINING = 20  # pictures, below which a warning says that little can be learned
+
+
+@dataclass(frozen=True)
+class Folder:
+    """What all checks look at."""
+
+    root: Path
+    subjects: Sequence[str]
+    rois: Groups
+    norm: Norm
+
+    @cached_property
+    def pictures(self) -> FolderPictures:
+        """Pictures and their tables."""
+        return FolderPictures.open(self.root)
+
+    def recordings(self, subject: str) -> FolderRecordings:
+        """Trials, masks and betas of a subject."""
+        return FolderRecordings.open(self.root, subject)
+
+
+def iterate_folder_checks(
+    root: Path, subjects: Sequence[str], rois: Groups, norm: Norm
+) -> Iterator[Check]:
+    """Every check, each as soon as it is done."""
+    folder = Folder(root, subjects, rois, norm)
+    tasks: dict[str, Callable[[], Outcome]] = {
+        "dataset": partial(check_description, folder),
+        "trials": partial(check_trials, folder),
+        "pictures": partial(check_pictures, folder),
+        "captions": partial(check_captions, folder),
+        "labels": partial(check_labels, folder),
+    }
+    for subject in subjects:
+        for name, check in SUBJECT_CHECKS.items():
+            tasks[f"{subject}.{name}"] = partial(check, folder, subject)
+    for name, task in tasks.items():
+        yield run_check(name, task)
+
+
+def digest_folder(root: Path) -> str:
+    """sha256 over names and content of all files, so that stages behind know of any change."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in root.rglob("*") if path.is_file()):
+        digest.update(f"{path.relative_to(root).as_posix()}\0{sha256_file(path)}\0".encode())
+    return digest.hexdigest()
+
+
+def check_description(folder: Folder) -> Outcome:
+    """dataset.json names the data set, its licence and the test pictures."""
+    found = tables.read_description(folder.root)
+    return Outcome(
+        "PASS",
+        f"{found.name}, licence {found.licence}, {len(found.test)} test pictures",
+        {"name": found.name, "licence": found.licence},
+    )
+
+
+def check_trials(folder: Folder) -> Outcome:
+    """trials.tsv has trials of every subject; others are named."""
+    table = tables.read_trials(folder.root)
+    path = folder.root / tables.TRIALS
+    for subject in folder.subjects:
+        tables.subject_rows(table, subject, path)
+    others = sorted(set(table["subject"]) - set(folder.subjects))
+    more = f"; not among subjects of params.yaml: {shorten(others)}" if others else ""
+    return passed(f"{len(table)} trials of {table['subject'].nunique()} subjects{more}")
+
+
+def check_pictures(folder: Folder) -> Outcome:
+    """Every picture that was shown can be read, and has the size of the others."""
+    seen = folder.pictures.seen(folder.subjects)
+    height, width = folder.pictures.size()
+    for ids in seen.values():
+        for _ in folder.pictures.iterate(ids, BLOCK):
+            pass
+    require(len(seen["train"]), "the subjects saw no picture that is not of the test set")
+    require(len(seen["shared"]), "the subjects saw no picture of the test set")
+    unseen = len(set(folder.pictures.test_I.tolist()) - set(seen["shared"].tolist()))
+    warnings = [f"{unseen} test pictures of dataset.json were shown to nobody"] if unseen else []
+    return passed(
+        f"{len(seen['train'])} to train on, {len(seen['shared'])} of the test set, {height} x "
+        f"{width} pixels",
+        warnings,
+    )
+
+
+def check_captions(folder: Folder) -> Outcome:
+    """Every picture has a caption, or none has."""
+    pictures = folder.pictures
+    if pictures.captions is None:
+        return skipped(
+            f"no {tables.CAPTIONS}: scores of captions are left out, and the picture's embedding "
+            "stands where a decoder learns text"
+        )
+    ids = np.concatenate(list(pictures.seen(folder.subjects).values()))
+    described = pictures.annotations(ids)
+    return passed(f"{len(described.caption_K)} captions of {len(ids)} pictures")
+
+
+def check_labels(folder: Folder) -> Outcome:
+    """Labels that the tables know."""
+    pictures = folder.pictures
+    if pictures.labels is None:
+        return skipped(
+            f"no {tables.LABELS}: scores of categories are left out; decoders of labels "
+            "(clip_mused, label_ridge) cannot be trained"
+        )
+    seen = pictures.seen(folder.subjects)
+    train = pictures.annotations(seen["train"]).labels_IC
+    test = pictures.annotations(seen["shared"]).labels_IC
+    new = int((test.any(axis=0) & ~train.any(axis=0)).sum())
+    none = int((~train.any(axis=1)).sum() + (~test.any(axis=1)).sum())
+    warnings = [f"{none} pictures have no label"] if none else []
+    return passed(
+        f"{len(pictures.categories)} categories, {new} of the test set's "
+        f"{int(test.any(axis=0).sum())} in no training picture",
+        warnings,
+    )
+
+
+def check_subject_trials(folder: Folder, subject: str) -> Outcome:
+    """Sessions with training trials for mean and spread, pictures to train on and to test on."""
+    recordings = folder.recordings(subject)
+    trials = recordings.trials()
+    used_N = ~trials.is_shared_N | (folder.norm.stats == "all_trials")
+    for session, label in enumerate(recordings.sessions, start=1):
+        n = int((used_N & (trials.session_N == session)).sum())
+        require(
+            n > 1,
+            f"{folder.root / tables.TRIALS}: session {label} of {subject} has {n} training trials, "
+            "of which mean and spread of its voxels are taken; give it the label of a session that "
+            "has them, or set norm.stats: all_trials",
+        )
+    counts = {}
+    for name, part_N in (("training", ~trials.is_shared_N), ("test", trials.is_shared_N)):
+        _, shown_I = np.unique(trials.nsd_id_N[part_N], return_counts=True)
+        require(len(shown_I) > 1, f"{subject} saw {len(shown_I)} {name} pictures; two are needed")
+        counts[name] = len(shown_I), int(shown_I.min()), int(shown_I.max())
+    said = ", ".join(
+        f"{n} {name} pictures shown {_range(least, most)}"
+        for name, (n, least, most) in counts.items()
+    )
+    n_train = counts["training"][0]
+    few = n_train < LEAST_TRAINING
+    warnings = [f"{n_train} training pictures are very few"] if few else []
+    return passed(f"{len(recordings.sessions)} sessions, {said}", warnings)
+
+
+def _range(least: int, most: int) -> str:
+    """'once', '3 times', '2 to 5 times'."""
+    if least == most == 1:
+        return "once"
+    return f"{most} times" if least == most else f"{least} to {most} times"
+
+
+def check_masks(folder: Folder, subject: str) -> Outcome:
+    """Voxels, and the groups of params.yaml among them."""
+    recordings = folder.recordings(subject)
+    masks = recordings.masks()
+    rois = recordings.rois(folder.rois)
+    counts = dict(zip(rois.names_G, rois.roi_VG.sum(axis=0).tolist(), strict=True))
+    groups = ", ".join(f"{group} {counts[f'group/{group}']}" for group in folder.rois)
+    empty = [name for name in masks.members if not counts[name]]
+    warnings = [f"{masks.path}: no voxel in {shorten(empty)}"] if empty else []
+    shipped = "" if masks.ncsnr_V is None else ", with ncsnr"
+    return passed(
+        f"{len(masks.ijk_V3)} voxels in {len(masks.members)} ROIs{shipped}; {groups}", warnings
+    )
+
+
+def check_betas(folder: Folder, subject: str) -> Outcome:
+    """Every session has its trials, a signal and numbers; the noise ceiling where pictures were
+    repeated.
+    """
+    recordings = folder.recordings(subject)
+    trials = recordings.trials()
+    rois = recordings.rois(folder.rois)
+    ceilings = {
+        count: Repeats(trials.nsd_id_N, len(rois.ijk_V3), count)
+        for count in _list_repetitions(trials.nsd_id_N)
+    }
+    seen: dict[bytes, Path] = {}
+    n_silent = 0
+    medians = []
+    for session in range(1, len(recordings.sessions) + 1):
+        path = recordings.find(session)
+        stored_TV = recordings.read(session, rois)
+        twin = seen.setdefault(hashlib.sha256(stored_TV.tobytes()).digest(), path)
+        require(twin == path, f"{path} holds the same betas as {twin}")
+        silent_V = (stored_TV == stored_TV[0]).all(axis=0)
+        require(not silent_V.all(), f"{path} has no signal in any of {silent_V.size} voxels")
+        n_silent += int(silent_V.sum())
+        beta_TV = stored_TV.astype(np.float32) / np.float32(recordings.scale)
+        medians.append(float(np.median(np.abs(beta_TV[:, ~silent_V]))))
+        for repeats in ceilings.values():
+            repeats.add(np.flatnonzero(trials.session_N == session), _standardise(beta_TV))
+    return passed(
+        f"{len(medians)} sessions, median |beta| {np.median(medians):.3g}, {n_silent} "
+        f"voxel-sessions without signal, {_describe_ceiling(ceilings)}"
+    )
+
+
+def _list_repetitions(nsd_id_N: NDArray[np.int64]) -> list[int]:
+    """Numbers of presentations above one."""
+    _, shown_I = np.unique(nsd_id_N, return_counts=True)
+    found: list[int] = np.unique(shown_I[shown_I > 1]).tolist()
+    return found
+
+
+def _describe_ceiling(ceilings: dict[int, Repeats]) -> str:
+    if not ceilings:
+        return "no picture was repeated, so no noise ceiling"
+    total = np.sum([repeats.total_count()[0] for repeats in ceilings.values()], axis=0)
+    count = np.sum([repeats.total_count()[1] for repeats in ceilings.values()], axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        noise_V = total / count
+        ncsnr_V = np.sqrt(np.maximum(0, 1 - noise_V) / noise_V)
+    return f"median ncsnr {np.nanmedian(ncsnr_V):.3f}"
+
+
+def _standardise(beta_TV: NDArray[Any]) -> NDArray[np.float32]:
+    """z-scores of a session; NaN where a voxel has no signal, so that it takes no part in ncsnr."""
+    std_V = beta_TV.std(axis=0, ddof=1)
+    z_TV: NDArray[np.float32] = (beta_TV - beta_TV.mean(axis=0)) / np.where(
+        std_V > 0, std_V, np.nan
+    )
+    return z_TV
+
+
+SUBJECT_CHECKS = {
+    "trials": check_subject_trials,
+    "masks": check_masks,
+    "betas": check_betas,
+}
