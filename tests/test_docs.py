@@ -19,8 +19,12 @@ from PIL import Image
 
 from fmri2clip import cli
 from fmri2clip.core.files import sha256_file
+from fmri2clip.core.params import load
+from fmri2clip.stages.check_data.check_folder import iterate_folder_checks
+from fmri2clip.stages.check_params import plan, validate
 from fmri2clip.stages.report import readme
 from fmri2clip.stages.report.readme_numbers import Evidence, Number
+from pipeline import preset
 from tests.model_folder import CATEGORIES, N_VOXELS, make_inputs, write_ridge
 from tests.tiny_subject import make_tiny
 
@@ -236,3 +240,29 @@ def test_examples_of_use_run_as_written(tmp_path: Path, monkeypatch: pytest.Monk
     files = set(re.findall(r"[a-z_]+\.(?:html|npy|tsv|json)", text.split("## Betas")[0]))
     written = {path.name for path in Path("decoded").iterdir()}
     assert written == files - {"betas.npy", "captions.tsv"}
+
+
+def test_own_data_by_hand_pass_the_checks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The example as written, with the preset that the page applies to it."""
+    monkeypatch.chdir(tmp_path)
+    code = re.search(r"```python\n(.*?)```", read("docs/own_data.md"), re.DOTALL)
+    assert code is not None
+    exec(code[1], {})
+    for name in ("assets", "presets"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    shutil.copy(ROOT / "params.yaml", "params.yaml")
+    Path("params.yaml").write_text(preset.patch(Path("params.yaml"), Path("presets/folder.yaml")))
+    params = load()
+    validate.validate(params)
+    assert plan.make_plan(params, Path(), "cpu2", quick=True).needs
+    checks = list(
+        iterate_folder_checks(
+            Path(params.dataset.folder), params.subjects, params.rois, params.norm
+        )
+    )
+    statuses = {check.name: check.status for check in checks}
+    assert statuses.pop("captions") == "SKIP" and set(statuses.values()) == {"PASS"}
+    said = {check.name: check.detail for check in checks}
+    for line in re.findall(r"^PASS +(\S+) +(.*)$", read("docs/own_data.md"), re.MULTILINE):
+        for part in line[1].split(", ... "):
+            assert part in said[line[0]]

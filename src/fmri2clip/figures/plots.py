@@ -46,6 +46,14 @@ STYLE: dict[Any, Any] = {
 DPI = 144
 
 
+def draw_nothing(why: str, path: Path) -> Path:
+    """A figure that says why there is none."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(6, 1))
+        figure.text(0.02, 0.5, textwrap.fill(why, 90), va="center", fontsize=8, color=GREY)
+        return save(figure, path)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Point:
     """One dot of an interval plot; kind 'result' is filled and coloured, 'context' hollow and

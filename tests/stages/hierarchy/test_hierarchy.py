@@ -248,16 +248,26 @@ def test_wrong_inputs_are_named(world: World, tmp_path: Path) -> None:
         analyse(copy)
     shutil.copy(world.at.clip_train("tiny", SUBJECTS[0]), cache)
     everything_V = np.ones(SIDE**3, bool)
-    groups = {"low": everything_V, "high": everything_V, "all": everything_V}
-    for subject in SUBJECTS:
-        write_subject_voxels(copy.at.voxels(subject), groups)
-    with pytest.raises(ValueError, match="group 'low' has 0 voxels of its own"):
-        analyse(copy)
     for subject in SUBJECTS:
         write_subject_voxels(copy.at.voxels(subject), {"low": everything_V, "all": everything_V})
     with pytest.raises(ValueError, match="no voxel group 'high'"):
         analyse(copy)
     assert not copy.at.hierarchy("tiny").exists()
+
+
+def test_too_few_data_leave_it_out(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = world.copy(tmp_path / "world")
+    everything_V = np.ones(SIDE**3, bool)
+    groups = {"low": everything_V, "high": everything_V, "all": everything_V}
+    for subject in SUBJECTS:
+        write_subject_voxels(copy.at.voxels(subject), groups)
+    assert analyse(copy) == {}
+    assert "left out: " in capsys.readouterr().out
+    path = copy.at.hierarchy("tiny")
+    assert json.loads(path.read_text()) == {}
+    assert Image.open(path.with_suffix(".png")).width > 500
 
 
 def test_images_without_a_repeat_are_left_out(tmp_path: Path, world: World) -> None:

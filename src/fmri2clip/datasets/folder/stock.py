@@ -1,7 +1,7 @@
 """Pictures of an exchange folder, by the names that trials.tsv has for them.
 
 pictures/ holds image files, and a picture is named by its file; or pictures.h5 holds a data set
-`images` (I, H, W, 3) uint8, and a picture is named by its row, from 0 on. The id of a picture is
+`images` (I, H, H, 3) uint8, and a picture is named by its row, from 0 on. The id of a picture is
 its place among the sorted files, or its row. Letters: I images, H height, W width.
 """
 
@@ -95,11 +95,12 @@ class Files:
         images = np.empty((len(nsd_id_I), *size, 3), dtype=np.uint8)
         for row, nsd_id in enumerate(nsd_id_I.tolist()):
             image = self._open(self.names[nsd_id])
-            if image.shape[:2] != size:
+            if image.shape[:2] != size or size[0] != size[1]:
                 raise ValueError(
                     f"{self.folder / self.names[nsd_id]} has {image.shape[0]} x {image.shape[1]} "
-                    f"pixels, {self.names[0]} {size[0]} x {size[1]}; set picture_size in "
-                    "dataset.json, to which all are cropped (centre) and resized"
+                    f"pixels, {self.names[0]} {size[0]} x {size[1]}; pictures are square, of "
+                    "one size: set picture_size in dataset.json, to which all are cropped (centre) "
+                    "and resized"
                 )
             images[row] = image
         return images
@@ -116,8 +117,9 @@ class Files:
             short = min(image.size)
             left = (image.width - short) // 2
             top = (image.height - short) // 2
-            box = (left, top, left + short, top + short)
-            image = image.resize((self.side, self.side), Image.Resampling.BICUBIC, box=box)
+            # Cropped first: resizing a box of a picture lets what is around it in.
+            image = image.crop((left, top, left + short, top + short))
+            image = image.resize((self.side, self.side), Image.Resampling.BICUBIC)
         return np.asarray(image)
 
 
@@ -164,10 +166,11 @@ class Brick:
                     not is_there
                     or images.ndim != 4
                     or images.shape[3] != 3
+                    or images.shape[1] != images.shape[2]
                     or images.dtype != np.uint8
                 ):
                     raise ValueError(
-                        f"{self.path} has no data set {IMAGES!r} (images, height, width, 3) of "
+                        f"{self.path} has no data set {IMAGES!r} (images, side, side, 3) of "
                         "uint8; write it"
                     )
                 if rows is None:

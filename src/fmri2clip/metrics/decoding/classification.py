@@ -33,6 +33,8 @@ def dominant_category(
         raise ValueError(
             f"evaluation.dominant_area is {min_share}; choose a fraction above 0.5 and up to 1"
         )
+    if not labels_IC.shape[1]:
+        return np.full(len(labels_IC), -1)
     # An object may show area and yet be no label: too small a part of it is visible.
     area_IC = np.where(labels_IC, area_IC, 0.0)
     total_I = area_IC.sum(axis=1)

@@ -56,12 +56,14 @@ TOKEN_BRANCHES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Truth:
-    """What the test images show. image_ID, text_ID, caption_ID, prompt_CD: centred, unit norm."""
+    """What the test images show. image_ID, text_ID, caption_ID, prompt_CD: centred, unit norm; no
+    text where the data have no captions, no category where they have no labels.
+    """
 
     nsd_id_I: NDArray[np.int64]
     image_ID: Floats
-    text_ID: Floats  # mean of the captions
-    caption_ID: Floats  # one fixed caption
+    text_ID: Floats | None  # mean of the captions
+    caption_ID: Floats | None  # one fixed caption
     prompt_CD: Floats
     label_IC: Bools
     present_C: Bools  # occurs in the world
@@ -109,6 +111,8 @@ def score(prediction: Prediction, truth: Truth) -> Scores:
             ("text_given_brain", truth.text_ID),
             ("text_given_brain_fixed", truth.caption_ID),
         ):
+            if target_ID is None:
+                continue
             per_image |= score_retrieval(
                 similarity(prediction.text_ID, target_ID), truth.galleries, name
             )
@@ -117,7 +121,8 @@ def score(prediction: Prediction, truth: Truth) -> Scores:
         ("zero_shot_text", prediction.text_ID),
     ):
         # A copy of the image embedding in the place of a text embedding would score twice the same.
-        if candidate_ID is not None and (name == "zero_shot" or prediction.own_text):
+        is_own = name == "zero_shot" or (prediction.own_text and truth.text_ID is not None)
+        if candidate_ID is not None and is_own and truth.present_C.any():
             scored = score_categories(
                 similarity(candidate_ID, truth.prompt_CD), truth, name, truth.present_C
             )
@@ -187,6 +192,8 @@ def score_labels(prediction: Prediction, truth: Truth) -> Scores:
     # A class that all test images have, or none, has no average precision; that of a rare one says
     # little.
     class_C = find_defined_classes(truth.label_IC, truth.present_C, LEAST_POSITIVES)
+    if not class_C.any():
+        return Scores(nsd_id_I=truth.nsd_id_I)
     per_image: dict[str, tuple[Floats, Floats]] = {}
     if prediction.logits_IC is not None:
         score_IC = prediction.logits_IC.astype(np.float32)
@@ -194,7 +201,7 @@ def score_labels(prediction: Prediction, truth: Truth) -> Scores:
         per_image["classification.hamming"] = loss_I, np.ones(len(loss_I))
     elif prediction.image_ID is not None:
         score_IC = similarity(prediction.image_ID, truth.prompt_CD).astype(np.float32)
-    if (prediction.logits_IC is None and prediction.image_ID is None) or not class_C.any():
+    if prediction.logits_IC is None and prediction.image_ID is None:
         return Scores(nsd_id_I=truth.nsd_id_I)
     n_present = int(truth.present_C.sum())
     n_classes = int(class_C.sum())

@@ -34,7 +34,7 @@ def make_truth(
 
     clip: arrays of kind 'clip'; mean_image_D, mean_text_D: means over the subject's training
     images. The fixed caption is number evaluation.caption_index; an image with fewer captions uses
-    its last.
+    its last; data without captions have none.
     """
     e = evaluation
     row_I = find_rows(clip["nsd_id_I"], nsd_id_I, "the CLIP cache of the test images")
@@ -44,17 +44,20 @@ def make_truth(
             f"evaluation.prompt is {e.prompt}, but the CLIP cache has {n_prompts} prompts, counted "
             "from 0"
         )
-    text_ID, caption_ID = average_captions(clip, row_I, e.caption_index)
+    text_ID = caption_ID = None
+    if len(clip["caption_image_K"]):
+        text_ID, caption_ID = average_captions(clip, row_I, e.caption_index)
     prompt_CD = clip["prompt_embedding_PCD"][e.prompt].astype(np.float64)
     label_IC = clip["labels_IC"][row_I]
     present_C = clip["present_C"]
+    mean_prompt_D = prompt_CD[present_C].mean(axis=0) if present_C.any() else 0 * mean_image_D
     image_ID = centre(clip["image_embedding_ID"][row_I], mean_image_D)
     return Truth(
         nsd_id_I=nsd_id_I,
         image_ID=image_ID,
-        text_ID=centre(text_ID, mean_text_D),
-        caption_ID=centre(caption_ID, mean_text_D),
-        prompt_CD=centre(prompt_CD, prompt_CD[present_C].mean(axis=0)),
+        text_ID=None if text_ID is None else centre(text_ID, mean_text_D),
+        caption_ID=None if caption_ID is None else centre(caption_ID, mean_text_D),
+        prompt_CD=centre(prompt_CD, mean_prompt_D),
         label_IC=label_IC,
         present_C=present_C,
         category_I=dominant_category(

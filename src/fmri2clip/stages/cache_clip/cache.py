@@ -76,9 +76,10 @@ def cache_clip(
     prompts = _embed_prompts(model, clip, notes[SHARED].category_C)
     for name, part in notes.items():
         # Training must not know which categories only the test images have, nor a subject's file
-        # what other subjects see; scoring asks for all categories of the world.
-        seen = list(notes.values()) if name == SHARED else [part]
-        present_C = np.any([n.labels_IC.any(axis=0) for n in seen], axis=0)
+        # what other subjects see.
+        present_C = part.labels_IC.any(axis=0)
+        if name == SHARED:
+            present_C = _list_candidates(present_C, [n for s, n in notes.items() if s != SHARED])
         key = _make_key(settings, pictures, part, present_C)
         stage = f"cache_clip/{clip_name}/{name}"
         if resume.is_made(stage, key, outputs[name], root=resume_root):
@@ -91,10 +92,20 @@ def cache_clip(
             label = f"{clip_name}: {name}"
             _fill_pictures(stream, pictures, part.nsd_id_I, model, threads, f"{label} pictures")
             _fill_captions(stream, part.caption_K, model, f"{label} captions")
-            if clip.tokens:
+            if clip.tokens and part.caption_K:
                 _fill_text_tokens(stream, part, model, f"{label} caption tokens")
         resume.remove(folder, root=resume_root)
         resume.record_made(stage, key, outputs[name], root=resume_root)
+
+
+def _list_candidates(test_C: Array, training: Sequence[Annotations]) -> Array:
+    """Categories that scoring asks for: all that occur anywhere; those of the test pictures alone
+    where no training picture shows any of them, as then the question is about new ones (GOD).
+    """
+    train_C = np.any([part.labels_IC.any(axis=0) for part in training], axis=0)
+    is_apart = test_C.any() and not (test_C & train_C).any()
+    candidates: Array = test_C if is_apart else test_C | train_C
+    return candidates
 
 
 def _make_key(
@@ -130,10 +141,13 @@ def _embed_prompts(
     """What all files say of the categories: names, and embeddings of the prompts."""
     names = list(category_C)
     prompts = [prompt.format(category=name) for prompt in clip.prompts for name in names]
+    shape = (len(clip.prompts), len(names), model.width_D)
     return {
         "category_C": names,
         "prompt_P": list(clip.prompts),
-        "prompt_embedding_PCD": model.texts(prompts).reshape(len(clip.prompts), len(names), -1),
+        "prompt_embedding_PCD": (
+            model.texts(prompts).reshape(shape) if names else np.zeros(shape, np.float32)
+        ),
     }
 
 
@@ -150,7 +164,7 @@ def _open(
     if model.clip.blocks or model.clip.tokens or model.clip.low_level:
         sizes |= dict(zip("TW", model.token_shape(), strict=True))
     streamed = [*_picture_features(model.clip), "text_embedding_KD"]
-    if model.clip.tokens:
+    if model.clip.tokens and part.caption_K:
         sizes["U"] = model.model.context_length
         streamed.append(tokens.TEXT)
     fixed = {name: getattr(part, name) for name in names} | dict(common)

@@ -38,8 +38,9 @@ def find_token_components(
     """
     torch.set_num_threads(threads)
     basis: dict[str, Array] = {}
+    streams = list_streams(paths, clip_name, subjects) if clip.tokens else ()
     if clip.tokens:
-        for stream in STREAMS:
+        for stream in streams:
             parts = [_open(paths, clip_name, s, stream) for s in clip.deciding(subjects)]
             basis |= _find_basis(stream, parts, clip.token_components)
     write_basis(paths.clip_basis(clip_name), basis)
@@ -47,7 +48,7 @@ def find_token_components(
         names = ["nsd_id_I"]
         arrays: dict[str, Array] = dict(read_cache(paths.clip_train(clip_name, subject), names))
         if clip.tokens:
-            for stream in STREAMS:
+            for stream in streams:
                 tokens_ITW = _open(paths, clip_name, subject, stream)
                 arrays[f"{stream}_components_IP"] = project(tokens_ITW, basis, stream)
             detail_ITW = read_target(paths.clip_train(clip_name, subject), TOKEN_TARGETS["detail"])[
@@ -55,6 +56,13 @@ def find_token_components(
             ]
             arrays["detail_class_IW"] = np.asarray(detail_ITW[:, 0])
         write_components(paths.clip_components(clip_name, subject), arrays)
+
+
+def list_streams(paths: Paths, clip_name: str, subjects: Sequence[str]) -> tuple[str, ...]:
+    """Streams that the caches have: no tokens of captions where there are none."""
+    caches = [read_cache(paths.clip_train(clip_name, s), ["caption_image_K"]) for s in subjects]
+    has_captions = any(len(cache["caption_image_K"]) for cache in caches)
+    return tuple(stream for stream in STREAMS if stream != "text" or has_captions)
 
 
 def _open(paths: Paths, clip_name: str, subject: str, stream: str) -> Array:

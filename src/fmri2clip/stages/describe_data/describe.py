@@ -54,8 +54,12 @@ def describe_data(
         temporary.write_text(json.dumps(tree, indent=1) + "\n")
     simulated = read_noise_free(paths.noise_free(subjects[0]), ["nsd_id_I"]) is not None
     draw_scenes(paths.stimuli(TEST), paths.reports / "scenes.png", withhold=not simulated)
-    response_AK = np.stack(list(responses.values()), axis=1)
-    draw_responses(response_AK, list(SHOWN), list(responses), paths.reports / "areas.png")
+    areas = paths.reports / "areas.png"
+    if responses:
+        response_AK = np.stack(list(responses.values()), axis=1)
+        draw_responses(response_AK, list(SHOWN), list(responses), areas)
+    else:
+        plots.draw_nothing("left out: the data lack the areas of NSD, captions or labels", areas)
     draw_ncsnr({s: paths.voxels(s) for s in subjects}, paths.reports / "ncsnr.png")
 
 
@@ -86,9 +90,11 @@ def draw_scenes(stimuli_path: Path, path: Path, *, withhold: bool) -> None:
 
 def draw_ncsnr(voxels_paths: Mapping[str, Path], path: Path) -> None:
     """Distribution of ncsnr over the voxels of each region, one panel a subject."""
-    plots.draw_boxes(
-        {s: _ncsnr_by_region(voxels) for s, voxels in voxels_paths.items()}, path, y_label="ncsnr"
-    )
+    found = {s: _ncsnr_by_region(voxels) for s, voxels in voxels_paths.items()}
+    if not all(found.values()):
+        plots.draw_nothing("no noise ceiling: no picture was shown more than once", path)
+        return
+    plots.draw_boxes(found, path, y_label="ncsnr")
 
 
 def _ncsnr_by_region(voxels_path: Path) -> dict[str, NDArray[np.floating[Any]]]:

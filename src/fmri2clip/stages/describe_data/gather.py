@@ -73,6 +73,26 @@ def take_images(pictures: Pictures, brain: Brain, rows: NDArray[np.intp]) -> tup
     return Pictures(**of_images), replace(brain, mean_IV=brain.mean_IV[rows], clean_IV=clean_IV)
 
 
+def can_gather(subject: str, paths: Paths, clip_name: str) -> bool:
+    """Whether a subject has NSD's areas, captions and labels, which `gather` reads."""
+    names = set(read_voxels(paths.voxels(subject), ["roi_names_G"])["roi_names_G"].tolist())
+    wanted = {EARLY, *FLOC, *(label for labels in SHOWN.values() for label in labels)}
+    cache = read_cache(paths.clip_train(clip_name, subject), ["caption_image_K", "present_C"])
+    return (
+        wanted <= names and bool(len(cache["caption_image_K"])) and bool(cache["present_C"].any())
+    )
+
+
+def median_ncsnr(voxels: dict[str, NDArray]) -> dict[str, float]:
+    """Median of each ROI group that has a number."""
+    found = {}
+    for k, name in enumerate(voxels["roi_names_G"]):
+        own_V = voxels["ncsnr_V"][voxels["roi_VG"][:, k]]
+        if name.startswith("group/") and np.isfinite(own_V).any():
+            found[name.removeprefix("group/")] = float(np.nanmedian(own_V))
+    return found
+
+
 def gather(subject: str, paths: Paths, clip_name: str) -> Subject:
     """Read one subject."""
     trials = read_betas(paths.train_betas(subject), ["betas_NV", "nsd_id_N"])
@@ -146,13 +166,7 @@ def gather(subject: str, paths: Paths, clip_name: str) -> Subject:
             axis=1,
         ),
         categories=[str(name) for name in cache["category_C"][cache["present_C"]]],
-        median_ncsnr={
-            name.removeprefix("group/"): float(
-                np.nanmedian(voxels["ncsnr_V"][voxels["roi_VG"][:, k]])
-            )
-            for name, k in column.items()
-            if name.startswith("group/")
-        },
+        median_ncsnr=median_ncsnr(voxels),
     )
 
 

@@ -24,7 +24,15 @@ from fmri2clip.stages.describe_data import claim_bands, hierarchy_bands, noise_b
 from fmri2clip.stages.describe_data.bands import judge_figures
 from fmri2clip.stages.describe_data.clip_bands import compare_blocks, look_with_clip
 from fmri2clip.stages.describe_data.duplicates import count_near_duplicates
-from fmri2clip.stages.describe_data.gather import FLOC, Subject, find_columns, gather, take_images
+from fmri2clip.stages.describe_data.gather import (
+    FLOC,
+    Subject,
+    can_gather,
+    find_columns,
+    gather,
+    median_ncsnr,
+    take_images,
+)
 from fmri2clip.stages.describe_data.hierarchy_bands import AREAS
 from fmri2clip.stages.describe_data.regression import N_FIT, N_SCORED, Floats
 from fmri2clip.stages.describe_data.scenes import ask_author
@@ -86,6 +94,12 @@ def describe_world(
     sums = Sums(n_subjects=len(subject_names))
     subjects = {}
     for number, name in enumerate(subject_names):
+        if not can_gather(name, paths, clip_name):
+            # The areas of other data have other names: their voxels alone are described.
+            voxels = read_voxels(paths.voxels(name), ["ncsnr_V", "roi_VG", "roi_names_G"])
+            own = {f"ncsnr_median_{group}": v for group, v in median_ncsnr(voxels).items()}
+            subjects[name] = {"n_voxels": len(voxels["ncsnr_V"]), **_rounded(own)}
+            continue
         whole = gather(name, paths, clip_name)
         own = {f"ncsnr_median_{group}": v for group, v in whole.median_ncsnr.items()}
         subjects[name] = {"n_voxels": whole.brain.mean_IV.shape[1], **_rounded(own)}
@@ -99,8 +113,10 @@ def describe_world(
     figures: dict[str, Any] = {
         "subjects": subjects,
         "near_duplicates": {name: count_near_duplicates(name, paths) for name in subject_names},
-        "printed": _print_figures(sums),
     }
+    if not sums.parts:
+        return figures, {}
+    figures["printed"] = _print_figures(sums)
     found = _ratios(sums)
     if sums.means:
         found |= _mean_bands(sums)

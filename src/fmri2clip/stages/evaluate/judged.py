@@ -46,7 +46,8 @@ def score_judged(
     assert judged.heldout is not None, "a second fit comes with its predictions"
     row_I = find_rows(clip["nsd_id_I"], betas.nsd_id_I, "the CLIP cache of the test images")
     image_ID = clip["image_embedding_ID"][row_I].astype(np.float64)
-    text_ID, _ = average_captions(clip, row_I)
+    # As in training, the picture stands for its captions where there are none.
+    text_ID = average_captions(clip, row_I)[0] if len(clip["caption_image_K"]) else image_ID
     means = {**betas.first, REPETITIONS: betas.mean_IV}
     decoded = {n: decode(judged, subject, mean_IV, n) for n, mean_IV in means.items()}
     parts = [

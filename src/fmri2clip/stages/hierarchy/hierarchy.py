@@ -18,6 +18,7 @@ resamples (row 0 is the sample), N trials or shuffles.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -37,9 +38,10 @@ from fmri2clip.core.files import write_json
 from fmri2clip.core.params import Clip
 from fmri2clip.core.rows import find_rows
 from fmri2clip.datasets.nsd import layout
+from fmri2clip.figures import plots
 from fmri2clip.metrics import similarity
 from fmri2clip.metrics.similarity import rank_pairs
-from fmri2clip.stages.hierarchy.inputs import GROUPS, Sample, read_sample
+from fmri2clip.stages.hierarchy.inputs import GROUPS, Sample, TooFew, read_sample
 from fmri2clip.stages.hierarchy.tree import HierarchyConfig, Result, describe, draw, late_contrasts
 from fmri2clip.stages.hierarchy.voxel_shuffle import cluster_groups, shuffle_test
 
@@ -69,15 +71,40 @@ def analyse_hierarchy(
 ) -> dict[str, Any]:
     """Write the numbers as JSON (nested, see tree.py), which it returns, and the figure.
 
-    Raises ValueError for an image that the CLIP cache of the training images lacks, and for one of
-    other weights.
+    Data that are too few for it (images shown twice, voxels of a group for itself) leave both
+    empty, and a line says why. Raises ValueError for an image that the CLIP cache of the training
+    images lacks, and for one of other weights.
     """
+    path = paths.hierarchy(clip_name)
+    try:
+        results = _analyse_all(clip_name, clip, subjects, paths, config, device, threads)
+    except TooFew as error:
+        print(f"left out: {error}")
+        write_json(path, {})
+        plots.draw_nothing(f"left out: {error}", path.with_suffix(".png"))
+        return {}
+    tree = describe(results, config)
+    write_json(path, tree)
+    draw(results, config.tokens, path.with_suffix(".png"))
+    return tree
+
+
+def _analyse_all(
+    clip_name: str,
+    clip: Clip,
+    subjects: Sequence[str],
+    paths: Paths,
+    config: HierarchyConfig,
+    device: str,
+    threads: int,
+) -> dict[str, Result]:
+    """Scores of each subject; TooFew where one has too little."""
     model = encoder.load(clip, device)
     jobs: dict[str, Future[Result]] = {}
     # Products of matrices this small gain nothing from two threads, subjects side by side do.
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
         for subject in subjects:
-            rng = np.random.default_rng((config.seed, layout.subject_number(subject)))
+            rng = np.random.default_rng((config.seed, _number(subject)))
             sample = read_sample(
                 paths.train_betas(subject), paths.voxels(subject), config.n_images, rng
             )
@@ -85,11 +112,14 @@ def analyse_hierarchy(
             batches = iterate_images(paths.stimuli(TRAIN), sample.nsd_id_I, clip.batch_size)
             blocks = compare_images(summarise_blocks(model, batches, threads))
             jobs[subject] = pool.submit(analyse_subject, sample, blocks, config, rng)
-    results = {subject: job.result() for subject, job in jobs.items()}
-    tree = describe(results, config)
-    write_json(paths.hierarchy(clip_name), tree)
-    draw(results, config.tokens, paths.hierarchy(clip_name).with_suffix(".png"))
-    return tree
+    return {subject: job.result() for subject, job in jobs.items()}
+
+
+def _number(subject: str) -> int:
+    """What tells the random numbers of subjects apart: NSD's own number, else of the name."""
+    if subject in layout.SUBJECTS:
+        return layout.subject_number(subject)
+    return zlib.crc32(subject.encode())
 
 
 def _check_cache(path: Path, nsd_id_I: Array, model: encoder.Encoder) -> None:

@@ -20,6 +20,10 @@ Array = NDArray[Any]
 MIN_IMAGES = 10
 
 
+class TooFew(ValueError):
+    """The data are too few for the analysis, which is left out then."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sample:
     """Training trials of some images of one subject, sorted by image, and its ROI groups.
@@ -51,7 +55,7 @@ def read_sample(
     nsd_id_I, n_I = np.unique(betas["nsd_id_N"], return_counts=True)
     eligible_I = nsd_id_I[n_I >= 2]
     if len(eligible_I) < MIN_IMAGES:
-        raise ValueError(
+        raise TooFew(
             f"{betas_path}: only {len(eligible_I)} images were shown twice or more; use more "
             "sessions"
         )
@@ -63,7 +67,7 @@ def read_sample(
     columns["all"] = np.flatnonzero(member["all"])
     for name, column in columns.items():
         if len(column) < 2:
-            raise ValueError(
+            raise TooFew(
                 f"{voxels_path}: group {name!r} has {len(column)} voxels of its own; change "
                 f"rois.{name}"
             )

@@ -29,6 +29,7 @@ from fmri2clip.metrics.similarity import (
     cross_validated_distances,
     rank_pairs,
 )
+from fmri2clip.stages.hierarchy.inputs import TooFew
 
 Bools = NDArray[np.bool_]
 Contrasts = Callable[[Floats, Floats], Mapping[str, Floats]]
@@ -58,13 +59,13 @@ def cluster_voxels(ijk_V3: Ints, size: int) -> NDArray[np.int64]:
 
 
 def cluster_groups(ijk_V3: Ints, is_high_V: Bools, size: int) -> NDArray[np.int64]:
-    """Clusters that lie within one group each; ValueError unless both groups have at least two."""
+    """Clusters that lie within one group each; TooFew unless both groups have at least two."""
     cluster_V = np.zeros(len(ijk_V3), dtype=np.int64)
     n_done = 0
     for group_V in (is_high_V, ~is_high_V):
         own = cluster_voxels(ijk_V3[group_V], size)
         if own.max() < 1:
-            raise ValueError(
+            raise TooFew(
                 f"block_voxels is {size}, but a group has only {group_V.sum()} voxels; choose at "
                 "most half of that"
             )

@@ -53,12 +53,12 @@ Array = NDArray[Any]
 class Training:
     """What the training images of one subject offer.
 
-    embedding_JD, text_JD (mean of captions): unit norm.
+    embedding_JD, text_JD (mean of captions; None without any): unit norm.
     """
 
     mean_JV: Array  # mean of the repeats
     embedding_JD: Array
-    text_JD: Array
+    text_JD: Array | None
     label_JC: Array
     category_J: Array  # dominant category, -1 = none
     noise: Noise | None  # of single trials; None where no noise-free patterns exist
@@ -137,7 +137,9 @@ def make_case(
     training = Training(
         mean_JV=mean_JV,
         embedding_JD=embedding_JD,
-        text_JD=average_captions(clip_train, row_J)[0],
+        text_JD=(
+            average_captions(clip_train, row_J)[0] if len(clip_train["caption_image_K"]) else None
+        ),
         label_JC=label_JC,
         category_J=dominant_category(
             label_JC,
@@ -149,9 +151,9 @@ def make_case(
     )
     # Targets are centred by the means over the training images, as the targets of a decoder are, so
     # that the rows and its scores are of the same truth.
-    truth = make_truth(
-        clip_test, nsd_id_I, embedding_JD.mean(axis=0), training.text_JD.mean(axis=0), evaluation
-    )
+    mean_D = embedding_JD.mean(axis=0)
+    mean_text_D = mean_D if training.text_JD is None else training.text_JD.mean(axis=0)
+    truth = make_truth(clip_test, nsd_id_I, mean_D, mean_text_D, evaluation)
     return Case(training=training, test=test, mean_IV=mean_IV, truth=truth, evaluation=evaluation)
 
 
@@ -174,6 +176,8 @@ def score_prior(case: Case) -> Scores:
         Prediction(image_ID=zero_ID, text_ID=zero_ID, logits_IC=np.tile(logits_C, (n_images, 1))),
         case.truth,
     )
+    if not case.truth.present_C.any():
+        return scores
     known_J = case.training.category_J[case.training.category_J >= 0]
     count_C = np.bincount(known_J, minlength=len(frequency_C)).astype(np.float64)
     guess = score_categories(
@@ -217,6 +221,8 @@ def score_copies(case: Case, row_I: Array) -> Scores:
     """Score the embeddings of training images as if they had been decoded."""
     training = case.training
     image_ID = centre(training.embedding_JD[row_I], training.embedding_JD.mean(axis=0))
+    if training.text_JD is None:
+        return score(Prediction(image_ID=image_ID), case.truth)
     text_ID = centre(training.text_JD[row_I], training.text_JD.mean(axis=0))
     return score(Prediction(image_ID=image_ID, text_ID=text_ID, own_text=True), case.truth)
 

@@ -175,7 +175,7 @@ def make_ceilings(inputs: Inputs) -> DotChart | None:
         medians = [
             ceiling(counts["ncsnr"][group]["median"])
             for counts in inputs.rois.values()
-            if group in counts["ncsnr"]
+            if "median" in counts["ncsnr"].get(group, {})
         ]
         if medians:
             cell = metric.show(to_score({"value": sum(medians) / len(medians) / 100}))

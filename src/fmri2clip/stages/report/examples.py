@@ -116,13 +116,15 @@ def _make_example(
 def _make_found(
     name: str, retrieval: Retrieval, row: int, nearest: NDArray[np.intp], uris: Mapping[int, str]
 ) -> Found:
-    best = int(np.argmax(retrieval.text_IK[row]))
     tiles = []
     for place, other in enumerate(nearest, start=1):
         nsd_id = int(retrieval.nsd_id_I[other])
         is_hit = bool(other == row)
         alt = f"{name}, place {place}: NSD id {nsd_id}{', the seen picture' if is_hit else ''}"
         tiles.append(Tile(uris[nsd_id], alt, f"id {nsd_id}", is_hit))
+    if not retrieval.caption_K:
+        return Found(name, int(retrieval.rank_I[row]), tiles, "", False)
+    best = int(np.argmax(retrieval.text_IK[row]))
     is_own = bool(retrieval.caption_image_K[best] == row)
     return Found(name, int(retrieval.rank_I[row]), tiles, retrieval.caption_K[best], is_own)
 

@@ -55,6 +55,13 @@ class Inputs:
         return self.params.dataset.source == "simulated"
 
     @property
+    def data(self) -> str:
+        """What measured data are called."""
+        if self.params.dataset.source != "folder":
+            return "Natural Scenes Dataset"
+        return str(self.further.get("checks", {}).get("dataset", {}).get("name", "own data"))
+
+    @property
     def clip(self) -> str:
         """The CLIP model of the first decoder, by which test images are labelled."""
         return next(iter(self.references))
@@ -98,6 +105,8 @@ def read_inputs(params: Params, paths: Paths) -> Inputs:
     clips = sorted({params.runs[name].clip for name in decoders})
     further = {name: paths.root / file for name, file in FURTHER.items()}
     blocks = {clip: paths.hierarchy(clip) for clip in params.clips}
+    # Empty where the data are too few for it.
+    hierarchy = {clip: read_json(path) for clip, path in blocks.items() if path.is_file()}
     return Inputs(
         params=params,
         paths=paths,
@@ -107,7 +116,7 @@ def read_inputs(params: Params, paths: Paths) -> Inputs:
         rois={subject: read_json(paths.roi_report(subject)) for subject in params.subjects},
         pictures=_read_pictures(params, paths),
         record=_read_record(params, paths.picture_metrics("record")),
-        hierarchy={clip: read_json(path) for clip, path in blocks.items() if path.is_file()},
+        hierarchy={clip: tree for clip, tree in hierarchy.items() if tree},
         further={name: read_json(path) for name, path in further.items() if path.is_file()},
         plans=read_plans(paths.root / "studies"),
         studies=read_results(paths.reports / "studies"),

@@ -250,7 +250,7 @@ def make_chip(inputs: Inputs) -> Mapping[str, str]:
     """Where the data are from: a word, and what that means."""
     params = inputs.params
     if not inputs.is_simulated:
-        return {"tone": "real", "text": "Natural Scenes Dataset: measured"}
+        return {"tone": "real", "text": f"{inputs.data}: measured"}
     role = "reporting" if params.world.seed in params.primary.worlds else "development"
     plain = World()
     switched = [

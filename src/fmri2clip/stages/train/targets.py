@@ -20,7 +20,13 @@ POOLED = ("image_embedding_ID", "text_embedding_KD")
 
 
 def select_images(clip: store.Arrays, rows_I: Array, targets: Sequence[str]) -> dict[str, Any]:
-    """Embeddings and captions of the images at these rows of the cache."""
+    """Embeddings and captions of the images at these rows of the cache.
+
+    Of data without captions the picture's own embedding stands where text is asked for, so that a
+    term for text teaches the picture once more.
+    """
+    if not len(clip["caption_image_K"]):
+        clip = _caption_by_picture(clip)
     new_row = np.full(len(clip["nsd_id_I"]), -1)
     new_row[rows_I] = np.arange(len(rows_I))
     caption_image_K = new_row[clip["caption_image_K"]]
@@ -40,6 +46,16 @@ def select_images(clip: store.Arrays, rows_I: Array, targets: Sequence[str]) -> 
         "caption_K": [str(text) for text in clip["caption_K"][keep_K]],
         "features": {name: _take(clip[name], rows_I) for name in _found(clip, targets)},
     }
+
+
+def _caption_by_picture(clip: store.Arrays) -> store.Arrays:
+    """The cache with a caption of each picture whose embedding is the picture's."""
+    own = {
+        "text_embedding_KD": clip["image_embedding_ID"],
+        "caption_image_K": np.arange(len(clip["nsd_id_I"])),
+        "caption_K": np.array([f"picture {nsd_id}" for nsd_id in clip["nsd_id_I"]], dtype=object),
+    }
+    return store.Arrays({**clip, **own}, clip.attrs)
 
 
 def _take(array: Array, rows_I: Array) -> Tensor:

@@ -1,0 +1,268 @@
+"""A folder of one's own: what comes out is what was put in, in every kind of file; what is missing
+is said in words of the format.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from PIL import Image
+
+from fmri2clip.artefacts.paths import Paths
+from fmri2clip.artefacts.trials import read_betas, read_voxels
+from fmri2clip.core.params import Norm
+from fmri2clip.datasets.folder.pictures import FolderPictures
+from fmri2clip.datasets.folder.recordings import FolderRecordings
+from fmri2clip.stages.check_data.check_folder import digest_folder, iterate_folder_checks
+from fmri2clip.stages.extract_rois.extract import extract_subject
+from tests.datasets.folder.own_world import (
+    GROUPS,
+    N_TEST,
+    N_TRAIN,
+    SESSIONS,
+    SUBJECTS,
+    Own,
+    names,
+    write_own,
+)
+
+
+def extract(own: Own, out: Path, subject: str = "sub-01", stats: str = "train_only") -> Paths:
+    paths = Paths(out)
+    extract_subject(
+        paths,
+        subject,
+        recordings=FolderRecordings.open(own.root, subject),
+        rois=GROUPS,
+        norm=Norm(stats=stats),  # type: ignore[arg-type]
+        workers=1,
+        resume_root=out / "resume",
+    )
+    return paths
+
+
+def z_scores(own: Own, subject: str) -> np.ndarray:
+    """By the definition: each session by its training trials; the third voxel is never there."""
+    parts = []
+    for session in SESSIONS:
+        rows = own.table[(own.table.subject == subject) & (own.table.session == session)]
+        used = ~rows["picture"].isin(names()[N_TRAIN:]).to_numpy()
+        x = np.delete(own.betas[subject, session], 3, axis=1).astype(np.float64)
+        parts.append((x - x[used].mean(axis=0)) / x[used].std(axis=0, ddof=1))
+    return np.concatenate(parts)
+
+
+@pytest.mark.parametrize("kind", ["nifti", "hdf5", "npy", "rows"])
+def test_betas_of_every_kind(tmp_path: Path, kind: str) -> None:
+    own = write_own(tmp_path / "own", kind)
+    for subject in SUBJECTS:
+        paths = extract(own, tmp_path / "out", subject)
+        rows = own.table[own.table.subject == subject]
+        is_test = rows["picture"].isin(names()[N_TRAIN:]).to_numpy()
+        for path, chosen in ((paths.train_betas, ~is_test), (paths.test_betas, is_test)):
+            found = read_betas(path(subject))
+            np.testing.assert_allclose(
+                found["betas_NV"], z_scores(own, subject)[chosen], atol=3e-3, rtol=2e-3
+            )
+            shown = [names().index(name) for name in rows["picture"][chosen]]
+            assert found["nsd_id_N"].tolist() == shown
+            assert set(found["session_N"].tolist()) == {1, 2}
+        assert sorted(read_betas(paths.test_betas(subject))["repetition_N"]) == [1] * 6 + [2] * 6
+
+
+@pytest.mark.parametrize("kind", ["nifti", "npy"])
+def test_rois_and_groups(tmp_path: Path, kind: str) -> None:
+    own = write_own(tmp_path / "own", kind)
+    voxels = read_voxels(extract(own, tmp_path / "out").voxels("sub-01"))
+    columns = dict(zip(voxels["roi_names_G"].tolist(), voxels["roi_VG"].T, strict=True))
+    kept = np.arange(40) != 3
+    members = {name: member[kept] for name, member in own.members["sub-01"].items()}
+    assert set(columns) == {*members, "group/low", "group/high", "group/all"}
+    for name, member in members.items():
+        assert columns[name].tolist() == member.tolist()
+    high = members["IT/face"] | (members["V1"] & members["IT"])
+    assert columns["group/high"].tolist() == high.tolist()
+    if kind == "nifti":
+        assert voxels["ijk_V3"].tolist() == own.place["sub-01"][kept].tolist()
+    # Training pictures were shown once, so that their ceiling is unknown; of all trials it is not.
+    assert np.isnan(voxels["ncsnr_train_V"]).all() and np.isfinite(voxels["ncsnr_V"]).all()
+
+
+def test_noise_ceiling_of_the_repeated_pictures(tmp_path: Path) -> None:
+    own = write_own(tmp_path / "own", "npy")
+    voxels = read_voxels(extract(own, tmp_path / "out").voxels("sub-01"))
+    z = []
+    for session in SESSIONS:  # z-scored by all trials of the session, as NSD's own is
+        x = np.delete(own.betas["sub-01", session], 3, axis=1).astype(np.float64)
+        z.append((x - x.mean(axis=0)) / x.std(axis=0, ddof=1))
+    rows = own.table[own.table.subject == "sub-01"]["picture"].to_numpy()
+    found = [np.concatenate(z)[rows == name].var(axis=0, ddof=1) for name in names()[N_TRAIN:]]
+    noise = np.mean(found, axis=0)
+    expected = np.sqrt(np.maximum(0, 1 - noise) / noise)
+    np.testing.assert_allclose(voxels["ncsnr_V"], expected, atol=2e-2)
+
+
+def test_pictures_captions_and_labels(tmp_path: Path) -> None:
+    own = write_own(tmp_path / "own")
+    pictures = FolderPictures.open(own.root)
+    seen = pictures.seen(SUBJECTS)
+    assert seen["train"].tolist() == list(range(N_TRAIN))
+    assert seen["shared"].tolist() == list(range(N_TRAIN, N_TRAIN + N_TEST))
+    blocks = list(pictures.iterate(seen["train"], 7, start=14))
+    assert [position for position, _ in blocks] == [14, 21]
+    np.testing.assert_array_equal(np.concatenate([b for _, b in blocks]), own.pictures[14:N_TRAIN])
+    described = pictures.annotations(np.array([5, 2]))
+    assert described.caption_K[0] == "caption 0 of p05.png"
+    assert described.caption_image_K.tolist() == [0, 0, 1, 1]
+    assert described.category_C == ("cat", "dog")
+    assert described.labels_IC.tolist() == [[False, True], [True, False]]
+    assert described.area_IC.tolist() == [[0, 1], [1, 0]]
+    assert described.n_objects_I.tolist() == [1, 1]
+
+
+def test_pictures_in_one_file_are_the_same(tmp_path: Path) -> None:
+    own = write_own(tmp_path / "own")
+    table = own.table.assign(picture=[names().index(name) for name in own.table["picture"]])
+    table.to_csv(own.root / "trials.tsv", sep="\t", index=False)
+    own.describe(test=list(range(N_TRAIN, N_TRAIN + N_TEST)))
+    for name in ("captions.tsv", "labels.tsv"):
+        (own.root / name).unlink()
+    shutil.rmtree(own.root / "pictures")
+    with h5py.File(own.root / "pictures.h5", "w") as file:
+        file["images"] = own.pictures
+    pictures = FolderPictures.open(own.root)
+    ids = np.array([7, 3, 7])
+    np.testing.assert_array_equal(pictures.stock.read(ids), own.pictures[ids])
+    described = pictures.annotations(ids)
+    assert described.labels_IC.shape == (3, 0) and not described.caption_K
+
+
+def test_pictures_are_cropped_and_resized(tmp_path: Path) -> None:
+    own = write_own(tmp_path / "own")
+    wide = np.zeros((32, 64, 3), dtype=np.uint8)
+    wide[:, 16:48] = 200
+    Image.fromarray(wide).save(own.root / "pictures" / "p00.png")
+    with pytest.raises(ValueError, match="square"):
+        FolderPictures.open(own.root).stock.read(np.array([0]))
+    own.describe(picture_size=16)
+    image = FolderPictures.open(own.root).stock.read(np.array([0]))
+    assert image.shape == (1, 16, 16, 3) and (image == 200).all()
+
+
+def run_checks(own: Own) -> dict[str, tuple[str, str]]:
+    checks = iterate_folder_checks(own.root, SUBJECTS, GROUPS, Norm())
+    return {check.name: (check.status, check.detail) for check in checks}
+
+
+def test_a_sound_folder_passes(tmp_path: Path) -> None:
+    found = run_checks(write_own(tmp_path / "own"))
+    assert {status for status, _ in found.values()} == {"PASS"}
+    assert found["sub-01.trials"][1] == (
+        "2 sessions, 24 training pictures shown once, 6 test pictures shown 2 times"
+    )
+    assert found["sub-02.betas"][1].startswith("2 sessions, median |beta| 0.7")
+
+
+def test_what_is_left_out_is_said(tmp_path: Path) -> None:
+    found = run_checks(write_own(tmp_path / "own", words=False))
+    assert found["captions"][0] == found["labels"][0] == "SKIP"
+    assert "captions are left out" in found["captions"][1]
+    assert "categories are left out" in found["labels"][1]
+
+
+def drop(name: str) -> Callable[[Own], None]:
+    return lambda own: (own.root / name).unlink()
+
+
+def edit(name: str, old: str, new: str) -> Callable[[Own], None]:
+    def change(own: Own) -> None:
+        text = (own.root / name).read_text()
+        assert old in text
+        own.rewrite(name, text.replace(old, new))
+
+    return change
+
+
+def save_betas(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Own], None]:
+    def apply(own: Own) -> None:
+        path = own.root / "betas" / "sub-01_a.npy"
+        np.save(path, change(np.load(path)))
+
+    return apply
+
+
+def some_nan(betas: np.ndarray) -> np.ndarray:
+    betas[2, 7] = np.nan
+    return betas
+
+
+FAULTS = {
+    "dataset": [
+        (drop("dataset.json"), "dataset.json does not exist"),
+        (edit("dataset.json", '"licence"', '"license"'), "license is not a field"),
+        (lambda own: own.describe(test=["p99.png"]), "'p99.png' is not in"),
+    ],
+    "trials": [
+        (drop("trials.tsv"), "trials.tsv does not exist"),
+        (edit("trials.tsv", "picture", "stimulus"), "has no column 'picture'"),
+        (edit("trials.tsv", "sub-02", "sub-03"), "has no trial of subject 'sub-02'"),
+        (edit("trials.tsv", "p03.png", "p3.png"), "picture 'p3.png' is not in"),
+    ],
+    "captions": [
+        (edit("captions.tsv", "p07.png\t", "p08.png\t"), "no caption of 1 pictures"),
+    ],
+    "sub-01.masks": [
+        (drop("masks/sub-01.tsv"), "do not exist; write one of them"),
+        (edit("masks/sub-01.tsv", "V1", "v1"), "'V1' is not in"),
+        (edit("masks/sub-01.tsv", "\t1\n", "\t2\n"), "other values than 0 and 1"),
+    ],
+    "sub-01.betas": [
+        (drop("betas/sub-01_b.npy"), "sub-01_b.npy and sub-01_b.h5"),
+        (save_betas(lambda betas: betas[:-1]), r"has \(trials, voxels\) = \(17, 40\)"),
+        (save_betas(lambda betas: betas[:, :-1]), r"say \(18, 40\)"),
+        (save_betas(some_nan), "1 voxels are NaN or infinite in some trials"),
+        (save_betas(lambda betas: betas * 0), "has no signal in any"),
+        (save_betas(lambda betas: betas[:, :, None]), "3 axes, rows have 2"),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("check", "place"), [(name, k) for name, faults in FAULTS.items() for k in range(len(faults))]
+)
+def test_faults_are_named_by_the_check_that_finds_them(
+    tmp_path: Path, check: str, place: int
+) -> None:
+    damage, message = FAULTS[check][place]
+    own = write_own(tmp_path / "own", "npy")
+    damage(own)
+    failed = {
+        name: detail for name, (status, detail) in run_checks(own).items() if status == "FAIL"
+    }
+    said = " | ".join(failed.values())
+    assert failed, "nothing was found"
+    assert re.search(message, said), said
+    assert "\n" not in said and "please report" not in said
+
+
+def test_a_session_without_training_pictures_is_refused(tmp_path: Path) -> None:
+    own = write_own(tmp_path / "own", "npy")
+    own.describe(test=[*names()[12:], *names()[:1]])
+    assert "session b of sub-01 has 0 training trials" in run_checks(own)["sub-01.trials"][1]
+    with pytest.raises(ValueError, match="session 2 has 0 training trials"):
+        extract(own, tmp_path / "out")
+    paths = extract(own, tmp_path / "out", stats="all_trials")
+    assert len(read_betas(paths.test_betas("sub-01"))["trial_N"]) == 25
+
+
+def test_the_digest_follows_every_file(tmp_path: Path) -> None:
+    own = write_own(tmp_path / "own")
+    before = digest_folder(own.root)
+    edit("captions.tsv", "caption 0 of p07", "caption 0 of p08")(own)
+    assert digest_folder(own.root) != before
