@@ -77,7 +77,7 @@ def cache_clip(
     for name, part in notes.items():
         # Training must not know which categories only the test images have, nor a subject's file
         # what other subjects see.
-        present_C = part.labels_IC.any(axis=0)
+        present_C: Array = np.any(part.labels_IC, axis=0)
         if name == SHARED:
             present_C = _list_candidates(present_C, [n for s, n in notes.items() if s != SHARED])
         key = _make_key(settings, pictures, part, present_C)

@@ -104,8 +104,8 @@ def check_pictures(folder: Folder) -> Outcome:
     for ids in seen.values():
         for _ in folder.pictures.iterate(ids, BLOCK):
             pass
-    require(len(seen["train"]), "the subjects saw no picture that is not of the test set")
-    require(len(seen["shared"]), "the subjects saw no picture of the test set")
+    require(len(seen["train"]) > 0, "the subjects saw no picture that is not of the test set")
+    require(len(seen["shared"]) > 0, "the subjects saw no picture of the test set")
     unseen = len(set(folder.pictures.test_I.tolist()) - set(seen["shared"].tolist()))
     warnings = [f"{unseen} test pictures of dataset.json were shown to nobody"] if unseen else []
     return passed(
