@@ -155,8 +155,9 @@ def describe(trained: Trained, variant: str) -> str:
     about, params = trained.description, trained.params
     kind = "one model for all" if SHARED in trained.models else "a model each"
     world = f", world seed {params.world.seed}" if params.dataset.source == "simulated" else ""
-    source = params.dataset.source
-    source = f"the folder {params.dataset.folder}" if source == "folder" else f"{source} NSD"
+    source = f"{params.dataset.source} NSD"
+    if params.dataset.source == "folder":
+        source = f"the folder {params.dataset.folder}"
     text = (
         f"Decoder `{about['decoder']}` from fMRI to CLIP `{about['clip']}`; "
         f"{len(trained.subjects)} subjects, {kind}. Data: {source}{world}."

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +141,7 @@ def _write_subject(root: Path, path: Path) -> pd.DataFrame:
     )
 
 
-def _find_places(data: BData, used: NDArray[np.bool_]) -> Mapping[str, NDArray[Any]]:
+def _find_places(data: BData, used: NDArray[np.bool_]) -> dict[str, Any]:
     """x, y, z of the voxels: their rank among the coordinates on each axis, which is the place on
     the smallest grid that holds them; nothing where the file has none, or two voxels share one.
     """
