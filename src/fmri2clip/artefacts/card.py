@@ -101,7 +101,11 @@ def write_card(
         weights_sha256=weights_sha256(folder),
     )
     text = join(_make_front(facts, scores), write_text(facts, scores))
-    with replacing(path or own / CARD) as (part,):
+    if path is None:
+        # Into a folder that nobody sees before it is whole.
+        (own / CARD).write_text(text, encoding="utf-8")
+        return
+    with replacing(path) as (part,):
         part.write_text(text, encoding="utf-8")
 
 
