@@ -93,7 +93,7 @@ restore: clone venv
 
 # Deps are columns of DVC's, and so are numbers that the summaries have.
 experiments: clone venv
-	dvc exp show --only-changed --num 1 --no-pager --drop '^(Executor|State|rev|typ|parent|note|(src|pipeline|assets|data|models|presets|studies|benchmarks)(/|$$)|reports/(studies|data_checks)|CITATION|requirements)'
+	dvc exp show --only-changed --num 1 --drop '^(Executor|State|rev|typ|parent|note|(src|pipeline|assets|data|models|presets|studies|benchmarks)(/|$$)|reports/(studies|data_checks)|CITATION|requirements)'
 
 study: clone venv
 	@test -n "$(NAME)" || { echo "name a study: make study NAME=...; there are: $(basename $(notdir $(wildcard studies/*.yaml)))"; exit 2; }
