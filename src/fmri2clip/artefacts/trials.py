@@ -108,12 +108,14 @@ def write_noise_free(path: Path, arrays: Mapping[str, Value | Rows]) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class TestBetas:
-    """mean_IV: mean of each image's repeats; first: number of trials -> mean of as many, the first
-    ones (I, V), for less than all; noise_free_IV: rows of the same images, or None.
+    """mean_IV: mean of each image's repeats, n_repeats of them in the median; first: number of
+    trials -> mean of as many, the first ones (I, V), for less than all; noise_free_IV: rows of the
+    same images, or None.
     """
 
     nsd_id_I: NDArray[np.int64]
     mean_IV: NDArray[np.float32]
+    n_repeats: int
     first: Mapping[int, NDArray[np.float32]]
     noise_free_IV: NDArray[np.float32] | None
 
@@ -155,7 +157,14 @@ def read_test_betas(path: Path, rows_V: Array) -> TestBetas:
             raise ValueError(
                 f"{path}: {name} are not all finite in the voxels used; extract the ROIs again"
             )
-    return TestBetas(nsd_id_I=nsd_id_I, mean_IV=mean_IV, first=first, noise_free_IV=noise_free_IV)
+    n_repeats = int(np.median(np.unique(arrays["nsd_id_N"], return_counts=True)[1]))
+    return TestBetas(
+        nsd_id_I=nsd_id_I,
+        mean_IV=mean_IV,
+        n_repeats=n_repeats,
+        first=first,
+        noise_free_IV=noise_free_IV,
+    )
 
 
 def find_voxels(path: Path, group: str) -> Array:

@@ -29,6 +29,8 @@ def compare_prompts(embedding_ID: Array, prompts: Mapping[str, Array]) -> Array:
     embedding_ID: centred, unit norm. prompts: prompt_embedding_PCD and present_C.
     """
     prompt_CD = prompts["prompt_embedding_PCD"][0].astype(np.float64)
+    if not prompts["present_C"].any():
+        return np.zeros((len(embedding_ID), len(prompt_CD)))  # data without labels
     mean_D = prompt_CD[prompts["present_C"]].mean(axis=0)
     cosine_IC: Array = embedding_ID @ centre(prompt_CD, mean_D).T
     return cosine_IC

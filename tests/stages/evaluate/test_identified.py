@@ -57,7 +57,7 @@ def test_own_likelihood_by_hand(rng: np.random.Generator) -> None:
         "detail_tokens_ITD": tokens["detail"][order],
     }
     betas: Any = SimpleNamespace(
-        nsd_id_I=np.arange(N), first={1: means[1], 2: means[2]}, mean_IV=means[3]
+        n_repeats=3, nsd_id_I=np.arange(N), first={1: means[1], 2: means[2]}, mean_IV=means[3]
     )
     model: Any = SimpleNamespace(decoder=Near())
     galleries = make_galleries(clip["image_embedding_ID"].astype(float), 20, 4, 5, seed=0)

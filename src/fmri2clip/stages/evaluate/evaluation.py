@@ -45,7 +45,6 @@ from fmri2clip.clip.targets import TOKEN_TARGETS
 from fmri2clip.core.files import write_json
 from fmri2clip.core.params import Evaluation, Params
 from fmri2clip.core.rows import find_rows
-from fmri2clip.datasets.nsd.layout import REPETITIONS
 from fmri2clip.metrics.decoding.attention import score_attention
 from fmri2clip.metrics.decoding.retrieval import similarity
 from fmri2clip.metrics.decoding.scoring import (
@@ -178,7 +177,7 @@ def evaluate_subject(
         evaluation,
     )
     unseen = find_unseen(model, clip, betas.nsd_id_I)
-    decoded = decode(model, subject, betas.mean_IV, REPETITIONS)
+    decoded = decode(model, subject, betas.mean_IV, betas.n_repeats)
     scores = [
         _score_all(model, decoded, truth, unseen, "", "unseen"),
         _describe_model(model, subject, betas),
@@ -201,7 +200,7 @@ def evaluate_subject(
     # scores them, rather than decoded a second time.
     kept_streams = () if maps is None else tuple(STREAMS)
     token_scores, tokens = score_all_tokens(
-        model, subject, betas.mean_IV, targets, truth, kept_streams
+        model, subject, betas.mean_IV, betas.n_repeats, targets, truth, kept_streams
     )
     scores.append(token_scores)
     attention_ITR = read_attention(model, subject, betas.mean_IV)
@@ -214,13 +213,15 @@ def evaluate_subject(
     # Decoded by the decoder that was trained on noisy responses: what is left of its errors here is
     # not due to the noise of the test trials.
     if betas.noise_free_IV is not None:
-        noise_free = decode(model, subject, betas.noise_free_IV, REPETITIONS)
+        noise_free = decode(model, subject, betas.noise_free_IV, betas.n_repeats)
         scores.append(
             _score_all(
                 model, noise_free, truth, unseen, "reference.noise_free", "unseen.noise_free"
             )
         )
-        clean_scores, _ = score_all_tokens(model, subject, betas.noise_free_IV, targets, truth)
+        clean_scores, _ = score_all_tokens(
+            model, subject, betas.noise_free_IV, betas.n_repeats, targets, truth
+        )
         scores.append(place(clean_scores, "reference.noise_free"))
     names = [str(name) for name in clip["category_C"]]
     scores.append(list_categories(scores[0], names, truth.present_C))
@@ -291,11 +292,13 @@ def score_all_tokens(
     model: Model,
     subject: str,
     betas_IV: Array,
+    n_repeats: int,
     targets: Mapping[str, TrueTokens],
     truth: Truth,
     kept_streams: Sequence[str] = (),
 ) -> tuple[Scores, dict[str, Array]]:
-    """Retrieval by the flattened tokens of every stream, and the tokens of some.
+    """Retrieval by the flattened tokens of every stream, and the tokens of some. n_repeats: trials
+    behind each row of the betas.
 
     Tokens are centred by the means over the training images. Returned beside the scores: all tokens
     (I, T, W), float16, of those of `kept_streams` that the decoder offers.
@@ -309,7 +312,7 @@ def score_all_tokens(
     kept: dict[str, list[Array]] = {}
     # A picture has hundreds of tokens, as wide as an embedding each: block by block, only the small
     # matrices of similarities grow with the number of images.
-    for blocks in _gather(decode_tokens(model, subject, betas_IV, REPETITIONS)):
+    for blocks in _gather(decode_tokens(model, subject, betas_IV, n_repeats)):
         for _, tokens in blocks:
             for stream in kept_streams:
                 if stream in tokens:

@@ -57,7 +57,8 @@ def score_identification(
     """
     per_image: dict[str, Any] = {}
     for n, mean_IV in {**betas.first, REPETITIONS: betas.mean_IV}.items():
-        told = model.decoder.identify(torch.from_numpy(mean_IV), features, n)
+        n_repeats = betas.n_repeats if n == REPETITIONS else n
+        told = model.decoder.identify(torch.from_numpy(mean_IV), features, n_repeats)
         assert told is not None
         told_II = told.double().numpy()
         found = score_retrieval(told_II, galleries, DIRECTION)

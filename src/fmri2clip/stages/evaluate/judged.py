@@ -49,14 +49,15 @@ def score_judged(
     # As in training, the picture stands for its captions where there are none.
     text_ID = average_captions(clip, row_I)[0] if len(clip["caption_image_K"]) else image_ID
     means = {**betas.first, REPETITIONS: betas.mean_IV}
-    decoded = {n: decode(judged, subject, mean_IV, n) for n, mean_IV in means.items()}
+    n_repeats = {**{n: n for n in betas.first}, REPETITIONS: betas.n_repeats}
+    decoded = {n: decode(judged, subject, mean_IV, n_repeats[n]) for n, mean_IV in means.items()}
     parts = [
         score_embeddings(
             judged.heldout, decoded, image_ID, text_ID, judged.inputs, betas.nsd_id_I, galleries
         )
     ]
     if basis and "tokens_JX" in judged.heldout:
-        streams = read_streams(judged, subject, betas.mean_IV, SEMANTIC_STREAMS, REPETITIONS)
+        streams = read_streams(judged, subject, betas.mean_IV, SEMANTIC_STREAMS, betas.n_repeats)
         predicted = {
             stream: express_tokens(tokens_ITW, basis, "semantic")
             for stream, tokens_ITW in streams.items()
