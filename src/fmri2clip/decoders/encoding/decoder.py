@@ -167,7 +167,8 @@ class Decoder(decoders.Decoder):
             )
         if single.labels_IC is None:
             raise ValueError(
-                f"the data of {single.subject} have no category labels; run cache_clip again"
+                f"the data of {single.subject} have no category labels; leave this run out, or add "
+                "labels (docs/own_data.md)"
             )
         return {
             "n_classes": single.labels_IC.shape[1],

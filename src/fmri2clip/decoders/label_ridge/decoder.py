@@ -99,7 +99,8 @@ class Decoder(decoders.Decoder):
         (single,) = data
         if single.labels_IC is None:
             raise ValueError(
-                f"the data of {single.subject} have no category labels; run cache_clip again"
+                f"the data of {single.subject} have no category labels; leave this run out, or add "
+                "labels (docs/own_data.md)"
             )
         decoder = super().from_data(config, data, seed)
         rows = select_rois(single, parse_names(config.areas))

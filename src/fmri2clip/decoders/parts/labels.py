@@ -15,7 +15,8 @@ def read_labels(data: TrainingData) -> Tensor:
     """Labels (I, C) of a subject's images. Raises ValueError for data without."""
     if data.labels_IC is None:
         raise ValueError(
-            f"the data of {data.subject} have no category labels; run cache_clip again"
+            f"the data of {data.subject} have no category labels; leave this run out, or add "
+            "labels (docs/own_data.md)"
         )
     return data.labels_IC
 

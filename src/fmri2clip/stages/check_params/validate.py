@@ -209,6 +209,22 @@ def _validate_run(params: Params, name: str, where: str) -> None:
     if any("_tokens_" in target or "_components_" in target for target in targets):
         _check_tokens(params, run, where, key)
     _check_low_level(params, run, targets, where, key)
+    _check_captions(params, targets, where, key)
+
+
+def _check_captions(params: Params, targets: tuple[str, ...], where: str, key: str) -> None:
+    """Tokens of captions are no target where a folder has none; an embedding has a stand-in."""
+    if params.dataset.source != "folder" or not Path(params.dataset.folder).is_dir():
+        return
+    from fmri2clip.datasets.folder.tables import CAPTIONS
+
+    path = Path(params.dataset.folder) / CAPTIONS
+    words = ("text_tokens", "text_components")
+    if any(target.startswith(words) for target in targets) and not path.is_file():
+        raise ValueError(
+            f"{where}: {key} learns tokens of captions, but {path} does not exist; set text_branch "
+            "to false in its overrides, or leave the run out"
+        )
 
 
 def _check_library(params: Params, name: str, where: str) -> None:

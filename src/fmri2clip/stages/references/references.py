@@ -106,8 +106,12 @@ def score_references(
         case = make_case(train, test, clips[subject], clip_test, evaluation)
         # Measured data have no noise-free patterns, so the ideal observer has nothing to know.
         for name, score_row in ROWS.items():
-            if not name.startswith("reference.ideal_observer") or "noise_free_IV" in test:
-                rows.setdefault(name, {})[subject] = score_row(case)
+            if name.startswith("reference.ideal_observer") and "noise_free_IV" not in test:
+                continue
+            scores = score_row(case)
+            # Without captions and labels, a row may have nothing to be scored on.
+            if scores.per_image or scores.class_scores:
+                rows.setdefault(name, {})[subject] = scores
     tree = {
         name: summarise(run, evaluation.n_bootstrap, evaluation.seed) for name, run in rows.items()
     }

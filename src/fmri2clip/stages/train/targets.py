@@ -38,8 +38,9 @@ def select_images(clip: store.Arrays, rows_I: Array, targets: Sequence[str]) -> 
             f"{len(without)} training images have no caption (first nsd_id {nsd_id}); run "
             "cache_clip again"
         )
+    labels_IC = clip["labels_IC"][rows_I]
     return {
-        "labels_IC": torch.from_numpy(clip["labels_IC"][rows_I]),
+        "labels_IC": torch.from_numpy(labels_IC) if labels_IC.shape[1] else None,
         "image_embedding_ID": _unit(clip["image_embedding_ID"][rows_I]),
         "text_embedding_KD": _unit(clip["text_embedding_KD"][keep_K]),
         "caption_image_K": torch.from_numpy(caption_image_K[keep_K].astype(np.int64)),
