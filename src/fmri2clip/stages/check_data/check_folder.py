@@ -133,8 +133,8 @@ def check_labels(folder: Folder) -> Outcome:
     pictures = folder.pictures
     if pictures.labels is None:
         return skipped(
-            f"no {tables.LABELS}: scores of categories are left out; decoders of labels "
-            "(clip_mused, label_ridge) cannot be trained"
+            f"no {tables.LABELS}: scores of categories are left out, and decoders that "
+            "learn labels cannot be trained"
         )
     seen = pictures.seen(folder.subjects)
     train = pictures.annotations(seen["train"]).labels_IC
