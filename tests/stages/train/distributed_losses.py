@@ -34,6 +34,23 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "nce_tokens": 3,
         "lr": 1e-2,
     },
+    "brainmclip_plus": {
+        "hidden": 16,
+        "dropout_in": 0.0,
+        "dropout_res": 0.0,
+        "mixco_epochs": 0.5,
+        "nce_tokens": 3,
+        "lr": 1e-2,
+    },
+    "mindeye": {
+        "hidden": 16,
+        "blocks": 1,
+        "projector": 12,
+        "dropout_in": 0.0,
+        "dropout_res": 0.0,
+        "mixco_epochs": 0.5,
+        "lr": 1e-2,
+    },
     "clip_mused": {
         "areas": "V1, V2, floc-faces, rest",
         "components": 4,
