@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import normalize
 
-from fmri2clip.decoders.batches import Basis, TrainingData
+from fmri2clip.decoders.batches import Basis, Pictures, TrainingData
 
 N_COMPONENTS = 6
 
@@ -70,7 +70,24 @@ def make_tiny(subject: str = "subj01", seed: int = 0) -> TrainingData:
         "low_cls_IW": draw(n_images, 6).half(),
     }
     data.ncsnr_V = torch.rand(30, generator=generator)
+    data.library = list_pictures(data)
     return data
+
+
+def list_pictures(data: TrainingData) -> Pictures:
+    """The subject's own pictures as a library."""
+    assert data.labels_IC is not None
+    return Pictures(
+        nsd_id_J=data.nsd_id_I,
+        image_embedding_JD=data.image_embedding_ID,
+        mean_text_JD=data.mean_text_ID,
+        labels_JC=data.labels_IC,
+        is_labelled_J=torch.ones(len(data.nsd_id_I), dtype=torch.bool),
+        features={
+            f"{stream}_components_IP": data.features[f"{stream}_components_IP"]
+            for stream in ("semantic", "detail")
+        },
+    )
 
 
 def add_components(data: TrainingData, n: int = N_COMPONENTS) -> None:

@@ -40,6 +40,21 @@ def test_digests_are_those_of_the_files_a_run_reads(paths: Paths) -> None:
     assert check_selected(paths.selected("ridge"), "mini", SUBJECTS, paths) == found
 
 
+def test_a_library_is_part_of_what_a_run_reads(paths: Paths) -> None:
+    part = paths.library("training", "subj02")
+    part.parent.mkdir(parents=True)
+    part.write_text("pictures")
+    libraries = {"subj01": [part]}
+    found = digest_files("mini", SUBJECTS, paths, libraries=libraries)
+    assert found["subj01"]["library_subj02"] == hashlib.sha256(b"pictures").hexdigest()
+    assert "library_subj02" not in found["subj02"]
+    path = paths.selected("encoding")
+    write_selected(path, found)
+    part.write_text("others")
+    with pytest.raises(ValueError, match=r"training/subj02\.h5 is not the file"):
+        check_selected(path, "mini", SUBJECTS, paths, libraries=libraries)
+
+
 def test_another_file_is_refused_and_named(paths: Paths) -> None:
     write_selected(paths.selected("ridge"), digest_files("mini", ["subj01"], paths))
     with pytest.raises(ValueError, match=r"train/subj02\.h5 is not the file that .*ridge\.json"):

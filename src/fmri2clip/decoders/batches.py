@@ -1,7 +1,7 @@
 """What training hands to decoders, and what decoders hand back.
 
 Axis letters: N trials, I images, V voxels, D embedding width, K captions, C categories, T tokens, W
-token width, P components of tokens, B images of a batch.
+token width, P components of tokens, B images of a batch, J pictures of a library.
 """
 
 from __future__ import annotations
@@ -30,6 +30,29 @@ class Basis:
     components_PTW: Tensor  # float16
 
 
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures that a decoder may weigh, with what is known of each; no responses.
+
+    nsd_id_J: of pictures that are not NSD's negative. mean_text_JD: unit norm, zeros where a
+    picture has no caption; is_labelled_J: its labels are known. features: as in TrainingData.
+    """
+
+    nsd_id_J: Tensor
+    image_embedding_JD: Tensor  # unit norm
+    mean_text_JD: Tensor
+    labels_JC: Tensor  # bool
+    is_labelled_J: Tensor  # bool
+    features: dict[str, Tensor]
+
+    def to(self, device: torch.device | str) -> Pictures:
+        """The same pictures on another device."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        moved = {n: value.to(device) for n, value in values.items() if isinstance(value, Tensor)}
+        features = {name: value.to(device) for name, value in self.features.items()}
+        return replace(self, **moved, features=features)
+
+
 @dataclass
 class TrainingData:
     """All that training may see of one subject; tensors of one device, float32 and int64."""
@@ -53,6 +76,7 @@ class TrainingData:
     rois: dict[str, Tensor] = field(default_factory=dict)
     ncsnr_V: Tensor | None = None  # signal over noise deviation, from training trials
     labels_IC: Tensor | None = None  # bool, category visible in the picture
+    library: Pictures | None = None  # of a run whose decoder asks for one
 
     def to(self, device: torch.device | str, *, features: bool = True) -> TrainingData:
         """The same data on another device; with features False, these stay where they are."""
@@ -62,6 +86,8 @@ class TrainingData:
         }
         if features:
             moved["features"] = {name: value.to(device) for name, value in self.features.items()}
+        if self.library is not None:
+            moved["library"] = self.library.to(device)
         return replace(self, **moved)
 
     @cached_property

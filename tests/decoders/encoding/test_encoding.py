@@ -5,7 +5,7 @@ hand.
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -16,17 +16,22 @@ import torch
 from sklearn.linear_model import Ridge
 from sklearn.metrics import log_loss
 
-from fmri2clip.decoders.batches import TrainingData
+from fmri2clip.decoders.batches import Pictures, TrainingData
 from fmri2clip.decoders.encoding.decoder import MAP_ALPHAS, SLOPES, Decoder
-from fmri2clip.decoders.encoding.features import EPSILONS, TEMPERATURES, read_features
+from fmri2clip.decoders.encoding.features import read_features
+from fmri2clip.decoders.encoding.library import EPSILONS, TEMPERATURES
 from fmri2clip.decoders.encoding.noise import contrast_trials
 from tests.decoders.settings import make_config
+from tests.tiny_subject import make_tiny
 
 SMALL: dict[str, Any] = {"components": 4, "max_rank": 8, "n_alphas": 7}
 
 
 def fit(data: TrainingData, **changes: Any) -> Decoder:
-    decoder = Decoder.from_data(make_config("encoding", **{**SMALL, **changes}), [data], 0)
+    config = make_config("encoding", **{**SMALL, **changes})
+    if config.library == "none":
+        data = replace(data, library=None)
+    decoder = Decoder.from_data(config, [data], 0)
     decoder.fit(data)
     return decoder
 
@@ -202,6 +207,61 @@ def test_without_a_library_categories_are_what_features_tell(tiny: TrainingData)
     )
 
 
+def add_others(data: TrainingData) -> TrainingData:
+    """With 20 pictures of others in the library, half of them without labels, three without
+    caption.
+    """
+    others = make_tiny(seed=5).library
+    assert data.library is not None and others is not None
+    more = {f.name: getattr(others, f.name) for f in fields(others) if f.name != "features"}
+    more["nsd_id_J"] = -1 - torch.arange(60)
+    more["is_labelled_J"] = torch.arange(60) % 2 == 0
+    more["mean_text_JD"] = more["mean_text_JD"] * (torch.arange(60) > 2)[:, None]
+    joined = {n: torch.cat([getattr(data.library, n), v[:20]]) for n, v in more.items()}
+    features = {
+        name: torch.cat([value, others.features[name][:20]])
+        for name, value in data.library.features.items()
+    }
+    return replace(data, library=Pictures(**joined, features=features))
+
+
+def is_ridge(x_IF: torch.Tensor, y_I: torch.Tensor, weight_F: torch.Tensor) -> bool:
+    """Whether these are weights of scikit-learn's ridge with one of the penalties."""
+    fits = [Ridge(alpha=alpha).fit(x_IF, y_I).coef_ for alpha in MAP_ALPHAS]
+    return any(np.allclose(weight_F, found_F, atol=1e-3) for found_F in fits)
+
+
+def test_pictures_of_others_are_weighed_and_taught_from(tiny: TrainingData) -> None:
+    data = add_others(tiny)
+    decoder = fit(data, library="all")
+    library, pictures = decoder.library, data.library
+    assert library is not None and pictures is not None and tiny.labels_IC is not None
+    features = {"image_embedding_ID": pictures.image_embedding_JD, **pictures.features}
+    feature_JF = read_features(features, 4, 4)
+    expected_JV = (feature_JF @ decoder.weight_FV + decoder.mean_V)[60:]
+    torch.testing.assert_close(library.response_JV[60:].float(), expected_JV, atol=2e-3, rtol=1e-2)
+    assert library.open_J[60:].all() and (library.open_J[:60] == ~tiny.is_validation_I).all()
+    # The prior is that of all, but for the subject's validation pictures.
+    known_JF = feature_JF[library.open_J].numpy()
+    np.testing.assert_allclose(decoder.prior_mean_F, known_JF.mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(decoder.prior_FF, np.cov(known_JF.T), atol=1e-4)
+    # A picture without labels adds its weight to what features tell.
+    weight_IJ = torch.zeros(2, 80)
+    weight_IJ[0, 60] = weight_IJ[1, 61] = 1.0
+    told_IC = torch.rand(2, 4)
+    eps = float(library.eps)
+    seen_C = (1 - eps) * pictures.labels_JC[60].float() + eps * told_IC[0]
+    p_IC = library.probabilities(weight_IJ, told_IC)
+    torch.testing.assert_close(p_IC, torch.stack([seen_C, told_IC[1]]))
+    labelled_J = library.open_J & library.is_labelled_J
+    label_J = pictures.labels_JC[labelled_J, 1].float()
+    assert is_ridge(feature_JF[labelled_J], label_J, decoder.label_FC[:, 1])
+    captioned_J = library.open_J & (library.text_JD.abs().sum(1) > 0)
+    assert int(captioned_J.sum()) == 48 + 17
+    text_J = pictures.mean_text_JD[captioned_J, 2]
+    assert is_ridge(feature_JF[captioned_J], text_J, decoder.text_FD[:, 2])
+
+
 def test_moving_it_forgets_what_was_derived(fitted: Decoder, tiny: TrainingData) -> None:
     before = fitted.decode(tiny.mean_betas_IV, "subj01", 3).embedding_ID
     fitted.double().float()
@@ -218,5 +278,6 @@ def test_what_the_data_lack_is_named(tiny: TrainingData) -> None:
         fit(replace(tiny, labels_IC=None))
     with pytest.raises(ValueError, match="expected at most log10_alpha_max"):
         make_config("encoding", log10_alpha_min=5.0)
-    with pytest.raises(ValueError, match="library"):
-        make_config("encoding", library="owm")
+    bare = replace(tiny, library=None)
+    with pytest.raises(ValueError, match="library is all, but the data of subj01 have no library"):
+        Decoder.expected_sizes(make_config("encoding", library="all", components=4), [bare])

@@ -46,7 +46,7 @@ def test_every_stage_has_a_row(default: plan.Plan) -> None:
     stages = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
     assert list(dict.fromkeys(need.stage for need in default.needs)) == list(plan.STAGES)
     assert set(plan.STAGES) == set(stages)
-    tables = {"${runs}": default.params.runs, "${clips}": default.params.clips}
+    tables = {f"${{{n}}}": getattr(default.params, n) for n in ("runs", "clips", "libraries")}
     tables["${subjects}"] = dict.fromkeys(default.params.subjects)
     for name, stage in stages.items():
         items = {need.item for need in default.needs if need.stage == name}

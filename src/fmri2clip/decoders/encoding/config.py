@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
-from fmri2clip.core.strict import at_least, choices
+from fmri2clip.core.strict import at_least
 from fmri2clip.solvers.kernel_ridge import check_penalties
 
 
@@ -18,10 +17,10 @@ class Config:
     log10_alpha_max: float
     components: int  # leading ones of semantic and of detail tokens, each
     max_rank: int  # axes of the noise that are kept, at most; of model error and of trials, each
-    # own: the subject's training pictures are a prior | none: a Gaussian of their features alone
-    library: Literal["own", "none"]
+    # Pictures that are a prior: own (the subject's training pictures) | all (of all subjects of the
+    # run) | none (a Gaussian of features alone) | a folder of pictures, a key of params `libraries`
+    library: str
 
     def __post_init__(self) -> None:
-        choices(self)
         at_least(self, 1, "components", "max_rank")
         check_penalties(self)

@@ -23,9 +23,10 @@ come from E[f | b] mapped by ridge, x, and the library, with base rates and devi
 
 s, T and eps by the log-loss of validation images. t stands in the place of the base rate alone: a
 few thousand pictures are thin among all that features tell apart, so those whose responses are most
-alike share layout and colour before they share categories (docs/tried.md). Library pictures of the
-subject's own training enter with the responses that fits without them predict. Semantic tokens are
-E[f | b], read back from components.
+alike share layout and colour before they share categories (docs/tried.md). Prior, maps and base
+rates are those of training pictures and of others in the library, which need no responses. Library
+pictures of the subject's own training enter with the responses that fits without them predict.
+Semantic tokens are E[f | b], read back from components.
 
 Letters: I images, N trials, J pictures of a gallery or library, V voxels, F features, R axes, D
 embedding width, P components, C categories.
@@ -42,15 +43,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fmri2clip import decoders
+from fmri2clip.core.params import NO_LIBRARY
 from fmri2clip.decoders.batches import Basis, Decoded, TrainingData
 from fmri2clip.decoders.encoding.config import Config
-from fmri2clip.decoders.encoding.features import (
-    SCORES,
-    Gallery,
+from fmri2clip.decoders.encoding.features import SCORES, Gallery, read_features, weigh
+from fmri2clip.decoders.encoding.library import (
+    LEAST,
     Library,
+    find_own,
+    find_top1,
     log_loss,
-    read_features,
-    weigh,
+    tell,
 )
 from fmri2clip.decoders.encoding.noise import fit_noise
 from fmri2clip.decoders.parts.token_basis import TokenBasis
@@ -64,8 +67,13 @@ CITATION = (
     "brain activity', Nature 452, 352, 2008; T. Naselaris et al., 'Bayesian reconstruction of "
     "natural images from human brain activity', Neuron 63, 902, 2009."
 )
+MAP_ALPHAS = tuple(10.0**k for k in range(-3, 5))  # of ridge from features to captions and labels
 SLOPES = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)  # s of the categories
 MIXES = (0.0, 0.25, 0.5, 1.0, 2.0)  # weights of the library's mean beside E[f | b]
+
+
+# Features, mean captions (zeros where there is none), labels, and whether these are known.
+_Known = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,9 +120,7 @@ class Decoder(decoders.Decoder):
         n_components: int,
         n_library: int,
     ) -> None:
-        """n_patches: tokens but the class token; n_library: pictures of the library, those for
-        validation included, which are not open; 0 for none.
-        """
+        """n_patches: tokens but the class token; n_library: pictures of the library, 0 for none."""
         super().__init__()
         self.config = config
         self.seed = seed
@@ -154,9 +160,10 @@ class Decoder(decoders.Decoder):
 
     @classmethod
     def expected_sizes(cls, config: Config, data: Sequence[TrainingData]) -> dict[str, Any]:
-        """Categories, patches, components that are used, and training pictures as a library.
+        """Categories, patches, components that are used, and pictures of the library.
 
-        Raises ValueError for data without labels, and where the cache has fewer components.
+        Raises ValueError for data without labels or library, and where the cache has fewer
+        components.
         """
         (single,) = data
         n_components, n_patches, _ = single.bases["semantic"].components_PTW.shape
@@ -170,11 +177,17 @@ class Decoder(decoders.Decoder):
                 f"the data of {single.subject} have no category labels; leave this run out, or add "
                 "labels (docs/own_data.md)"
             )
+        if (single.library is None) != (config.library == NO_LIBRARY):
+            raise ValueError(
+                f"library is {config.library}, but the data of {single.subject} have "
+                f"{'no' if single.library is None else 'a'} library; run cache_library, or set "
+                f"library to {NO_LIBRARY}"
+            )
         return {
             "n_classes": single.labels_IC.shape[1],
             "n_patches": n_patches,
             "n_components": config.components,
-            "n_library": len(single.nsd_id_I) if config.library == "own" else 0,
+            "n_library": 0 if single.library is None else len(single.library.nsd_id_J),
         }
 
     def fit(self, data: TrainingData) -> dict[str, float]:
@@ -199,30 +212,56 @@ class Decoder(decoders.Decoder):
         for k, found in enumerate(fit_noise(data, residual_IV, c.max_rank, self.seed)):
             self.diagonal_2V[k] = found.diagonal_V
             self.factor_2VR[k, :, : found.n_axes] = found.factor_VR
-        self.prior_mean_F.copy_(x_IF.mean(0))
-        centred_IF = x_IF - x_IF.mean(0)
-        self.prior_FF.copy_(centred_IF.T @ centred_IF / (len(x_IF) - 1))
-        text = blocked_ridge.fit(x_IF, data.mean_text_ID[train_I], MAP_ALPHAS, [self.width_D])
-        self.text_FD.copy_(text.weight_VQ)
-        self.text_D.copy_(text.bias_Q)
-        self._fit_labels(data, x_IF)
         row = {
             "explained": float(self.explained_V.mean()),
             "model_axes": float((self.factor_2VR[0].abs().sum(0) > 0).sum()),
             "trial_axes": float((self.factor_2VR[1].abs().sum(0) > 0).sum()),
         }
         self._turned = None
+        assert data.labels_IC is not None
+        is_labelled_I = torch.ones(len(x_IF), dtype=torch.bool, device=x_IF.device)
+        known = [(x_IF, data.mean_text_ID[train_I], data.labels_IC[train_I], is_labelled_I)]
         if self.library is not None:
             response_IV = feature_IF @ self.weight_FV + self.mean_V
             response_IV[train_I] = ridge.left_out_IQ
-            self.library.fill(data, response_IV)
+            known.append(self._fill_library(data, response_IV))
+        self._learn_pictures(known)
         return row | self._choose(data)
 
-    def _fit_labels(self, data: TrainingData, x_IF: Tensor) -> None:
-        assert data.labels_IC is not None
-        label_IC = data.labels_IC[~data.is_validation_I].float()
-        n_classes = label_IC.shape[1]
-        label = blocked_ridge.fit(x_IF, label_IC, MAP_ALPHAS, [1] * n_classes)
+    def _fill_library(self, data: TrainingData, response_IV: Tensor) -> _Known:
+        """Put the pictures into the library; returns what is known of those of others.
+
+        response_IV: expected of the subject's own pictures, by fits without them.
+        """
+        assert self.library is not None and data.library is not None
+        pictures = data.library
+        named = {"image_embedding_ID": pictures.image_embedding_JD, **pictures.features}
+        feature_JF = read_features(named, self.n_components, self.basis.n_tokens)
+        row_J = find_own(pictures, data)
+        own_J = row_J >= 0
+        response_JV = feature_JF @ self.weight_FV + self.mean_V
+        response_JV[own_J] = response_IV[row_J[own_J]]
+        open_J = ~(own_J & data.is_validation_I[row_J])
+        self.library.fill(pictures, response_JV, open_J)
+        rest = (pictures.mean_text_JD, pictures.labels_JC, pictures.is_labelled_J)
+        text_JD, labels_JC, is_labelled_J = (array[~own_J] for array in rest)
+        return feature_JF[~own_J], text_JD, labels_JC, is_labelled_J
+
+    def _learn_pictures(self, known: Sequence[_Known]) -> None:
+        """Prior, and maps of features to captions and categories: they need no responses."""
+        x_IF, text_ID, labels_IC, labelled_I = (
+            torch.cat(part) for part in zip(*known, strict=True)
+        )
+        self.prior_mean_F.copy_(x_IF.mean(0))
+        centred_IF = x_IF - x_IF.mean(0)
+        self.prior_FF.copy_(centred_IF.T @ centred_IF / (len(x_IF) - 1))
+        told_I = text_ID.abs().sum(1) > 0
+        text = blocked_ridge.fit(x_IF[told_I], text_ID[told_I], MAP_ALPHAS, [self.width_D])
+        self.text_FD.copy_(text.weight_VQ)
+        self.text_D.copy_(text.bias_Q)
+        label_IC = labels_IC[labelled_I].float()
+        blocks = [1] * label_IC.shape[1]
+        label = blocked_ridge.fit(x_IF[labelled_I], label_IC, MAP_ALPHAS, blocks)
         self.label_FC.copy_(label.weight_VQ)
         self.label_C.copy_(label.bias_Q)
         # Half a count more on either side: no category is impossible, or certain.
@@ -301,26 +340,24 @@ class Decoder(decoders.Decoder):
         }
         told_IC = self._tell(feature_IF, self.slope)
         if self.library is None or turned.gallery is None:
-            return Decoded(
-                embedding_ID=own["image"], text_embedding_ID=own["text"], logits_IC=_logit(told_IC)
+            image_ID, text_ID, p_IC = own["image"], own["text"], told_IC
+        else:
+            weight_IJ = self.library.posterior(betas_IV, turned.gallery)
+            image_ID, text_ID = (
+                F.normalize(own[kind], dim=1) + mix * F.normalize(mean_ID, dim=1)
+                for kind, mix, mean_ID in zip(
+                    own, self.mix_2, self.library.average(weight_IJ), strict=True
+                )
             )
-        weight_IJ = self.library.posterior(betas_IV, turned.gallery)
-        image_ID, text_ID = (
-            F.normalize(own[kind], dim=1)
-            + mix * F.normalize(weight_IJ @ getattr(self.library, f"{kind}_JD").float(), dim=1)
-            for kind, mix in zip(("image", "text"), self.mix_2, strict=True)
-        )
+            p_IC = self.library.probabilities(weight_IJ, told_IC)
         return Decoded(
             embedding_ID=image_ID,
             text_embedding_ID=text_ID,
-            logits_IC=_logit(self.library.probabilities(weight_IJ, told_IC)),
+            logits_IC=torch.logit(p_IC, eps=LEAST),
         )
 
     def _tell(self, feature_IF: Tensor, slope: Tensor) -> Tensor:
-        """t of the head of this file, (I, C)."""
-        deviation_C = (self.base_C * (1 - self.base_C)).sqrt()
-        above_IC = feature_IF @ self.label_FC + self.label_C - self.base_C
-        return torch.sigmoid(torch.logit(self.base_C) + slope * above_IC / deviation_C)
+        return tell(feature_IF @ self.label_FC + self.label_C, self.base_C, slope)
 
     def _choose(self, data: TrainingData) -> dict[str, float]:
         """s, T and eps, then the weights of the library, by validation images."""
@@ -346,7 +383,7 @@ class Decoder(decoders.Decoder):
             self.mix_2.fill_(mix)
             decoded = self.predict(betas_IV, data.subject, data.n_repeats)
             pairs = ((decoded.embedding_ID, "image"), (decoded.text_embedding_ID, "text"))
-            scores.append([_top1(found, true[kind], rows_I) for found, kind in pairs])
+            scores.append([find_top1(found, true[kind], rows_I) for found, kind in pairs])
         best_2 = torch.tensor(scores).argmax(0)
         self.mix_2.copy_(torch.tensor(MIXES)[best_2])
         return {
@@ -370,19 +407,3 @@ class Decoder(decoders.Decoder):
     def facts(self, subject: str) -> Mapping[str, float]:
         """What it explains of the responses of training pictures that it did not see."""
         return {"encoding.explained": float(self.explained_V.mean())}
-
-
-MAP_ALPHAS = tuple(10.0**k for k in range(-3, 5))  # of ridge from features to captions and labels
-
-
-def _logit(p_IC: Tensor) -> Tensor:
-    return torch.logit(p_IC, eps=1e-6)
-
-
-def _top1(predicted_ID: Tensor | None, target_ID: Tensor, rows_I: Tensor) -> float:
-    """Share of these images that their own target is nearest to, both centred."""
-    assert predicted_ID is not None
-    centred_ID = F.normalize(predicted_ID - predicted_ID.mean(0), dim=1)
-    true_ID = F.normalize(target_ID[rows_I] - target_ID[~rows_I].mean(0), dim=1)
-    best_I = (centred_ID @ true_ID.T).argmax(1)
-    return float((best_I == torch.arange(len(best_I), device=best_I.device)).float().mean())

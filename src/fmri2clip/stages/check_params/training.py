@@ -10,14 +10,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fmri2clip.core.params import Params, decoder_config, run_split
+from fmri2clip.core.params import (
+    ALL,
+    NO_LIBRARY,
+    OWN,
+    Params,
+    decoder_config,
+    run_library,
+    run_split,
+)
 from fmri2clip.decoders import load_decoder
-from fmri2clip.decoders.batches import Basis, TrainingData
+from fmri2clip.decoders.batches import Basis, Pictures, TrainingData
 from fmri2clip.stages.check_params import sizes
 from fmri2clip.stages.check_params.sizes import ClipShape, Subject
 from fmri2clip.stages.check_params.steps import (
@@ -159,6 +168,30 @@ def make_data(
         rois={name: torch.from_numpy(member[inside_V]) for name, member in rois.items()},
         ncsnr_V=torch.ones(n_voxels),
         labels_IC=torch.empty(n_images, sizes.N_CATEGORIES, dtype=torch.bool, device=META),
+        library=make_library(params, run_name, kind.select_targets(config), clip, n_images),
+    )
+
+
+def make_library(
+    params: Params, run_name: str, targets: Sequence[str], clip: ClipShape, n_own: int
+) -> Pictures | None:
+    """The pictures that a model of this run weighs. n_own: training images of the subject."""
+    name, asked = run_library(params, run_name)
+    if asked == NO_LIBRARY:
+        return None
+    n = n_own
+    if asked == ALL:
+        subjects = sizes.find_subjects(params)
+        n = sum(subjects[s].n_train_images for s in params.runs[run_name].subjects)
+    elif asked != OWN:
+        n = sum(1 for path in Path(params.libraries[name].pictures).rglob("*") if path.is_file())
+    return Pictures(
+        nsd_id_J=torch.empty(n, dtype=torch.int64, device=META),
+        image_embedding_JD=torch.empty(n, clip.width_D, device=META),
+        mean_text_JD=torch.empty(n, clip.width_D, device=META),
+        labels_JC=torch.empty(n, sizes.N_CATEGORIES, dtype=torch.bool, device=META),
+        is_labelled_J=torch.empty(n, dtype=torch.bool, device=META),
+        features=make_features(targets, clip, n),
     )
 
 

@@ -7,15 +7,24 @@ folders, and train on what it writes: it stays the same as long as the run's own
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from fmri2clip.artefacts.paths import Paths
 from fmri2clip.artefacts.selected import digest_files, write_selected
 
 
-def select(run: str, clip: str, subjects: Sequence[str], paths: Paths, threads: int) -> None:
+def select(
+    run: str,
+    clip: str,
+    subjects: Sequence[str],
+    paths: Paths,
+    threads: int,
+    libraries: Mapping[str, Sequence[Path]] | None = None,
+) -> None:
     """Write data/selected/<run>.json for a run of these subjects and this CLIP model.
 
-    Raises ValueError for a file that does not exist.
+    libraries: subject -> parts of the library that its model weighs. Raises ValueError for a file
+    that does not exist.
     """
-    write_selected(paths.selected(run), digest_files(clip, subjects, paths, threads))
+    write_selected(paths.selected(run), digest_files(clip, subjects, paths, threads, libraries))

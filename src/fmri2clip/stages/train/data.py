@@ -23,6 +23,7 @@ from fmri2clip.core.params import Split
 from fmri2clip.core.rows import find_rows
 from fmri2clip.datasets.nsd.layout import REPETITIONS
 from fmri2clip.decoders.batches import Basis, TrainingData
+from fmri2clip.stages.train.library import load_pictures
 from fmri2clip.stages.train.split import SplitResult, derangement, make_split
 from fmri2clip.stages.train.targets import select_images
 
@@ -53,12 +54,14 @@ def load_subject(
     targets: Sequence[str] = (),
     bases: Mapping[str, Basis] | None = None,
     hide_judge: bool = False,
+    library: Sequence[Path] = (),
 ) -> Subject:
     """Read one subject's training trials of one voxel group and join them with the CLIP cache.
 
     group: name in params `rois`; bases: of the scores among the targets; hide_judge: without the
-    images of the judge. With split.permute, all trials of a training image go to another training
-    image. Raises ValueError if files disagree or a value is not finite.
+    images of the judge; library: files of the pictures that its model may weigh. With
+    split.permute, all trials of a training image go to another training image. Raises ValueError if
+    files disagree or a value is not finite.
     """
     betas = read_betas(rois_train, ["betas_NV", "nsd_id_N", "session_N"])
     inputs, members, ncsnr_V = _select_voxels(voxels, group, betas["betas_NV"].shape[1])
@@ -105,6 +108,7 @@ def load_subject(
         },
         ncsnr_V=torch.from_numpy(ncsnr_V),
         bases=dict(bases or {}),
+        library=load_pictures(library, nsd_id_I, kept_I),
         **select_images(clip, rows_I[kept_I], targets),
     )
     unseen = [str(clip["category_C"][c]) for c in result.unseen_C]

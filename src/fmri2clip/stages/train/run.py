@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from fmri2clip.artefacts.card import write_card
 from fmri2clip.artefacts.clip_cache import read_clip, read_together
 from fmri2clip.artefacts.components import STREAMS, read_basis
+from fmri2clip.artefacts.library import find_parts
 from fmri2clip.artefacts.model import (
     JUDGE,
     SHARED,
@@ -78,10 +79,13 @@ def train_run(
     module = load_decoder(run.decoder)
     config = decoder_config(params, run_name, module.Config)
     split = run_split(params, run_name)
+    libraries = {s: find_parts(params, run_name, s, paths) for s in run.subjects}
     digests = check_selected(
-        paths.selected(run_name), run.clip, run.subjects, paths, params.compute.threads
+        paths.selected(run_name), run.clip, run.subjects, paths, params.compute.threads, libraries
     )
-    watch.also(f for s in run.subjects for f in find_files(run.clip, s, paths).values())
+    watch.also(
+        f for s in run.subjects for f in find_files(run.clip, s, paths, libraries[s]).values()
+    )
     described = {
         "run": run_name,
         **{key: getattr(run, key) for key in ("decoder", "clip", "voxels", "seed")},
@@ -96,7 +100,7 @@ def train_run(
     code = code_digest(__name__, decoder=run.decoder)
     key = {**described, "n_judge": split.n_judge} if split.n_judge else described
     work = resume.resume_dir(f"train/{run_name}", key, params.compute, code, root=resume_root)
-    inputs = _Inputs(run, paths, split, module.Decoder, config)
+    inputs = _Inputs(run, paths, split, module.Decoder, config, libraries)
     if module.Decoder.trains_alone(config):
         models = {s: [s] for s in run.subjects}
     else:
@@ -138,8 +142,15 @@ class _Inputs:
     """What the models of a run are trained on, read when a model's turn comes."""
 
     def __init__(
-        self, run: Run, paths: Paths, split: Split, decoder: type[Decoder], config: Any
+        self,
+        run: Run,
+        paths: Paths,
+        split: Split,
+        decoder: type[Decoder],
+        config: Any,
+        libraries: Mapping[str, Sequence[Path]] | None = None,
     ) -> None:
+        self.libraries = libraries or {}
         self.run = run
         self.paths = paths
         self.split = split
@@ -218,6 +229,7 @@ class _Inputs:
             targets=self.targets,
             bases=self.bases,
             hide_judge=hide_judge,
+            library=self.libraries.get(subject, ()),
         )
 
 
