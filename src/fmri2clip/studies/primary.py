@@ -71,7 +71,11 @@ def _read(outcome: Outcome, folder: Path) -> dict[str, Any] | None:
                 f"study NAME={outcome.study}"
             )
     assert comparison is not None
-    runs = [run for variant in study["variants"].values() for run in variant["runs"].values()]
+    runs = [
+        variant["runs"][name]
+        for variant in study["variants"].values()
+        for name in (comparison["run_a"], comparison["run_b"])
+    ]
     shown = [run["training.converged"]["value"] for run in runs if "training.converged" in run]
     baseline = [
         variant["runs"][comparison["run_b"]].get(outcome.not_worse, {}).get("value")

@@ -74,7 +74,7 @@ CLAIMS = (
     ),
     Claim(
         paper="CLIP-MUSED", text="one model of many subjects is at or above single ones",
-        study="primary_clip_mused", compare="one network for all", metric=MAP, says="no worse",
+        study="primary_subjects", compare="clip_mused, all subjects", metric=MAP, says="no worse",
         planted="subjects.shared",
     ),
     Claim(
