@@ -336,6 +336,7 @@ STUDIES: Mapping[str, tuple[Sequence[Column], str]] = {  # columns; what a title
     ),
     "text_supervision": (POINTS, ""),
     "primary_brainclip": (POINTS, ""),
+    "primary_subjects": (POINTS, ""),
     "controls": (POINTS, ""),
     "permuted_training": (POINTS, ""),
     "detail_layers": (TOKENS, ""),
