@@ -54,7 +54,7 @@ def test_the_default_is_accepted(content: dict[str, Any]) -> None:
         ),
         (
             {"n_candidates": 2},
-            "reconstructions.one.n_candidates is 2, but selection is none; set it to brain, or ",
+            "reconstructions.one.n_candidates is 2, but selection is none; set it to brain or ",
         ),
         ({"n_candidates": 0}, "reconstructions.one.n_candidates is 0, expected at least 1"),
         ({"seed": -1}, "reconstructions.one.seed is -1, expected at least 0"),
@@ -66,6 +66,18 @@ def test_the_default_is_accepted(content: dict[str, Any]) -> None:
         (
             {"source": "mean_image", "selection": "brain"},
             "reconstructions.one.selection is brain, but source is mean_image",
+        ),
+        (
+            {"selection": "encoding", "n_candidates": 2},
+            "reconstructions.one.selection is encoding and chosen_by is ''; selection encoding",
+        ),
+        (
+            {"selection": "encoding", "n_candidates": 2, "chosen_by": "nobody"},
+            "reconstructions.one.chosen_by: 'nobody' is not known",
+        ),
+        (
+            {"reads": "library", "selection": "brain", "n_candidates": 2},
+            "reconstructions.one.reads is library and selection brain",
         ),
     ],
 )

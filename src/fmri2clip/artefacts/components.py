@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fmri2clip.clip.targets import TOKEN_TARGETS
 from fmri2clip.core import store
 from fmri2clip.core.files import replacing
 from fmri2clip.core.schema import Field, Kind
@@ -37,6 +38,7 @@ COMPONENTS = Kind(
     },
 )
 STREAMS = ("semantic", "detail", "text")
+PICTURE_STREAMS = ("semantic", "detail")
 
 
 def write_components(path: Path, arrays: Mapping[str, Array]) -> None:
@@ -70,6 +72,19 @@ def express_tokens(tokens_ITW: Array, basis: Mapping[str, Array], stream: str) -
     scores_IP = flat_IX @ components_PTW.reshape(len(components_PTW), -1).T
     expressed: Array = np.concatenate([tokens_ITW[:, 0], scores_IP], axis=1)
     return expressed
+
+
+def score_streams(named: Mapping[str, Array], basis: Mapping[str, Array]) -> dict[str, Array]:
+    """semantic_components_IP and detail_components_IP of pictures, float32.
+
+    named: their tokens (I, T, W) under the names of the CLIP cache.
+    """
+    found = {}
+    for stream in PICTURE_STREAMS:
+        name = next(name for name in TOKEN_TARGETS[stream].split("|") if name in named)
+        width = named[name].shape[2]
+        found[f"{stream}_components_IP"] = express_tokens(named[name], basis, stream)[:, width:]
+    return found
 
 
 def read_basis(path: Path) -> dict[str, Array]:

@@ -329,10 +329,14 @@ class Reconstruction:
 
     generator: str  # key of generators
     source: str  # key of runs, or target (true features), or mean_image (mean training picture)
-    reads: Literal["embedding", "semantic", "fused"] = "embedding"  # or a stream of tokens
+    # A stream of tokens, or library: no generator, but the picture of the source's library that is
+    # most likely.
+    reads: Literal["embedding", "semantic", "fused", "library"] = "embedding"
     text: bool = False  # text tokens as well, for generators that read them
     n_candidates: int = 1  # pictures of each image
-    selection: Literal["none", "brain"] = "none"  # brain: nearest to the decoded embedding
+    # brain: nearest to the decoded embedding; encoding: the response is most likely of it
+    selection: Literal["none", "brain", "encoding"] = "none"
+    chosen_by: str = ""  # selection encoding: key of runs, whose decoder has an encoding model
     seed: int = 0  # of the generator's noise
 
     def __post_init__(self) -> None:
@@ -340,13 +344,23 @@ class Reconstruction:
         at_least(self, 1, "n_candidates")
         if self.selection == "none" and self.n_candidates > 1:
             raise ValueError(
-                f"n_candidates is {self.n_candidates}, but selection is none; set it to brain, or "
-                "take 1"
+                f"n_candidates is {self.n_candidates}, but selection is none; set it to brain or "
+                "encoding, or take 1"
             )
-        if self.selection == "brain" and self.source in (TARGET, MEAN_IMAGE):
+        if self.selection != "none" and self.source in (TARGET, MEAN_IMAGE):
             raise ValueError(
-                f"selection is brain, but source is {self.source}; only what a run decodes can "
-                "select"
+                f"selection is {self.selection}, but source is {self.source}; only what a run "
+                "decodes can select"
+            )
+        if (self.selection == "encoding") != bool(self.chosen_by):
+            raise ValueError(
+                f"selection is {self.selection} and chosen_by is {self.chosen_by!r}; selection "
+                "encoding, and no other, names the run that chooses"
+            )
+        if self.reads == "library" and self.selection != "none":
+            raise ValueError(
+                f"reads is library and selection {self.selection}; a library's picture has no "
+                "candidates: set selection to none"
             )
 
 

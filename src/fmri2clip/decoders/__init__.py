@@ -162,6 +162,12 @@ class Decoder(nn.Module):
         """
         return None
 
+    def recall(self, betas_IV: Tensor, n_repeats: int = 1) -> tuple[Tensor, Tensor] | None:
+        """Posterior weights (queries x pictures) of a library, and the ids of its pictures, those
+        of no NSD picture negative; None without a library.
+        """
+        return None
+
     def heldout(self) -> Mapping[str, Tensor]:
         """Predictions for training images that their weights have not seen; none by default."""
         return {}

@@ -151,6 +151,9 @@ def test_the_library_is_the_training_pictures_without_their_own_responses(
     )
     assert (weight_IJ[:, tiny.is_validation_I] == 0).all()
     torch.testing.assert_close(weight_IJ.sum(1), torch.ones(4))
+    recalled = fitted.recall(tiny.mean_betas_IV[:4], 3)
+    assert recalled is not None and torch.equal(recalled[1], tiny.nsd_id_I)
+    assert torch.equal(recalled[0], weight_IJ)
 
 
 def tell(decoder: Decoder, feature_IF: np.ndarray, slope: float) -> np.ndarray:

@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file, save_file
 
 from fmri2clip import generators
@@ -20,10 +22,12 @@ from fmri2clip.artefacts.components import STREAMS, write_basis, write_component
 from fmri2clip.artefacts.model import load
 from fmri2clip.artefacts.paths import Paths
 from fmri2clip.artefacts.reconstructions import read_reconstructions
+from fmri2clip.artefacts.stimuli import TRAIN, read_images
 from fmri2clip.artefacts.trials import read_betas
 from fmri2clip.clip import encoder
 from fmri2clip.core import params
 from fmri2clip.core.files import locked
+from fmri2clip.decoders import Decoder
 from fmri2clip.generators import Conditioning
 from fmri2clip.stages.reconstruct import reconstruction, selection
 from tests import picture_world
@@ -506,6 +510,73 @@ def test_the_choice_sees_no_stimulus() -> None:
     select = selection.select_by_brain([decoded], embed)
     assert list(inspect.signature(select).parameters) == ["rows", "image_INHWC"]
     assert set(inspect.getclosurevars(select).nonlocals) == {"embed", "mean_ID", "query_ID"}
+
+
+class Brightness(Decoder):
+    """Every voxel responds with the mean of the picture; pictures 7 and 8 are remembered."""
+
+    def identify(
+        self, betas_IV: torch.Tensor, features: Mapping[str, torch.Tensor], n_repeats: int = 1
+    ) -> torch.Tensor:
+        assert n_repeats == selection.N_TRIALS
+        return -torch.cdist(betas_IV, features["mean"].expand(-1, betas_IV.shape[1]))
+
+    def recall(
+        self, betas_IV: torch.Tensor, n_repeats: int = 1
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        is_first_I = torch.arange(len(betas_IV)) % 2 == 0
+        weight_IJ = torch.stack([~is_first_I, is_first_I], 1).float()
+        return weight_IJ, torch.tensor(self.known)
+
+    known = (7, 8)
+
+
+def test_the_candidate_that_explains_the_response_is_kept(rng: np.random.Generator) -> None:
+    """Two subjects of 3 and 2 images, in blocks that cut through both."""
+    image_INHWC = rng.integers(0, 256, (5, 4, 2, 2, 3), dtype=np.uint8)
+    mean_IN = image_INHWC.reshape(5, 4, -1).mean(axis=2).astype(np.float32)
+    response_I = rng.uniform(100, 150, 5).astype(np.float32)
+    found = [
+        selection.Decoded(
+            nsd_id_I=np.arange(len(part)),
+            features={},
+            response_IV=np.tile(part[:, None], (1, width)),
+            judge=Brightness(),
+        )
+        for part, width in ((response_I[:3], 2), (response_I[3:], 5))
+    ]
+
+    def describe(image_JHWC: np.ndarray) -> dict[str, torch.Tensor]:
+        mean_J1 = image_JHWC.reshape(len(image_JHWC), -1).mean(axis=1, keepdims=True)
+        return {"mean": torch.from_numpy(mean_J1.astype(np.float32))}
+
+    select = selection.select_by_encoding(found, describe)
+    blocks = (slice(0, 2), slice(2, 4), slice(4, 5))
+    chosen = np.concatenate([select(rows, image_INHWC[rows]) for rows in blocks])
+    np.testing.assert_array_equal(chosen, np.abs(mean_IN - response_I[:, None]).argmin(axis=1))
+    assert set(inspect.getclosurevars(select).nonlocals) == {"describe", "found", "start_S"}
+
+
+def test_what_is_recalled_is_a_training_picture(
+    world: PictureWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoder = Brightness()
+    decoder.known = tuple(int(i) for i in world.ids("train")[:2])
+    original = reconstruction.load_model
+    monkeypatch.setattr(
+        reconstruction,
+        "load_model",
+        lambda *given: dataclasses.replace(original(*given), decoder=decoder),
+    )
+    entry = {"source": "demo", "reads": "library"}
+    found = reconstruct(world, tmp_path / "one.h5", stimuli=True, **entry)
+    pictures = read_images(world.at.stimuli(TRAIN), decoder.known)
+    for row, image_1HWC in enumerate(found["image_INHWC"]):
+        np.testing.assert_array_equal(image_1HWC[0], pictures[1 - row % N_IMAGES % 2])
+    assert [str(s) for s in found["subject_I"]] == list(np.repeat(SUBJECTS, N_IMAGES))
+    decoder.known = (-1, -2)
+    with pytest.raises(ValueError, match="recalls no training pictures of subj01"):
+        reconstruct(world, tmp_path / "one.h5", stimuli=True, **entry)
 
 
 def test_pictures_are_chosen_again_by_another_decoded_embedding(

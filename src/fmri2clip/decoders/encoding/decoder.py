@@ -317,6 +317,14 @@ class Decoder(decoders.Decoder):
             feature_JF = read_features(features, self.n_components, self.basis.n_tokens)
             return feature_JF @ self.weight_FV + self.mean_V
 
+    def recall(self, betas_IV: Tensor, n_repeats: int = 1) -> tuple[Tensor, Tensor] | None:
+        """w (I, J) and the ids of the library's pictures (J)."""
+        with self.inference():
+            gallery = self._turn(n_repeats).gallery
+            if self.library is None or gallery is None:
+                return None
+            return self.library.posterior(betas_IV, gallery), self.library.nsd_id_J
+
     def predict(self, betas_IV: Tensor, subject: str, n_repeats: int = 1) -> Decoded:
         """Image and text embedding, and log odds of the categories."""
         turned = self._turn(n_repeats)

@@ -25,10 +25,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
-from fmri2clip.artefacts.components import express_tokens, read_basis
+from fmri2clip.artefacts.components import read_basis, score_streams
 from fmri2clip.artefacts.paths import Paths
 from fmri2clip.clip import encoder
-from fmri2clip.clip.targets import TOKEN_TARGETS
 from fmri2clip.core import resume
 from fmri2clip.core.closure import code_digest
 from fmri2clip.core.files import replacing, sha256_file
@@ -38,7 +37,6 @@ from fmri2clip.stages.cache_library.guard import Guard
 
 Array = NDArray[Any]
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-STREAMS = ("semantic", "detail")
 BLOCK = 256  # pictures between two saves
 
 
@@ -115,12 +113,15 @@ def _encode_block(
     resized_JHWC = np.stack([model.resize(image[None])[0] for image in images])
     features = model.features(resized_JHWC, threads=threads, targets=bool(basis))
     found["image_embedding_JD"] = features["image_embedding_ID"][accepted_J].astype(np.float16)
-    for stream in STREAMS if basis else ():
-        name = next(name for name in TOKEN_TARGETS[stream].split("|") if name in features)
-        # As the CLIP cache keeps tokens.
-        token_JTW = features[name].astype(np.float16)[accepted_J]
-        expressed_JX = express_tokens(token_JTW, basis, stream)
-        found[f"{stream}_components_JP"] = expressed_JX[:, token_JTW.shape[2] :]
+    if basis:
+        # Rounded as the CLIP cache keeps tokens.
+        tokens = {
+            name: array[accepted_J].astype(np.float16)
+            for name, array in features.items()
+            if "_tokens_" in name
+        }
+        scores = score_streams(tokens, basis)
+        found |= {name.replace("_IP", "_JP"): array for name, array in scores.items()}
     return found
 
 

@@ -18,6 +18,7 @@ from fmri2clip.core.params import (
     TARGET,
     TRAINING_PICTURES,
     Params,
+    Reconstruction,
     Run,
     decoder_config,
     generator_config,
@@ -303,6 +304,8 @@ def _validate_reconstruction(params: Params, name: str, where: str) -> None:
     )
     if entry.source == MEAN_IMAGE:
         return
+    if entry.chosen_by:
+        _check_judge(params, entry, where, key)
     wanted = params.generators[entry.generator]["clip_model"]
     clips = {clip: section for clip, section in params.clips.items() if section.model == wanted}
     own = params.runs[entry.source].clip if entry.source in params.runs else next(iter(clips), "")
@@ -316,6 +319,18 @@ def _validate_reconstruction(params: Params, name: str, where: str) -> None:
         raise ValueError(
             f"{where}: {key} reads tokens that clip {own} does not cache; set clips.{own}.tokens "
             "to true"
+        )
+
+
+def _check_judge(params: Params, entry: Reconstruction, where: str, key: str) -> None:
+    """The run that chooses has the same CLIP model, and every subject that is painted."""
+    check_known(entry.chosen_by, params.runs, where, f"{key}.chosen_by")
+    judge, source = params.runs[entry.chosen_by], params.runs[entry.source]
+    missing = sorted(set(source.subjects) - set(judge.subjects))
+    if judge.clip != source.clip or missing:
+        raise ValueError(
+            f"{where}: {key}: run {entry.chosen_by} cannot choose pictures of {entry.source}; name "
+            f"a run of clip {source.clip} and subjects {', '.join(source.subjects)}"
         )
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
-from fmri2clip.artefacts.components import express_tokens
+from fmri2clip.artefacts.components import PICTURE_STREAMS as STREAMS
+from fmri2clip.artefacts.components import score_streams
 from fmri2clip.artefacts.model import Model
 from fmri2clip.artefacts.trials import TestBetas
 from fmri2clip.clip.targets import TOKEN_TARGETS
@@ -21,7 +22,6 @@ from fmri2clip.metrics.decoding.retrieval import Galleries, score_information, s
 from fmri2clip.metrics.statistics import Scores
 
 Array = NDArray[Any]
-STREAMS = ("semantic", "detail")
 DIRECTION = "image_given_brain"
 
 
@@ -39,12 +39,14 @@ def list_features(
     """
     row_I = find_rows(clip["nsd_id_I"], nsd_id_I, "the CLIP cache of the test images")
     features = {"image_embedding_ID": torch.from_numpy(clip["image_embedding_ID"][row_I]).float()}
-    for stream in STREAMS:
-        name = next(name for name in TOKEN_TARGETS[stream].split("|") if name in clip)
-        token_ITW = clip[name][row_I]
-        expressed_IX = express_tokens(token_ITW, basis, stream)
-        score_IP = expressed_IX[:, token_ITW.shape[2] :]
-        features[f"{stream}_components_IP"] = torch.from_numpy(score_IP)
+    tokens = {
+        name: clip[name][row_I]
+        for stream in STREAMS
+        for name in TOKEN_TARGETS[stream].split("|")
+        if name in clip
+    }
+    scores = score_streams(tokens, basis)
+    features |= {name: torch.from_numpy(score_IP) for name, score_IP in scores.items()}
     return features
 
 

@@ -1,9 +1,10 @@
 """Pictures of test images from decoded features, from true features, or from none.
 
 True features give the reference, the mean picture is a null. What a brain gives is calibrated on
-validation images first (clip/calibration.py). A candidate is never compared with the stimulus:
-`selection.select_by_brain`, the only way to choose one, sees the decoded embedding and the
-candidates. A file that already holds the pictures asked for is left as it is.
+validation images first (clip/calibration.py). A candidate is never compared with the stimulus: who
+chooses one (selection.py) sees it beside the decoded embedding, or the measured response. The most
+likely picture of a decoder's library is painted by nobody: it stands there as it is. A file that
+already holds the pictures asked for is left as it is.
 
 Letters: I rows (an image seen by two subjects is two rows), N candidates, H W C height, width and
 channels of a picture, D embedding width, T tokens, W token width.
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from fmri2clip import generators
@@ -33,7 +35,7 @@ from fmri2clip.artefacts.model import (
 )
 from fmri2clip.artefacts.paths import Paths
 from fmri2clip.artefacts.reconstructions import read_reconstructions, write_reconstructions
-from fmri2clip.artefacts.stimuli import TRAIN, iterate_images
+from fmri2clip.artefacts.stimuli import TRAIN, iterate_images, read_images
 from fmri2clip.artefacts.trials import average_repeats, list_images, read_betas, read_test_betas
 from fmri2clip.clip import calibration
 from fmri2clip.clip.targets import SEMANTIC_STREAMS, TOKEN_TARGETS
@@ -43,6 +45,7 @@ from fmri2clip.core.files import locked, sha256_file
 from fmri2clip.core.params import MEAN_IMAGE, TARGET, Params, Reconstruction
 from fmri2clip.core.rows import find_rows
 from fmri2clip.datasets.nsd.layout import REPETITIONS
+from fmri2clip.decoders import Decoder
 from fmri2clip.generators import Conditioning
 from fmri2clip.solvers.ranks import centre
 from fmri2clip.stages.reconstruct import generation, selection
@@ -51,6 +54,7 @@ from fmri2clip.stages.reconstruct.selection import Decoded
 Array = NDArray[Any]
 EMBEDDING = "embedding"
 TEXT = "text"
+LIBRARY = "library"
 # Fields of Conditioning by kind; any other kind is a stream of image tokens.
 FIELDS = {EMBEDDING: "embedding_ID", TEXT: "text_tokens_IUW"}
 MEAN_IMAGES = 2000  # training pictures behind the mean picture, at most
@@ -110,6 +114,9 @@ def reconstruct(
     if entry.source == MEAN_IMAGE:
         write_mean_image(settings, paths, path)
         return
+    if entry.reads == LIBRARY:
+        write_recalled(settings, entry, paths, path)
+        return
     family = find_family(settings, entry)
     config = params.generator_config(
         settings, entry.generator, generators.load_family(family).Config
@@ -119,7 +126,7 @@ def reconstruct(
     features = {key: np.concatenate([d.features[key] for d in found]) for key in found[0].features}
     conditioning = Conditioning(clip_model=clip.model, **features)
     seed_IN = generators.draw_seeds(entry.seed, rows["nsd_id_I"], entry.n_candidates)
-    chooses = entry.selection == "brain"
+    chooses = entry.selection != "none"
     key = make_key(entry, config, conditioning, seed_IN, rows, found if chooses else ())
     lock = resume.RESUME_ROOT / f"reconstruct/{name}.lock"
     with locked(lock, 0, f"another job paints {path}; wait until it is done"):
@@ -129,17 +136,24 @@ def reconstruct(
             print(f"{path} holds these pictures already")
             return
         generator = (loaded or LoadedGenerator(device)).load(family, config)
-        select = (
-            selection.select_by_brain(found, selection.load_embedding(clip, device))
-            if chooses
-            else None
-        )
+        select = _load_choice(settings, entry, paths, found, device) if chooses else None
         partial = resume.resume_dir(f"reconstruct/{name}", key)
         attrs = {**asdict(entry), "key": key}
         generation.write_pictures(
             path, generator, conditioning, seed_IN, rows, partial, attrs, name, select=select
         )
         resume.remove(partial)
+
+
+def _load_choice(
+    settings: Params, entry: Reconstruction, paths: Paths, found: list[Decoded], device: str
+) -> generation.Select:
+    clip_name = find_clip(settings, entry)
+    clip = settings.clips[clip_name]
+    if entry.selection == "brain":
+        return selection.select_by_brain(found, selection.load_embedding(clip, device))
+    basis = read_basis(paths.clip_basis(clip_name))
+    return selection.select_by_encoding(found, selection.load_features(clip, basis, device))
 
 
 def read_features(
@@ -223,12 +237,35 @@ def decode_subject(settings: Params, entry: Reconstruction, paths: Paths, subjec
     # The query of the choice is centred, not calibrated: only its direction counts there.
     if entry.selection == "none":
         return Decoded(nsd_id_I=betas.nsd_id_I[rows], features=features)
+    if entry.selection == "encoding":
+        judge, response_IV = load_judge(entry.chosen_by, paths, subject)
+        return Decoded(
+            nsd_id_I=betas.nsd_id_I[rows],
+            features=features,
+            response_IV=response_IV[rows],
+            judge=judge,
+        )
     return Decoded(
         nsd_id_I=betas.nsd_id_I[rows],
         features=features,
         query_ID=centre(decoded[EMBEDDING], required(model, "mean_predicted_image_D")),
         mean_D=required(model, "mean_image_D"),
     )
+
+
+def load_judge(run: str, paths: Paths, subject: str) -> tuple[Decoder, NDArray[np.float32]]:
+    """The decoder of a run, and test responses (I, V) in its voxels, means of the first trials.
+
+    Raises ValueError for a decoder that does not say how likely a response is.
+    """
+    model = load_model(paths.model(run), subject)
+    if type(model.decoder).identify is Decoder.identify:
+        raise ValueError(
+            f"run {run} has no encoding model, so it cannot choose pictures; name a run of encoding"
+        )
+    rows_V = select_voxels(model, paths.voxels(subject))
+    betas = read_test_betas(paths.test_betas(subject), rows_V)
+    return model.decoder, betas.first[selection.N_TRIALS]
 
 
 def decode_kinds(
@@ -286,6 +323,37 @@ def read_targets(settings: Params, entry: Reconstruction, paths: Paths, clip_nam
     return Decoded(nsd_id_I=nsd_id_I, features=features)
 
 
+def write_recalled(settings: Params, entry: Reconstruction, paths: Paths, path: Path) -> None:
+    """The picture of its library that a decoder finds most likely, for every test image.
+
+    Raises ValueError for a decoder without a library, or with one of other than training pictures.
+    """
+    ids, names, recalled = [], [], []
+    for subject in settings.runs[entry.source].subjects:
+        model = load_model(paths.model(entry.source), subject)
+        rows_V = select_voxels(model, paths.voxels(subject))
+        betas = read_test_betas(paths.test_betas(subject), rows_V)
+        rows = first_images(betas.nsd_id_I, settings.pictures.n_images)
+        found = model.decoder.recall(torch.from_numpy(betas.mean_IV[rows]), REPETITIONS)
+        best_I = np.full(1, -1) if found is None else found[1][found[0].argmax(1)].numpy()
+        if best_I.min() < 0:
+            raise ValueError(
+                f"run {entry.source} recalls no training pictures of {subject}; reads: library "
+                "needs a decoder with library own or all"
+            )
+        ids.append(betas.nsd_id_I[rows])
+        names += [subject] * len(best_I)
+        recalled.append(best_I)
+    image_IHWC = read_images(paths.stimuli(TRAIN), np.concatenate(recalled))
+    arrays: dict[str, Any] = {
+        "nsd_id_I": np.concatenate(ids),
+        "subject_I": names,
+        "seed_IN": np.zeros((len(names), 1), np.int64),
+        "image_INHWC": image_IHWC[:, None],
+    }
+    write_reconstructions(path, arrays, {"source": entry.source, "reads": LIBRARY})
+
+
 def write_mean_image(settings: Params, paths: Paths, path: Path) -> None:
     """The mean of at most MEAN_IMAGES training pictures, evenly taken, for every test image."""
     test: set[int] = set()
@@ -323,13 +391,20 @@ def make_key(
     """sha256 of all that decides the pictures.
 
     These are features, seeds, rows, the generator with its files, selection and code. selecting:
-    the decoded embeddings that choose among candidates.
+    the decoded embeddings, or responses and decoders, that choose among candidates.
     """
     places = [getattr(config, name, "") for name in ("path", "adapter")]  # hub names, or folders
     folders = [Path(place) for place in places if place and Path(place).is_dir()]
     queries = [
-        array.tobytes() for d in selecting for array in (d.query_ID, d.mean_D) if array is not None
+        np.ascontiguousarray(array).tobytes()
+        for d in selecting
+        for array in (d.query_ID, d.mean_D, d.response_IV)
+        if array is not None
     ]
+    # Who judges, by all that it knows.
+    for d in selecting:
+        state = {} if d.judge is None else d.judge.state_dict()
+        queries += [state[name].cpu().numpy().tobytes() for name in sorted(state)]
     parts = (
         repr(entry),
         repr(config),

@@ -160,7 +160,8 @@ def describe_source(inputs: Inputs, name: str) -> str:
     if entry.source == MEAN_IMAGE:
         return "mean training picture"
     reads = {"embedding": "pooled embedding"}.get(entry.reads, f"{entry.reads} tokens")
-    choice = f", best of {entry.n_candidates} by brain" if entry.selection == "brain" else ""
+    chosen = {"brain": "by brain", "encoding": f"by {entry.chosen_by}"}.get(entry.selection)
+    choice = f", best of {entry.n_candidates} {chosen}" if chosen else ""
     source = "true features" if entry.source == TARGET else f"run {entry.source}"
     return f"{source}, {reads}{choice}"
 
