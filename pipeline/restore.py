@@ -7,6 +7,7 @@ stash of git's, and what DVC does not have in its cache it does not remove.
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 
@@ -19,7 +20,7 @@ def restore() -> int:
     changed = _git("status", "--porcelain", "--", *RESULTS)
     if changed:
         _git("stash", "push", "--include-untracked", "--message", MESSAGE, "--", *RESULTS)
-        print(f"put away, for `git stash pop`:\n{changed}", flush=True)
+        print(f"put away, for `git stash pop && dvc checkout`:\n{changed}", flush=True)
     done = subprocess.run(["dvc", "checkout"], check=False)
     if done.returncode:
         print("what the cache lacks is made again by: make repro", file=sys.stderr)
@@ -33,4 +34,5 @@ def _git(*arguments: str) -> str:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(prog="python -m pipeline.restore", description=__doc__).parse_args()
     sys.exit(restore())

@@ -27,10 +27,18 @@ TARGETS = ("report",)
 
 
 def read_overrides(source: Path, params_path: Path = Path("params.yaml")) -> list[str]:
-    """What a file of presets/ changes, in the grammar of `dvc exp run -S`."""
+    """What a file of presets/ changes, in the grammar of `dvc exp run -S`.
+
+    Raises ValueError for an empty table, which DVC writes as broken YAML behind its comments.
+    """
     yaml = YAML(typ="safe")
     before = yaml.load(params_path.read_text(encoding="utf-8"))
     after = yaml.load(patch(params_path, source))
+    if empty := [name for name in WHOLE if not after[name]]:
+        raise ValueError(
+            f"{source} leaves {empty[0]} empty, which an override cannot; use it in a clone: make "
+            f"preset NAME={source.stem}"
+        )
     after["templates"] = before["templates"]  # what entries inherit stands in each of them
     return list(_compare(before, after))
 
@@ -77,9 +85,9 @@ def main() -> None:
     known = sorted(path.stem for path in Path("presets").glob("*.yaml"))
     try:
         check_known(given.name, known, "presets", "preset")
+        overrides = [*read_overrides(Path("presets", f"{given.name}.yaml")), *given.set_param]
     except ValueError as error:
         sys.exit(f"trial: {error}")
-    overrides = [*read_overrides(Path("presets", f"{given.name}.yaml")), *given.set_param]
     settings = [part for override in overrides for part in ("-S", override)]
     command = ["dvc", "exp", "run", "--temp", "--force", "--name", given.name, *settings, *TARGETS]
     sys.exit(subprocess.run(command, check=False).returncode)

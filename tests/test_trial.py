@@ -17,7 +17,8 @@ from pipeline.preset import patch
 from pipeline.restore import MESSAGE
 from pipeline.trial import quote, read_overrides
 
-PRESETS = sorted(path.stem for path in Path(__file__).parents[1].glob("presets/*.yaml"))
+FOLDER = Path(__file__).parents[1] / "presets"
+PRESETS = sorted(path.stem for path in FOLDER.glob("*.yaml") if path.stem != "folder")
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -35,6 +36,11 @@ def test_overrides_give_what_the_preset_gives(name: str, root: Path, tmp_path: P
         json.dumps(x | {"templates": None}, sort_keys=True) for x in (found, expected)
     )
     assert found == expected
+
+
+def test_an_empty_table_is_refused(root: Path) -> None:
+    with pytest.raises(ValueError, match="leaves reconstructions empty, which an override cannot"):
+        read_overrides(FOLDER / "folder.yaml", root / "params.yaml")
 
 
 def test_any_text_is_quoted(tmp_path: Path) -> None:

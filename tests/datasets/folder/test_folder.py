@@ -4,6 +4,7 @@ is said in words of the format.
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Callable
@@ -213,9 +214,13 @@ FAULTS = {
         (edit("trials.tsv", "picture", "stimulus"), "has no column 'picture'"),
         (edit("trials.tsv", "sub-02", "sub-03"), "has no trial of subject 'sub-02'"),
         (edit("trials.tsv", "p03.png", "p3.png"), "picture 'p3.png' is not in"),
+        (edit("trials.tsv", "\t", ","), "commas between its columns; write it with tabs"),
     ],
     "captions": [
-        (edit("captions.tsv", "p07.png\t", "p08.png\t"), "no caption of 1 pictures"),
+        (
+            edit("captions.tsv", "p07.png\t", "p08.png\t"),
+            "no caption of 1 pictures that were shown, the first is p07.png",
+        ),
     ],
     "sub-01.masks": [
         (drop("masks/sub-01.tsv"), "do not exist; write one of them"),
@@ -226,7 +231,7 @@ FAULTS = {
         (drop("betas/sub-01_b.npy"), "sub-01_b.npy and sub-01_b.h5"),
         (save_betas(lambda betas: betas[:-1]), r"has \(trials, voxels\) = \(17, 40\)"),
         (save_betas(lambda betas: betas[:, :-1]), r"say \(18, 40\)"),
-        (save_betas(some_nan), "1 voxels are NaN or infinite in some trials"),
+        (save_betas(some_nan), "1 voxels are NaN or infinite in some trials, first in trial 3 of"),
         (save_betas(lambda betas: betas * 0), "has no signal in any"),
         (save_betas(lambda betas: betas[:, :, None]), "3 axes, rows have 2"),
     ],
@@ -249,6 +254,18 @@ def test_faults_are_named_by_the_check_that_finds_them(
     assert failed, "nothing was found"
     assert re.search(message, said), said
     assert "\n" not in said and "please report" not in said
+
+
+def test_a_test_picture_that_one_subject_never_saw_is_a_warning(tmp_path: Path) -> None:
+    own = write_own(tmp_path / "own", "npy")
+    table = (own.root / "trials.tsv").read_text().splitlines()
+    test = json.loads((own.root / "dataset.json").read_text())["test"]
+    train = next(row.split("\t")[2] for row in table[1:] if row.split("\t")[2] not in test)
+    gone = [row.replace(test[0], train) if row.startswith("sub-02\t") else row for row in table]
+    own.rewrite("trials.tsv", "\n".join(gone) + "\n")
+    found = run_checks(own)
+    assert found["sub-01.trials"][0] == "PASS" and found["sub-02.trials"][0] == "WARN"
+    assert "1 test pictures of dataset.json were not shown to it" in found["sub-02.trials"][1]
 
 
 def test_a_session_without_training_pictures_is_refused(tmp_path: Path) -> None:

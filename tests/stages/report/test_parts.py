@@ -27,7 +27,7 @@ from fmri2clip.stages.report import (
     quality,
     studies,
 )
-from fmri2clip.stages.report.inputs import Inputs, read_inputs
+from fmri2clip.stages.report.inputs import Inputs, is_of_data, read_inputs
 from fmri2clip.stages.report.scores import Scores, make_scores
 from fmri2clip.studies import plan
 from tests.stages.report.conftest import copy_inputs
@@ -64,6 +64,18 @@ def make_answer(**changed: str) -> Answer:
     asked = {"metric": IMAGE, "compare": "what brainclip gains"}
     sentences = {"above": "Up: {number}.", "below": "Down: {number}.", "neither": "Open."}
     return Answer(**{**asked, **sentences, **changed})
+
+
+def test_studies_of_other_data_are_none_of_this_report(
+    study: dict[str, Any], inputs: Inputs
+) -> None:
+    own = dataclasses.replace(inputs.params.dataset, source="folder", folder="data/own")
+    params = dataclasses.replace(inputs.params, dataset=own)
+    assert is_of_data(study, inputs.params) and not is_of_data(study, params)
+    for folder, is_own in (("data/own", True), ("data/other", False)):
+        source = {"dataset.source": "folder", "dataset.folder": folder}
+        asked = {**study, "params": {**study["params"], **source}}
+        assert is_of_data(asked, params) is is_own and not is_of_data(asked, inputs.params)
 
 
 @pytest.mark.parametrize(

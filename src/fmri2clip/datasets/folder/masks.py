@@ -151,7 +151,10 @@ def _read_volumes(folder: Path) -> Masks:
         first = next(iter(volumes.values()), volume)
         affine = image.affine if affine is None else affine
         if volume.ndim != 3 or volume.shape != first.shape:
-            raise ValueError(f"{path} has shape {volume.shape}, the others have {first.shape}")
+            raise ValueError(
+                f"{path} has shape {volume.shape}, the others have {first.shape}; resample it to "
+                "their grid"
+            )
         if not np.allclose(image.affine, affine, atol=AFFINE_TOLERANCE):
             raise ValueError(
                 f"{path} has another affine than the others; resample it to their grid"

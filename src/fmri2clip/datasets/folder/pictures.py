@@ -128,7 +128,7 @@ class FolderPictures:
             missing = [nsd_id for nsd_id, own in zip(ids, texts, strict=True) if not own]
             raise ValueError(
                 f"{self.root / tables.CAPTIONS} has no caption of {len(missing)} pictures that "
-                f"were shown, the first is number {missing[0]} from 0; add them, or leave the "
+                f"were shown, the first is {self.stock.name(missing[0])}; add them, or leave the "
                 "file out"
             )
         labels_IC = np.zeros((len(ids), len(self.categories)), dtype=bool)

@@ -125,7 +125,8 @@ class FolderRecordings:
         if stored_TV.shape != (n_trials, len(rois.ijk_V3)):
             raise ValueError(
                 f"{path} has (trials, voxels) = {stored_TV.shape}, {tables.TRIALS} and "
-                f"{tables.MASKS} say {n_trials, len(rois.ijk_V3)}"
+                f"{tables.MASKS} say {n_trials, len(rois.ijk_V3)}; write a pattern for each trial, "
+                "in the order of the table"
             )
         if stored_TV.dtype.kind not in "iuf":
             raise ValueError(f"{path} holds {stored_TV.dtype}, expected numbers")
@@ -134,9 +135,10 @@ class FolderRecordings:
             partly_V = unknown_TV.any(axis=0) & ~unknown_TV.all(axis=0)
             if partly_V.any():
                 raise ValueError(
-                    f"{path}: {partly_V.sum()} voxels are NaN or infinite in some trials, the "
-                    f"first is column {int(partly_V.argmax())}; fill these, or make the voxel NaN "
-                    "in all trials of the session, which takes it as missing there"
+                    f"{path}: {partly_V.sum()} voxels are NaN or infinite in some trials, first in "
+                    f"trial {int(unknown_TV[:, partly_V].any(axis=1).argmax()) + 1} of the session"
+                    "; fill these, or make the voxel NaN in all of its trials, which takes it as "
+                    "missing there"
                 )
             stored_TV = np.where(unknown_TV, 0, stored_TV)
         return stored_TV

@@ -34,6 +34,10 @@ class Stock(Protocol):
         """Ids of pictures; one that is not there raises ValueError with `where` it is named."""
         ...
 
+    def name(self, nsd_id: int) -> str:
+        """What the tables call a picture."""
+        ...
+
     def size(self) -> tuple[int, int]:
         """Height and width of every picture, in pixels."""
         ...
@@ -80,6 +84,10 @@ class Files:
                 )
         return np.array([place[name] for name in wanted], dtype=np.int64)
 
+    def name(self, nsd_id: int) -> str:
+        """Path below the folder."""
+        return self.names[nsd_id]
+
     def size(self) -> tuple[int, int]:
         """The side asked for, or the size of the first file."""
         if self.side:
@@ -97,10 +105,10 @@ class Files:
             image = self._open(self.names[nsd_id])
             if image.shape[:2] != size or size[0] != size[1]:
                 raise ValueError(
-                    f"{self.folder / self.names[nsd_id]} has {image.shape[0]} x {image.shape[1]} "
-                    f"pixels, {self.names[0]} {size[0]} x {size[1]}; pictures are square, of "
-                    "one size: set picture_size in dataset.json, to which all are cropped (centre) "
-                    "and resized"
+                    f"{self.folder / self.names[nsd_id]} is {image.shape[1]} pixels wide and "
+                    f"{image.shape[0]} high; pictures are square, all {size[1]} wide as the first: "
+                    "set picture_size in dataset.json, to which all are cropped (centre) and "
+                    "resized; what CLIP takes in is enough, 224 for photographs"
                 )
             images[row] = image
         return images
@@ -145,6 +153,10 @@ class Brick:
                 )
             rows.append(int(name))
         return np.array(rows, dtype=np.int64)
+
+    def name(self, nsd_id: int) -> str:
+        """The row as text."""
+        return str(nsd_id)
 
     def size(self) -> tuple[int, int]:
         """Of all pictures."""

@@ -77,6 +77,8 @@ def read_table(path: Path, needed: Sequence[str]) -> pd.DataFrame:
         table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8")
     except (ValueError, csv.Error) as error:
         raise ValueError(f"{path} is no tab-separated table ({error}); mend it") from None
+    if len(table.columns) == 1 and "," in table.columns[0]:
+        raise ValueError(f"{path} has commas between its columns; write it with tabs")
     for name in needed:
         if name not in table.columns:
             near = suggest(name, [str(column) for column in table.columns])

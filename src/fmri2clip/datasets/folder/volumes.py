@@ -115,6 +115,6 @@ def _check(path: Path, shape: Grid, grid: Grid, ijk_V3: Array) -> None:
     least = tuple(int(n) for n in ijk_V3.max(axis=0) + 1)
     if any(has < needs for has, needs in zip(grid, least, strict=True)):
         raise ValueError(
-            f"{path.name} has volumes of {grid}, the model reads voxels of {least} (X, Y, Z) at "
-            "least; bring the betas into the space of the model's training data"
+            f"{path.name} has volumes of {grid}, voxels up to {least} (X, Y, Z) are read; bring "
+            "the betas into the space of these voxels, with the axes in their order"
         )

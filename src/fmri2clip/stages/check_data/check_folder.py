@@ -174,6 +174,9 @@ def check_subject_trials(folder: Folder, subject: str) -> Outcome:
     n_train = counts["training"][0]
     few = n_train < LEAST_TRAINING
     warnings = [f"{n_train} training pictures are very few"] if few else []
+    left = len(np.unique(folder.pictures.test_I)) - counts["test"][0]
+    if left:
+        warnings.append(f"{left} test pictures of {tables.DESCRIPTION} were not shown to it")
     return passed(f"{len(recordings.sessions)} sessions, {said}", warnings)
 
 

@@ -107,6 +107,13 @@ def read_inputs(params: Params, paths: Paths) -> Inputs:
     blocks = {clip: paths.hierarchy(clip) for clip in params.clips}
     # Empty where the data are too few for it.
     hierarchy = {clip: read_json(path) for clip, path in blocks.items() if path.is_file()}
+    results = read_results(paths.reports / "studies")
+    studies = {name: study for name, study in results.items() if is_of_data(study, params)}
+    read = {name: read_json(path) for name, path in further.items() if path.is_file()}
+    if any(
+        one["study"] not in studies for one in read.get("primary", {}).values() if "value" in one
+    ):
+        del read["primary"]
     return Inputs(
         params=params,
         paths=paths,
@@ -117,10 +124,18 @@ def read_inputs(params: Params, paths: Paths) -> Inputs:
         pictures=_read_pictures(params, paths),
         record=_read_record(params, paths.picture_metrics("record")),
         hierarchy={clip: tree for clip, tree in hierarchy.items() if tree},
-        further={name: read_json(path) for name, path in further.items() if path.is_file()},
+        further=read,
         plans=read_plans(paths.root / "studies"),
-        studies=read_results(paths.reports / "studies"),
+        studies=studies,
     )
+
+
+def is_of_data(study: Tree, params: Params) -> bool:
+    """Whether a study was made on data of the same source, and of the same folder if it is one."""
+    source = params.dataset.source
+    found = study["params"].get("dataset.source", "simulated")
+    folder = study["params"].get("dataset.folder")
+    return found == source and (source != "folder" or folder == params.dataset.folder)
 
 
 def _read_pictures(params: Params, paths: Paths) -> dict[str, Tree]:
