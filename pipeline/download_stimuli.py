@@ -23,6 +23,10 @@ def download_stimuli(params: Params, dry_run: bool = False) -> None:
         print(f"dataset.source is {params.dataset.source}: nothing is fetched")
         if not dry_run:
             make_folders(layout.stimuli_folders(root))
+            # Later stages depend on the design, and not on its folder, whose tables know of all
+            # subjects.
+            layout.expdesign_path(root).parent.mkdir(parents=True, exist_ok=True)
+            layout.expdesign_path(root).touch()
     else:
         check_inside(root, layout.stimuli_folders(root))
         write_stimuli(root, params.world, params.subjects, threads=params.compute.threads)
