@@ -305,6 +305,10 @@ def save(pipe: Any) -> None:
     temporary, final = HERE / "pipeline.part", HERE / "pipeline"
     shutil.rmtree(temporary, ignore_errors=True)
     pipe.to(dtype=torch.float16).save_pretrained(temporary, safe_serialization=True)
+    # diffusers writes where a part was loaded from: a folder of this machine.
+    config = temporary / "vae" / "config.json"
+    known = {k: v for k, v in json.loads(config.read_text()).items() if k != "_name_or_path"}
+    config.write_text(json.dumps(known, indent=2) + "\n")
     for file in temporary.rglob("*"):
         file.chmod(0o755 if file.is_dir() else 0o644)
     shutil.rmtree(final, ignore_errors=True)
