@@ -18,6 +18,7 @@ from PIL import Image
 from fmri2clip.artefacts.paths import Paths
 from fmri2clip.artefacts.trials import read_betas, read_voxels
 from fmri2clip.core.params import Norm
+from fmri2clip.datasets.folder import volumes
 from fmri2clip.datasets.folder.pictures import FolderPictures
 from fmri2clip.datasets.folder.recordings import FolderRecordings
 from fmri2clip.stages.check_data.check_folder import digest_folder, iterate_folder_checks
@@ -283,3 +284,19 @@ def test_the_digest_follows_every_file(tmp_path: Path) -> None:
     before = digest_folder(own.root)
     edit("captions.tsv", "caption 0 of p07", "caption 0 of p08")(own)
     assert digest_folder(own.root) != before
+
+
+def test_a_text_that_hdf5_reads_for_ever_is_refused(tmp_path: Path) -> None:
+    """The library of HDF5 goes round in a heap whose first object has no size."""
+    path = tmp_path / "betas.h5"
+    with h5py.File(path, "w") as file:
+        file["betas"] = np.zeros((3, 4), np.float32)
+        file.attrs["subject"] = "subj01"
+    volumes.check_ends(path)
+    content = bytearray(path.read_bytes())
+    size = content.index(b"GCOL") + 24  # behind the heap's header, and number and count of users
+    assert content[size : size + 8] == (6).to_bytes(8, "little")
+    content[size : size + 8] = bytes(8)
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"cannot be read as HDF5 in 2 s, so it is damaged"):
+        volumes.check_ends(path, limit_s=2)

@@ -9,6 +9,8 @@ beside it. Letters: N trials, V voxels.
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +27,39 @@ Array = NDArray[Any]
 Grid = tuple[int, ...]  # X, Y, Z
 
 
+# All that is read of an HDF5 file but for its numbers. The HDF5 library looks for ever for a text
+# whose place is damaged, and nothing in the same process can stop it.
+PROBE = """
+import sys
+import h5py
+with h5py.File(sys.argv[1], "r") as file:
+    dict(file.attrs)
+    for name in ("picture", "session"):
+        if isinstance(file.get(name), h5py.Dataset):
+            file[name][()]
+"""
+PROBE_S = 20.0
+
+
+def check_ends(path: Path, limit_s: float = PROBE_S) -> None:
+    """Raise ValueError for an HDF5 file whose texts take longer than that to read."""
+    try:
+        subprocess.run(
+            [sys.executable, "-c", PROBE, str(path)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            check=False,  # what is wrong is said by who reads it here
+            timeout=limit_s,
+        )
+    except subprocess.TimeoutExpired:
+        raise ValueError(
+            f"{path.name} cannot be read as HDF5 in {limit_s:g} s, so it is damaged; write it again"
+        ) from None
+
+
 def has_volumes(path: Path) -> bool:
     """Whether an HDF5 file holds a data set of volumes. Raises ValueError for another file."""
+    check_ends(path)
     try:
         with h5py.File(path, "r") as file:
             return isinstance(file.get(layout.BETAS_DATASET), h5py.Dataset)
