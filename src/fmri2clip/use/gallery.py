@@ -16,6 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fmri2clip.artefacts.gallery import read_gallery, write_gallery
 from fmri2clip.core import params, store
+from fmri2clip.datasets.folder.volumes import check_ends
 from fmri2clip.metrics.decoding.retrieval import similarity
 from fmri2clip.use.model import Decoding, Model
 
@@ -131,6 +132,7 @@ def open_gallery(path: Path, model: Model) -> tuple[store.Arrays, list[str]]:
     if not path.is_file():
         raise ValueError(f"{path} is no file; name one that `fmri2clip gallery` wrote")
     try:
+        check_ends(path)
         gallery = read_gallery(path)
     except ValueError as error:
         said = str(error).split(";")[0]

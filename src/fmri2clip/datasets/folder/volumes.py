@@ -32,11 +32,15 @@ Grid = tuple[int, ...]  # X, Y, Z
 PROBE = """
 import sys
 import h5py
+
+def look(name, node):
+    dict(node.attrs)
+    if isinstance(node, h5py.Dataset) and h5py.check_string_dtype(node.dtype):
+        node[()]
+
 with h5py.File(sys.argv[1], "r") as file:
-    dict(file.attrs)
-    for name in ("picture", "session"):
-        if isinstance(file.get(name), h5py.Dataset):
-            file[name][()]
+    look("", file)
+    file.visititems(look)
 """
 PROBE_S = 20.0
 
