@@ -43,7 +43,7 @@ def test_scores_of_voxels_and_regions(rng: np.random.Generator) -> None:
     clean_IV[:, 4] = 1.0  # nothing is predicted
     measured_IV = (clean_IV + rng.standard_normal((N, N_VOXELS))).astype(np.float32)
     measured_IV[:, 5] = 0.25  # nothing is measured
-    betas: Any = SimpleNamespace(nsd_id_I=np.arange(N), mean_IV=measured_IV)
+    betas: Any = SimpleNamespace(nsd_id_I=np.arange(N), mean_IV=measured_IV, n_repeats=5)
     model: Any = SimpleNamespace(decoder=Scaled())
     ncsnr_V = np.array([0.5, 1.0, 0.0, np.nan, 1.0, 1.0])
     regions = Regions(
@@ -62,10 +62,10 @@ def test_scores_of_voxels_and_regions(rng: np.random.Generator) -> None:
     assert value(scores, "encoding.r.low") == pytest.approx(np.mean(r_V[:3]))
     assert value(scores, "encoding.r2.low") == pytest.approx(np.mean(r2_V[:3]))
     assert value(scores, "encoding.r2.rest") == pytest.approx(r2_V[4])
-    ceiling_V = find_ceiling(ncsnr_V, 3)
-    np.testing.assert_allclose(ceiling_V[:4], [0.25 / (0.25 + 1 / 3), 0.75, 0, 0])
+    ceiling_V = find_ceiling(ncsnr_V, 5)
+    np.testing.assert_allclose(ceiling_V[:4], [0.25 / (0.25 + 1 / 5), 1 / 1.2, 0, 0])
     assert scores.constants["encoding.ceiling_r2.low"] == pytest.approx(ceiling_V[:3].mean())
-    assert scores.constants["encoding.ceiling_r.rest"] == pytest.approx(0.75**0.5)
+    assert scores.constants["encoding.ceiling_r.rest"] == pytest.approx(1.2**-0.5)
 
 
 def test_the_ceiling_is_what_the_true_response_reaches(rng: np.random.Generator) -> None:

@@ -213,7 +213,9 @@ def test_blocks_attention_and_world_are_those_of_their_files(
     assert low.axis == high.axis
     n_unmet = json.dumps(world["asserted"]).count('"met": 0')
     assert quality.describe_world(given).count(" is ") == n_unmet
-    assert brain.ceiling(1.0) == 75  # 1 / (1 + 1 / 3)
+    assert brain.ceiling(1.0, 3) == 75  # 1 / (1 + 1 / 3)
+    counts = {"test": {"trials": 1750, "images": 50}}
+    assert brain.ceiling(1.0, brain.count_repeats(counts)) == pytest.approx(100 * 35 / 36)
 
 
 def test_responses_foretold_stand_beside_their_ceiling(project: Any, tmp_path: Path) -> None:

@@ -31,7 +31,6 @@ from numpy.typing import NDArray
 from fmri2clip.artefacts.model import Model
 from fmri2clip.artefacts.trials import TestBetas, read_voxels
 from fmri2clip.datasets.nsd.areas import PRF
-from fmri2clip.datasets.nsd.layout import REPETITIONS
 from fmri2clip.decoders import Decoder
 from fmri2clip.metrics.statistics import Scores
 
@@ -107,7 +106,7 @@ def score_responses(
     deviation_V = np.where(known_V, deviation_V, np.nan)
     product_IV = centred_IV / deviation_V * _z_score(predicted_IV)
     share_IV = 1 - ((measured_IV - predicted_IV) / deviation_V) ** 2
-    ceiling_V = find_ceiling(regions.ncsnr_V, REPETITIONS)
+    ceiling_V = find_ceiling(regions.ncsnr_V, betas.n_repeats)
     per_image: dict[str, tuple[Array, Array]] = {}
     constants: dict[str, float] = {}
     ones_I = np.ones(len(measured_IV))

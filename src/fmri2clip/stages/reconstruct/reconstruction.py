@@ -44,7 +44,6 @@ from fmri2clip.core.closure import code_digest
 from fmri2clip.core.files import locked, sha256_file
 from fmri2clip.core.params import MEAN_IMAGE, TARGET, Params, Reconstruction
 from fmri2clip.core.rows import find_rows
-from fmri2clip.datasets.nsd.layout import REPETITIONS
 from fmri2clip.decoders import Decoder
 from fmri2clip.generators import Conditioning
 from fmri2clip.solvers.ranks import centre
@@ -212,13 +211,17 @@ def decode_subject(settings: Params, entry: Reconstruction, paths: Paths, subjec
     betas = read_test_betas(paths.test_betas(subject), rows_V)
     rows = first_images(betas.nsd_id_I, settings.pictures.n_images)
     kinds = [entry.reads] + [TEXT] * entry.text + [EMBEDDING] * (entry.selection == "brain")
-    decoded = decode_kinds(entry.source, model, subject, betas.mean_IV[rows], kinds)
+    decoded = decode_kinds(
+        entry.source, model, subject, betas.mean_IV[rows], betas.n_repeats, kinds
+    )
     # A run may have no validation image: then the means are put right, and the size is left alone.
     fitted = calibration.shift(model.inputs, entry.reads)
     if model.split["validation"]:
         clip = settings.runs[entry.source].clip
-        mean_IV, nsd_id_I, true_ID = read_validation(clip, model, paths, subject, rows_V)
-        known = decode_kinds(entry.source, model, subject, mean_IV, [entry.reads])[entry.reads]
+        mean_IV, n_repeats, nsd_id_I, true_ID = read_validation(clip, model, paths, subject, rows_V)
+        known = decode_kinds(entry.source, model, subject, mean_IV, n_repeats, [entry.reads])[
+            entry.reads
+        ]
         if entry.reads in SEMANTIC_STREAMS:
             scores = read_components(paths.clip_components(clip, subject))
             row_I = find_rows(scores["nsd_id_I"], nsd_id_I, "the components of training images")
@@ -269,16 +272,17 @@ def load_judge(run: str, paths: Paths, subject: str) -> tuple[Decoder, NDArray[n
 
 
 def decode_kinds(
-    run: str, model: Model, subject: str, betas_IV: Array, kinds: list[str]
+    run: str, model: Model, subject: str, betas_IV: Array, n_repeats: int, kinds: list[str]
 ) -> dict[str, Array]:
     """Kind -> what the decoder predicts: 'embedding' (I, D), or a stream of tokens (I, T, W).
 
-    Raises ValueError for a kind that it does not predict.
+    n_repeats: trials behind each row of betas_IV. Raises ValueError for a kind that it does not
+    predict.
     """
     streams = [kind for kind in kinds if kind != EMBEDDING]
-    found = read_streams(model, subject, betas_IV, streams, REPETITIONS)
+    found = read_streams(model, subject, betas_IV, streams, n_repeats)
     if EMBEDDING in kinds:
-        decoded = decode(model, subject, betas_IV, REPETITIONS)
+        decoded = decode(model, subject, betas_IV, n_repeats)
         if "embedding_ID" in decoded:
             found[EMBEDDING] = decoded["embedding_ID"]
     for kind in kinds:
@@ -292,8 +296,10 @@ def decode_kinds(
 
 def read_validation(
     clip_name: str, model: Model, paths: Paths, subject: str, rows_V: Array
-) -> tuple[NDArray[np.float32], NDArray[np.int64], Array]:
-    """Mean patterns (I, V), ids and true embeddings (I, D) of the subject's validation images."""
+) -> tuple[NDArray[np.float32], int, NDArray[np.int64], Array]:
+    """Mean patterns (I, V), the trials behind one, ids and true embeddings (I, D) of the subject's
+    validation images.
+    """
     train = read_betas(paths.train_betas(subject), ["betas_NV", "nsd_id_N"])
     trials_N = np.isin(train["nsd_id_N"], np.asarray(model.split["validation"]))
     mean_IV, nsd_id_I = average_repeats(
@@ -302,7 +308,9 @@ def read_validation(
     path = paths.clip_train(clip_name, subject)
     cached = read_cache(path, ["nsd_id_I", "image_embedding_ID"])
     row_I = find_rows(cached["nsd_id_I"], nsd_id_I, str(path))
-    return mean_IV, nsd_id_I, cached["image_embedding_ID"][row_I]
+    _, n_trials_I = np.unique(train["nsd_id_N"][trials_N], return_counts=True)
+    n_repeats = int(np.median(n_trials_I))  # as of test images
+    return mean_IV, n_repeats, nsd_id_I, cached["image_embedding_ID"][row_I]
 
 
 def read_targets(settings: Params, entry: Reconstruction, paths: Paths, clip_name: str) -> Decoded:
@@ -334,7 +342,7 @@ def write_recalled(settings: Params, entry: Reconstruction, paths: Paths, path: 
         rows_V = select_voxels(model, paths.voxels(subject))
         betas = read_test_betas(paths.test_betas(subject), rows_V)
         rows = first_images(betas.nsd_id_I, settings.pictures.n_images)
-        found = model.decoder.recall(torch.from_numpy(betas.mean_IV[rows]), REPETITIONS)
+        found = model.decoder.recall(torch.from_numpy(betas.mean_IV[rows]), betas.n_repeats)
         best_I = np.full(1, -1) if found is None else found[1][found[0].argmax(1)].numpy()
         if best_I.min() < 0:
             raise ValueError(

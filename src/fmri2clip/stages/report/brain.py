@@ -31,7 +31,6 @@ from fmri2clip.stages.report.charts import (
 from fmri2clip.stages.report.inputs import Inputs, Tree
 from fmri2clip.stages.report.scores import IMAGE, MEAN, Scores
 
-REPEATS = 3  # of a picture in NSD, whose mean is decoded
 GROUPS = {"low": "early areas", "high": "category areas", "all": "all of visual cortex"}
 N_SLICES = 9
 SHARE = Metric(name="attention", title="attention", unit="%", digits=1)
@@ -160,11 +159,16 @@ def describe_tokens(inputs: Inputs) -> list[str]:
     return said
 
 
-def ceiling(ncsnr: Any) -> Any:
-    """Noise ceiling in percent of the variance of the mean of REPEATS trials, of a number or an
+def ceiling(ncsnr: Any, n_repeats: float) -> Any:
+    """Noise ceiling in percent of the variance of the mean of so many trials, of a number or an
     array of them (Allen et al. 2022).
     """
-    return 100 * ncsnr**2 / (ncsnr**2 + 1 / REPEATS)
+    return 100 * ncsnr**2 / (ncsnr**2 + 1 / n_repeats)
+
+
+def count_repeats(counts: Tree) -> float:
+    """Trials of a test picture of one subject, on average; their mean is decoded."""
+    return float(counts["test"]["trials"] / counts["test"]["images"])
 
 
 def make_ceilings(inputs: Inputs) -> DotChart | None:
@@ -173,7 +177,7 @@ def make_ceilings(inputs: Inputs) -> DotChart | None:
     rows = []
     for group, words in GROUPS.items():
         medians = [
-            ceiling(counts["ncsnr"][group]["median"])
+            ceiling(counts["ncsnr"][group]["median"], count_repeats(counts))
             for counts in inputs.rois.values()
             if "median" in counts["ncsnr"].get(group, {})
         ]
@@ -181,7 +185,7 @@ def make_ceilings(inputs: Inputs) -> DotChart | None:
             cell = metric.show(to_score({"value": sum(medians) / len(medians) / 100}))
             marks = [Mark(value, place) for place, value in enumerate(medians)]
             rows.append(Dots(label=words, cell=cell, marks=marks, tone="baseline"))
-    note = f"Median over voxels, of the mean of {REPEATS} trials."
+    note = "Median over voxels, of the mean of all trials of a test picture."
     title = "Noise ceiling, % of variance"
     return chart_dots(title, rows, note=note) if rows else None
 
@@ -194,7 +198,8 @@ def make_slices(inputs: Inputs, subject: str) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     arrays = read_voxels(path, ["ijk_V3", "ncsnr_V"])
-    ceiling_V = np.nan_to_num(ceiling(arrays["ncsnr_V"].astype(float))) / 100
+    n_repeats = count_repeats(inputs.rois[subject])
+    ceiling_V = np.nan_to_num(ceiling(arrays["ncsnr_V"].astype(float), n_repeats)) / 100
     most = float(np.quantile(ceiling_V, 0.99)) or 1.0
     shown = [_paint("Noise ceiling", subject, arrays["ijk_V3"], ceiling_V, most)]
     for run in list_encoding(inputs):
@@ -234,8 +239,8 @@ def make_encoding(inputs: Inputs, scores: Scores, subject: str = MEAN) -> list[B
             cells = [None if score is None else metric.show(score) for metric, score in both]
             rows.append(Row(region, "decoder", cells))
         caption = (
-            f"Mean over the voxels of each area, means of {REPEATS} trials; the ceiling is what "
-            "the noise of the trials lets any model reach."
+            "Mean over the voxels of each area, means of all trials of a picture; the ceiling is "
+            "what the noise of the trials lets any model reach."
         )
         title = f"{run}: responses to test pictures, foretold from the picture"
         if rows:
