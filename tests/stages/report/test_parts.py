@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -381,3 +382,9 @@ def test_numbers_of_the_claims_are_those_of_the_files() -> None:
     weights = read_report("parameters.json")
     assert f"{100 * weights['rows'][0]['reduction_mindeye1_vae']:.1f} % fewer" in text
     assert f"{weights['subjects']['clip_mused']['identity']:,} of them" in text
+
+
+def test_the_methods_text_asks_for_versions_that_are_pinned() -> None:
+    template = ROOT / "src/fmri2clip/stages/report/templates/methods.md"
+    asked = re.findall(r'versions\.get\("([^"]+)"', template.read_text())
+    assert asked and set(asked) <= set(methods.read_versions(ROOT / "requirements.txt"))
