@@ -55,15 +55,20 @@ def _first(entry: Mapping[str, Any]) -> str:
     return re.sub(r"\W", "", entry["authors"][0]["family-names"])
 
 
-def list_decoders(inputs: Inputs) -> str:
-    """Decoders of the runs in words, each with its citation."""
+def describe_decoders(inputs: Inputs) -> dict[str, str]:
+    """Decoders of the runs, in words; one that is unknown here by its name alone."""
     names = dict.fromkeys(
         inputs.params.runs[run].decoder for run in inputs.runs if inputs.kind(run) != "null"
     )
+    return {name: IN_WORDS.get(name, name) for name in names}
+
+
+def list_decoders(inputs: Inputs) -> str:
+    """Decoders of the runs in words, each with its citation."""
     said = []
-    for name in names:
+    for name, words in describe_decoders(inputs).items():
         cite = f" [@{CITED[name]}]" if name in CITED else ""
-        said.append(f"{IN_WORDS.get(name, name)}{cite}")
+        said.append(f"{words}{cite}")
     return "; ".join(said)
 
 

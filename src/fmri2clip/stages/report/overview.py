@@ -17,6 +17,8 @@ from fmri2clip.stages.report.studies import Study
 
 TARGET = TITLES["reference.target"]
 PRIOR = TITLES["null.prior"]
+NO_BRAIN = "without a brain"  # in the place of chance, where that is no number of its own
+CEILING = "CLIP's own features"  # of the seen picture, in the place of decoded ones
 CONTROLS = ("hierarchy", "captions", "noise", "subjects")  # switches of a simulated world
 
 
@@ -91,16 +93,16 @@ def compare_best(
 def _say_context(inputs: Inputs, scores: Scores, metric: str) -> str:
     """Chance and what is known of the ends of the scale."""
     if metric == MAP:
-        rows = {PRIOR: "class frequency", TARGET: "true embedding"}
+        rows = {PRIOR: NO_BRAIN, TARGET: CEILING}
     elif metric.endswith("pixcorr"):
         kinds = {name: inputs.picture_kind(name) for name in inputs.params.reconstructions}
         names = {kind: name for name, kind in reversed(kinds.items())}
         rows = {
-            names.get("null", ""): "knowing nothing",
-            names.get("reference", ""): "true features",
+            names.get("null", ""): NO_BRAIN,
+            names.get("reference", ""): CEILING,
         }
     else:
-        rows = {TARGET: "true embedding"} if metric == CAPTION else {}
+        rows = {TARGET: CEILING} if metric == CAPTION else {}
     said = [
         f"{words} {cell.number}"
         for row, words in rows.items()
@@ -140,8 +142,8 @@ def make_dots(inputs: Inputs, scores: Scores, metric: str, limit: int = 7) -> li
 
 
 def make_rules(scores: Scores, metric: str) -> list[Rule]:
-    """Chance, or what is reached without a brain; the best of them on responses without noise; the
-    true embedding.
+    """Chance, or what is reached without a brain; the best of them on responses without noise; what
+    CLIP's own features reach.
     """
     found = scores.metric(metric)
     rules = []
@@ -149,27 +151,28 @@ def make_rules(scores: Scores, metric: str) -> list[Rule]:
     if found.chance:
         rules.append(Rule(found.chance, f"chance {found.chance:.1f}", "chance"))
     elif prior:
-        rules.append(Rule(prior.value, f"class frequency {prior.number}", "chance"))
+        rules.append(Rule(prior.value, f"{NO_BRAIN} {prior.number}", "chance"))
     best = scores.best(metric, "decoder", "baseline")
     free = scores.cell(f"{best}, noise-free", metric)
     if free:
-        rules.append(Rule(free.value, f"{best} without noise {free.number}", "reference"))
+        label = f"{best}, noise-free {free.number}"
+        rules.append(Rule(free.value, label, "reference"))
     true = scores.cell(TARGET, metric)
     if true and metric != IMAGE:
-        rules.append(Rule(true.value, f"true embedding {true.number}", "target"))
+        rules.append(Rule(true.value, f"{CEILING} {true.number}", "target"))
     return rules
 
 
 def make_sentences(
     inputs: Inputs, scores: Scores, differences: Differences, pages: Sequence[Study]
 ) -> list[str]:
-    """One on each task, and how sure the numbers are."""
+    """How sure the numbers are, and one on each task."""
     said = [
         _describe(inputs, scores, differences, metric, words)
         for metric, words in _list_words(inputs).items()
     ]
     said = [sentence for sentence in said if sentence]
-    return [*said, *describe_similarity(pages), describe_certainty(inputs)]
+    return [describe_certainty(inputs), *said, *describe_similarity(pages)]
 
 
 def describe_similarity(pages: Sequence[Study]) -> list[str]:
@@ -198,14 +201,15 @@ def _describe(
             note = describe_run(inputs, row)
             shown = f"{versus.cell}; {note}" if note else str(versus.cell)
             by_sign[versus.sign].append(f"{row} ({shown})")
-            baseline = f"{versus.baseline} ({scores.cell(versus.baseline, metric)})"
+            baseline = versus.baseline
     if not baseline:
         return ""
-    parts = {1: "higher are", -1: "lower are", 0: "not told apart are"}
-    found = [f"{parts[sign]} {_join(items)}" for sign, items in by_sign.items() if items]
-    said = f"{words}, against the best baseline, {baseline}: {'; '.join(found)}."
+    parts = {1: "Clearly higher", -1: "Clearly lower", 0: "No clear difference"}
+    found = [f"{parts[sign]}: {_join(items)}" for sign, items in by_sign.items() if items]
+    said = f"{words}, against the best baseline, {baseline}. {'. '.join(found)}."
     return said + "".join(
-        f" By its own likelihood {row} finds {cell} %."
+        f" Ranking pictures by how well they foretell the response, which no other decoder can, "
+        f"{row} finds {cell} %."
         for row in rows
         if (cell := scores.cell(row, f"own.{metric}"))
     )
@@ -241,8 +245,9 @@ def describe_certainty(inputs: Inputs) -> str:
     where = "one simulated world" if inputs.is_simulated else "one data set"
     n = len(inputs.params.subjects)
     return (
-        f"How sure: intervals (95 %) say how much other test pictures would change a number; it is "
-        f"{where}, {training} and {n} subject{'s' if n > 1 else ''}, so nothing here is a verdict."
+        f"How sure: intervals (95 %) say how much other test pictures would change a number; "
+        f"clearly: the interval of the difference excludes 0, uncorrected. It is {where}, "
+        f"{training} and {n} subject{'s' if n > 1 else ''}, so nothing here is a verdict."
     )
 
 

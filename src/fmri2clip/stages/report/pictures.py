@@ -92,7 +92,10 @@ def make_grid(
             score = print_number(float(pixcorr[name][row]), 2)
             alt = f"painted by {name}, PixCorr {score}"
             tiles.append(Tile(encode(columns[name][place]), alt, score))
-        label = "median" if quantile == 0.5 else f"{100 * quantile:g} %"
+        label = "median"
+        if quantile != 0.5:
+            end = "top" if quantile > 0.5 else "last"
+            label = f"{end} {100 * min(quantile, 1 - quantile):.0f} %"
         rows.append((label, tiles))
     kinds = [(name, inputs.picture_kind(name)) for name in names]
     return Grid(subject, [("seen", ""), *kinds], rows)

@@ -140,6 +140,7 @@ def make_index(
     brief = (0.95, 0.5, 0.05)
     return {
         "cards": cards,
+        "decoders_in_words": methods.describe_decoders(inputs),
         "panels": overview.make_panels(inputs, scores),
         "sentences": overview.make_sentences(inputs, scores, differences, pages),
         "brief": pictures.make_grid(inputs, subject, brief, brief=True),
