@@ -111,7 +111,7 @@ def test_sync_creates_what_is_missing_and_nothing_twice(store: Path, tmp_path: P
     """A restored run says so and has no duration; the report comes with it."""
     params, paths = load_params("synced"), write_run(tmp_path, "synced")
     (run_id,) = record.sync(params, paths, store)
-    write(paths.reports / "index.html", "<html>")
+    write(paths.reports / "html" / "index.html", "<html>")
     assert record.sync(params, paths, store) == []
     run = client(store).get_run(run_id)
     assert run.data.tags["restored"] == "true" and run.info.end_time is None

@@ -118,14 +118,14 @@ def read_scores(trained: Trained, subject: str = "") -> dict[str, float]:
 def list_files(trained: Trained, with_report: bool) -> dict[str, Path]:
     """Name of an artifact -> file, of those that exist.
 
-    with_report: with what the report shows of the run, which may be of another state of it.
+    with_report: with the report and its grid of pictures, which may be of another state of the run.
     """
     paths, run = trained.paths, trained.run
     found = {"metrics.json": paths.metrics(run), "curve.csv": paths.curve(run)}
     found |= {f"config/{name}.yaml": folder / CONFIG for name, folder in trained.models.items()}
     if with_report:
-        found["pictures.png"] = paths.reports / "figures" / f"pictures_{run}.png"
-        found["report/index.html"] = paths.reports / "index.html"
+        found["pictures.png"] = paths.reports / "figures" / "pictures.png"
+        found["report/index.html"] = paths.reports / "html" / "index.html"
     return {name: path for name, path in found.items() if path.is_file()}
 
 

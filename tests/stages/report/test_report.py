@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fmri2clip.artefacts.paths import Paths
 from fmri2clip.artefacts.scores import read_predictions, read_scores, write_predictions
 from fmri2clip.metrics.statistics import paired_difference
 from fmri2clip.stages.report.inputs import read_curve
+from fmri2clip.tracking.content import Trained, list_files
 
 SUBJECTS = ("subj01", "subj02", "subj05")
 IMAGE = "retrieval.image_given_brain.top1"
@@ -104,6 +106,14 @@ def test_pages_stay_short(pictured_report: tuple[Any, str, str]) -> None:
     assert page.rows <= 110
     assert page.empty <= 0.02 * page.rows
     assert len(text) <= 1_500_000
+
+
+def test_the_page_and_the_grid_go_to_mlflow(pictured_report: tuple[Any, str, str]) -> None:
+    made, page, _ = pictured_report
+    run = Trained(run="ridge", params=made.params, paths=Paths(made.root))
+    files = list_files(run, with_report=True)
+    assert files["report/index.html"].read_text(encoding="utf-8") == page
+    assert files["pictures.png"].read_bytes().startswith(b"\x89PNG")
 
 
 def test_texts_from_data_are_escaped(pictured_report: tuple[Any, str, str]) -> None:

@@ -208,7 +208,7 @@ def _describe(
     found = [f"{parts[sign]}: {_join(items)}" for sign, items in by_sign.items() if items]
     said = f"{words}, against the best baseline, {baseline}. {'. '.join(found)}."
     return said + "".join(
-        f" Ranking pictures by how well they foretell the response, which no other decoder can, "
+        f" By another way to search, how well a picture's features foretell the response, "
         f"{row} finds {cell} %."
         for row in rows
         if (cell := scores.cell(row, f"own.{metric}"))
