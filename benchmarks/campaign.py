@@ -3,6 +3,7 @@
     python benchmarks/campaign.py                        # all parts; goes on where it was stopped
     python benchmarks/campaign.py kills --kills 250      # one part
     python benchmarks/campaign.py faults --only disk,cache
+    ANOTHER/bin/python benchmarks/campaign.py repeat --here   # another Python, other versions
     python benchmarks/campaign.py --folder FOLDER        # clones and states there, not in build/
 
 | part | what is done | time on two free cores |
@@ -12,6 +13,7 @@
 | cases | numbers of params.yaml at their edges | 1.5 hours |
 | network | an S3 service that stalls, lies, fails and resets | 3 minutes |
 | inputs | damaged files for every reader | 5 minutes |
+| repeat | clean runs at one thread and at two; `--here`: by this Python | 15 minutes |
 
 All work is done in clones at smoke size (presets/smoke.yaml), which need about 2 GB; nothing of the
 project is touched but benchmarks/campaign.json, the table of all parts. Every draw comes from
@@ -32,8 +34,9 @@ import campaign_faults  # noqa: E402
 import campaign_inputs  # noqa: E402
 import campaign_kills  # noqa: E402
 import campaign_net  # noqa: E402
+import campaign_repeat  # noqa: E402
 
-PARTS = ("network", "inputs", "kills", "faults", "cases")
+PARTS = ("network", "inputs", "kills", "faults", "cases", "repeat")
 KILLS = 250  # of which 200 are SIGKILL
 INPUTS = 10_000
 
@@ -48,6 +51,7 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=campaign_cases.TIMES)
     parser.add_argument("--inputs", type=int, default=INPUTS)
     parser.add_argument("--only", default=",".join(campaign_faults.FAULTS), help="of the faults")
+    parser.add_argument("--here", action="store_true", help="of repeat: by this Python")
     given = parser.parse_args()
     folder = given.folder.resolve()
     kills = campaign_kills.Campaign(folder / "kills", given.seed)
@@ -67,9 +71,12 @@ def main() -> None:
             case "faults":
                 kills.prepare()
                 campaign_faults.run(bench, wanted)
-            case _:
+            case "cases":
                 kills.prepare()
                 campaign_cases.run(bench, given.cases)
+            case _:
+                kills.prepare()
+                campaign_repeat.run(folder / "repeat", kills.undisturbed, not given.here)
 
 
 if __name__ == "__main__":
