@@ -161,6 +161,12 @@ def test_numbers_in_print(how: str, text: str) -> None:
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
+def test_tests_that_are_named_exist(name: str) -> None:
+    for file, test in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", read(name)):
+        assert f"def {test}(" in read(file), f"{file} has no {test}"
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
 def test_links_and_paths_exist(name: str) -> None:
     missing = [target for target in find_paths(name) if not exists(name, target)]
     assert missing == []

@@ -1,8 +1,9 @@
 """Tables of README.md and docs/*.md: which rows and columns each has.
 
 `<!-- table: NAME -->` in a document names an entry of SCORES or PAIRS; `bands` is what the world
-must be like; `changed` what differs from world 1; `convergence` how long trainings need; `primary`
-the verdicts; `study NAME` and `variants NAME METRIC` name a file of reports/studies.
+must be like; `campaign` what runs were disturbed by; `changed` what differs from world 1;
+`convergence` how long trainings need; `primary` the verdicts; `study NAME` and `variants NAME
+METRIC` name a file of reports/studies.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ WORLD = "reports/world.json"
 CONVERGENCE = "benchmarks/convergence.json"
 AREAS = "benchmarks/roi_groups.json"
 PRIMARY = "reports/primary.json"
+CAMPAIGN = "benchmarks/campaign.json"
 JUDGE = "reports/studies/judge.json"
 JUDGE_NULL = "reports/studies/judge_null.json"
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from fmri2clip.stages.report.readme_numbers import Evidence, find
 from fmri2clip.stages.report.readme_tables import (
+    CAMPAIGN,
     CONVERGENCE,
     DIFFERENCES,
     PAIRS,
@@ -39,13 +40,15 @@ def write_table(words: Sequence[str], evidence: Evidence) -> str:
             return write_convergence(evidence)
         case ["primary"]:
             return write_primary(evidence)
+        case ["campaign"]:
+            return write_campaign(evidence)
         case ["study", name] if name in STUDIES:
             return write_study(name, evidence)
         case ["variants", name, way]:
             return write_variants(name, way, evidence)
     raise ValueError(
         f"table {' '.join(words)!r} is unknown; choose from {', '.join([*SCORES, *PAIRS])}, "
-        "bands, changed, convergence, primary, study NAME or variants NAME METRIC"
+        "bands, campaign, changed, convergence, primary, study NAME or variants NAME METRIC"
     )
 
 
@@ -138,6 +141,17 @@ def write_primary(evidence: Evidence) -> str:
         "no worse beside it",
     ]
     return format_table([*head, "verdict"], rows)
+
+
+def write_campaign(evidence: Evidence) -> str:
+    """Faults that whole runs were disturbed by, what must hold, and what came out."""
+    parts = evidence.tree(CAMPAIGN).values()
+    rows = [
+        [row["fault"], row["rule"], f"{row['times']:,}", row["outcome"]]
+        for part in parts
+        for row in part["rows"]
+    ]
+    return format_table(["fault", "must hold", "times", "outcome"], rows)
 
 
 def write_study(name: str, evidence: Evidence) -> str:
