@@ -98,6 +98,11 @@ class Campaign:
         """The clone that nothing happened to."""
         return self.folder / "undisturbed"
 
+    @property
+    def tracked(self) -> list[str]:
+        """Runs that the store of the undisturbed clone has."""
+        return tools.list_tracked(self.undisturbed)
+
     def prepare(self) -> None:
         """Run a clone undisturbed, once."""
         if self.state["seconds"]:
@@ -109,6 +114,7 @@ class Campaign:
         if done.returncode:
             raise ValueError(f"the undisturbed run failed:\n{done.stdout[-tools.TAIL :]}")
         self.state["seconds"] = time.monotonic() - began
+        tools.run(self.undisturbed, "python", "-m", "pipeline.sync_mlflow")
         self.save()
 
     def run(self, times: int) -> None:
@@ -192,8 +198,8 @@ class Campaign:
             self.note(clone, f"dvc.lock differs: {differing}")
         elif left := tools.find_leftovers(clone):
             self.note(clone, f"left behind: {', '.join(left)}")
-        elif (runs := tools.count_tracked(clone)) != (models := tools.count_models(clone)):
-            self.note(clone, f"{models} models, but {runs} runs in MLflow")
+        elif (runs := tools.list_tracked(clone)) != (known := self.tracked):
+            self.note(clone, f"MLflow has {', '.join(runs)} in place of {', '.join(known)}")
         elif named := tools.find_own_paths(clone):
             self.note(clone, f"{named[0]} names a folder of this machine")
         else:

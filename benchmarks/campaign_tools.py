@@ -191,17 +191,12 @@ def find_own_paths(clone: Path) -> list[str]:
     return sorted(str(path.relative_to(clone)) for path in texts)
 
 
-def count_models(clone: Path) -> int:
-    """Models of the finished clone."""
-    return len(list(clone.glob("models/*/*/weights.safetensors")))
-
-
-def count_tracked(clone: Path) -> int:
-    """Runs in the clone's MLflow store."""
+def list_tracked(clone: Path) -> list[str]:
+    """Names of the runs in the clone's MLflow store: of trainings, and of their subjects."""
     import sqlite3
 
     with contextlib.closing(sqlite3.connect(clone / "mlflow.db")) as store:
-        return int(store.execute("select count(*) from runs").fetchone()[0])
+        return sorted(name for (name,) in store.execute("select name from runs"))
 
 
 @contextlib.contextmanager

@@ -70,8 +70,7 @@ def test_it_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(tools, "make_clone", make_clone)
     monkeypatch.setattr(tools, "run", finish)
-    for name in ("count_models", "count_tracked"):
-        monkeypatch.setattr(tools, name, lambda clone: 1)
+    monkeypatch.setattr(tools, "list_tracked", lambda clone: ["ridge"])
     monkeypatch.setattr(campaign_kills.Campaign, "run_once", run_once)
     with pytest.raises(KeyboardInterrupt):
         campaign_kills.Campaign(tmp_path, 0).run(3)
