@@ -44,6 +44,7 @@ class Bench:
     def copied(self) -> Iterator[Path]:
         """A copy of the finished clone, of its DVC cache too; it goes afterwards."""
         clone = self.folder / "clone"
+        self.folder.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(clone, ignore_errors=True)
         subprocess.run(["cp", "-a", str(self.undisturbed), str(clone)], check=True)
         yield clone
