@@ -125,7 +125,7 @@ def forbid_writing(bench: Bench) -> Row:
         "data/rois": "extract_rois@subj01",
         "models": "train@ridge",
         "reports": "evaluate@ridge",
-        ".resume": "cache_clip@mini",
+        ".resume": "train@brainclip",
     }
     for folder, stage in cases.items():
         with bench.copied() as clone:
