@@ -115,6 +115,15 @@ def test_the_mean_image_needs_no_clip_model(content: dict[str, Any]) -> None:
     check(content)
 
 
+def test_a_generator_of_another_number_of_tokens(content: dict[str, Any]) -> None:
+    content["reconstructions"]["one"] |= {"source": "target", "reads": "semantic"}
+    check(content)
+    content["generators"]["mini"] |= {"n_tokens": 2}
+    refuse(content, "reconstructions.one reads 65 tokens of clip mini, but generators.mini.n")
+    content["reconstructions"]["one"] |= {"reads": "embedding"}
+    check(content)
+
+
 @pytest.mark.parametrize(
     "changes", [{"source": "target", "reads": "semantic"}, {"reads": "embedding", "text": True}]
 )

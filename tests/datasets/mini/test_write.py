@@ -16,6 +16,7 @@ import pytest
 from scipy.ndimage import label as components
 
 from fmri2clip.core.params import World
+from fmri2clip.datasets.mini import write
 from fmri2clip.datasets.mini.design import make_design
 from fmri2clip.datasets.mini.pictures.scene import Instance, Scene
 from fmri2clip.datasets.mini.sessions import NoiseCeiling
@@ -320,6 +321,23 @@ def test_real_files_are_not_overwritten(tmp_path: Path) -> None:
         )
     with pytest.raises(ValueError, match="pictures of NSD itself"):
         write_stimuli(tmp_path, WORLD, [SUBJECT], render=fake_render)
+
+
+def test_pictures_of_its_own_that_are_damaged_are_written_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that are as large as the release's are not taken for our own."""
+    path = layout.stimuli_path(tmp_path)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(bytes(2048))
+    write_stimuli(tmp_path, WORLD, [SUBJECT], render=fake_render)
+    with h5py.File(path, "r") as file:
+        assert file["imgBrick"].shape[1] == WORLD.image_size
+    path.write_bytes(bytes(2048))
+    monkeypatch.setattr(write, "RELEASE_BYTES", 2048)
+    with pytest.raises(ValueError, match=r"nsd_stimuli.hdf5 cannot be read as HDF5 .*; move it"):
+        write_stimuli(tmp_path, WORLD, [SUBJECT], render=fake_render)
+    assert path.read_bytes() == bytes(2048)
 
 
 def test_unknown_names(tmp_path: Path) -> None:

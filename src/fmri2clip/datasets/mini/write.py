@@ -18,6 +18,7 @@ from typing import Protocol
 import h5py
 import numpy as np
 
+from fmri2clip.core.files import describe_failure
 from fmri2clip.core.params import World
 from fmri2clip.datasets.mini.annotations import CocoFiles, ctab, responses
 from fmri2clip.datasets.mini.design import BLOCK, design_mat, make_design, stim_info
@@ -36,6 +37,7 @@ from fmri2clip.datasets.nsd import layout
 
 CONTAINERS = {"hdf5": ".hdf5", "nifti": ".nii.gz"}
 RENDER_BLOCK = 2000  # pictures held in memory at once
+RELEASE_BYTES = layout.N_IMAGES * layout.IMAGE_SIZE**2 * 3  # of imgBrick, which is not compressed
 
 # render_many(seed, indices, image_size, captions, threads)
 Render = Callable[..., Sequence[scenes.Scene]]
@@ -268,8 +270,13 @@ def _refuse_real_stimuli(root: Path) -> None:
     path = layout.stimuli_path(root)
     if not path.is_file():
         return
-    with h5py.File(path, "r") as file:
-        size = file[layout.IMAGES_DATASET].shape[1] if layout.IMAGES_DATASET in file else 0
+    try:
+        with h5py.File(path, "r") as file:
+            size = file[layout.IMAGES_DATASET].shape[1] if layout.IMAGES_DATASET in file else 0
+    except OSError as error:
+        if error.errno or path.stat().st_size > RELEASE_BYTES / 2:
+            raise describe_failure(path, error, "HDF5", "move it away") from None
+        return  # damaged, and too small for the release: ours, which is written anew
     if size == layout.IMAGE_SIZE:
         raise ValueError(
             f"{path} holds pictures of NSD itself; move {root} away before simulating into it"

@@ -10,6 +10,7 @@ from pathlib import Path
 from fmri2clip import decoders, generators
 from fmri2clip.artefacts.paths import Paths
 from fmri2clip.clip.names import check_names, read_architecture
+from fmri2clip.clip.targets import TOKEN_TARGETS
 from fmri2clip.core.params import (
     GROUPS,
     MEAN_IMAGE,
@@ -30,6 +31,7 @@ from fmri2clip.datasets.nsd import layout
 from fmri2clip.datasets.nsd.voxels import roi_groups
 from fmri2clip.metrics.pictures.protocols import PROTOCOLS
 from fmri2clip.stages.check_params.relations import check_relations
+from fmri2clip.stages.check_params.sizes import find_clip
 
 CLASSIFIER_WEIGHTS = "model.safetensors"  # of metrics/pictures/small_alexnet.py
 RESERVED = ("stimulus", "record")  # files beside those of reconstructions
@@ -319,6 +321,23 @@ def _validate_reconstruction(params: Params, name: str, where: str) -> None:
         raise ValueError(
             f"{where}: {key} reads tokens that clip {own} does not cache; set clips.{own}.tokens "
             "to true"
+        )
+    _check_n_tokens(params, entry, own, f"{where}: {key}")
+
+
+def _check_n_tokens(params: Params, entry: Reconstruction, clip: str, key: str) -> None:
+    """A generator that tells how many tokens it was trained on gets as many."""
+    wanted = params.generators[entry.generator].get("n_tokens")
+    if wanted is None or entry.reads not in ("semantic", "fused"):
+        return
+    shape = find_clip(params.clips[clip])
+    if not shape.is_known:
+        return
+    given = shape.arrays[TOKEN_TARGETS["semantic"]][0]
+    if wanted != given:
+        raise ValueError(
+            f"{key} reads {given} tokens of clip {clip}, but generators.{entry.generator}.n_tokens "
+            f"is {wanted}; set it to {given}, or choose a generator that was trained on them"
         )
 
 
