@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import resource
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -352,3 +353,15 @@ def test_the_advice_comes_where_gradients_are_clipped_too(
     broken = replace(tiny, betas_NV=tiny.betas_NV * float("inf"))
     with pytest.raises(ValueError, match=r"the loss became nan in epoch 0.*lower lr"):
         train_brainmclip(broken, tmp_path)
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(tiny: TrainingData, tmp_path: Path) -> None:
+    """A limit on the size of files stands for the disk: torch takes both for the same."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, hard))
+    try:
+        with pytest.raises(OSError, match=r"last.ckpt cannot be written .* is the disk full\?"):
+            train(tiny, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(tmp_path.iterdir())

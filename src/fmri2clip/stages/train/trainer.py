@@ -388,7 +388,12 @@ def _save(fabric: Fabric, training: _Training, path: Path) -> None:
         content["best_state"] = {}
     if fabric.is_global_zero:
         temporary = path.with_name(f".{path.name}.tmp")
-        torch.save(content, temporary)
+        try:
+            torch.save(content, temporary)
+        except RuntimeError as error:
+            # What torch makes of a full disk names neither the disk nor the file.
+            temporary.unlink(missing_ok=True)
+            raise OSError(f"{path} cannot be written ({error}); is the disk full?") from None
         os.replace(temporary, path)
     fabric.barrier()
 
