@@ -69,13 +69,14 @@ def describe_environment() -> str:
 def run_here(folder: Path, source: Path, expected: Mapping[str, Any]) -> Row:
     """A clean run by the Python that runs this, against the undisturbed one's dvc.lock."""
     lock = run_clean(folder / "here", source, 1, {})
-    n_equal = sum(lock.get(name) == entry for name, entry in expected.items())
+    other = [name for name, entry in expected.items() if lock.get(name) != entry]
+    outcome = f"held: {len(expected) - len(other)} of {len(expected)} entries of dvc.lock equal"
     shutil.rmtree(folder / "here")
     return Row(
         fault=describe_environment(),
         rule="comes to its end; equal stages are counted",
         times=1,
-        outcome=f"held: {n_equal} of {len(expected)} entries of dvc.lock as undisturbed",
+        outcome=f"{outcome}, but {', '.join(other)}" if other else outcome,
     )
 
 
