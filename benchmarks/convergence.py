@@ -4,6 +4,8 @@
     python benchmarks/convergence.py brainclip
     # of other settings, an entry of its own
     python benchmarks/convergence.py clip_mused --name clip_mused_single --set shared=false
+    # where three seeds leave the interval too wide to tell: three more
+    python benchmarks/convergence.py brainmclip --least 4 --seeds 0,1,2,3,4,5
 
 A training of the development world, for each of two subjects and three seeds (a decoder of all
 subjects at once: three seeds), without early stopping by patience; the learning rate falls over the
@@ -43,7 +45,10 @@ OUTPUT = ROOT / "benchmarks" / "convergence.json"
 # Epochs that are 1: those of the settings when the study was begun
 BASE = {"brainclip": 40, "brainmclip": 20, "clip_mused": 20, "aligned": 20}
 # run -> other settings that its entry answers for
-STANDS_FOR: dict[str, list[dict[str, Any]]] = {"brainclip": [{"alpha": 1.0}]}
+STANDS_FOR: dict[str, list[dict[str, Any]]] = {
+    "brainclip": [{"alpha": 1.0}],
+    "brainmclip": [{"detail_target": "semantic"}],
+}
 MULTIPLES = (1, 2, 4, 8)
 SEEDS = (0, 1, 2)
 WINDOW = 3  # epochs, as in stages/train/trainer.py
@@ -56,6 +61,7 @@ def main() -> None:
     parser.add_argument("--subjects", default="subj01,subj07", help="separated by commas")
     parser.add_argument("--most", type=int, default=max(MULTIPLES), help="largest multiple to try")
     parser.add_argument("--least", type=int, default=1, help="smallest multiple to try")
+    parser.add_argument("--seeds", default=",".join(map(str, SEEDS)), help="separated by commas")
     parser.add_argument("--name", help="of the entry; else the run's")
     parser.add_argument("--set", action="append", default=[], help="key=value of its settings")
     parser.add_argument("--threads", type=int, default=1)
@@ -86,7 +92,7 @@ def main() -> None:
     entry["stands_for"] = STANDS_FOR.get(arguments.name or name, [])
     done = {(t["multiple"], t["seed"], tuple(t["subjects"])) for t in entry["trials"]}
     for multiple in (m for m in MULTIPLES if arguments.least <= m <= arguments.most):
-        for seed in SEEDS:
+        for seed in map(int, arguments.seeds.split(",")):
             for group in members:
                 if (multiple, seed, tuple(group)) in done:
                     continue

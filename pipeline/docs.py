@@ -1,7 +1,7 @@
 """Write the numbers of README.md and docs/*.md from reports/: `python -m pipeline.docs`.
 
 With --check nothing is written: the exit code is 1 if a document differs from reports/, with one
-line for each place. fmri2clip/stages/report/readme.py says how a number or table is marked.
+line for each place. fmri2clip/documents/markers.py says how a number or table is marked.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from fmri2clip.stages.report import readme
+from fmri2clip.documents import markers
 
 
 def main() -> None:
@@ -21,11 +21,11 @@ def main() -> None:
     root = Path.cwd()
     try:
         if arguments.check:
-            differences = readme.find_differences(root)
+            differences = markers.find_differences(root)
             if differences:
                 sys.exit("\n".join([*differences, "run 'make docs' and commit the documents"]))
         else:
-            for path in readme.update(root):
+            for path in markers.update(root):
                 print(f"wrote {path.relative_to(root)}")
     except (ValueError, OSError) as error:
         sys.exit(f"docs: {error}")

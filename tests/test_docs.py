@@ -20,16 +20,16 @@ from PIL import Image
 from fmri2clip import cli
 from fmri2clip.core.files import sha256_file
 from fmri2clip.core.params import load
+from fmri2clip.documents import markers
+from fmri2clip.documents.numbers import Evidence, Number
 from fmri2clip.stages.check_data.check_folder import iterate_folder_checks
 from fmri2clip.stages.check_params import plan, validate
-from fmri2clip.stages.report import readme
-from fmri2clip.stages.report.readme_numbers import Evidence, Number
 from pipeline import preset
 from tests.model_folder import CATEGORIES, N_VOXELS, make_inputs, write_ridge
 from tests.tiny_subject import make_tiny
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = [path.relative_to(ROOT).as_posix() for path in readme.list_documents(ROOT)]
+DOCUMENTS = [path.relative_to(ROOT).as_posix() for path in markers.list_documents(ROOT)]
 BASES = (ROOT, ROOT / "src" / "fmri2clip")  # docs name modules from either
 BUILT = {
     "reports/html/index.html",
@@ -78,7 +78,7 @@ def run_docs(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_numbers_are_those_of_the_reports() -> None:
-    assert readme.find_differences(ROOT) == []
+    assert markers.find_differences(ROOT) == []
 
 
 def test_readme_has_at_most_120_lines() -> None:
@@ -87,12 +87,12 @@ def test_readme_has_at_most_120_lines() -> None:
 
 def test_a_changed_number_is_noticed_and_written(copy: Path) -> None:
     edit_top1(copy, 0.123456)
-    found = readme.find_differences(copy)
+    found = markers.find_differences(copy)
     assert any(re.match(r"README\.md:\d+: reports/runs/brainclip.* is 12\.3 ", x) for x in found)
     assert any(x.startswith("README.md:") and "table headline" in x for x in found)
     assert any(x.startswith("docs/results.md:") for x in found)
-    assert copy / "README.md" in readme.update(copy)
-    assert readme.find_differences(copy) == []
+    assert copy / "README.md" in markers.update(copy)
+    assert markers.find_differences(copy) == []
     assert "12.3" in (copy / "README.md").read_text(encoding="utf-8")
 
 
@@ -107,7 +107,7 @@ def test_command_line_names_file_and_place(copy: Path) -> None:
 
 
 def test_writing_twice_changes_nothing(copy: Path) -> None:
-    assert readme.update(copy) == []
+    assert markers.update(copy) == []
 
 
 def test_no_torch_is_imported() -> None:
@@ -130,7 +130,7 @@ def test_no_torch_is_imported() -> None:
 def test_a_wrong_marker_is_named(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('{"x": 0.5}', encoding="utf-8")
     with pytest.raises(ValueError, match=re.escape(message)):
-        readme.render(text, Evidence(tmp_path), "d.md")
+        markers.render(text, Evidence(tmp_path), "d.md")
 
 
 def test_a_number_is_found_by_keys_with_dots_titles_and_places(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_links_and_paths_exist(name: str) -> None:
 
 def find_paths(name: str) -> list[str]:
     """Relative links, and what looks like a path of the repository in code spans."""
-    text = readme.NUMBER.sub("", read(name))
+    text = markers.NUMBER.sub("", read(name))
     links = [link.split("#")[0] for link in LINK.findall(text) if "://" not in link]
     prose = re.sub(r"^\s*```.*?^\s*```", "", text, flags=re.DOTALL | re.MULTILINE)
     spans = [span for span in CODE.findall(prose) if PATH.fullmatch(span)]

@@ -103,7 +103,7 @@ ORDER = (
     {"decoders"},
     {"artefacts"},
     {"stages", "use"},
-    {"studies"},
+    {"studies", "documents"},
     {"tracking"},
     {"cli"},
 )

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from fmri2clip.core.params import Outcome, Primary
-from fmri2clip.stages.report.readme_numbers import Evidence
-from fmri2clip.stages.report.readme_writing import write_primary
+from fmri2clip.documents.numbers import Evidence
+from fmri2clip.documents.writing import write_primary
 from fmri2clip.studies.primary import FILE, judge_outcomes
 
 METRIC, BESIDE = "x.top1", "clip.two_way"
@@ -91,6 +91,23 @@ def test_something_else_may_be_worse(tmp_path: Path) -> None:
     assert found["one"]["not_worse"]["least"] == pytest.approx(-0.02)
     assert found["one"]["verdict"] == "not shown: something else may be worse"
     assert found["two"]["verdict"] == "better"
+
+
+@pytest.mark.parametrize(
+    ("converged", "verdict"), [(1.0, "better"), (0.0, "no verdict: not shown")]
+)
+def test_pictures_converge_with_the_run_that_they_are_painted_from(
+    tmp_path: Path, converged: float, verdict: str
+) -> None:
+    write(tmp_path, "one", over_worlds(0.1, 0.2, 0.001), converged=converged)
+    path = tmp_path / "one.json"
+    content = json.loads(path.read_text())
+    content["params"] = {f"reconstructions.of_{run}.source": run for run in "ab"}
+    content["comparisons"][0] |= {"run_a": "pictures/of_a", "run_b": "pictures/of_b"}
+    for variant in content["variants"].values():
+        variant["runs"] |= {f"pictures/of_{run}": {BESIDE: {"value": 0.7}} for run in "ab"}
+    path.write_text(json.dumps(content))
+    assert judge_outcomes(make(), tmp_path)["one"]["verdict"].startswith(verdict)
 
 
 def test_a_study_without_the_comparison_is_named(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fmri2clip.artefacts.paths import PICTURES
 from fmri2clip.core.params import Outcome, Primary
 from fmri2clip.metrics.worlds import holm
 
@@ -71,11 +72,11 @@ def _read(outcome: Outcome, folder: Path) -> dict[str, Any] | None:
                 f"study NAME={outcome.study}"
             )
     assert comparison is not None
+    trained = [_find_run(study, comparison[side]) for side in ("run_a", "run_b")]
     runs = [
-        variant["runs"][name]
-        for variant in study["variants"].values()
-        for name in (comparison["run_a"], comparison["run_b"])
+        variant["runs"].get(name, {}) for variant in study["variants"].values() for name in trained
     ]
+    # A closed form has none; who paints from a run that is not evaluated is not shown anything.
     shown = [run["training.converged"]["value"] for run in runs if "training.converged" in run]
     baseline = [
         variant["runs"][comparison["run_b"]].get(outcome.not_worse, {}).get("value")
@@ -87,6 +88,14 @@ def _read(outcome: Outcome, folder: Path) -> dict[str, Any] | None:
         "beside": comparison["metrics"].get(outcome.not_worse),
         "baseline": baseline,
     }
+
+
+def _find_run(study: Mapping[str, Any], name: str) -> str:
+    """The run that is compared, or whose features are painted."""
+    if not name.startswith(PICTURES):
+        return name
+    run: str = study["params"][f"reconstructions.{name.removeprefix(PICTURES)}.source"]
+    return run
 
 
 def _check_margin(

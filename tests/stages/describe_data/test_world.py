@@ -11,10 +11,10 @@ from scipy.stats import multivariate_normal
 
 from fmri2clip.artefacts.paths import Paths
 from fmri2clip.artefacts.trials import write_noise_free
+from fmri2clip.documents.numbers import Evidence
+from fmri2clip.documents.writing import write_table
 from fmri2clip.stages.describe_data import clip_bands, gather, noise_bands, regression
 from fmri2clip.stages.describe_data.bands import BANDS, judge_figures
-from fmri2clip.stages.report.readme_numbers import Evidence
-from fmri2clip.stages.report.readme_writing import write_table
 
 # Bands that the committed world does not meet; docs/preregistered.md says why.
 UNMET = {"selectivity.places_not_maximal"}  # docs/preregistered.md says why

@@ -7,10 +7,10 @@ A number in a sentence stands between two comments, which Markdown does not show
 
 Left of the bar: a JSON file, then the way to a number in it. A step is a key, or several keys
 joined by dots. In a list it is the place of an entry, counted from 0, its `title` or its `name`.
-Quotes hold a step with blanks. Right of the bar: a format (readme_numbers.FORMATS), digits after
+Quotes hold a step with blanks. Right of the bar: a format (numbers.FORMATS), digits after
 the point, and `interval` for the 95 % interval that the file gives with the number.
 
-A table stands between `<!-- table: NAME -->` and `<!-- end -->`; readme_tables.py has the names.
+A table stands between `<!-- table: NAME -->` and `<!-- end -->`; tables.py has the names.
 
 Only the standard library is imported, so that the check takes no time.
 """
@@ -22,8 +22,8 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-from fmri2clip.stages.report.readme_numbers import Evidence
-from fmri2clip.stages.report.readme_writing import write_table
+from fmri2clip.documents.numbers import Evidence
+from fmri2clip.documents.writing import write_table
 
 NUMBER = re.compile(
     r"<!-- n: (?P<key>[^|>\n]+?) \| (?P<how>[a-z0-9 ]+) -->(?P<text>[^<\n]*)<!-- -->"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from fmri2clip.stages.report.readme_numbers import Evidence, find
-from fmri2clip.stages.report.readme_tables import (
+from fmri2clip.documents.numbers import Evidence, find
+from fmri2clip.documents.tables import (
     CAMPAIGN,
     CONVERGENCE,
     DIFFERENCES,

@@ -1,0 +1,1 @@
+"""Numbers and tables of README.md and docs/*.md, written from the files of reports/."""
