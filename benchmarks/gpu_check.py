@@ -4,11 +4,12 @@
     python benchmarks/gpu_check.py --out FOLDER   # results there, not in benchmarks/
     python benchmarks/gpu_check.py --toy          # everything small, on the CPU, under a minute
 
-Needs torch 2.11 or newer with CUDA, torchvision, numpy, h5py, safetensors, lightning, open_clip and
-ruamel.yaml; a part whose further package is missing is skipped and says so. Nothing is downloaded:
-data and weights are random, their shapes are those of presets/nsd.yaml (15,724 voxels, 257 x 768
-image and 77 x 768 text tokens). Each part is a process of its own with a limit of its own. Results
-are one JSON (gpu_check.json) and one table (gpu_check.md); the exit code is 1 if any part failed.
+Needs torch 2.11 or newer with CUDA, torchvision, numpy, h5py, safetensors, lightning_fabric,
+open_clip and ruamel.yaml; a part whose further package is missing is skipped and says so. Nothing
+is downloaded: data and weights are random, their shapes are those of presets/nsd.yaml (15,724
+voxels, 257 x 768 image and 77 x 768 text tokens). Each part is a process of its own with a limit of
+its own. Results are one JSON (gpu_check.json) and one table (gpu_check.md); the exit code is 1 if
+any part failed.
 
 A part fails where it stops with an error or at its limit, where a loss is not finite, where the
 first losses differ from those of the CPU by more than FP32 (both in float32) or BF16 (bfloat16
@@ -179,7 +180,7 @@ def describe_machine(size: Size) -> dict[str, Any]:
     """What the numbers were measured on."""
     found: dict[str, Any] = {"note": "", "cores": os.cpu_count(), "cpu": platform.machine()}
     found |= {"python": platform.python_version(), "torch": torch.__version__}
-    for name in ("lightning", "open_clip", "diffusers"):
+    for name in ("lightning_fabric", "open_clip", "diffusers"):
         try:
             found[name] = importlib.import_module(name).__version__
         except ModuleNotFoundError:

@@ -141,7 +141,7 @@ def test_moving_keeps_every_field(tiny: TrainingData) -> None:
 def test_package_and_closed_form_decoder_do_not_import_lightning_or_mlflow() -> None:
     code = (
         "import sys, fmri2clip.decoders as d, fmri2clip.stages.train.run; d.load_decoder('ridge'); "
-        "heavy = ('lightning', 'mlflow', 'himalaya', 'sklearn', 'matplotlib', 'open_clip'); "
+        "heavy = ('lightning_fabric', 'mlflow', 'himalaya', 'sklearn', 'matplotlib', 'open_clip'); "
         "print([m for m in heavy if m in sys.modules])"
     )
     out = subprocess.run(

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
-import scipy.stats
+import scipy.special
 from numpy.typing import NDArray
 
 from fmri2clip.solvers.average_precision import score_classes
@@ -242,7 +242,7 @@ def _student_limits(
     n = len(left_out_R)
     error = jackknife_error(left_out_R)
     # Without a second image, or where no image matters, there is nothing to tell.
-    reach = scipy.stats.t.ppf((1 + level) / 2, n - 1) * error if n > 1 else np.nan
+    reach = scipy.special.stdtrit(n - 1, (1 + level) / 2) * error if n > 1 else np.nan
     if not is_score or not 0 < point < 1:
         return point - reach, point + reach
     reach /= point * (1 - point)
