@@ -27,6 +27,15 @@ def test_gains_are_paired_and_their_upper_end_is_scipys() -> None:
     assert found["loss_share"] == pytest.approx(0.05, abs=1e-5)
 
 
+def test_a_second_look_has_half_the_level() -> None:
+    """Six seeds: the interval of 95 %."""
+    gained = [0.02, 0.03, 0.01, 0.00, 0.01, 0.03]
+    scores = {1: [0.4] * 6, 2: [0.4 + gain for gain in gained]}
+    found = convergence.gains(make_trials(scores, {1: 2.0, 2: 2.0}))["1"]
+    interval = stats.ttest_1samp(gained, 0).confidence_interval(0.95)
+    assert found["score_upper"] == pytest.approx(interval.high, abs=1e-5)
+
+
 @pytest.mark.parametrize(
     ("second", "loss", "needed"),
     [(0.401, 2.0, 1), (0.42, 2.0, None), (0.401, 1.9, None)],
