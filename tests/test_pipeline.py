@@ -359,28 +359,6 @@ def replaced(path: Path, old: str, new: str) -> Iterator[None]:
         path.write_text(content)
 
 
-def test_a_subject_more_trains_only_the_runs_that_name_it(
-    clone: Path, first: subprocess.CompletedProcess[str]
-) -> None:
-    """For real: `--dry` does not follow what a stage upstream would change."""
-    params = clone / "params.yaml"
-    listed = "subjects:\n- subj01\n- subj02\n"
-    run = "ridge: {<<: *run, decoder: ridge}"
-    cached = clone / "data/clip/mini/train/subj01.h5"
-    before = cached.stat().st_mtime_ns
-    with replaced(params, listed, f"{listed}- subj05\n"):
-        ran = running(clone, "train")
-        assert {"download@subj05", "extract_rois@subj05", "cache_clip@mini", "select@ridge"} <= ran
-        assert not trainings(ran) and "extract_rois@subj01" not in ran
-        assert "download@subj01" not in ran and cached.stat().st_mtime_ns == before
-        named = "ridge: {<<: *run, decoder: ridge, subjects: [subj01, subj02, subj05]}"
-        with replaced(params, run, named):
-            assert trainings(running(clone, "train")) == {"train@ridge"}
-        assert (clone / "models/ridge/subj05/weights.safetensors").is_file()
-    # Back to what it was; the evaluations and the report are left to whoever needs them next.
-    assert trainings(running(clone, "train")) <= {"train@ridge"}
-
-
 def test_a_parameter_edited_while_a_stage_runs_is_not_recorded_as_used(
     clone: Path, first: subprocess.CompletedProcess[str]
 ) -> None:
@@ -512,6 +490,29 @@ def test_a_new_decoder_is_one_file_and_one_entry(
     changed = {line[3:] for line in listed.stdout.splitlines()}
     own = {"params.yaml", "dvc.lock", f"{LIBRARY.as_posix()}/decoders/pls/"}
     assert not {name for name in changed - own if not name.startswith("reports/")}
+
+
+def test_a_subject_more_trains_only_the_runs_that_name_it(
+    clone: Path, first: subprocess.CompletedProcess[str]
+) -> None:
+    """For real: `--dry` does not follow what a stage upstream would change.
+
+    Last in this clone, which is left with what the subject brought.
+    """
+    params = clone / "params.yaml"
+    listed = "subjects:\n- subj01\n- subj02\n"
+    run = "ridge: {<<: *run, decoder: ridge}"
+    cached = clone / "data/clip/mini/train/subj01.h5"
+    before = cached.stat().st_mtime_ns
+    with replaced(params, listed, f"{listed}- subj05\n"):
+        ran = running(clone, "train")
+        assert {"download@subj05", "extract_rois@subj05", "cache_clip@mini", "select@ridge"} <= ran
+        assert not trainings(ran) and "extract_rois@subj01" not in ran
+        assert "download@subj01" not in ran and cached.stat().st_mtime_ns == before
+        named = "ridge: {<<: *run, decoder: ridge, subjects: [subj01, subj02, subj05]}"
+        with replaced(params, run, named):
+            assert trainings(running(clone, "train")) == {"train@ridge"}
+        assert (clone / "models/ridge/subj05/weights.safetensors").is_file()
 
 
 def test_a_new_decoder_passes_the_tests_that_iterate(root: Path, tmp_path: Path) -> None:
