@@ -94,10 +94,12 @@ def test_something_else_may_be_worse(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("converged", "verdict"), [(1.0, "better"), (0.0, "no verdict: not shown")]
+    ("converged", "verdict"),
+    [(1.0, "better"), (0.0, "no verdict: not shown"), (None, "no verdict: not shown")],
+    ids=["both", "one alone", "one is not evaluated"],
 )
 def test_pictures_converge_with_the_run_that_they_are_painted_from(
-    tmp_path: Path, converged: float, verdict: str
+    tmp_path: Path, converged: float | None, verdict: str
 ) -> None:
     write(tmp_path, "one", over_worlds(0.1, 0.2, 0.001), converged=converged)
     path = tmp_path / "one.json"
@@ -106,6 +108,8 @@ def test_pictures_converge_with_the_run_that_they_are_painted_from(
     content["comparisons"][0] |= {"run_a": "pictures/of_a", "run_b": "pictures/of_b"}
     for variant in content["variants"].values():
         variant["runs"] |= {f"pictures/of_{run}": {BESIDE: {"value": 0.7}} for run in "ab"}
+        if converged is None:
+            del variant["runs"]["b"]
     path.write_text(json.dumps(content))
     assert judge_outcomes(make(), tmp_path)["one"]["verdict"].startswith(verdict)
 

@@ -76,15 +76,15 @@ def _read(outcome: Outcome, folder: Path) -> dict[str, Any] | None:
     runs = [
         variant["runs"].get(name, {}) for variant in study["variants"].values() for name in trained
     ]
-    # A closed form has none; who paints from a run that is not evaluated is not shown anything.
-    shown = [run["training.converged"]["value"] for run in runs if "training.converged" in run]
+    # A run that the study does not evaluate is not shown to have converged.
+    shown = [run.get("training.converged", {}).get("value") for run in runs]
     baseline = [
         variant["runs"][comparison["run_b"]].get(outcome.not_worse, {}).get("value")
         for variant in study["variants"].values()
     ]
     return {
         **comparison["metrics"][outcome.metric],
-        "converged": bool(shown) and all(value == 1 for value in shown),
+        "converged": all(value == 1 for value in shown),
         "beside": comparison["metrics"].get(outcome.not_worse),
         "baseline": baseline,
     }
