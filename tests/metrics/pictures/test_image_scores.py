@@ -1,6 +1,4 @@
-"""Scores of pictures against NumPy and SciPy; laws of two-way identification by
-property.
-"""
+"""Scores of pictures against NumPy and SciPy; laws of two-way identification by property."""
 
 from __future__ import annotations
 
