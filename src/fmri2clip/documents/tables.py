@@ -18,6 +18,7 @@ CONVERGENCE = "benchmarks/convergence.json"
 AREAS = "benchmarks/roi_groups.json"
 PRIMARY = "reports/primary.json"
 CAMPAIGN = "benchmarks/campaign.json"
+WHITENING = "benchmarks/whitening.json"
 JUDGE = "reports/studies/judge.json"
 JUDGE_NULL = "reports/studies/judge_null.json"
 
@@ -77,6 +78,7 @@ DECODING = (
     Column("zero-shot category, top-1", "zero_shot.top1"),
     Column("multi-label mAP", "classification.map"),
 )
+DECODERS = ("ridge", "brainclip", "brainmclip", "aligned", "encoding")
 PRIOR = Row("no brain: mean training embedding", REFERENCES, "null.prior")
 TRUE = Row("true CLIP embedding", REFERENCES, "reference.target")
 MAPS = (
@@ -106,26 +108,28 @@ SCORES = {
     "headline": Scores(
         "% [95 % interval over images]",
         DECODING,
-        (PRIOR, Row("ridge", run("ridge")), Row("brainclip", run("brainclip")), TRUE),
+        (
+            PRIOR,
+            *(Row(name, run(name)) for name in ("ridge", "brainclip", "aligned", "encoding")),
+            TRUE,
+        ),
     ),
     "decoding": Scores(
         "% [95 % interval]",
-        DECODING,
+        (*DECODING[:3], Column("by text embedding", "zero_shot_text.top1"), DECODING[3]),
         (
             PRIOR,
             Row("nearest training response copied", REFERENCES, "baseline.nearest_brain"),
             Row("nearest training embedding copied", REFERENCES, "baseline.nearest_oracle"),
             Row("trained on permuted pairs", run("ridge_permuted")),
-            Row("ridge", run("ridge")),
-            Row("brainclip", run("brainclip")),
-            Row("brainmclip", run("brainmclip")),
+            *(Row(name, run(name)) for name in DECODERS),
             TRUE,
         ),
     ),
     "readout": Scores(
         "% of variance [95 % interval]",
         MAPS,
-        tuple(Row(name, run(name)) for name in ("ridge", "brainclip", "brainmclip")),
+        tuple(Row(name, run(name)) for name in DECODERS),
     ),
     "categories": Scores(
         "% [95 % interval]",
@@ -136,6 +140,8 @@ SCORES = {
             *(Row(f"{name}, prompts", run(name)) for name in ("ridge", "brainclip", "brainmclip")),
             Row("label_ridge, each subject", run("label_ridge")),
             Row("clip_mused, one model", run("clip_mused")),
+            Row("aligned, one model", run("aligned")),
+            Row("encoding, its library", run("encoding")),
         ),
     ),
     "trials": Scores(
@@ -148,7 +154,33 @@ SCORES = {
             Column("of 500", "retrieval_sizes.500.image_given_brain.top1"),
             Column("nearest 21", "retrieval_hard.image_given_brain.top1"),
         ),
-        tuple(Row(name, run(name)) for name in ("ridge", "brainclip", "brainmclip")),
+        tuple(Row(name, run(name)) for name in DECODERS),
+    ),
+    "likelihood": Scores(
+        "encoding, % [95 % interval]",
+        (
+            Column("1 trial", "trials.1.own.retrieval.image_given_brain.top1"),
+            Column("2", "trials.2.own.retrieval.image_given_brain.top1"),
+            Column("3", "own.retrieval.image_given_brain.top1"),
+            Column("of 500", "own.retrieval_all.image_given_brain.top1"),
+            Column("nearest 21, 1 trial", "trials.1.own.retrieval_hard.image_given_brain.top1"),
+        ),
+        (Row("by its likelihood", run("encoding")),),
+    ),
+    "whitening": Scores(
+        "validation images, % [95 % interval]",
+        (
+            Column("zero-shot, whitened", "zero_shot.whitened"),
+            Column("as it is", "zero_shot.as_it_is"),
+            Column("coloured", "zero_shot.coloured"),
+            Column("image given brain, whitened", "image.whitened"),
+            Column("as it is", "image.as_it_is"),
+            Column("coloured", "image.coloured"),
+        ),
+        tuple(
+            Row(name, WHITENING, f"runs.{name}")
+            for name in ("ridge", "encoding", "brainclip", "brainmclip", "aligned")
+        ),
     ),
     "judge": Scores(
         "%, 300-way; bits, all images [95 % interval]",
@@ -199,6 +231,7 @@ SCORES = {
             Row("ridge, components of tokens", picture("ridge_lowrank")),
             Row("brainmclip, semantic tokens only", picture("brainmclip_semantic")),
             Row("brainmclip, fused tokens", picture("brainmclip")),
+            Row("encoding, the best picture of its library", picture("encoding_library")),
             Row("reference: true pooled embedding", picture("reference_pooled")),
             Row("reference: true tokens", picture("reference_tokens")),
             Row("the stimulus itself", picture("stimulus")),
@@ -228,6 +261,10 @@ PAIRS = {
             "brainclip - ridge",
             "brainmclip - ridge",
             "brainmclip - brainclip",
+            "aligned - ridge",
+            "aligned - brainclip",
+            "encoding - ridge",
+            "encoding - aligned",
             "label_ridge - clip_mused",
             "ridge - nearest training response copied",
         ),
@@ -240,6 +277,7 @@ PAIRS = {
             "brainmclip - ridge_lowrank",
             "brainmclip - brainclip",
             "ridge_lowrank - brainclip",
+            "ridge_lowrank - encoding_library",
             "ridge_lowrank - null_mean",
         ),
     ),
