@@ -88,7 +88,9 @@ def test_readme_has_at_most_120_lines() -> None:
 def test_a_changed_number_is_noticed_and_written(copy: Path) -> None:
     edit_top1(copy, 0.123456)
     found = markers.find_differences(copy)
-    assert any(re.match(r"README\.md:\d+: reports/runs/encoding.*retrieval.* is 12\.3 ", x) for x in found)
+    assert any(
+        re.match(r"README\.md:\d+: reports/runs/encoding.*retrieval.* is 12\.3 ", x) for x in found
+    )
     assert any(x.startswith("README.md:") and "table headline" in x for x in found)
     assert any(x.startswith("docs/results.md:") for x in found)
     assert copy / "README.md" in markers.update(copy)

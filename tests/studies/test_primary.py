@@ -13,14 +13,14 @@ from fmri2clip.documents.numbers import Evidence
 from fmri2clip.documents.writing import write_primary
 from fmri2clip.studies.primary import FILE, judge_outcomes
 
-METRIC, BESIDE = "x.top1", "clip.two_way"
+METRIC, BESIDE = "x.top1", "clip.image_given_reconstruction"
 
 
 def over_worlds(low: float, high: float, p: float, same_sign: bool = True) -> dict[str, Any]:
-    """The wider the interval, the more comparisons it is corrected for."""
+    """The wider the interval, the more comparisons it is corrected for. Worlds hardly differ."""
     limits = {str(k): [low - 0.01 * (k - 1), high + 0.01 * (k - 1)] for k in range(1, 5)}
-    worlds = {"world201": {"value": low}, "world202": {"value": high}}
     middle = (low + high) / 2
+    worlds = {f"world{201 + w}": {"value": middle + 1e-4 * (w - 2.5)} for w in range(6)}
     return {"value": middle, "p": p, "limits": limits, "same_sign": same_sign, "worlds": worlds}
 
 
@@ -83,6 +83,24 @@ def test_a_sign_or_a_training_may_forbid_it(tmp_path: Path) -> None:
     assert found["two"]["verdict"] == "no verdict: not shown to have converged"
 
 
+def test_a_t_test_over_worlds_may_forbid_it(tmp_path: Path) -> None:
+    """.1 to .6 over six worlds: t = 4.58, p = .0059, and .0059 x 4 is below .05; the rest is SciPy.
+    One world of .6 in place of .1 leaves the mean as clear, by images, and t at 1.6."""
+    for name, values in (
+        ("one", (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)),
+        ("two", (0, 0, 0, 0.1, 0.2, 0.6)),
+    ):
+        found = over_worlds(0.1, 0.2, 0.001)
+        found["worlds"] = {f"world{201 + w}": {"value": v} for w, v in enumerate(values)}
+        write(tmp_path, name, found)
+    found = judge_outcomes(make(), tmp_path)
+    assert found["one"]["t_test"]["p"] == pytest.approx(0.0059, abs=1e-4)
+    assert found["one"]["t_test"]["corrected_by"] == 4 and found["one"]["verdict"] == "better"
+    assert found["two"]["t_test"]["corrected_by"] == 3
+    assert found["two"]["t_test"]["low"] < 0 < found["two"]["low"]
+    assert found["two"]["verdict"] == "not shown: by a t test over worlds it may be 0"
+
+
 def test_something_else_may_be_worse(tmp_path: Path) -> None:
     """A tenth of .7 - .5 is .02: -.01 less .03 of correction is below, -.01 is not."""
     write(tmp_path, "one", over_worlds(0.1, 0.2, 0.001))
@@ -125,6 +143,31 @@ def test_the_table_of_the_documents(tmp_path: Path) -> None:
     (tmp_path / "reports").mkdir()
     (tmp_path / FILE).write_text(json.dumps(judge_outcomes(make(BESIDE), tmp_path)))
     lines = write_primary(Evidence(tmp_path)).splitlines()
-    cells = "+15.0 [+7.0, +23.0] | 0.0010 | +10.0, +20.0 | -4.0 (at least -2.0)"
-    assert lines[2] == f"| one | {cells} | not shown: something else may be worse |"
-    assert lines[3] == "| two | - | - | - | - | not run |"
+    worlds = ", ".join(["+15.0"] * 6)
+    cells = f"+15.0 [+7.0, +23.0] | 0.0010 | [+15.0, +15.0] | 0.0000 | {worlds}"
+    beside = "-4.0 (at least -2.0)"
+    assert lines[2] == f"| one | {cells} | {beside} | not shown: something else may be worse |"
+    assert lines[3] == "| two | - | - | - | - | - | - | not run |"
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"metric": "classification.hamming"}, "of which less is better"),
+        ({"not_worse": METRIC}, "two-way identification"),
+    ],
+)
+def test_a_metric_without_such_a_verdict_is_refused(
+    tmp_path: Path, changed: dict[str, str], message: str
+) -> None:
+    outcome = Outcome(**{"study": "one", "compare": "a - b", "metric": METRIC, **changed})
+    with pytest.raises(ValueError, match=message):
+        judge_outcomes(Primary(worlds=(201,), margin=0.1, outcomes={"one": outcome}), tmp_path)
+
+
+def test_more_outcomes_than_a_study_was_run_for(tmp_path: Path) -> None:
+    found = over_worlds(0.1, 0.2, 0.001)
+    del found["limits"]["4"]
+    write(tmp_path, "one", found)
+    with pytest.raises(ValueError, match=r"up to 3 outcomes, params.yaml has 4; run it again"):
+        judge_outcomes(make(), tmp_path)

@@ -19,6 +19,7 @@ AREAS = "benchmarks/roi_groups.json"
 PRIMARY = "reports/primary.json"
 CAMPAIGN = "benchmarks/campaign.json"
 WHITENING = "benchmarks/whitening.json"
+COVERAGE = "benchmarks/world_coverage.json"
 JUDGE = "reports/studies/judge.json"
 JUDGE_NULL = "reports/studies/judge_null.json"
 
@@ -181,6 +182,15 @@ SCORES = {
             Row(name, WHITENING, f"runs.{name}")
             for name in ("ridge", "encoding", "brainclip", "brainmclip", "aligned")
         ),
+    ),
+    "coverage": Scores(
+        "worlds' deviation over that of a world's images",
+        tuple(
+            Column(f"{title}, K = {k}", f"{kind}_{k}", "percent")
+            for kind, title in (("resampled", "resampled"), ("t", "t test"))
+            for k in (1, 2, 4)
+        ),
+        tuple(Row(ratio, COVERAGE, f"ratios.{ratio}") for ratio in ("0", "0.5", "1", "2", "4")),
     ),
     "judge": Scores(
         "%, 300-way; bits, all images [95 % interval]",

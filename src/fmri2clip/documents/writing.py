@@ -122,7 +122,7 @@ def write_primary(evidence: Evidence) -> str:
     rows = []
     for name, row in evidence.tree(PRIMARY).items():
         if "value" not in row:
-            rows.append([name, "-", "-", "-", "-", row["verdict"]])
+            rows.append([name, *["-"] * 6, row["verdict"]])
             continue
         value, low, high = (100 * row[key] for key in ("value", "low", "high"))
         worlds = ", ".join(f"{100 * world['value']:+.1f}" for world in row["worlds"].values())
@@ -131,12 +131,23 @@ def write_primary(evidence: Evidence) -> str:
             other = row["not_worse"]
             limit, least = (100 * other[key] for key in ("low", "least"))
             beside = f"{limit:+.1f} (at least {least:+.1f})"
-        cells = [f"{value:+.1f} [{low:+.1f}, {high:+.1f}]", f"{row['p']:.4f}", worlds, beside]
+        test = row["t_test"]
+        test_low, test_high = (100 * test[key] for key in ("low", "high"))
+        cells = [
+            f"{value:+.1f} [{low:+.1f}, {high:+.1f}]",
+            f"{row['p']:.4f}",
+            f"[{test_low:+.1f}, {test_high:+.1f}]",
+            f"{test['p']:.4f}",
+            worlds,
+            beside,
+        ]
         rows.append([name, *cells, row["verdict"]])
     head = [
         "outcome",
         "difference [corrected interval]",
         "p",
+        "by a t test",
+        "its p",
         "in each world",
         "no worse beside it",
     ]
