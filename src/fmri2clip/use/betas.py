@@ -114,7 +114,8 @@ def _find_columns(path: Path, n_columns: int, model: Model) -> Array:
 
 
 def _read_nifti(path: Path, model: Model) -> Trials:
-    return _from_volumes(path, model, *volumes.read_nifti(path, model.ijk_V3))
+    betas_NV, grid, _ = volumes.read_nifti(path, model.ijk_V3)
+    return _from_volumes(path, model, betas_NV, grid)
 
 
 def _from_volumes(path: Path, model: Model, betas_NV: Array, grid: volumes.Grid) -> Trials:

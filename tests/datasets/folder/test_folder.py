@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import h5py
+import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
@@ -267,6 +268,40 @@ def test_a_test_picture_that_one_subject_never_saw_is_a_warning(tmp_path: Path) 
     found = run_checks(own)
     assert found["sub-01.trials"][0] == "PASS" and found["sub-02.trials"][0] == "WARN"
     assert "1 test pictures of dataset.json were not shown to it" in found["sub-02.trials"][1]
+
+
+def test_betas_whose_axes_are_not_those_of_the_masks_are_refused(tmp_path: Path) -> None:
+    """Turned round by nibabel, as other software writes them: other voxels at the same mm."""
+    own = write_own(tmp_path / "own")
+    path = own.root / "betas" / "sub-01_b.nii.gz"
+    stored = nib.load(path)
+    # In memory, as the file is written over.
+    image = nib.Nifti1Image(stored.get_fdata(dtype=np.float32), stored.affine)
+    turned = image.as_reoriented([[0, -1], [1, 1], [2, 1]])
+    assert turned.shape == image.shape
+    nib.save(turned, path)
+    status, detail = run_checks(own)["sub-01.betas"]
+    assert status == "FAIL" and "\n" not in detail
+    assert f"{path} has the affine [[-1.0, 0.0, 0.0, 4.0]" in detail
+    assert "the masks [[1.0, 0.0, 0.0, 0.0]" in detail and "give it that affine if" in detail
+    with pytest.raises(ValueError, match="its voxels may lie elsewhere; resample one"):
+        extract(own, tmp_path / "out")
+    image.affine[:3] += 1e-3  # what writing in float32 may cost
+    nib.save(image, path)
+    assert run_checks(own)["sub-01.betas"][0] == "PASS"
+
+
+def test_masks_outside_of_what_was_measured_are_a_warning(tmp_path: Path) -> None:
+    own = write_own(tmp_path / "own", "npy")
+    for session in SESSIONS:
+        path = own.root / "betas" / f"sub-01_{session}.npy"
+        betas_TV = np.load(path)
+        betas_TV[:, 4:7] = 0
+        np.save(path, betas_TV)
+    status, detail = run_checks(own)["sub-01.betas"]
+    assert status == "WARN"
+    assert detail.startswith("10% of voxel-sessions have no signal; look whether the masks lie")
+    assert "8 voxel-sessions without signal" in detail
 
 
 def test_a_session_without_training_pictures_is_refused(tmp_path: Path) -> None:

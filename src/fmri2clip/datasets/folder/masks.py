@@ -35,7 +35,8 @@ AFFINE_TOLERANCE = 0.01  # mm
 class Masks:
     """What a folder says of the voxels of a subject.
 
-    has_places: ijk_V3 are places in the grid of the betas, else numbers of rows.
+    has_places: ijk_V3 are places in the grid of the betas, else numbers of rows; affine_44: of that
+    grid, which a table does not know.
     """
 
     path: Path
@@ -45,6 +46,18 @@ class Masks:
     ncsnr_V: NDArray[np.float32] | None
     has_places: bool
     is_table: bool
+    affine_44: NDArray[Any] | None = None
+
+    def check_affine(self, path: Path, affine_44: NDArray[Any] | None) -> None:
+        """Raise ValueError for volumes of a file that lie elsewhere than the masks."""
+        if affine_44 is None or self.affine_44 is None:
+            return
+        if not np.allclose(affine_44, self.affine_44, atol=AFFINE_TOLERANCE):
+            raise ValueError(
+                f"{path} has the affine {affine_44.tolist()}, the masks {self.affine_44.tolist()}, "
+                "so its voxels may lie elsewhere; resample one to the grid of the other, or give "
+                "it that affine if the grids agree"
+            )
 
 
 def parse_groups(groups: Groups) -> dict[str, roi_groups.Expression]:
@@ -173,4 +186,5 @@ def _read_volumes(folder: Path) -> Masks:
         ncsnr_V=None if ncsnr is None else ncsnr[mask].astype(np.float32),
         has_places=True,
         is_table=False,
+        affine_44=affine,
     )

@@ -165,13 +165,17 @@ class FolderRecordings:
                 f"{path} has volumes, but {masks.path} does not say where its voxels are; add the "
                 "columns x, y, z"
             )
-        reader = volumes.read_hdf5 if path.suffix == ".h5" else volumes.read_nifti
-        stored_TV, grid = reader(path, rois.ijk_V3)
+        affine_44 = None  # HDF5 has none
+        if path.suffix == ".h5":
+            stored_TV, grid = volumes.read_hdf5(path, rois.ijk_V3)
+        else:
+            stored_TV, grid, affine_44 = volumes.read_nifti(path, rois.ijk_V3)
         if not masks.is_table and tuple(grid) != masks.grid:
             raise ValueError(
                 f"{path} has volumes of {tuple(grid)}, the masks {masks.grid} (X, Y, Z); bring "
                 "both to one grid"
             )
+        masks.check_affine(path, affine_44)
         return stored_TV
 
     def _check_rows(self, path: Path, rows_TV: Array) -> Array:

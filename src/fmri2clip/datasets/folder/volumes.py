@@ -110,16 +110,17 @@ def read_hdf5(path: Path, ijk_V3: Array) -> tuple[Array, Grid]:
     return betas_NV, grid
 
 
-def read_nifti(path: Path, ijk_V3: Array) -> tuple[Array, Grid]:
-    """The same of a 4D NIfTI file, which is held in memory as a whole."""
+def read_nifti(path: Path, ijk_V3: Array) -> tuple[Array, Grid, Array]:
+    """The same of a 4D NIfTI file, which is held in memory as a whole, and its affine (4, 4)."""
     try:
+        image: Any = nib.load(path)
         # Integers stay integers where the header scales nothing.
-        volumes_XYZN = np.asarray(nib.load(path).dataobj)  # type: ignore[attr-defined]
+        volumes_XYZN = np.asarray(image.dataobj)
     except BROKEN as error:
         raise ValueError(f"{path.name} cannot be read as NIfTI ({error})") from None
     grid = volumes_XYZN.shape[:3]
     _check(path, volumes_XYZN.shape, grid, ijk_V3)
-    return volumes_XYZN[tuple(ijk_V3.T)].T, grid
+    return volumes_XYZN[tuple(ijk_V3.T)].T, grid, np.asarray(image.affine)
 
 
 def find_owner(path: Path, grid: Grid) -> str:

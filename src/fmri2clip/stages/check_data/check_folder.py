@@ -27,6 +27,7 @@ from fmri2clip.stages.check_data.outcomes import Check, Outcome, passed, require
 from fmri2clip.stages.check_data.repeats import Repeats
 
 BLOCK = 64  # pictures in memory at a time
+MOST_SILENT = 0.05  # of voxel-sessions without signal; masks elsewhere than the betas have more
 LEAST_TRAINING = 20  # pictures, below which a warning says that little can be learned
 
 
@@ -228,9 +229,17 @@ def check_betas(folder: Folder, subject: str) -> Outcome:
         medians.append(float(np.median(np.abs(beta_TV[:, ~silent_V]))))
         for repeats in ceilings.values():
             repeats.add(np.flatnonzero(trials.session_N == session), _standardise(beta_TV))
+    share = n_silent / (len(medians) * len(rois.ijk_V3))
+    warnings = []
+    if share > MOST_SILENT:
+        warnings.append(
+            f"{share:.0%} of voxel-sessions have no signal; look whether the masks lie where the "
+            "betas do"
+        )
     return passed(
         f"{len(medians)} sessions, median |beta| {np.median(medians):.3g}, {n_silent} "
-        f"voxel-sessions without signal, {_describe_ceiling(ceilings)}"
+        f"voxel-sessions without signal, {_describe_ceiling(ceilings)}",
+        warnings,
     )
 
 
