@@ -41,6 +41,25 @@ def test_session_statistics_are_those_of_the_trials(percent_NV: np.ndarray) -> N
     assert np.allclose(found[:, others], z_NV, atol=1e-5)
 
 
+def test_sessions_are_normalised_one_by_one(rng: np.random.Generator) -> None:
+    """Two sessions, row by row in turn, of which the second has drifted and is twice as wide."""
+    session_N = np.tile([3, 7], LEAST_TRIALS)
+    scale_N1 = np.where(session_N == 7, 2.0, 1.0)[:, None]
+    percent_NV = (rng.standard_normal((2 * LEAST_TRIALS, 20)) + 5 * (scale_N1 - 1)) * scale_N1
+    percent_NV[::2, 4] = 0.1  # no signal in one of them
+    found_NV = normalise(percent_NV, "session", {}, session_N)
+    for start in (0, 1):
+        alone_NV = normalise(percent_NV[start::2], "session", {})
+        assert np.allclose(found_NV[start::2], alone_NV, atol=1e-6)
+        others = np.arange(20) != 4
+        assert np.allclose(found_NV[start::2].mean(axis=0), 0, atol=1e-5)
+        assert np.allclose(found_NV[start::2, others].std(axis=0, ddof=1), 1, atol=1e-5)
+    assert np.all(found_NV[::2, 4] == 0) and np.any(found_NV[1::2, 4] != 0)
+    few = f"{LEAST_TRIALS - 1} of session 7 are too few: give {LEAST_TRIALS} or more"
+    with pytest.raises(ValueError, match=few):
+        normalise(percent_NV[:-1], "session", {}, session_N[:-1])
+
+
 def test_a_voxel_without_spread_in_the_session_is_0(percent_NV: np.ndarray) -> None:
     inputs = make_inputs()
     inputs["session_std_SV"][1, 4] = 0

@@ -2,11 +2,12 @@
 
     stored    z = (beta - mean) / std, percent signal change, with the statistics of a session that
               the model was trained on
-    session   the same with the statistics of the given trials: transductive, as what one trial
-              becomes depends on the others
+    session   the same with the statistics of the given trials, session by session where it is known
+              which trial belongs to which: transductive, as what one trial becomes depends on the
+              others
     none      the betas are z-scores already
 
-Letters: N trials, V voxels, S sessions.
+Letters: N trials, T those of a session, V voxels, S sessions.
 """
 
 from __future__ import annotations
@@ -41,10 +42,10 @@ def normalise(
     """z-scores (N, V) of single trials; a voxel that never changes becomes 0.
 
     betas_NV: percent signal change, or NSD's integers, which are 300 times that; z-scores for
-    `none`. inputs: the model's. session_N: 1-based session of the model's training for `stored`, of
-    each trial or of all. Raises ValueError for values that are not finite, for fewer than
-    LEAST_TRIALS trials with `session`, for an unknown session, and where the result is not
-    spread as z-scores are.
+    `none`. inputs: the model's. session_N: of each trial or of all; for `stored` a 1-based session
+    of the model's training. Raises ValueError for values that are not finite, for fewer than
+    LEAST_TRIALS trials in a session with `session`, for an unknown session, and where the result is
+    not spread as z-scores are.
     """
     check_known(norm, NORMS, "betas", "norm")
     whole = np.issubdtype(betas_NV.dtype, np.integer)
@@ -63,7 +64,7 @@ def normalise(
             mean, std = _find_statistics(inputs, session_N, len(betas_NV))
             _check_likeness(percent_NV, norm, inputs)
         else:
-            mean, std = _take_statistics(percent_NV)
+            mean, std = _take_statistics(percent_NV, np.broadcast_to(session_N, len(betas_NV)))
         centred_NV = percent_NV - mean
         z_NV = np.divide(centred_NV, std, out=np.zeros_like(centred_NV), where=std > 0)
         z_NV = z_NV.astype(np.float32)
@@ -103,16 +104,26 @@ def _find_statistics(
     return inputs["session_mean_SV"][session_N - 1], inputs["session_std_SV"][session_N - 1]
 
 
-def _take_statistics(percent_NV: Array) -> tuple[Array, Array]:
-    """Mean and unbiased std (V) of the given trials."""
-    if len(percent_NV) < LEAST_TRIALS:
-        raise ValueError(
-            f"norm {SESSION!r} takes mean and spread from the given trials, and {len(percent_NV)} "
-            f"are too few: give {LEAST_TRIALS} or more, or use norm {STORED!r}"
-        )
-    # By integers of the file a constant voxel is exactly constant; rounding leaves a hair.
-    std_V = percent_NV.std(axis=0, ddof=1)
-    return percent_NV.mean(axis=0), np.where(np.ptp(percent_NV, axis=0) > 0, std_V, 0)
+def _take_statistics(percent_NV: Array, session_N: Array) -> tuple[Array, Array]:
+    """Mean and unbiased std (N, V), of the given trials of the session of each trial."""
+    mean_NV = np.empty_like(percent_NV)
+    std_NV = np.empty_like(percent_NV)
+    sessions = np.unique(session_N)
+    for session in sessions:
+        own_N = session_N == session
+        percent_TV = percent_NV[own_N]
+        if len(percent_TV) < LEAST_TRIALS:
+            which = f" of session {session}" if len(sessions) > 1 else ""
+            raise ValueError(
+                f"norm {SESSION!r} takes mean and spread from the given trials of a session, and "
+                f"{len(percent_TV)}{which} are too few: give {LEAST_TRIALS} or more, or use norm "
+                f"{STORED!r}"
+            )
+        mean_NV[own_N] = percent_TV.mean(axis=0)
+        # By integers of the file a constant voxel is exactly constant; rounding leaves a hair.
+        std_V = percent_TV.std(axis=0, ddof=1)
+        std_NV[own_N] = np.where(np.ptp(percent_TV, axis=0) > 0, std_V, 0)
+    return mean_NV, std_NV
 
 
 def _check_likeness(betas_NV: Array, norm: str, inputs: Mapping[str, Array]) -> None:
