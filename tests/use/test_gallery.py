@@ -37,6 +37,7 @@ def pictures(tmp_path: Path, rng: np.random.Generator) -> Path:
     for name, shape in zip(NAMES, [(80, 240, 3), (96, 96, 3), (200, 150, 3)], strict=True):
         noise = rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)
         Image.fromarray(noise).resize(shape[1::-1], Image.Resampling.BICUBIC).save(folder / name)
+    (folder / "._c.png").write_bytes(b"\0\5\x16\7")  # macOS' companion is no picture
     return folder
 
 

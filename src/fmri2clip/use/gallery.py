@@ -61,7 +61,8 @@ def make_gallery(folder: Path, out: Path, name: str, clip: params.Clip) -> int:
     # open_clip takes seconds to load; decoding does without.
     from fmri2clip.clip import encoder
 
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    # Names that begin with a dot are other programs' notes.
+    paths = sorted(path for path in folder.rglob("[!.]*") if path.suffix.lower() in SUFFIXES)
     if not paths:
         raise ValueError(f"{folder} holds no picture; {', '.join(SUFFIXES)} are read")
     names = [path.relative_to(folder).as_posix() for path in paths]

@@ -158,6 +158,16 @@ def test_pictures_are_cropped_and_resized(tmp_path: Path) -> None:
     assert image.shape == (1, 16, 16, 3) and (image == 200).all()
 
 
+def test_pictures_are_turned_as_their_exif_says(tmp_path: Path) -> None:
+    own = write_own(tmp_path / "own")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was held upright: turn by 90 degrees to the right
+    Image.fromarray(own.pictures[0]).save(own.root / "pictures" / "p00.png", exif=exif)
+    images = FolderPictures.open(own.root).stock.read(np.array([0, 1]))
+    np.testing.assert_array_equal(images[0], np.rot90(own.pictures[0], -1))
+    np.testing.assert_array_equal(images[1], own.pictures[1])
+
+
 def run_checks(own: Own) -> dict[str, tuple[str, str]]:
     checks = iterate_folder_checks(own.root, SUBJECTS, GROUPS, Norm())
     return {check.name: (check.status, check.detail) for check in checks}
@@ -170,6 +180,16 @@ def test_a_sound_folder_passes(tmp_path: Path) -> None:
         "2 sessions, 24 training pictures shown once, 6 test pictures shown 2 times"
     )
     assert found["sub-02.betas"][1].startswith("2 sessions, median |beta| 0.7")
+
+
+def test_notes_of_macos_and_windows_are_no_data(tmp_path: Path) -> None:
+    """A companion beside each file, as macOS leaves them on other disks; a byte order mark."""
+    own = write_own(tmp_path / "own")
+    for path in [path for path in own.root.rglob("*") if path.is_file()]:
+        path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7")
+    own.rewrite("dataset.json", "\ufeff" + (own.root / "dataset.json").read_text())
+    assert {status for status, _ in run_checks(own).values()} == {"PASS"}
+    assert FolderPictures.open(own.root).stock.name(0) == "p00.png"
 
 
 def test_what_is_left_out_is_said(tmp_path: Path) -> None:

@@ -154,6 +154,7 @@ def test_a_folder_is_encoded_with_what_coco_knows_of_it(
     saved = {"a.png": own[0], "b.png": files.test[2], "more/c.png": own[1], "d.png": own[2][:16]}
     for name, image in saved.items():
         Image.fromarray(image).save(folder / name)
+    (folder / "more/._c.png").write_bytes(b"\0\5\x16\7")  # macOS' companion is no picture
     images = [{"id": 7, "file_name": "c.png", "height": 32, "width": 32}]
     images += [{"id": 8, "file_name": "elsewhere.png", "height": 9, "width": 9}]
     dog = {"id": 3, "name": "dog"}

@@ -153,7 +153,8 @@ def _read_table(path: Path) -> Masks:
 def _read_volumes(folder: Path) -> Masks:
     volumes: dict[str, NDArray[Any]] = {}
     affine: NDArray[Any] | None = None
-    for path in sorted(p for p in folder.rglob("*") if p.name.endswith(SUFFIXES)):
+    # Names that begin with a dot are other programs' notes.
+    for path in sorted(p for p in folder.rglob("[!.]*") if p.name.endswith(SUFFIXES)):
         try:
             image: Any = nib.load(path)
             volume = np.asarray(image.dataobj)

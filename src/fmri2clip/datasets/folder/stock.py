@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import h5py
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fmri2clip.core.files import HDF5_ERRORS, describe_failure
 from fmri2clip.core.strict import suggest
@@ -68,9 +68,9 @@ class Files:
 
     @cached_property
     def names(self) -> list[str]:
-        """Paths below the folder, sorted."""
-        found = [p for p in self.folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file()]
-        return sorted(p.relative_to(self.folder).as_posix() for p in found)
+        """Paths below the folder, sorted; names that begin with a dot are other programs' notes."""
+        found = [p for p in self.folder.rglob("[!.]*") if p.suffix.lower() in SUFFIXES]
+        return sorted(p.relative_to(self.folder).as_posix() for p in found if p.is_file())
 
     def find(self, names: Iterable[str], where: str) -> Ints:
         """Places among the sorted names."""
@@ -118,7 +118,7 @@ class Files:
         path = self.folder / name
         try:
             with Image.open(path) as file:
-                image = file.convert("RGB")
+                image = ImageOps.exif_transpose(file).convert("RGB")
         except (OSError, UnidentifiedImageError, ValueError) as error:
             raise describe_failure(path, error, "a picture", "write it again") from error
         if self.side:

@@ -60,7 +60,8 @@ def read_description(root: Path) -> Description:
     if not path.is_file():
         raise ValueError(f"{path} does not exist; write one (docs/own_data.md)")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        # Editors of Windows put a byte order mark in front.
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise ValueError(f"{path} is no JSON ({error}); mend it") from None
     if isinstance(content, Mapping) and isinstance(content.get("test"), list):

@@ -56,7 +56,8 @@ def encode_folder(
     """
     torch.set_num_threads(threads)
     folder = Path(library.pictures)
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    # Names that begin with a dot are other programs' notes.
+    files = sorted(path for path in folder.rglob("[!.]*") if path.suffix.lower() in SUFFIXES)
     if not files:
         raise ValueError(f"{folder} holds no picture; {', '.join(SUFFIXES)} are read")
     model = encoder.load(clip, device)
