@@ -123,6 +123,21 @@ def test_parts_are_joined_and_every_row_is_its_own(files: Files, tmp_path: Path)
     assert found["text_embedding_KD"][:, 0].tolist() == of_caption.tolist()
 
 
+def test_no_least_area_labels_what_is_there(tmp_path: Path) -> None:
+    content = {
+        "images": [{"id": 7, "file_name": "a.png", "height": 32, "width": 32}],
+        "annotations": [{"image_id": 7, "category_id": 3, "area": 1}],
+        "categories": [{"id": 3, "name": "dog"}],
+    }
+    (tmp_path / "instances.json").write_text(json.dumps(content))
+    dog = CATEGORY_NAMES.index("dog")
+    for min_area, labels in ((0.0, [dog]), (1 / 1024, [dog]), (0.01, [])):
+        found = folder_module._read_labels(tmp_path, ["a.png", "b.png"], min_area)
+        assert np.flatnonzero(found["labels_JC"][0]).tolist() == labels
+        assert not found["labels_JC"][1].any()
+        assert found["is_labelled_J"].tolist() == [True, False]
+
+
 class Mean:
     """An encoder that sees mean colours."""
 

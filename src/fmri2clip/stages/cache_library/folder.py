@@ -156,7 +156,9 @@ def _read_labels(folder: Path, names: Sequence[str], min_area: float) -> dict[st
             area_JC[row, column[note["category"]]] += note["area"] / note["n_pixels"]
     listed = {Path(image["file_name"]).name for _, image in _iterate_images(folder, "instances")}
     is_labelled_J = np.array([Path(name).name in listed for name in names])
-    return {"labels_JC": area_JC >= min_area, "is_labelled_J": is_labelled_J}
+    # min_area 0 still asks for an area above 0.
+    labels_JC = (area_JC > 0) & (area_JC >= min_area)
+    return {"labels_JC": labels_JC, "is_labelled_J": is_labelled_J}
 
 
 def _iterate_images(folder: Path, kind: str) -> Iterator[tuple[Any, dict[str, Any]]]:
