@@ -141,6 +141,29 @@ def test_a_table_says_what_trials_show(run: Run) -> None:
     assert np.allclose(averaged_ID[1], single_ID[1], atol=1e-5)
 
 
+def test_a_table_beside_an_array_says_what_trials_show(run: Run, tmp_path: Path) -> None:
+    weight_VD = write_ridge(tmp_path / "other")
+    pictures = [f"{i % 25}.png" for i in range(60)]  # 25 pictures, far apart, two or three times
+    pd.DataFrame({"picture": pictures}).to_csv("shown.tsv", sep="\t", index=False)
+    command = "fmri2clip decode models/demo/subj01 --betas z.npy --norm none --pictures shown.tsv"
+    run(f"{command} --out out")
+    found = pd.read_csv("out/categories.tsv", sep="\t")
+    assert found["picture"].tolist() == sorted(set(pictures))
+    assert found["trials"].tolist() == [pictures.count(name) for name in found["picture"]]
+    z_NV = np.load("z.npy")
+    for embedding_D, name in zip(np.load("out/embeddings.npy"), found["picture"], strict=True):
+        mean_V = np.mean([z_V for z_V, own in zip(z_NV, pictures, strict=True) if own == name], 0)
+        assert np.allclose(embedding_D, mean_V @ weight_VD, atol=1e-5)
+    done = json.loads(Path("out/decode.json").read_text())
+    assert done["pictures"] == {"file": "shown.tsv", "sha256": sha256_file(Path("shown.tsv"))}
+    with pytest.raises(SystemExit, match=r"shown.tsv says what trials show, so 3 trials for each"):
+        run(f"{command} --trials-per-picture 3 --out two")
+    pd.DataFrame({"picture": pictures[1:]}).to_csv("shown.tsv", sep="\t", index=False)
+    with pytest.raises(SystemExit, match=r"'picture' has the shape \(59,\) for 60 trials"):
+        run(f"{command} --out two")
+    assert not Path("two").exists()
+
+
 def test_lines_say_what_a_reader_should_know(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     Path("models/demo/subj01/clip.json").unlink()
     run("fmri2clip decode models/demo/subj01 --betas z.npy --norm session --out out")

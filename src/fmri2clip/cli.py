@@ -69,6 +69,13 @@ def decode(
             "same picture",
         ),
     ] = 0,
+    pictures: Annotated[
+        Path | None,
+        typer.Option(
+            help="what trials show, where their file cannot say it: .tsv, a row a trial, columns "
+            "picture and, if known, session"
+        ),
+    ] = None,
     gallery: Annotated[
         Path | None, typer.Option(help="pictures to choose from: a file of `fmri2clip gallery`")
     ] = None,
@@ -92,6 +99,7 @@ def decode(
         norm=norm.value,
         session=session,
         trials_per_picture=trials_per_picture,
+        pictures=pictures,
         gallery=gallery,
         top=top,
         generator=generator,

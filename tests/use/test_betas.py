@@ -11,7 +11,7 @@ import pytest
 import fmri2clip
 from fmri2clip.artefacts.trials import write_betas
 from fmri2clip.datasets.nsd.layout import VOLUME_SHAPES
-from fmri2clip.use.betas import read_trials
+from fmri2clip.use.betas import add_pictures, read_trials
 from fmri2clip.use.model import Model
 from tests.model_folder import GRID, N_VOXELS, make_inputs, write_ridge
 
@@ -80,6 +80,46 @@ def test_our_own_files_are_z_scores_of_all_rois(
     assert list(trials.picture_N) == [0, 0, 1, 1, 2, 2, 3, 3]
 
 
+def test_a_table_says_what_volumes_and_arrays_show(
+    tmp_path: Path, model: Model, rng: np.random.Generator
+) -> None:
+    nib.save(nib.Nifti1Image(rng.random((*GRID, 3)), np.eye(4)), tmp_path / "a.nii.gz")
+    np.save(tmp_path / "a.npy", rng.random((3, N_VOXELS)))
+    table = tmp_path / "shown.tsv"
+    for name in ("a.nii.gz", "a.npy"):
+        trials = read_trials(tmp_path / name, model)
+        table.write_text("session\tpicture\trun\n2\tNA\t1\n1\t07\t1\n2\tNA\t2\n")
+        found = add_pictures(trials, table)
+        assert found.betas_NV is trials.betas_NV
+        assert found.picture_N.tolist() == ["NA", "07", "NA"]
+        assert found.session_N.tolist() == [2, 1, 2]
+        table.write_text("picture\nb\na\nb\n")
+        assert add_pictures(trials, table).session_N is None
+    (tmp_path / "a.nii.gz").rename(tmp_path / "betas_session02.nii.gz")
+    trials = read_trials(tmp_path / "betas_session02.nii.gz", model)
+    assert add_pictures(trials, table).session_N.tolist() == [2, 2, 2]
+    for text, message in (
+        ("picture\nb\na\n", r"shown.tsv: 'picture' has the shape \(2,\) for 3 trials; give one"),
+        ("image\nb\na\nb\n", "shown.tsv has no column 'picture'; it has image"),
+        ("picture\tsession\nb\t2\n\t2\nb\t2\n", "shown.tsv: 'picture' has empty entries"),
+        ("picture\tsession\nb\t2\na\tx\nb\t2\n", "'session' holds no whole numbers; count from"),
+        ("picture\tsession\nb\t2\na\t1\nb\t2\n", "say different things under 'session'; leave"),
+        ("picture\trun\nb\ta\nb\ta\tb\n", "is no tab-separated table .* in line 3, saw 3\\); mend"),
+        ("", r"shown.tsv is no tab-separated table \(No columns"),
+    ):
+        table.write_text(text)
+        with pytest.raises(ValueError, match=message) as caught:
+            add_pictures(trials, table)
+        assert "\n" not in str(caught.value)
+    table.write_bytes(b"picture\n\xff\n")
+    with pytest.raises(ValueError, match=r"shown.tsv is no tab-separated table"):
+        add_pictures(trials, table)
+    with pytest.raises(
+        ValueError, match=r"absent.tsv is no file; name a table with a row for each"
+    ):
+        add_pictures(trials, tmp_path / "absent.tsv")
+
+
 def test_files_that_do_not_fit_are_refused(tmp_path: Path, model: Model) -> None:
     ones_NV = np.ones((2, N_VOXELS))
     np.save(tmp_path / "narrow.npy", ones_NV[:, 1:])
@@ -89,6 +129,7 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path, model: Model) -> None
     (tmp_path / "text.npy").write_text("no array")
     (tmp_path / "text.h5").write_text("no HDF5")
     (tmp_path / "text.nii.gz").write_text("no NIfTI")
+    (tmp_path / "ragged.csv").write_text("a,b\n1,2\n1,2,3\n")
     (tmp_path / "words.csv").write_text("a,b\n1,x\n")
     (tmp_path / "holes.csv").write_text("a,picture\n1,x\n1,\n")
     for name, entries in (("short.h5", {"picture": [1]}), ("times.h5", {"session": [0.5, 1]})):
@@ -118,6 +159,7 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path, model: Model) -> None
         ("text.npy", "text.npy cannot be read as an array"),
         ("text.h5", "text.h5 cannot be read as HDF5"),
         ("text.nii.gz", "text.nii.gz cannot be read as NIfTI"),
+        ("ragged.csv", r"ragged.csv cannot be read as a table \(.* saw 3\)"),
         ("words.csv", "words.csv: column 'b' holds no numbers"),
         ("holes.csv", "holes.csv: 'picture' has empty entries; give one for each trial"),
         ("short.h5", r"short.h5: 'picture' has the shape \(1,\) for 2 trials"),

@@ -8,13 +8,16 @@
     .csv .tsv .parquet   the same as a table; a column `picture` says what a trial shows, a column
                     `session` when it was
 
+What a file does not say of its trials, a table beside it may: a row a trial, columns `picture` and,
+where it is known, `session`.
+
 Letters: N trials, V voxels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +26,7 @@ from numpy.typing import NDArray
 
 from fmri2clip.artefacts.model import required, select_voxels
 from fmri2clip.artefacts.trials import read_betas
-from fmri2clip.datasets.folder import volumes
+from fmri2clip.datasets.folder import tables, volumes
 from fmri2clip.use.model import Model
 
 Array = NDArray[Any]
@@ -81,6 +84,34 @@ def read_trials(path: Path, model: Model) -> Trials:
     if not n_trials:
         raise ValueError(f"{path.name} has no trial; give one row for each")
     return trials
+
+
+def add_pictures(trials: Trials, path: Path) -> Trials:
+    """The trials of a file, with what the table beside it says of them, a row a trial in the same
+    order.
+
+    Raises ValueError for a table that cannot be read, is not whole or contradicts the file.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path} is no file; name a table with a row for each trial")
+    table = tables.read_table(path, [PICTURE]).replace("", None)
+    said = {name: table[name].to_numpy() for name in (PICTURE, SESSION) if name in table}
+    if SESSION in said and all(str(text).isdecimal() for text in said[SESSION]):
+        said[SESSION] = said[SESSION].astype(np.int64)
+    read = _from_rows(path, trials.betas_NV, said)
+    for name, known_N, said_N in (
+        (PICTURE, trials.picture_N, read.picture_N),
+        (SESSION, trials.session_N, read.session_N),
+    ):
+        if known_N is None or said_N is None:
+            continue
+        if (known_N.astype(str) != said_N.astype(str)).any():
+            raise ValueError(
+                f"{path.name} and the file of betas say different things under {name!r}; leave it "
+                "out of one of them"
+            )
+    session_N = trials.session_N if read.session_N is None else read.session_N
+    return replace(trials, picture_N=read.picture_N, session_N=session_N)
 
 
 def _read_hdf5(path: Path, model: Model) -> Trials:
@@ -172,12 +203,13 @@ def _read_table(path: Path, model: Model) -> Trials:
         else:
             table = pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",")
     except (ValueError, OSError) as error:
-        raise ValueError(f"{path.name} cannot be read as a table ({error})") from None
-    said = {name: table.pop(name).to_numpy() for name in (PICTURE, SESSION) if name in table}
+        said = " ".join(str(error).split())  # of pandas it ends in a new line
+        raise ValueError(f"{path.name} cannot be read as a table ({said})") from None
+    notes = {name: table.pop(name).to_numpy() for name in (PICTURE, SESSION) if name in table}
     words = [str(name) for name in table if table[name].dtype.kind not in "iuf"]
     if words:
         raise ValueError(
             f"{path.name}: column {words[0]!r} holds no numbers; beside voxels a table has the "
             f"columns {PICTURE!r} and {SESSION!r} at most"
         )
-    return _from_rows(path, table.to_numpy(), said)
+    return _from_rows(path, table.to_numpy(), notes)

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from fmri2clip.artefacts.trials import average_repeats
 from fmri2clip.core import store
 from fmri2clip.core.files import sha256_file, write_json
-from fmri2clip.use.betas import Trials, read_trials
+from fmri2clip.use.betas import Trials, add_pictures, read_trials
 from fmri2clip.use.gallery import open_gallery, search
 from fmri2clip.use.model import LABELS, PROMPTS, Decoding, Model, load
 from fmri2clip.use.normalise import NONE, SESSION, STORED
@@ -49,8 +49,9 @@ class Request:
     """What a call of the command asks for.
 
     session: 1-based, for norm `stored`, 0 where the file says it; trials_per_picture: rows that
-    follow each other and show one picture, 0 for what the file says of pictures; top: how much of
-    the gallery is shown; generator: see paint.find_painter, '' for none.
+    follow each other and show one picture, 0 for what the file says of pictures; pictures: a table
+    that says it, see betas.add_pictures; top: how much of the gallery is shown; generator: see
+    paint.find_painter, '' for none.
     """
 
     model: str
@@ -59,6 +60,7 @@ class Request:
     norm: str
     session: int = 0
     trials_per_picture: int = 0
+    pictures: Path | None = None
     gallery: Path | None = None
     top: int = 5
     generator: str = ""
@@ -90,6 +92,8 @@ def decode_file(request: Request) -> list[str]:
     painter = find_painter(request.generator, request.params) if request.generator else None
     model = load(request.model)
     trials = read_trials(request.betas, model)
+    if request.pictures is not None:
+        trials = _add_pictures(trials, request.pictures, request.trials_per_picture)
     z_NV = _normalise(model, trials, request)
     betas_IV, picture_I, n_trials_I = _average(z_NV, trials, request)
     gallery = None
@@ -110,6 +114,15 @@ def decode_file(request: Request) -> list[str]:
     _write(request.out, result, done)
     counts = f"{len(z_NV)} trials of {len(picture_I)} pictures"
     return [*notes, f"decoded {counts}; look at {request.out / 'index.html'}"]
+
+
+def _add_pictures(trials: Trials, path: Path, trials_per_picture: int) -> Trials:
+    if trials_per_picture:
+        raise ValueError(
+            f"{path.name} says what trials show, so {trials_per_picture} trials for each picture "
+            "mean nothing; leave one of the two out"
+        )
+    return add_pictures(trials, path)
 
 
 def _normalise(model: Model, trials: Trials, request: Request) -> Array:
@@ -220,6 +233,7 @@ def _describe(
             "session": request.session,
             "trials_per_picture": request.trials_per_picture,
         },
+        "pictures": _name_file(request.pictures),
         "n_trials": n_trials,
         "n_pictures": len(result.picture_I),
         "n_voxels": len(model.ijk_V3),
@@ -235,6 +249,10 @@ def _describe(
     described["generator"] = painter.describe() if painter else None
     described["probabilities"] = MEANING[result.decoding.named_by]
     return {**described, "notes": notes, "versions": {name: _version(name) for name in PACKAGES}}
+
+
+def _name_file(path: Path | None) -> dict[str, str] | None:
+    return None if path is None else {"file": path.name, "sha256": sha256_file(path)}
 
 
 def _version(package: str) -> str:

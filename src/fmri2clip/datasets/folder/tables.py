@@ -77,7 +77,8 @@ def read_table(path: Path, needed: Sequence[str]) -> pd.DataFrame:
     try:
         table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8")
     except (ValueError, csv.Error) as error:
-        raise ValueError(f"{path} is no tab-separated table ({error}); mend it") from None
+        said = " ".join(str(error).split())  # of pandas it ends in a new line
+        raise ValueError(f"{path} is no tab-separated table ({said}); mend it") from None
     if len(table.columns) == 1 and "," in table.columns[0]:
         raise ValueError(f"{path} has commas between its columns; write it with tabs")
     for name in needed:
