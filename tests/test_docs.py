@@ -13,6 +13,7 @@ import types
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
@@ -20,11 +21,13 @@ from PIL import Image
 from fmri2clip import cli
 from fmri2clip.core.files import sha256_file
 from fmri2clip.core.params import load
+from fmri2clip.datasets.folder.recordings import FolderRecordings
 from fmri2clip.documents import markers
 from fmri2clip.documents.numbers import Evidence, Number
 from fmri2clip.stages.check_data.check_folder import iterate_folder_checks
 from fmri2clip.stages.check_params import plan, validate
 from pipeline import preset
+from tests.datasets.folder.own_world import GROUPS, SESSIONS, write_own
 from tests.model_folder import CATEGORIES, N_VOXELS, make_inputs, write_ridge
 from tests.tiny_subject import make_tiny
 
@@ -248,6 +251,30 @@ def test_examples_of_use_run_as_written(tmp_path: Path, monkeypatch: pytest.Monk
     files = set(re.findall(r"[a-z_]+\.(?:html|npy|tsv|json)", text.split("## Betas")[0]))
     written = {path.name for path in Path("decoded").iterdir()}
     assert written == files - {"betas.npy", "captions.tsv"}
+
+
+def test_glmsingle_is_cut_into_sessions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """betasmd of both sessions of a folder, whose own files are gone, gives them back."""
+    monkeypatch.chdir(tmp_path)
+    own = write_own(tmp_path / "data/own")
+    affine_44 = np.diag([-2.0, 2.0, 2.5, 1.0])
+    for path in (own.root / "masks").rglob("*.nii.gz"):
+        mask = np.asarray(nib.load(path).dataobj)
+        nib.save(nib.Nifti1Image(mask, affine_44), path)
+    parts = []
+    for session in SESSIONS:
+        path = own.root / f"betas/sub-01_{session}.nii.gz"
+        parts.append(np.asarray(nib.load(path).dataobj, dtype=np.float64))
+        path.unlink()
+    nib.save(nib.Nifti1Image(mask, affine_44), "bold.nii.gz")
+    np.save("TYPED_FITHRF_GLMDENOISE_RR.npy", {"betasmd": np.concatenate(parts, axis=3)})
+    _, code = re.findall(r"```python\n(.*?)```", read("docs/own_data.md"), re.DOTALL)
+    exec(code, {})
+    recordings = FolderRecordings.open(own.root, "sub-01")
+    for number, session in enumerate(SESSIONS, start=1):
+        found_TV = recordings.read(number, recordings.rois(GROUPS))
+        assert np.array_equal(found_TV, np.nan_to_num(own.betas["sub-01", session]))
+        assert np.array_equal(nib.load(recordings.find(number)).affine, affine_44)
 
 
 def test_own_data_by_hand_pass_the_checks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
