@@ -32,6 +32,19 @@ def test_integers_are_percent_times_300(percent_NV: np.ndarray) -> None:
     assert np.allclose(found, normalise(percent_NV, "stored", inputs, 2), atol=0.01)
 
 
+def test_betas_are_on_the_scale_that_the_model_keeps(percent_NV: np.ndarray) -> None:
+    inputs = make_inputs()
+    expected = normalise(percent_NV, "stored", inputs, 2)
+    inputs["betas_scale_1"] = np.array([1000.0])
+    for stored in (np.round(1000 * percent_NV).astype(np.int32), 1000 * percent_NV):
+        assert np.allclose(normalise(stored, "stored", inputs, 2), expected, atol=0.01)
+    inputs["betas_scale_1"] = np.array([1.0])
+    whole = np.round(10 * percent_NV).astype(np.int16)
+    inputs["session_mean_SV"] *= 10
+    inputs["session_std_SV"] *= 10
+    assert np.allclose(normalise(whole, "stored", inputs, 2), expected, atol=0.11)
+
+
 def test_session_statistics_are_those_of_the_trials(percent_NV: np.ndarray) -> None:
     percent_NV[:, 3] = 0.1
     found = normalise(percent_NV, "session", {})

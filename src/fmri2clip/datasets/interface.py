@@ -87,6 +87,11 @@ class Recordings(Protocol):
         ...
 
     @property
+    def keeps_scale(self) -> bool:
+        """Whether models keep `scale`, to read such files again; NSD's follows from their type."""
+        ...
+
+    @property
     def is_local(self) -> bool:
         """False: sessions come one after the other, so reading several at once gains nothing."""
         ...

@@ -41,11 +41,12 @@ def normalise(
 ) -> NDArray[np.float32]:
     """z-scores (N, V) of single trials; a voxel that never changes becomes 0.
 
-    betas_NV: percent signal change, or NSD's integers, which are 300 times that; z-scores for
-    `none`. inputs: the model's. session_N: of each trial or of all; for `stored` a 1-based session
-    of the model's training. Raises ValueError for values that are not finite, for fewer than
-    LEAST_TRIALS trials in a session with `session`, for an unknown session, and where the result is
-    not spread as z-scores are.
+    betas_NV: z-scores for `none`; else numbers as the files of the training had them, where the
+    model keeps their scale, or percent signal change, or NSD's integers, which are 300 times that.
+    inputs: the model's. session_N: of each trial or of all; for `stored` a 1-based session of the
+    model's training. Raises ValueError for values that are not finite, for fewer than LEAST_TRIALS
+    trials in a session with `session`, for an unknown session, and where the result is not spread
+    as z-scores are.
     """
     check_known(norm, NORMS, "betas", "norm")
     whole = np.issubdtype(betas_NV.dtype, np.integer)
@@ -59,7 +60,10 @@ def normalise(
         z_NV = betas_NV.astype(np.float32)
         _check_likeness(z_NV, norm, inputs)
     else:
-        percent_NV = betas_NV.astype(np.float64) / (BETA_SCALE if whole else 1.0)
+        scale = BETA_SCALE if whole else 1.0
+        if "betas_scale_1" in inputs:
+            scale = inputs["betas_scale_1"].item()
+        percent_NV = betas_NV.astype(np.float64) / scale
         if norm == STORED:
             mean, std = _find_statistics(inputs, session_N, len(betas_NV))
             _check_likeness(percent_NV, norm, inputs)

@@ -72,8 +72,10 @@ def test_roi_arrays_are_equal(world: Path, tmp_path: Path) -> None:
             )
     for subject in SUBJECTS:
         one, other = (Paths(tmp_path / name) for name in ("nsd", "own"))
-        for find in (Paths.train_betas, Paths.voxels):
-            assert find(one, subject).read_bytes() == find(other, subject).read_bytes()
+        assert one.train_betas(subject).read_bytes() == other.train_betas(subject).read_bytes()
+        assert differing(one.voxels(subject), other.voxels(subject)) == {"attrs"}
+        with h5py.File(one.voxels(subject)) as a, h5py.File(other.voxels(subject)) as b:
+            assert dict(b.attrs) == {**a.attrs, "betas_scale": 300}
         assert differing(one.test_betas(subject), other.test_betas(subject)) == {
             "noise_free_IV",
             "noise_free_nsd_id_I",

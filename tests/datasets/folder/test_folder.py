@@ -24,10 +24,13 @@ from fmri2clip.datasets.folder.pictures import FolderPictures
 from fmri2clip.datasets.folder.recordings import FolderRecordings
 from fmri2clip.stages.check_data.check_folder import digest_folder, iterate_folder_checks
 from fmri2clip.stages.extract_rois.extract import extract_subject
+from fmri2clip.stages.train.data import _select_voxels
+from fmri2clip.use.normalise import normalise
 from tests.datasets.folder.own_world import (
     GROUPS,
     N_TEST,
     N_TRAIN,
+    N_VOXELS,
     SESSIONS,
     SUBJECTS,
     Own,
@@ -322,6 +325,22 @@ def test_masks_outside_of_what_was_measured_are_a_warning(tmp_path: Path) -> Non
     assert status == "WARN"
     assert detail.startswith("10% of voxel-sessions have no signal; look whether the masks lie")
     assert "8 voxel-sessions without signal" in detail
+
+
+def test_a_model_reads_the_files_of_its_own_folder(tmp_path: Path) -> None:
+    """Integers of another scale than NSD's, by the statistics that its model keeps."""
+    own = write_own(tmp_path / "own", "npy")
+    own.describe(betas_scale=1000)
+    files = []
+    for session in SESSIONS:
+        stored_TV = np.round(1000 * np.nan_to_num(own.betas["sub-01", session])).astype(np.int16)
+        np.save(own.root / "betas" / f"sub-01_{session}.npy", stored_TV)
+        files.append(np.delete(stored_TV, 3, axis=1))
+    voxels = extract(own, tmp_path / "out").voxels("sub-01")
+    inputs, _, _ = _select_voxels(voxels, "all", N_VOXELS - 1)
+    session_N = np.repeat([1, 2], [len(stored_TV) for stored_TV in files])
+    found_NV = normalise(np.concatenate(files), "stored", inputs, session_N)
+    np.testing.assert_allclose(found_NV, z_scores(own, "sub-01"), atol=5e-3)
 
 
 def test_a_session_without_training_pictures_is_refused(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 
 from fmri2clip import decoders
 from fmri2clip.artefacts.clip_cache import CLIP, read_cache, read_clip, write_cache
-from fmri2clip.artefacts.trials import BETAS, read_betas, write_betas, write_voxels
+from fmri2clip.artefacts.trials import BETAS, read_betas, read_voxels, write_betas, write_voxels
 from fmri2clip.core import store
 from fmri2clip.core.params import Split
 from fmri2clip.decoders.batches import TrainingData
@@ -95,6 +95,13 @@ def test_labels_and_rois_come_with_the_data(files: dict[str, Path]) -> None:
     )
     assert set(data.rois) == {"floc-faces"} and set(data.groups) == {"low", "none", "high"}
     assert data.rois["floc-faces"].tolist() == [v % 2 == 0 for v in range(6, N_VOXELS)]
+
+
+def test_the_scale_of_a_folder_goes_into_the_model(files: dict[str, Path]) -> None:
+    assert "betas_scale_1" not in load(files).inputs
+    voxels = read_voxels(files["voxels"])
+    write_voxels(files["voxels"], voxels, {"betas_scale": 12.5})
+    assert load(files).inputs["betas_scale_1"].tolist() == [12.5]
 
 
 def write_sessions(files: dict[str, Path]) -> tuple[np.ndarray, np.ndarray]:

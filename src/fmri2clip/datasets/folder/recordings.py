@@ -34,6 +34,7 @@ class FolderRecordings:
     table: pd.DataFrame
     stock: Stock
     repetitions = 0
+    keeps_scale = True
     is_local = True
 
     @classmethod

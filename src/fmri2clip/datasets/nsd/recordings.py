@@ -27,6 +27,7 @@ class NsdRecordings:
     source: SessionSource
     repetitions = layout.REPETITIONS
     scale = layout.BETA_SCALE
+    keeps_scale = False
 
     @property
     def preparation(self) -> str:

@@ -39,7 +39,8 @@ class Subject:
     data: TrainingData
     split: SplitResult
     nsd_id_I: Array  # all training images of the subject, the axis of `split`
-    inputs: dict[str, Array]  # ijk_V3, voxel_rows_V, session_mean_SV, session_std_SV
+    # ijk_V3, voxel_rows_V, session_mean_SV, session_std_SV; betas_scale_1 of a folder of one's own
+    inputs: dict[str, Array]
     unseen: list[str]  # names of the unseen categories
 
 
@@ -222,6 +223,8 @@ def _select_voxels(
         )
     statistics = {f"session_{name}_SV": voxels[f"{name}_SV"][:, rows_V] for name in ("mean", "std")}
     inputs = {"ijk_V3": voxels["ijk_V3"][rows_V], "voxel_rows_V": rows_V, **statistics}
+    if "betas_scale" in voxels.attrs:
+        inputs["betas_scale_1"] = np.array([voxels.attrs["betas_scale"]])
     members = {
         str(name): voxels["roi_VG"][rows_V, k] for k, name in enumerate(voxels["roi_names_G"])
     }
