@@ -457,7 +457,7 @@ def roi_counts(k: int) -> dict[str, object]:
         "groups": {"low": 700, "high": 600, "all": 1700 + k},
         "ncsnr": {"low": {"median": 0.36, "median_train": 0.35}},
         "train": {"trials": 7500, "images": 2500, "shown": {"3": 2500}},
-        "test": {"trials": 120, "images": 40, "shown": {}},
+        "test": {"trials": 120, "images": 40, "shown": {"1": 0, "3": 40}},
     }
 
 

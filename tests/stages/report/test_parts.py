@@ -214,9 +214,16 @@ def test_blocks_attention_and_world_are_those_of_their_files(
     assert low.axis == high.axis
     n_unmet = json.dumps(world["asserted"]).count('"met": 0')
     assert quality.describe_world(given).count(" is ") == n_unmet
-    assert brain.ceiling(1.0, 3) == 75  # 1 / (1 + 1 / 3)
-    counts = {"test": {"trials": 1750, "images": 50}}
-    assert brain.ceiling(1.0, brain.count_repeats(counts)) == pytest.approx(100 * 35 / 36)
+
+
+def test_ceilings_are_of_the_trials_that_each_test_picture_has() -> None:
+    """By NSD's formula, A, B and C pictures with 3, 2 and 1 trials; not of their average number."""
+    assert brain.ceiling(1.0, {"test": {"shown": {"1": 0, "2": 0, "3": 60}}}) == 75
+    assert brain.ceiling(1.0, {"test": {"shown": {"35": 50}}}) == pytest.approx(100 * 35 / 36)
+    a, b, c = 515, 285, 130
+    counts = {"test": {"trials": 3 * a + 2 * b + c, "shown": {"1": c, "2": b, "3": a}}}
+    inverse = (a / 3 + b / 2 + c / 1) / (a + b + c)
+    assert brain.ceiling(0.4, counts) == pytest.approx(100 * 0.16 / (0.16 + inverse))
 
 
 def test_responses_foretold_stand_beside_their_ceiling(project: Any, tmp_path: Path) -> None:

@@ -4,8 +4,7 @@ model: `encoding`.
     r_v  = mean over i of z_iv p_iv                     z, p: measured and predicted, each z-scored
                                                         over the test images
     R2_v = 1 - sum (y_iv - yhat_iv)^2 / sum (y_iv - ybar_v)^2
-    ceiling of R2_v: s^2 / (s^2 + 1/n), of r_v: its root    s: ncsnr as shipped; n trials a mean
-                                                            (Allen et al. 2022)
+    ceiling of R2_v: metrics/ceiling.py, of ncsnr as shipped; of r_v: its root
 
 The score of a region is the mean over its voxels, so a mean over images, too: that of
 
@@ -19,6 +18,7 @@ Letters: I test images, V voxels, G ROIs and groups of them.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,9 +29,10 @@ import torch
 from numpy.typing import NDArray
 
 from fmri2clip.artefacts.model import Model
-from fmri2clip.artefacts.trials import TestBetas, read_voxels
+from fmri2clip.artefacts.trials import TestBetas, read_betas, read_voxels
 from fmri2clip.datasets.nsd.areas import PRF
 from fmri2clip.decoders import Decoder
+from fmri2clip.metrics.ceiling import average_inverse, find_ceiling
 from fmri2clip.metrics.statistics import Scores
 
 Array = NDArray[Any]
@@ -42,10 +43,12 @@ LEAST = 1e-9  # standard deviation of a voxel that varies
 
 @dataclass(frozen=True, kw_only=True)
 class Regions:
-    """Voxels of a model: coordinates, ncsnr as shipped, and members of each region by name."""
+    """Voxels of a model: coordinates, noise ceiling of the mean of a test picture's trials (0 where
+    unknown), and members of each region by name.
+    """
 
     ijk_V3: NDArray[np.int16]
-    ncsnr_V: NDArray[np.floating]
+    ceiling_V: NDArray[np.float64]
     members: Mapping[str, NDArray[np.bool_]]
 
 
@@ -54,9 +57,9 @@ def has_encoding_model(model: Model) -> bool:
     return type(model.decoder).respond is not Decoder.respond
 
 
-def read_regions(path: Path, rows_V: Array) -> Regions:
+def read_regions(path: Path, test_path: Path, rows_V: Array) -> Regions:
     """Groups of params, areas of prf-visualrois with both halves, and those of floc; of columns
-    rows_V.
+    rows_V. test_path: the subject's trials of test pictures.
     """
     arrays = read_voxels(path, ["ijk_V3", "ncsnr_V", "roi_VG", "roi_names_G"])
     members: dict[str, NDArray[np.bool_]] = {}
@@ -68,9 +71,10 @@ def read_regions(path: Path, rows_V: Array) -> Regions:
         region = _name_region(name)
         if region and member_V.any():
             members[region] = members.get(region, False) | member_V
-    return Regions(
-        ijk_V3=arrays["ijk_V3"][rows_V], ncsnr_V=arrays["ncsnr_V"][rows_V], members=members
-    )
+    _, n_I = np.unique(read_betas(test_path, ["nsd_id_N"])["nsd_id_N"], return_counts=True)
+    ncsnr_V = np.nan_to_num(arrays["ncsnr_V"][rows_V].astype(np.float64))
+    ceiling_V = find_ceiling(ncsnr_V, average_inverse(Counter(n_I.tolist())))
+    return Regions(ijk_V3=arrays["ijk_V3"][rows_V], ceiling_V=ceiling_V, members=members)
 
 
 def _name_region(name: str) -> str:
@@ -80,13 +84,6 @@ def _name_region(name: str) -> str:
     if name.startswith(f"{PRF}/"):
         return name.removeprefix(f"{PRF}/").rstrip("vd")
     return name if name.startswith(CATEGORY_AREAS) and "/" not in name else ""
-
-
-def find_ceiling(ncsnr_V: Array, n_repeats: int) -> NDArray[np.float64]:
-    """Share of the variance of a mean of n_repeats trials that is no noise; 0 where unknown."""
-    square_V = np.nan_to_num(ncsnr_V.astype(np.float64)) ** 2
-    ceiling_V: NDArray[np.float64] = square_V / (square_V + 1 / n_repeats)
-    return ceiling_V
 
 
 def score_responses(
@@ -106,7 +103,7 @@ def score_responses(
     deviation_V = np.where(known_V, deviation_V, np.nan)
     product_IV = centred_IV / deviation_V * _z_score(predicted_IV)
     share_IV = 1 - ((measured_IV - predicted_IV) / deviation_V) ** 2
-    ceiling_V = find_ceiling(regions.ncsnr_V, betas.n_repeats)
+    ceiling_V = regions.ceiling_V
     per_image: dict[str, tuple[Array, Array]] = {}
     constants: dict[str, float] = {}
     ones_I = np.ones(len(measured_IV))

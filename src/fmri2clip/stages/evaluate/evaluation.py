@@ -143,7 +143,7 @@ def evaluate_run(
             add_tokens(shared_path, STREAMS_OF_LIKELIHOOD, clip)
         if reads_features or (judged and "tokens_JX" in (judged.heldout or {})):
             basis = basis or read_basis(paths.clip_basis(run.clip))
-        regions = read_regions(paths.voxels(subject), rows_V)
+        regions = read_regions(paths.voxels(subject), paths.test_betas(subject), rows_V)
         scores[subject], groups[subject] = evaluate_subject(
             model, subject, betas, clip, params.evaluation, maps, judged, basis, regions
         )

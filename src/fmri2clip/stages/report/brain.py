@@ -15,6 +15,7 @@ import numpy as np
 from fmri2clip.artefacts.scores import list_groups, read_predictions
 from fmri2clip.artefacts.trials import read_voxels
 from fmri2clip.figures.slices import paint_slices
+from fmri2clip.metrics.ceiling import average_inverse, find_ceiling
 from fmri2clip.stages.report.boards import Board, Row
 from fmri2clip.stages.report.catalogue import Metric
 from fmri2clip.stages.report.charts import (
@@ -159,16 +160,12 @@ def describe_tokens(inputs: Inputs) -> list[str]:
     return said
 
 
-def ceiling(ncsnr: Any, n_repeats: float) -> Any:
-    """Noise ceiling in percent of the variance of the mean of so many trials, of a number or an
-    array of them (Allen et al. 2022).
+def ceiling(ncsnr: Any, counts: Tree) -> Any:
+    """Noise ceiling in percent of the variance of the mean of a test picture's trials, of a number
+    or an array of them; counts: of the subject.
     """
-    return 100 * ncsnr**2 / (ncsnr**2 + 1 / n_repeats)
-
-
-def count_repeats(counts: Tree) -> float:
-    """Trials of a test picture of one subject, on average; their mean is decoded."""
-    return float(counts["test"]["trials"] / counts["test"]["images"])
+    shown = {int(n_trials): n for n_trials, n in counts["test"]["shown"].items()}
+    return 100 * find_ceiling(ncsnr, average_inverse(shown))
 
 
 def make_ceilings(inputs: Inputs) -> DotChart | None:
@@ -177,7 +174,7 @@ def make_ceilings(inputs: Inputs) -> DotChart | None:
     rows = []
     for group, words in GROUPS.items():
         medians = [
-            ceiling(counts["ncsnr"][group]["median"], count_repeats(counts))
+            ceiling(counts["ncsnr"][group]["median"], counts)
             for counts in inputs.rois.values()
             if "median" in counts["ncsnr"].get(group, {})
         ]
@@ -198,8 +195,8 @@ def make_slices(inputs: Inputs, subject: str) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     arrays = read_voxels(path, ["ijk_V3", "ncsnr_V"])
-    n_repeats = count_repeats(inputs.rois[subject])
-    ceiling_V = np.nan_to_num(ceiling(arrays["ncsnr_V"].astype(float), n_repeats)) / 100
+    ncsnr_V = arrays["ncsnr_V"].astype(float)
+    ceiling_V = np.nan_to_num(ceiling(ncsnr_V, inputs.rois[subject])) / 100
     most = float(np.quantile(ceiling_V, 0.99)) or 1.0
     shown = [_paint("Noise ceiling", subject, arrays["ijk_V3"], ceiling_V, most)]
     for run in list_encoding(inputs):

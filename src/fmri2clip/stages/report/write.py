@@ -213,7 +213,6 @@ def render_pages(context: Mapping[str, Any]) -> dict[str, str]:
             slices=brain.make_slices(inputs, subject),
             encoding=brain.make_encoding(inputs, scores, subject),
             ceiling=brain.ceiling,
-            repeats=brain.count_repeats(inputs.rois[subject]),
         )
     for study in context["studies"]:
         pages[f"studies/{study.name}.html"] = render("study.html", up="../", study=study)
