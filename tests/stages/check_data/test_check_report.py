@@ -109,6 +109,28 @@ def test_damaged_bytes_are_found_through_the_manifest(checkout: Path) -> None:
     ]
 
 
+def test_what_a_download_would_bring_again_is_to_be_reported(checkout: Path) -> None:
+    """A file with the bytes of its manifest that a check refuses is not removed; a session that no
+    manifest names is, and so is a file of a stage with a damaged one.
+    """
+    sound = {layout.stim_info_path(RAW), layout.betas_path(RAW, SUBJECT, PREPARATION, 1)}
+    other = layout.betas_path(RAW, SUBJECT, PREPARATION, 1, ".nii.gz")
+    other.touch()
+    checks = check_tree(RAW, [SUBJECT], Dataset())
+    assert {c.status for c in checks if c.name.startswith("files.")} == {"PASS", "WARN"}
+    failed = [Check("x", "FAIL", f"{path} is odd") for path in (*sound, other)]
+    stages = [f"rm {other}", f"dvc repro -f download@{SUBJECT}"]
+    assert check_report.list_repairs(RAW, [*checks, *failed]) == stages
+    text = check_report.format_summary(RAW, [*checks, *failed])
+    lines = [line for line in text.splitlines() if line.endswith("please report this")]
+    assert [line.partition(": the file is as ")[0] for line in lines] == sorted(map(str, sound))
+    layout.valid_path(RAW, SUBJECT).write_bytes(b"")
+    checks = [c for c in check_tree(RAW, [SUBJECT], Dataset()) if c.name.startswith("files.")]
+    found = check_report.list_repairs(RAW, [*checks, *failed])
+    assert f"rm {layout.betas_path(RAW, SUBJECT, PREPARATION, 1)}" in found
+    assert f"rm {layout.stim_info_path(RAW)}" not in found
+
+
 def test_repairs_without_a_path_follow_the_name(tmp_path: Path) -> None:
     checks = [
         Check("subj03.rois", "FAIL", "odd"),

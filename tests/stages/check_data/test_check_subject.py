@@ -201,6 +201,17 @@ def test_ncsnr(files: SubjectFiles, monkeypatch: pytest.MonkeyPatch) -> None:
         check_betas.check_ncsnr(files)
 
 
+def test_another_ncsnr_of_a_real_tree_is_a_warning(files: SubjectFiles) -> None:
+    """How near NSD's own comes to the formula is inferred; in a simulated tree it is known."""
+    path = layout.ncsnr_path(files.root, SUBJECT, PREPARATION)
+    _edit(path, lambda v: v[::-1])
+    finding = check_betas.check_betas(files)
+    assert finding.status == "WARN"
+    assert "shipped and recomputed ncsnr correlate at" in finding.detail
+    with pytest.raises(ValueError, match=r"ncsnr correlate at .*is not what their betas give"):
+        check_betas.check_betas(_simulated(files))
+
+
 def test_an_empty_nsdgeneral(files: SubjectFiles) -> None:
     _edit(layout.roi_path(files.root, SUBJECT, "nsdgeneral"), np.zeros_like)
     with pytest.raises(ValueError, match=r"nsdgeneral\.nii\.gz has no voxel above 0"):

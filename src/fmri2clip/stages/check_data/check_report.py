@@ -15,7 +15,7 @@ from typing import Any
 from fmri2clip.core import store
 from fmri2clip.core.files import check_inside
 from fmri2clip.core.params import Dataset
-from fmri2clip.datasets.nsd import layout
+from fmri2clip.datasets.nsd import layout, manifest
 from fmri2clip.stages.check_data.check import describe_kind
 from fmri2clip.stages.check_data.outcomes import Check
 
@@ -52,38 +52,63 @@ def format_check(check: Check) -> str:
 
 def format_summary(root: Path, checks: Sequence[Check], repairs: bool = True) -> str:
     """Numbers of checks by status and, where something failed, commands that repair it, if there
-    are any.
+    are any, and the files that no download repairs.
     """
     counts = Counter(check.status for check in checks)
     line = ", ".join(f"{counts[status]} {status}" for status in ("PASS", "WARN", "SKIP", "FAIL"))
+    text = f"\n{len(checks)} checks: {line}\n"
     commands = list_repairs(root, checks) if repairs else []
-    repair = (
-        "\nTo repair, remove what is damaged and download again; what is sound is not fetched a "
-        "second time:\n"
-    )
-    return f"\n{len(checks)} checks: {line}\n" + (
-        repair + "".join(f"  {c}\n" for c in commands) if commands else ""
-    )
+    if commands:
+        text += "\nTo repair, remove what is damaged and download again; what is sound is not "
+        text += "fetched a second time:\n" + "".join(f"  {command}\n" for command in commands)
+    for path in sorted(list_intact(root, checks)) if repairs else ():
+        text += f"\n{path}: the file is as its source (the bucket, COCO or the simulation) has it; "
+        text += "please report this\n"
+    return text
 
 
 def list_repairs(root: Path, checks: Sequence[Check]) -> list[str]:
     """Commands for the files that failed checks name: remove those that are ours to remove, run
-    their stage again. None for files that could not be opened: they may be sound.
+    their stage again. None for files that could not be opened, as they may be sound, nor for those
+    that a download would bring once more as they are.
     """
     damaged: set[Path] = set()
     stages: set[str] = set()
+    intact = list_intact(root, checks)
     for check in checks:
         if not check.passed and check.is_read:
-            paths = find_paths(root, check.detail)
+            named = _list_failed(root, check)
+            paths = [path for path in named if path not in intact]
             damaged.update(path for path in paths if path.is_file() and _is_ours(root, path))
-            stages.update(
-                [_stage_of_path(root, path) for path in paths] or [_stage_of_check(check.name)]
-            )
+            stages.update(_stage_of_path(root, path) for path in paths)
+            stages.update([] if named else [_stage_of_check(check.name)])
     in_order = sorted(stages, key=lambda stage: (stage != STIMULI, stage))
     return [
         *(f"rm {path}" for path in sorted(damaged)),
         *(f"dvc repro -f {stage}" for stage in in_order),
     ]
+
+
+def list_intact(root: Path, checks: Sequence[Check]) -> set[Path]:
+    """Files that failed checks name although size and SHA-256 of all files of their stage are those
+    of its manifest. None of the user's own.
+    """
+    manifests = {f"files.{s}": layout.manifest_path(root, s) for s in layout.SUBJECTS}
+    manifests["files.stimuli"] = layout.stimuli_manifest_path(root)
+    entries = [
+        entry
+        for check in checks
+        if check.name in manifests and check.status in ("PASS", "WARN")
+        for entry in manifest.read(manifests[check.name])
+    ]
+    known = {manifest.local_path(root, entry) for entry in entries if entry.sha256}
+    named = {path for check in checks for path in _list_failed(root, check)}
+    return {path for path in known & named if _is_of_nsd(path)}
+
+
+def _list_failed(root: Path, check: Check) -> list[Path]:
+    """Files that a failed check read and names."""
+    return find_paths(root, check.detail) if not check.passed and check.is_read else []
 
 
 def find_paths(root: Path, text: str) -> list[Path]:
@@ -98,6 +123,10 @@ def _is_ours(root: Path, path: Path) -> bool:
         check_inside(root, [path.parent])
     except ValueError:
         return False
+    return _is_of_nsd(path)
+
+
+def _is_of_nsd(path: Path) -> bool:
     return path.parent.name != "roi" or layout.is_nsd_roi(path)
 
 
