@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import h5py
 import nibabel as nib
 import numpy as np
 import pytest
+from isal import igzip
 
 from fmri2clip.datasets.nsd import layout
 from fmri2clip.datasets.nsd.voxels import betas
@@ -101,6 +103,40 @@ def test_voxels_that_are_not_stored_are_zero(tmp_path: Path) -> None:
     here = np.argwhere(_mask()).tolist().index([2, 3, 3])
     np.testing.assert_array_equal(stored[:, here], _volume()[2, 3, 3])
     assert not np.delete(stored, here, axis=1).any()
+
+
+@pytest.mark.parametrize("suffix", layout.BETA_SUFFIXES)
+@pytest.mark.parametrize("n_outside", [0, 3])
+def test_a_scan_is_of_all_voxels(
+    tmp_path: Path, suffix: str, n_outside: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Limits and voxels with data where the mask has none, the first and the last among them."""
+    monkeypatch.setattr(betas, "SCAN_VOXELS", 2 * 5 * 7)  # slabs of two along Z
+    volume = np.where(_mask()[..., None], _volume() // 2, 0).astype(np.int16)
+    volume[2, 3, 3, 749] = 20_000
+    for place in [(0, 0, 0, 749), (4, 6, 5, 0), (4, 0, 2, 17)][:n_outside]:
+        volume[place] = -20_000
+    found = betas.scan_session(_write(tmp_path, suffix, volume), _mask())
+    assert found == (int(volume.min()), int(volume.max()), n_outside)
+    high = betas.scan_session(_write(tmp_path, suffix, np.abs(volume)), ~_mask())
+    assert high == (0, 20_000, int(_mask().sum()))
+
+
+def test_a_scan_unpacks_a_nifti_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(betas, "SCAN_VOXELS", 1)
+    opened = []
+
+    def count(path: Path, mode: str) -> Any:
+        opened.append(path)
+        return igzip.open(path, mode)
+
+    monkeypatch.setattr(betas, "igzip", SimpleNamespace(open=count))
+    path = _write(tmp_path, ".nii.gz", _volume())
+    betas.scan_session(path, _mask())
+    assert opened == [path]
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(ValueError, match=rf"{path.name} cannot be read .*delete it"):
+        betas.scan_session(path, _mask())
 
 
 @pytest.mark.parametrize("scale", [(0, 0), (1, 0), (np.nan, 0)], ids=str)

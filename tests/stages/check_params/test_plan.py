@@ -111,6 +111,22 @@ def test_other_presets_have_a_plan(preset: str) -> None:
     assert plan.make_plan(read_params([preset], ROOT), ROOT, "cpu2", LARGE).needs
 
 
+@pytest.mark.parametrize(("container", "session"), [("hdf5", 9), ("nifti", 5)])
+def test_checking_real_betas_takes_minutes_a_subject(
+    nsd: plan.Plan, container: str, session: float
+) -> None:
+    """More than the disk: at least so many seconds of CPU a session, where sessions are kept."""
+    seconds = {}
+    for keep_raw in (True, False):
+        dataset = dataclasses.replace(nsd.params.dataset, container=container, keep_raw=keep_raw)
+        params = dataclasses.replace(nsd.params, dataset=dataset)
+        needs = plan.make_plan(params, ROOT, "gpu24", LARGE).needs
+        (seconds[keep_raw],) = [need.seconds for need in needs if need.stage == "check_data"]
+    n_sessions = sum(sizes.find_subject(nsd.params, s).n_sessions for s in nsd.params.subjects)
+    assert 0.9 * session * n_sessions < seconds[True] - seconds[False] < 13 * n_sessions
+    assert seconds[False] < 100
+
+
 def test_an_unknown_preset_is_refused() -> None:
     with pytest.raises(ValueError, match=r"'nsdd' is not known.*did you mean nsd"):
         read_params(["nsdd"], ROOT)

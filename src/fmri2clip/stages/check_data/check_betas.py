@@ -1,8 +1,8 @@
 """What must hold for the betas and the noise ceiling of one subject in an NSD tree, real or
 simulated.
 
-Every session is read whole, in parts, and once more for the voxels of nsdgeneral: memory stays
-at about 1 GB. Sources: NSD manual; cvnlab/nsddatapaper, main/export.m, main/export_noiseceiling.m.
+Every session is read once for all voxels and once more for those of nsdgeneral: memory stays at
+about 1 GB. Sources: NSD manual; cvnlab/nsddatapaper, main/export.m, main/export_noiseceiling.m.
 
 Axis letters: N trials, V voxels.
 """
@@ -10,7 +10,6 @@ Axis letters: N trials, V voxels.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +31,6 @@ PSC_RANGE = (0.1, 10.0)  # of a session's median |beta| in nsdgeneral, percent s
 NCSNR_KNOWN = 0.9  # share of nsdgeneral with a number
 NCSNR_CORRELATION = 0.99
 NCSNR_NEAR = 0.02  # of a voxel: shipped and computed again
-SLAB_VOXELS = 150_000
 STREAMED = (
     "dataset.keep_raw is false, so no betas lie here; extract_rois checks each session as it comes"
 )
@@ -73,14 +71,7 @@ def check_volumes(files: SubjectFiles) -> Outcome:
     warnings: list[str] = []
     for session in range(1, files.n_sessions + 1):
         path = betas.find_session(files.root, files.subject, files.preparation, session)
-        lowest = 0
-        highest = 0
-        outside = 0
-        for slab in _slabs(brain.shape):
-            stored_NV = betas.read_session(path, slab)
-            lowest = min(lowest, int(stored_NV.min()))
-            highest = max(highest, int(stored_NV.max()))
-            outside += int(np.logical_or.reduce(stored_NV, axis=0)[~brain[slab]].sum())
+        lowest, highest, outside = betas.scan_session(path, brain)
         require(outside == 0, f"{path}: {outside} voxels outside the brain mask are not zero")
         limits = np.iinfo(np.int16)
         saturated = (lowest, highest) == (limits.min, limits.max)
@@ -88,17 +79,6 @@ def check_volumes(files: SubjectFiles) -> Outcome:
         require(saturated or (files.is_real and session > 1), problem)
         warnings += [] if saturated else [problem]
     return passed(f"{files.n_sessions} sessions, {brain.sum()} voxels with data", warnings)
-
-
-def _slabs(shape: tuple[int, ...]) -> Iterator[NDArray[np.bool_]]:
-    """Masks that cut a grid along Z into parts of at most SLAB_VOXELS voxels, so that memory stays
-    bounded.
-    """
-    thickness = max(1, SLAB_VOXELS // (shape[0] * shape[1]))
-    for z in range(0, shape[2], thickness):
-        slab = np.zeros(shape, dtype=bool)
-        slab[..., z : z + thickness] = True
-        yield slab
 
 
 def check_containers(files: SubjectFiles) -> Outcome:

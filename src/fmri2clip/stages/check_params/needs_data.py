@@ -27,6 +27,9 @@ DRAWN = 2100  # bytes of annotations of a simulated picture; measured
 PLANNED = 155  # bytes of the design's tables for each simulated picture; measured
 # Seconds of a session of 15,724 voxels, from files in memory: benchmarks/extract_rois.json
 EXTRACTION = {"hdf5": 0.39, "nifti": 1.32}
+# Seconds to check a session of subject 1: whole, 8.3 as HDF5 or 2.3 as NIfTI; its 15,724 voxels,
+# 0.2 or 2.1; 1.1 for what is computed of these. Measured on synthetic sessions of that size.
+CHECKING = {"hdf5": 9.6, "nifti": 5.5}
 BAND = 1024  # voxels of all trials in memory at once (stages/extract_rois)
 PICTURE_BLOCK = 200  # pictures in memory at once (stages/cache_stimuli)
 FEATURE_BLOCK = 2**28  # bytes of float32 features in a block, of at most
@@ -111,17 +114,25 @@ def _download(case: Case, subject: Subject) -> Need:
 
 
 def check_data(case: Case) -> list[Need]:
-    """Reads every file once, for its digest, and pictures and betas once more.
+    """Reads every file once, for its digest, pictures once more and betas twice: all voxels, then
+    those of nsdgeneral. HDF5 takes its time for chunks of one voxel, NIfTI is unpacked each time.
 
     Memory stays at about 1 GB at any size (stages/check_data/check_betas.py).
     """
     raw = sum(need.disk for stage in (download_stimuli, download) for need in stage(case))
     pictures = case.n_images * case.side**2 * 3
+    dataset = case.params.dataset
+    sessions = 0.0  # of the size of subject 1's
+    if case.source != "folder" and dataset.keep_raw:
+        grids = sum(subject.n_sessions * prod(subject.grid) for subject in case.subjects.values())
+        sessions = grids / prod(layout.VOLUME_SHAPES[0])
     return [
         Need(
             stage="check_data",
             ram=PLAIN + max(annotations_ram(case), 0.95 * GB if case.is_real else 0.3 * GB),
-            seconds=10 + (raw + pictures) / case.device.disk,
+            seconds=10
+            + (raw + pictures) / case.device.disk
+            + sessions * CHECKING[dataset.container],
         )
     ]
 

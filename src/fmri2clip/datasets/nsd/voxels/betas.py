@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -37,6 +37,7 @@ BROKEN: tuple[type[Exception], ...] = (  # what a damaged file makes its reader 
 )
 GROUP_V = 1024  # voxels joined at a time: bounds the copies of their chunks
 SLAB_BYTES = 64 * 2**20  # of a bounding box that is read in one go
+SCAN_VOXELS = 150_000  # of an HDF5 file that is read whole, in one go
 
 
 def find_session(root: Path, subject: str, preparation: str, session: int) -> Path:
@@ -63,8 +64,26 @@ def read_session(path: Path, mask: Mask) -> NDArray[np.int16]:
     (HDF5 of other chunks than the release).
     """
     assert mask.any(), "mask has no voxel"
-    try:
+    with _naming(path):
         return _read_nifti(path, mask) if path.name.endswith(".nii.gz") else _read_hdf5(path, mask)
+
+
+def scan_session(path: Path, mask: Mask) -> tuple[int, int, int]:
+    """Least and greatest stored integer of all voxels, and the number of voxels outside a mask
+    (X, Y, Z) that any trial has data of.
+
+    ValueError as read_session. Every byte is read once: a NIfTI volume by volume, HDF5 in slabs.
+    """
+    with _naming(path):
+        is_nifti = path.name.endswith(".nii.gz")
+        return _scan_nifti(path, mask) if is_nifti else _scan_hdf5(path, mask)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """What a damaged file makes its reader raise, as a ValueError that names it."""
+    try:
+        yield
     except BROKEN as error:
         raise describe_failure(
             path,
@@ -155,7 +174,44 @@ def _slabs(dataset: h5py.Dataset, x: slice, y: slice, z: slice) -> Iterator[slic
         yield slice(max(start, z.start), min(start + step, z.stop))
 
 
+def _scan_hdf5(path: Path, mask: Mask) -> tuple[int, int, int]:
+    """In slabs along Z of at most SCAN_VOXELS voxels, so that memory stays bounded."""
+    lowest = 0
+    highest = 0
+    outside = 0
+    thickness = max(1, SCAN_VOXELS // (mask.shape[0] * mask.shape[1]))
+    for z in range(0, mask.shape[2], thickness):
+        slab = np.zeros_like(mask)
+        slab[..., z : z + thickness] = True
+        stored_TV = _read_hdf5(path, slab)
+        lowest = min(lowest, int(stored_TV.min()))
+        highest = max(highest, int(stored_TV.max()))
+        outside += int(np.logical_or.reduce(stored_TV, axis=0)[~mask[slab]].sum())
+    return lowest, highest, outside
+
+
+def _scan_nifti(path: Path, mask: Mask) -> tuple[int, int, int]:
+    lowest = 0
+    highest = 0
+    has_data_V = np.zeros(mask.size, dtype=bool)
+    for volume in _iterate_volumes(path, mask):
+        lowest = min(lowest, int(volume.min()))
+        highest = max(highest, int(volume.max()))
+        has_data_V |= volume != 0
+    return lowest, highest, int((has_data_V & ~mask.ravel(order="F")).sum())
+
+
 def _read_nifti(path: Path, mask: Mask) -> NDArray[np.int16]:
+    # Where each voxel of the mask lies in a volume, which is stored with X fastest.
+    place_V = np.ravel_multi_index(np.nonzero(mask), mask.shape, order="F")
+    stored_TV = np.empty((layout.TRIALS_PER_SESSION, len(place_V)), dtype=np.int16)
+    for trial, volume in enumerate(_iterate_volumes(path, mask)):
+        np.take(volume, place_V, out=stored_TV[trial], mode="clip")
+    return stored_TV
+
+
+def _iterate_volumes(path: Path, mask: Mask) -> Iterator[NDArray[np.int16]]:
+    """The trials of a NIfTI on the grid of a mask, in one array that each overwrites, X fastest."""
     image = nib.load(path)
     data: Any = image.dataobj  # type: ignore[attr-defined]
     _check(path, data.shape[-1:] + data.shape[:-1], data.dtype, mask)
@@ -164,18 +220,14 @@ def _read_nifti(path: Path, mask: Mask) -> NDArray[np.int16]:
             f"{path} has scl_slope {data.slope:g} and scl_inter {data.inter:g}; NSD's volume betas "
             "are not scaled in their header (scl_slope 0)"
         )
-    # A NIfTI volume is stored with X fastest: where each voxel of the mask lies in that order.
-    place_V = np.ravel_multi_index(np.nonzero(mask), mask.shape, order="F")
     volume = np.empty(mask.size, dtype=np.int16)
-    stored_TV = np.empty((layout.TRIALS_PER_SESSION, len(place_V)), dtype=np.int16)
     with igzip.open(path, "rb") as stream:
         stream.seek(data.offset)
-        for stored_V in stored_TV:
+        for _ in range(layout.TRIALS_PER_SESSION):
             _fill(stream, volume)
-            np.take(volume, place_V, out=stored_V, mode="clip")
+            yield volume
         if stream.read(1):  # reaching the end also verifies gzip's checksum
             raise OSError("it holds more than its header says")
-    return stored_TV
 
 
 def _fill(stream: Any, array: NDArray[np.int16]) -> None:
