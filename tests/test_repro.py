@@ -189,3 +189,45 @@ def test_mistakes_end_in_one_line(
     said = done.stdout + done.stderr
     assert done.returncode and message in said
     assert "Traceback" not in said
+
+
+LINKED = """
+stages:
+  download:
+    foreach: [subj01]
+    do:
+      cmd: cd raw/${item}
+      deps: [code.py]
+      outs:
+      - raw/${item}: {persist: true, push: false}
+"""
+
+
+def test_linked_data_are_copied_before_a_download_runs_and_not_by_a_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What docs/real_nsd.md says of disks: DVC's way with outs that persist, by hard links."""
+    from dvc.repo import Repo
+
+    monkeypatch.chdir(tmp_path)
+    shared = tmp_path / "shared"
+    shared.write_bytes(b"betas")
+    betas = tmp_path / "raw/subj01/betas"
+    betas.parent.mkdir(parents=True)
+    os.link(shared, betas)
+    Path("dvc.yaml").write_text(LINKED)
+    Path("code.py").write_text("1")
+    with Repo.init(no_scm=True) as repo, repo.config.edit() as config:
+        config["cache"]["type"] = ["hardlink", "copy"]
+
+    with Repo() as repo:
+        repo.reproduce("download")
+        assert betas.stat().st_nlink == 2 and not betas.samefile(shared)
+        Path("code.py").write_text("2, an update that cannot change the files")
+        repo.commit("download", force=True)
+        assert betas.stat().st_nlink == 2 and repo.status("download") == {}
+        Path("code.py").write_text("3, another")
+        repo.reproduce("download")
+        assert betas.stat().st_nlink == 1
+        repo.checkout("download", relink=True)
+        assert betas.stat().st_nlink == 2
