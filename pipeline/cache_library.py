@@ -21,6 +21,7 @@ def cache_library(params: Params, name: str) -> None:
         params.labels,
         device=stage.device(params),
         threads=params.compute.threads,
+        is_nsd=params.dataset.source == "s3",
     )
     for part, numbers in refused.items():
         said = ", ".join(f"{n} {reason}" for reason, n in numbers.items())

@@ -27,6 +27,7 @@ STIMULI = Kind(
     "stimuli",
     {
         "nsd_id_I": Field("int64", "row of imgBrick"),
+        "coco_id_I": Field("int64", "COCO's photograph that it was cut from; of NSD itself", False),
         "image_IHW3": Field("uint8", "grey level, RGB"),
         "caption_K": Field("str", "text"),
         "caption_image_K": Field("int32", "row of nsd_id_I"),
@@ -47,8 +48,17 @@ def write_stimuli(path: Path, arrays: Mapping[str, Value | Rows]) -> None:
 
 
 def read_annotations(path: Path) -> store.Arrays:
-    """Everything but the pictures."""
-    return store.read(path, STIMULI, [name for name in STIMULI.fields if name != "image_IHW3"])
+    """Everything but the pictures and their photographs."""
+    names = [name for name, field in STIMULI.fields.items() if field.required]
+    return store.read(path, STIMULI, [name for name in names if name != "image_IHW3"])
+
+
+def read_photographs(path: Path) -> NDArray[np.int64]:
+    """COCO ids of the photographs that NSD's pictures were cut from (I).
+
+    Raises ValueError for a file of other pictures.
+    """
+    return store.read(path, STIMULI, ["coco_id_I"])["coco_id_I"]
 
 
 def image_shape(path: Path) -> tuple[int, int, int]:

@@ -198,6 +198,41 @@ def test_a_folder_is_encoded_with_what_coco_knows_of_it(
     assert not list((tmp_path / "resume").rglob("*.npz"))
 
 
+def test_photographs_behind_nsds_test_pictures_are_known_by_their_coco_id(
+    files: Files, tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the name or in the notes, whatever they look like; of a simulated NSD nothing is asked."""
+    monkeypatch.setattr(folder_module.encoder, "load", lambda *given: Mean())
+    folder = tmp_path / "coco"
+    (folder / "val").mkdir(parents=True)
+    cut = ["000000000009.jpg", "val/COCO_val2014_000000262145.jpg", "102.jpg", "noted.jpg"]
+    own = ["000000000010.jpg", "1000000000009.jpg", "a102.jpg", "noted_too.jpg"]
+    for name, image in zip([*cut, *own], draw(rng, len(cut) + len(own)), strict=True):
+        Image.fromarray(image).save(folder / name)
+    images = [{"id": 262146, "file_name": "noted.jpg"}, {"id": 7, "file_name": "noted_too.jpg"}]
+    (folder / "captions.json").write_text(json.dumps({"images": images, "annotations": []}))
+    ids = np.array([9, 100, 101, 102])
+    coco_id_I = np.array([9, 262145, 262146, 102])
+    write_pictures(files.paths.stimuli(TEST), ids, files.test, coco_id_I=coco_id_I)
+    library = Library(clip="mini", pictures=str(folder))
+
+    def refuse(is_nsd: bool) -> tuple[dict[str, int], set[str]]:
+        refused = cache_library(
+            files.paths, "some", library, CLIP, [], Labels(), resume_root=tmp_path, is_nsd=is_nsd
+        )
+        found = read_library(files.paths.library("some", FOLDER))
+        assert {name: found.attrs[name] for name in refused[FOLDER]} == refused[FOLDER]
+        return refused[FOLDER], set(map(str, found["name_J"]))
+
+    none = {"test_id": 0, "same_pixels": 0, "near_duplicate": 0}
+    assert refuse(is_nsd=True) == ({**none, "test_photograph": 4}, set(own))
+    assert refuse(is_nsd=False) == (none, {*own, *cut})
+    for name in own:
+        (folder / name).unlink()
+    with pytest.raises(ValueError, match=r"holds no picture.* 4 were refused as photographs"):
+        refuse(is_nsd=True)
+
+
 def test_errors_say_what_to_do(files: Files, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()

@@ -18,7 +18,7 @@ from fmri2clip.artefacts.clip_cache import read_cache
 from fmri2clip.artefacts.components import read_components
 from fmri2clip.artefacts.library import FOLDER, take_pictures, write_library
 from fmri2clip.artefacts.paths import Paths
-from fmri2clip.artefacts.stimuli import TEST, TRAIN, iterate_images
+from fmri2clip.artefacts.stimuli import TEST, TRAIN, iterate_images, read_photographs
 from fmri2clip.core import resume
 from fmri2clip.core.params import TRAINING_PICTURES, Clip, Labels, Library
 from fmri2clip.stages.cache_library.folder import encode_folder
@@ -45,10 +45,12 @@ def cache_library(
     device: str = "cpu",
     threads: int = 1,
     resume_root: Any = resume.RESUME_ROOT,
+    is_nsd: bool = False,
 ) -> dict[str, dict[str, int]]:
     """Write data/libraries/<name>/, returns the numbers of refused pictures by part and reason.
 
-    Raises ValueError where no picture is left.
+    is_nsd: test pictures are NSD's own, cut from photographs of COCO. Raises ValueError where no
+    picture is left.
     """
     is_training = library.pictures == TRAINING_PICTURES
     refused = {}
@@ -58,8 +60,9 @@ def cache_library(
         if is_training:
             arrays = take_training(paths, library.clip, part, guard)
         else:
+            known = frozenset(read_photographs(paths.stimuli(TEST)).tolist()) if is_nsd else ()
             arrays = encode_folder(
-                paths, library, clip, labels, guard, device, threads, resume_root
+                paths, library, clip, labels, guard, device, threads, resume_root, known
             )
         if not len(arrays["name_J"]):
             raise ValueError(

@@ -9,13 +9,17 @@ files lie beside the pictures.
 A category counts as visible where its objects take at least labels.min_area of the whole picture
 (of NSD's pictures it is the crop). Files are matched by name, folders left out.
 
+NSD's pictures are cut from COCO's photographs. Those behind the test set are known by their COCO
+id, in the name (000000123456.jpg) or in the notes; renamed and without notes they are not found.
+
 Letters: J pictures, K captions, C categories, D embedding width, P components of tokens.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +42,8 @@ from fmri2clip.stages.cache_library.guard import Guard
 Array = NDArray[Any]
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 BLOCK = 256  # pictures between two saves
+COCO_ID = re.compile(r"(?<!\d)\d{12}(?!\d)|^\d+$")  # in a file's name without suffix
+PHOTOGRAPH = "test_photograph"  # a reason beside those of guard.py
 
 
 def encode_folder(
@@ -49,17 +55,22 @@ def encode_folder(
     device: str,
     threads: int,
     resume_root: Path,
+    photographs: Collection[int] = (),
 ) -> Mapping[str, Any]:
-    """The accepted pictures of a folder.
+    """The accepted pictures of a folder. photographs: COCO ids of those behind NSD's test pictures.
 
     Raises ValueError for a folder without pictures, and for a picture that cannot be read.
     """
     torch.set_num_threads(threads)
     folder = Path(library.pictures)
     # Names that begin with a dot are other programs' notes.
-    files = sorted(path for path in folder.rglob("[!.]*") if path.suffix.lower() in SUFFIXES)
+    pictures = sorted(path for path in folder.rglob("[!.]*") if path.suffix.lower() in SUFFIXES)
+    noted = _read_ids(folder) if photographs else {}
+    files = [path for path in pictures if _list_ids(path, noted).isdisjoint(photographs)]
+    n_cut = len(pictures) - len(files)
     if not files:
-        raise ValueError(f"{folder} holds no picture; {', '.join(SUFFIXES)} are read")
+        more = f"; {n_cut} were refused as photographs behind test pictures" if n_cut else ""
+        raise ValueError(f"{folder} holds no picture; {', '.join(SUFFIXES)} are read{more}")
     model = encoder.load(clip, device)
     basis_path = paths.clip_basis(library.clip)
     basis = read_basis(basis_path) if clip.tokens else {}
@@ -79,6 +90,7 @@ def encode_folder(
     guard.refused = {
         reason: int(sum(block[f"n_{reason}"] for block in blocks)) for reason in guard.refused
     }
+    guard.refused |= {PHOTOGRAPH: n_cut} if photographs else {}
     arrays = {
         name: np.concatenate([block[name] for block in blocks])
         for name in blocks[0]
@@ -90,6 +102,20 @@ def encode_folder(
     arrays |= _read_labels(folder, names, labels.min_area)
     resume.remove(work, root=resume_root)
     return arrays
+
+
+def _read_ids(folder: Path) -> dict[str, set[int]]:
+    """Name of a picture -> its COCO ids in the folder's notes."""
+    noted: dict[str, set[int]] = {}
+    for kind in ("captions", "instances"):
+        for coco_id, image in _iterate_images(folder, kind):
+            noted.setdefault(Path(image["file_name"]).name, set()).add(coco_id)
+    return noted
+
+
+def _list_ids(path: Path, noted: Mapping[str, set[int]]) -> set[int]:
+    """Every COCO id that a picture may have."""
+    return {int(number) for number in COCO_ID.findall(path.stem)} | noted.get(path.name, set())
 
 
 def _encode_block(

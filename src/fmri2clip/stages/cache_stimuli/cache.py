@@ -17,6 +17,7 @@ from fmri2clip.artefacts.stimuli import TEST, TRAIN, write_stimuli
 from fmri2clip.core.params import Dataset, Labels
 from fmri2clip.core.schema import Rows
 from fmri2clip.datasets.interface import Pictures
+from fmri2clip.datasets.nsd.pictures import coco
 from fmri2clip.datasets.pictures import open_pictures
 
 BLOCK = 200  # pictures in memory at a time
@@ -33,18 +34,25 @@ def cache_stimuli(paths: Paths, subjects: Sequence[str], dataset: Dataset, label
     pictures = open_pictures(paths.raw, dataset, labels)
     seen = pictures.seen(subjects)
     for part, ids in ((TRAIN, seen["train"]), (TEST, seen["shared"])):
-        write_part(pictures, ids, paths.stimuli(part))
+        write_part(pictures, ids, paths.stimuli(part), dataset.source == "s3")
 
 
-def write_part(pictures: Pictures, nsd_id_I: NDArray[np.int64], path: Path) -> None:
-    """One file of pictures with these ids, which ascend."""
+def write_part(
+    pictures: Pictures, nsd_id_I: NDArray[np.int64], path: Path, has_photographs: bool = False
+) -> None:
+    """One file of pictures with these ids, which ascend; of NSD itself with COCO's ids."""
     described = pictures.annotations(nsd_id_I)
+    photographs = {}
+    if has_photographs:
+        assert isinstance(described, coco.Annotations)
+        photographs["coco_id_I"] = described.coco_id_I
     height, width = pictures.size()
     blocks = (images for _, images in pictures.iterate(nsd_id_I, BLOCK))
     write_stimuli(
         path,
         {
             "nsd_id_I": nsd_id_I,
+            **photographs,
             "image_IHW3": Rows((len(nsd_id_I), height, width, 3), blocks),
             "caption_K": described.caption_K,
             "caption_image_K": described.caption_image_K,
