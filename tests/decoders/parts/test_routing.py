@@ -1,12 +1,18 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import ks_2samp
 
-from fmri2clip.decoders.parts.routing import group_names, match, route
+from fmri2clip.artefacts.model import load, save
+from fmri2clip.decoders import load_decoder
+from fmri2clip.decoders.parts.routing import group_names, match, route, route_data
+from tests.decoders.settings import make_config
+from tests.tiny_subject import make_tiny
 
 N = 600
 
@@ -102,6 +108,35 @@ def test_matching_takes_each_row_once_within_the_caliper(rng: np.random.Generato
     own = match(one, one, 0.0, rng)
     assert len(own) == 50 and np.array_equal(own[:, 0], own[:, 1])
     assert len(match(one, two + 100, 0.1, rng)) == 0
+
+
+@pytest.mark.parametrize("name", ["brainmclip", "brainmclip_plus"])
+def test_a_decoder_has_the_voxels_that_its_own_seed_matches(name: str, tmp_path: Path) -> None:
+    """0.03 may take the 0.018 that alone is near 0, or leave it: one pair or two, by the order."""
+    tiny = make_tiny()
+    ncsnr_V = torch.arange(30).float()
+    ncsnr_V[:2] = torch.tensor([0.0, 0.03])
+    ncsnr_V[14:16] = torch.tensor([0.018, 0.045])
+    tiny.ncsnr_V = ncsnr_V
+    small = {"hidden": 8, "blocks": 1, "detail_rois": "low_high", "semantic_rois": "high"}
+    config = make_config(name, routing="disjoint", match_caliper=0.02, **small)
+    kind = load_decoder(name).Decoder
+    found = {}
+    for seed in range(6):
+        decoder = kind.from_data(config, [tiny], seed)
+        detail, semantic = route_data(config, tiny, seed)
+        assert decoder.detail_rows.tolist() == detail.tolist()
+        assert decoder.semantic_rows.tolist() == semantic.tolist()
+        found[len(detail)] = decoder
+    assert set(found) == {1, 2}
+    for n, decoder in found.items():
+        config_yaml = {"decoder": name, "run": "r", "clip": "c", "digests": {}, "width_D": 8}
+        config_yaml |= {"n_voxels": 30, "seed": 0, "config": asdict(config)}
+        save(tmp_path / str(n), decoder, config_yaml)
+        again, _ = load(tmp_path / str(n))
+        assert again.detail_rows.tolist() == decoder.detail_rows.tolist()
+        own = decoder.decode(tiny.betas_NV, "subj01").embedding_ID
+        torch.testing.assert_close(again.decode(tiny.betas_NV, "subj01").embedding_ID, own)
 
 
 @pytest.mark.parametrize(

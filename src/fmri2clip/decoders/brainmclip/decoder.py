@@ -43,7 +43,7 @@ from fmri2clip.decoders.brainmclip.networks import TwoStreams
 from fmri2clip.decoders.parts.compared_tokens import Components, Tokens
 from fmri2clip.decoders.parts.distributed import Shares
 from fmri2clip.decoders.parts.mixco import draw_mixing
-from fmri2clip.decoders.parts.routing import check_groups, route_data
+from fmri2clip.decoders.parts.routing import check_groups, count_rows, route_data
 from fmri2clip.decoders.parts.token_alignment import align
 from fmri2clip.decoders.parts.token_basis import TokenBasis
 
@@ -162,7 +162,8 @@ class Decoder(decoders.Decoder):
         """
         (single,) = data
         width_D = single.image_embedding_ID.shape[1]
-        sizes = cls.expected_sizes(config, data)
+        rows = route_data(config, single, seed)
+        sizes = cls.expected_sizes(config, data) | count_rows(rows)
         # A mix adds the two streams number by number, so their tokens must have one width.
         if config.fusion == "mix" and sizes["width_detail"] != width_D:
             raise ValueError(
@@ -171,9 +172,8 @@ class Decoder(decoders.Decoder):
                 "not raw"
             )
         decoder = cls(config, single.betas_NV.shape[1], width_D, seed, **sizes)
-        detail_rows, semantic_rows = route_data(config, single, seed)
-        decoder.detail_rows.copy_(torch.from_numpy(detail_rows))
-        decoder.semantic_rows.copy_(torch.from_numpy(semantic_rows))
+        decoder.detail_rows.copy_(torch.from_numpy(rows[0]))
+        decoder.semantic_rows.copy_(torch.from_numpy(rows[1]))
         # The start token is the same for all captions, so one of them, or the mean, is its scale.
         if decoder.bases:
             for stream in decoder.bases:
@@ -187,17 +187,18 @@ class Decoder(decoders.Decoder):
 
     @classmethod
     def expected_sizes(cls, config: Config, data: Sequence[TrainingData]) -> dict[str, int]:
-        """Voxels of the streams by `routing`, and tokens of the targets."""
+        """Voxels of the streams by `routing`, and tokens of the targets.
+
+        Of disjoint sets those of seed 0, of which another has a few more or less.
+        """
         (single,) = data
-        # Any seed: it decides which voxels, not how many.
-        detail_rows, semantic_rows = route_data(config, single, seed=0)
+        n_voxels = count_rows(route_data(config, single, seed=0))
         width_D = single.image_embedding_ID.shape[1]
         if config.variant == "components":
             n_components, n_patches, width_detail = single.bases["detail"].components_PTW.shape
             n_text = len(single.bases["text"].mean_TW)
             return {
-                "n_detail": len(detail_rows),
-                "n_semantic": len(semantic_rows),
+                **n_voxels,
                 "n_image_tokens": 1 + n_patches,
                 "n_text_tokens": n_text if config.text_branch else 0,
                 "width_detail": width_D if config.detail_target == "semantic" else width_detail,
@@ -206,8 +207,7 @@ class Decoder(decoders.Decoder):
         _, n_tokens, width_detail = _detail(single.features).shape
         text = TEXT in cls.select_targets(config)
         return {
-            "n_detail": len(detail_rows),
-            "n_semantic": len(semantic_rows),
+            **n_voxels,
             "n_image_tokens": 1 if config.variant == "pooled" else n_tokens,
             "n_text_tokens": single.features[TEXT].shape[1] if text else 0,
             "width_detail": width_D if config.detail_target == "semantic" else width_detail,

@@ -48,7 +48,7 @@ from fmri2clip.decoders.parts.contrast import contrastive
 from fmri2clip.decoders.parts.distributed import Shares
 from fmri2clip.decoders.parts.left_out_ridge import standardise
 from fmri2clip.decoders.parts.mixco import Mixing, draw_mixing
-from fmri2clip.decoders.parts.routing import check_groups, route_data
+from fmri2clip.decoders.parts.routing import check_groups, count_rows, route_data
 from fmri2clip.decoders.parts.token_alignment import align
 from fmri2clip.decoders.parts.token_basis import TokenBasis
 
@@ -167,14 +167,14 @@ class Decoder(decoders.Decoder):
 
     @classmethod
     def expected_sizes(cls, config: Config, data: Sequence[TrainingData]) -> dict[str, Any]:
-        """Voxels of the streams by `routing`, and tokens and components of the CLIP cache."""
+        """Voxels of the streams by `routing`, and tokens and components of the CLIP cache.
+
+        Of disjoint sets those of seed 0, of which another has a few more or less.
+        """
         (single,) = data
-        # Any seed: it decides which voxels, not how many.
-        detail_rows, semantic_rows = route_data(config, single, seed=0)
         target = single.bases[config.detail_target].components_PTW
         return {
-            "n_detail": len(detail_rows),
-            "n_semantic": len(semantic_rows),
+            **count_rows(route_data(config, single, seed=0)),
             "n_patches": target.shape[1],
             "n_text_tokens": len(single.bases["text"].mean_TW) if config.text_branch else 0,
             "width_detail": target.shape[2],
@@ -188,8 +188,10 @@ class Decoder(decoders.Decoder):
         Raises ValueError for an ROI group that is empty for the subject or absent.
         """
         (single,) = data
-        decoder = super().from_data(config, data, seed)
         rows = route_data(config, single, seed)
+        sizes = cls.expected_sizes(config, data) | count_rows(rows)
+        width_D = single.image_embedding_ID.shape[1]
+        decoder = cls(config, single.betas_NV.shape[1], width_D, seed, **sizes)
         decoder.detail_rows.copy_(torch.from_numpy(rows[0]))
         decoder.semantic_rows.copy_(torch.from_numpy(rows[1]))
         for stream in decoder.bases:

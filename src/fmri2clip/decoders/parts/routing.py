@@ -116,6 +116,11 @@ def route_data(config: Settings, data: TrainingData, seed: int) -> tuple[Rows, R
     return route(members, ncsnr_V, config, seed, data.subject)
 
 
+def count_rows(rows: tuple[Rows, Rows]) -> dict[str, int]:
+    """n_detail and n_semantic of the rows of both streams."""
+    return {"n_detail": len(rows[0]), "n_semantic": len(rows[1])}
+
+
 def route(
     groups: Mapping[str, Bools],
     ncsnr_V: NDArray[np.floating] | None,
