@@ -5,6 +5,7 @@ scikit-learn.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,34 @@ def test_repeats_skip_images_seen_once(world: World) -> None:
     ]
     np.testing.assert_array_equal(np.isnan(score_I), case.truth.nsd_id_I == lonely)
     np.testing.assert_array_equal(weight_I == 0, case.truth.nsd_id_I == lonely)
+
+
+def show_once(path: Path, n_repeated: int) -> None:
+    """Leave the later trials of the first n_repeated test images alone."""
+    betas = read_betas(path)
+    repeated = np.unique(betas["nsd_id_N"])[:n_repeated]
+    keep_N = np.isin(betas["nsd_id_N"], repeated) | (betas["repetition_N"] == 1)
+    write_betas(path, {n: v[keep_N] if n.endswith(("_N", "_NV")) else v for n, v in betas.items()})
+
+
+@pytest.mark.parametrize("n_repeated", [0, 1, EVALUATION.n_way - 1, EVALUATION.n_way])
+def test_repeats_are_left_out_where_they_fill_no_gallery(world: World, n_repeated: int) -> None:
+    """Of one subject; the other has all, and both lack them in the second tree."""
+    show_once(world.paths("test")["subj01"], n_repeated)
+    enough = n_repeated >= EVALUATION.n_way
+    tree = run(world)
+    assert set(tree["reference.repeats"]["subjects"]) == set(SUBJECTS[0 if enough else 1 :])
+    assert set(tree["baseline.nearest_brain"]["subjects"]) == set(SUBJECTS)
+    show_once(world.paths("test")["subj02"], n_repeated)
+    assert ("reference.repeats" in run(world)) == enough
+
+
+def test_repeats_are_left_out_where_they_fill_no_hard_gallery(world: World) -> None:
+    show_once(world.paths("test")["subj01"], 25)
+    hard = replace(EVALUATION, n_hard=25)
+    tree = run(world, subjects=("subj01",), evaluation=hard)
+    assert "reference.repeats" not in tree
+    assert "reference.repeats" in run(world, subjects=("subj01",))
 
 
 def estimate_noise(residual_NV: np.ndarray) -> observer.Noise:

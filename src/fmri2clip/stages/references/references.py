@@ -254,12 +254,16 @@ def score_repeats(case: Case) -> Scores:
 
 
 def score_patterns(case: Case, similarity_II: Array, ids: Array, both: bool) -> Scores:
-    """Retrieval of patterns for the images `ids`; images outside are not scored."""
+    """Retrieval of patterns for the images `ids`; images outside are not scored, and none where
+    those inside do not fill a gallery.
+    """
     inside_I = np.isin(case.truth.nsd_id_I, ids)
     galleries = case.truth.galleries
     # The galleries of a decoder hold images that have no pattern here: they are drawn anew.
     if not inside_I.all():
         e = case.evaluation
+        if inside_I.sum() < e.n_way or inside_I.sum() <= e.n_hard:
+            return Scores(nsd_id_I=case.truth.nsd_id_I)
         galleries = make_galleries(
             case.truth.image_ID[inside_I], e.n_way, e.n_draws, e.n_hard, e.seed
         )
