@@ -43,6 +43,7 @@ from fmri2clip.core import params as parameters  # noqa: E402
 from fmri2clip.core.files import write_json  # noqa: E402
 from fmri2clip.decoders import load_decoder  # noqa: E402
 from fmri2clip.stages.train import run as training  # noqa: E402
+from fmri2clip.stages.train.inputs import Inputs  # noqa: E402
 
 OUTPUT = ROOT / "benchmarks" / "convergence.json"
 # Epochs that are 1: those of the settings when the study was begun
@@ -120,7 +121,7 @@ def try_budget(
     n_epochs = multiple * BASE[name]
     longer = dataclasses.replace(config, max_epochs=n_epochs, patience=n_epochs)
     split = parameters.run_split(params, name)
-    inputs = training._Inputs(params.runs[name], Paths(ROOT), split, module.Decoder, longer)
+    inputs = Inputs(params.runs[name], Paths(ROOT), split, module.Decoder, longer)
     data = [subject.data for subject in inputs.load(subjects)]
     decoder = module.Decoder.from_data(longer, data, seed)
     started = time.monotonic()

@@ -48,8 +48,8 @@ from fmri2clip.metrics.decoding.scoring import (  # noqa: E402
 from fmri2clip.metrics.decoding.truth import make_truth  # noqa: E402
 from fmri2clip.metrics.statistics import Scores, replicate  # noqa: E402
 from fmri2clip.solvers.ranks import centre  # noqa: E402
-from fmri2clip.stages.train import run as training  # noqa: E402
 from fmri2clip.stages.train.data import Subject  # noqa: E402
+from fmri2clip.stages.train.inputs import Inputs  # noqa: E402
 
 OUTPUT = ROOT / "benchmarks" / "roi_groups.json"
 RUN = "ridge_lowrank"
@@ -74,7 +74,7 @@ def main() -> None:
     config = parameters.decoder_config(params, RUN, ridge.Config)
     split = parameters.run_split(params, RUN)
     run = params.runs[RUN]
-    inputs = training._Inputs(run, Paths(ROOT), split, ridge.Decoder, config)
+    inputs = Inputs(run, Paths(ROOT), split, ridge.Decoder, config)
     subjects = {s: inputs.load([s])[0] for s in run.subjects}
     groups = {s: find_groups(subject.data) for s, subject in subjects.items()}
     n_voxels = min(len(one) for group in groups.values() for one in group.values())

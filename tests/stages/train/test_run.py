@@ -27,6 +27,7 @@ from fmri2clip.decoders import load_decoder
 from fmri2clip.stages.components.components import find_token_components
 from fmri2clip.stages.select.select import select
 from fmri2clip.stages.train import run as run_module
+from fmri2clip.stages.train.inputs import Inputs
 from fmri2clip.stages.train.run import fit_decoder, train_run
 from fmri2clip.tracking.content import Trained, list_data
 from tests.decoders.settings import make_config
@@ -451,7 +452,7 @@ def test_the_judge_gets_what_a_fit_without_its_images_predicts(tree: Path, name:
     config = params.decoder_config(settings, name, module.Config)
     split = params.run_split(settings, name)
     paths = Paths(tree)
-    inputs = run_module._Inputs(settings.runs[name], paths, split, module.Decoder, config)
+    inputs = Inputs(settings.runs[name], paths, split, module.Decoder, config)
     members = list(SUBJECTS) if name == "mused" else ["subj02"]
     data = [subject.data for subject in inputs.load(members, hide_judge=True)]
     decoder = module.Decoder.from_data(config, data, 1)

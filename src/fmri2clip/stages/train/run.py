@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,6 @@ import torch
 from numpy.typing import NDArray
 
 from fmri2clip.artefacts.card import write_card
-from fmri2clip.artefacts.clip_cache import read_clip, read_together
-from fmri2clip.artefacts.components import STREAMS, read_basis
 from fmri2clip.artefacts.library import find_parts
 from fmri2clip.artefacts.model import (
     JUDGE,
@@ -37,25 +35,18 @@ from fmri2clip.artefacts.selected import check_selected, find_files
 from fmri2clip.core import resume, watch
 from fmri2clip.core.closure import code_digest
 from fmri2clip.core.files import replacing
-from fmri2clip.core.params import Compute, Params, Run, Split, decoder_config, run_split
+from fmri2clip.core.params import Compute, Params, decoder_config, run_split
 from fmri2clip.core.stage import resolve_device
 from fmri2clip.decoders import Decoder, load_decoder
-from fmri2clip.decoders.batches import Basis, TrainingData
-from fmri2clip.stages.train.data import (
-    TOKEN_SCORES,
-    JudgeImages,
-    Subject,
-    load_judge,
-    load_subject,
-)
+from fmri2clip.decoders.batches import TrainingData
+from fmri2clip.stages.train.data import Subject
 from fmri2clip.stages.train.heldout import predict_heldout
+from fmri2clip.stages.train.inputs import Inputs
 from fmri2clip.stages.train.memory import release
 from fmri2clip.stages.train.readout import fit_readout
 from fmri2clip.stages.train.sigterm import heed_sigterm
-from fmri2clip.stages.train.split import fit_clusters
 from fmri2clip.stages.train.validation import token_means, training_means, validation_scores
 
-PROMPTS = ("category_C", "prompt_P", "prompt_embedding_PCD")
 CURVE = "curve.json"  # rows of a finished model's curve, until all are finished
 # For tracking, called when the run is complete: Unix seconds at which each model's training began
 # and ended, of those that this process trained.
@@ -100,7 +91,7 @@ def train_run(
     code = code_digest(__name__, decoder=run.decoder)
     key = {**described, "n_judge": split.n_judge} if split.n_judge else described
     work = resume.resume_dir(f"train/{run_name}", key, params.compute, code, root=resume_root)
-    inputs = _Inputs(run, paths, split, module.Decoder, config, libraries)
+    inputs = Inputs(run, paths, split, module.Decoder, config, libraries)
     if module.Decoder.trains_alone(config):
         models = {s: [s] for s in run.subjects}
     else:
@@ -138,107 +129,6 @@ def train_run(
     resume.remove(work, root=resume_root)
 
 
-class _Inputs:
-    """What the models of a run are trained on, read when a model's turn comes."""
-
-    def __init__(
-        self,
-        run: Run,
-        paths: Paths,
-        split: Split,
-        decoder: type[Decoder],
-        config: Any,
-        libraries: Mapping[str, Sequence[Path]] | None = None,
-    ) -> None:
-        self.libraries = libraries or {}
-        self.run = run
-        self.paths = paths
-        self.split = split
-        self.decoder = decoder
-        self.config = config
-        # Once for the run, from its own subjects: a category is unseen, and a cluster held out, for
-        # all of them or for none.
-        files = [paths.clip_train(run.clip, s) for s in run.subjects]
-        clip = read_together(files, ["image_embedding_ID", "present_C", *PROMPTS])
-        self.present_C = clip["present_C"]
-        self.prompts = {name: clip[name] for name in ("present_C", "prompt_embedding_PCD")}
-        names = {name: clip[name].tolist() for name in ("category_C", "prompt_P")}
-        self.clip_facts = {**clip.attrs, **names}
-        self.targets = decoder.select_targets(config)
-        self.bases = self._read_bases()
-        self.clusters = None
-        if split.holdout_clusters:
-            self.clusters = fit_clusters(clip["image_embedding_ID"], split)
-
-    def load(self, subjects: Sequence[str], hide_judge: bool = False) -> list[Subject]:
-        """The data of these subjects, with or without the judge's images."""
-        return [self._load(subject, hide_judge) for subject in subjects]
-
-    def read_token_basis(self) -> dict[str, Any] | None:
-        """Components of the clip's tokens; None where it caches none."""
-        arrays = read_basis(self.paths.clip_basis(self.run.clip))
-        return arrays if f"{STREAMS[0]}_components_PTW" in arrays else None
-
-    def judge(self, subject: str, with_tokens: bool) -> JudgeImages:
-        """The images that the judge is fitted on; with_tokens: with the scores of their tokens."""
-        clip = read_clip(
-            self.paths.clip_train(self.run.clip, subject),
-            [TOKEN_SCORES] if with_tokens else [],
-            self.paths.clip_components(self.run.clip, subject),
-        )
-        clip["present_C"] = self.present_C
-        return load_judge(
-            subject,
-            self.paths.train_betas(subject),
-            self.paths.voxels(subject),
-            clip,
-            self.run.voxels,
-            subject_split(self.split, self.decoder, self.config, subject),
-            clusters=self.clusters,
-        )
-
-    def _read_bases(self) -> dict[str, Basis]:
-        """What the scores among the targets are scores on."""
-        wanted = [stream for stream in STREAMS if f"{stream}_components_IP" in self.targets]
-        if not wanted:
-            return {}
-        arrays = read_basis(self.paths.clip_basis(self.run.clip))
-        return {
-            stream: Basis(
-                torch.from_numpy(arrays[f"{stream}_mean_TW"]),
-                torch.from_numpy(arrays[f"{stream}_components_PTW"]),
-            )
-            for stream in wanted
-        }
-
-    def _load(self, subject: str, hide_judge: bool) -> Subject:
-        clip = read_clip(
-            self.paths.clip_train(self.run.clip, subject),
-            self.targets,
-            self.paths.clip_components(self.run.clip, subject),
-        )
-        clip["present_C"] = self.present_C
-        return load_subject(
-            subject,
-            self.paths.train_betas(subject),
-            self.paths.voxels(subject),
-            clip,
-            self.run.voxels,
-            subject_split(self.split, self.decoder, self.config, subject),
-            clusters=self.clusters,
-            targets=self.targets,
-            bases=self.bases,
-            hide_judge=hide_judge,
-            library=self.libraries.get(subject, ()),
-        )
-
-
-def subject_split(split: Split, decoder: type[Decoder], config: Any, subject: str) -> Split:
-    """The split of one subject: a decoder's settings may leave it its first sessions only."""
-    n_sessions = decoder.first_sessions(config, subject)
-    return replace(split, n_sessions=n_sessions) if n_sessions else split
-
-
 def is_writer() -> bool:
     """False in all but the first of the processes that torchrun starts."""
     return os.environ.get("RANK", "0") == "0"
@@ -272,7 +162,7 @@ class _Training:
         return (decoder, rows) if is_writer() else None
 
 
-def _train_model(training: _Training, inputs: _Inputs, members: Sequence[str]) -> None:
+def _train_model(training: _Training, inputs: Inputs, members: Sequence[str]) -> None:
     """Train one model for these subjects and move its complete folders to work/finished.
 
     Where the judge has images, a second one that does not see them comes first, and its predictions
@@ -301,7 +191,7 @@ def _train_model(training: _Training, inputs: _Inputs, members: Sequence[str]) -
         shutil.rmtree(training.work / f"checkpoint_{label}", ignore_errors=True)
 
 
-def _fit_judged(training: _Training, inputs: _Inputs, members: Sequence[str], folder: Path) -> None:
+def _fit_judged(training: _Training, inputs: Inputs, members: Sequence[str], folder: Path) -> None:
     subjects = inputs.load(members, hide_judge=True)
     fitted = training.fit(subjects, f"{training.name}_{JUDGE}")
     if fitted is None:
@@ -317,7 +207,7 @@ def _fit_judged(training: _Training, inputs: _Inputs, members: Sequence[str], fo
 def _save_model(
     folder: Path,
     training: _Training,
-    inputs: _Inputs,
+    inputs: Inputs,
     decoder: Decoder,
     subjects: Sequence[Subject],
 ) -> None:

@@ -1,0 +1,131 @@
+"""What the models of a run are trained on: its subjects, as the split leaves them.
+
+Letters: C categories, P prompts, D embedding width, J images of the judge, T tokens, W token width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fmri2clip.artefacts.clip_cache import read_clip, read_together
+from fmri2clip.artefacts.components import STREAMS, read_basis
+from fmri2clip.artefacts.paths import Paths
+from fmri2clip.core.params import Run, Split
+from fmri2clip.decoders import Decoder
+from fmri2clip.decoders.batches import Basis
+from fmri2clip.stages.train.data import (
+    TOKEN_SCORES,
+    JudgeImages,
+    Subject,
+    load_judge,
+    load_subject,
+)
+from fmri2clip.stages.train.split import fit_clusters
+
+PROMPTS = ("category_C", "prompt_P", "prompt_embedding_PCD")
+
+
+class Inputs:
+    """Data of a run's subjects, read when a model's turn comes."""
+
+    def __init__(
+        self,
+        run: Run,
+        paths: Paths,
+        split: Split,
+        decoder: type[Decoder],
+        config: Any,
+        libraries: Mapping[str, Sequence[Path]] | None = None,
+    ) -> None:
+        self.libraries = libraries or {}
+        self.run = run
+        self.paths = paths
+        self.split = split
+        self.decoder = decoder
+        self.config = config
+        # Once for the run, from its own subjects: a category is unseen, and a cluster held out, for
+        # all of them or for none.
+        files = [paths.clip_train(run.clip, s) for s in run.subjects]
+        clip = read_together(files, ["image_embedding_ID", "present_C", *PROMPTS])
+        self.present_C = clip["present_C"]
+        self.prompts = {name: clip[name] for name in ("present_C", "prompt_embedding_PCD")}
+        names = {name: clip[name].tolist() for name in ("category_C", "prompt_P")}
+        self.clip_facts = {**clip.attrs, **names}
+        self.targets = decoder.select_targets(config)
+        self.bases = self._read_bases()
+        self.clusters = None
+        if split.holdout_clusters:
+            self.clusters = fit_clusters(clip["image_embedding_ID"], split)
+
+    def load(self, subjects: Sequence[str], hide_judge: bool = False) -> list[Subject]:
+        """The data of these subjects, with or without the judge's images."""
+        return [self._load(subject, hide_judge) for subject in subjects]
+
+    def read_token_basis(self) -> dict[str, Any] | None:
+        """Components of the clip's tokens; None where it caches none."""
+        arrays = read_basis(self.paths.clip_basis(self.run.clip))
+        return arrays if f"{STREAMS[0]}_components_PTW" in arrays else None
+
+    def judge(self, subject: str, with_tokens: bool) -> JudgeImages:
+        """The images that the judge is fitted on; with_tokens: with the scores of their tokens."""
+        clip = read_clip(
+            self.paths.clip_train(self.run.clip, subject),
+            [TOKEN_SCORES] if with_tokens else [],
+            self.paths.clip_components(self.run.clip, subject),
+        )
+        clip["present_C"] = self.present_C
+        return load_judge(
+            subject,
+            self.paths.train_betas(subject),
+            self.paths.voxels(subject),
+            clip,
+            self.run.voxels,
+            subject_split(self.split, self.decoder, self.config, subject),
+            clusters=self.clusters,
+        )
+
+    def _read_bases(self) -> dict[str, Basis]:
+        """What the scores among the targets are scores on."""
+        wanted = [stream for stream in STREAMS if f"{stream}_components_IP" in self.targets]
+        if not wanted:
+            return {}
+        arrays = read_basis(self.paths.clip_basis(self.run.clip))
+        return {
+            stream: Basis(
+                torch.from_numpy(arrays[f"{stream}_mean_TW"]),
+                torch.from_numpy(arrays[f"{stream}_components_PTW"]),
+            )
+            for stream in wanted
+        }
+
+    def _load(self, subject: str, hide_judge: bool) -> Subject:
+        clip = read_clip(
+            self.paths.clip_train(self.run.clip, subject),
+            self.targets,
+            self.paths.clip_components(self.run.clip, subject),
+        )
+        clip["present_C"] = self.present_C
+        return load_subject(
+            subject,
+            self.paths.train_betas(subject),
+            self.paths.voxels(subject),
+            clip,
+            self.run.voxels,
+            subject_split(self.split, self.decoder, self.config, subject),
+            clusters=self.clusters,
+            targets=self.targets,
+            bases=self.bases,
+            hide_judge=hide_judge,
+            library=self.libraries.get(subject, ()),
+        )
+
+
+def subject_split(split: Split, decoder: type[Decoder], config: Any, subject: str) -> Split:
+    """The split of one subject: a decoder's settings may leave it its first sessions only."""
+    n_sessions = decoder.first_sessions(config, subject)
+    return replace(split, n_sessions=n_sessions) if n_sessions else split
