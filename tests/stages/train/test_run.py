@@ -27,12 +27,14 @@ from fmri2clip.decoders import load_decoder
 from fmri2clip.stages.components.components import find_token_components
 from fmri2clip.stages.select.select import select
 from fmri2clip.stages.train import run as run_module
+from fmri2clip.stages.train.data import Subject
 from fmri2clip.stages.train.inputs import Inputs
 from fmri2clip.stages.train.run import fit_decoder, train_run
 from fmri2clip.tracking.content import Trained, list_data
 from tests.decoders.settings import make_config
 
 SUBJECTS = ("subj01", "subj02")
+N_JUDGE = 10
 N_IMAGES, WIDTH, N_COMPONENTS = 40, 6, 3
 SMALL = {"network": "mlp", "hidden": 8, "batch_size": 16, "max_epochs": 3, "patience": 3}
 RUNS = {
@@ -487,3 +489,51 @@ def test_the_judge_gets_what_a_fit_without_its_images_predicts(tree: Path, name:
     true_JD = cache["image_embedding_ID"][[known[int(i)] for i in heldout["nsd_id_J"]]]
     np.testing.assert_allclose(heldout["image_JD"], true_JD, atol=2e-3)
     assert load_judged(tree / "plain" / "models" / name, "subj02") is None
+
+
+def test_subjects_of_a_model_train_on_nothing_that_another_holds_out(tree: Path) -> None:
+    """They see sets of pictures that overlap but differ; by themselves each trains as before."""
+    path = Paths(tree).train_betas("subj02")
+    betas = dict(read_betas(path))
+    betas["nsd_id_N"] = betas["nsd_id_N"] - 3 * N_IMAGES // 4
+    write_betas(path, betas)
+    settings = make_params(n_judge=N_JUDGE)
+    module = load_decoder("clip_mused")
+    config = params.decoder_config(settings, "mused", module.Config)
+    split = params.run_split(settings, "mused")
+    inputs = Inputs(settings.runs["mused"], Paths(tree), split, module.Decoder, config)
+
+    def trained(subject: Subject) -> set[int]:
+        return set(subject.data.nsd_id_I[~subject.data.is_validation_I].tolist())
+
+    for hide_judge in (False, True):
+        alone = [inputs.load([s], hide_judge)[0] for s in SUBJECTS]
+        together = inputs.load(SUBJECTS, hide_judge)
+        for k, other in ((0, 1), (1, 0)):
+            split_I = alone[other].split
+            held_I = split_I.validation_I | (split_I.judge_I & hide_judge)
+            held = set(alone[other].nsd_id_I[held_I].tolist())
+            assert trained(alone[k]) & held
+            assert trained(together[k]) == trained(alone[k]) - held
+            validation = [alone[k].split.validation_I, together[k].split.validation_I]
+            np.testing.assert_array_equal(*validation)
+
+
+def test_subjects_who_share_no_pictures_are_read_once(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = make_params()
+    module = load_decoder("clip_mused")
+    config = params.decoder_config(settings, "mused", module.Config)
+    split = params.run_split(settings, "mused")
+    inputs = Inputs(settings.runs["mused"], Paths(tree), split, module.Decoder, config)
+    read: list[str] = []
+    load_one = inputs._load
+
+    def count(subject: str, *args: Any) -> Any:
+        read.append(subject)
+        return load_one(subject, *args)
+
+    monkeypatch.setattr(inputs, "_load", count)
+    inputs.load(SUBJECTS)
+    assert read == list(SUBJECTS)

@@ -125,6 +125,24 @@ def test_the_judge_has_the_same_images_however_many_train() -> None:
     assert hidden.unused_I[hidden.judge_I].all()
 
 
+def test_what_other_subjects_hold_out_does_not_train() -> None:
+    """The rest of the split stays, and others take the places that n_images asks for."""
+    plain = split_of(n_judge=20)
+    ids = np.concatenate([IDS[plain.train_I][::4], IDS[plain.validation_I][:3], [IDS.max() + 1]])
+    held_I = np.isin(IDS, ids)
+    found = make_split(
+        IDS, LABELS, EMBEDDING, PRESENT, replace(BASE, n_judge=20), held_elsewhere=ids
+    )
+    assert np.array_equal(found.train_I, plain.train_I & ~held_I)
+    assert np.array_equal(found.validation_I, plain.validation_I)
+    assert np.array_equal(found.judge_I, plain.judge_I)
+    assert np.array_equal(found.unused_I, plain.train_I & held_I)
+    few = make_split(IDS, LABELS, EMBEDDING, PRESENT, replace(BASE, n_images=50), None, False, ids)
+    assert few.train_I.sum() == 50 and not (few.train_I & held_I).any()
+    with pytest.raises(ValueError, match=r"hold out 179 of 180 .* leaves 1 for n_images all"):
+        make_split(IDS, LABELS, EMBEDDING, PRESENT, BASE, held_elsewhere=IDS[plain.train_I][1:])
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.integers(2, 50), st.integers(0, 1000))
 def test_derangement_is_a_permutation_without_fixed_points(n: int, seed: int) -> None:

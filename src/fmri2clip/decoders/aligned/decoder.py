@@ -20,8 +20,8 @@ learned together with its network from pretrained weights, and fine-tunes on a n
 space is CLIP's, the ridge is closed form, and the network is small. The idea of leave-one-out
 predictions as inputs is stacking (Wolpert 1992).
 
-A picture that one subject trains on and another validates on would be seen by the network; NSD has
-none, as what subjects share is the test set.
+What a subject validates on trains none of the others (stages/train/inputs.py): the network would
+have seen it. In NSD subjects share test pictures alone.
 
 Axis letters: B images of a batch, I images, N trials, V voxels, Q numbers of the closed form, P
 components, D embedding width, C categories, T tokens, W token width.

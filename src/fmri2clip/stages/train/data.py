@@ -56,19 +56,20 @@ def load_subject(
     bases: Mapping[str, Basis] | None = None,
     hide_judge: bool = False,
     library: Sequence[Path] = (),
+    held_elsewhere: Sequence[int] | Array = (),
 ) -> Subject:
     """Read one subject's training trials of one voxel group and join them with the CLIP cache.
 
     group: name in params `rois`; bases: of the scores among the targets; hide_judge: without the
-    images of the judge; library: files of the pictures that its model may weigh. With
-    split.permute, all trials of a training image go to another training image. Raises ValueError if
-    files disagree or a value is not finite.
+    images of the judge; library: files of the pictures that its model may weigh; held_elsewhere:
+    ids that may not train. With split.permute, all trials of a training image go to another
+    training image. Raises ValueError if files disagree or a value is not finite.
     """
     betas = read_betas(rois_train, ["betas_NV", "nsd_id_N", "session_N"])
     inputs, members, ncsnr_V = _select_voxels(voxels, group, betas["betas_NV"].shape[1])
     nsd_id_I = np.unique(betas["nsd_id_N"])
     rows_I = find_rows(clip["nsd_id_I"], nsd_id_I, "the CLIP cache of the training images")
-    result = _split_images(nsd_id_I, clip, rows_I, split, clusters, hide_judge)
+    result = _split_images(nsd_id_I, clip, rows_I, split, clusters, hide_judge, held_elsewhere)
     image_N = np.searchsorted(nsd_id_I, betas["nsd_id_N"])
     # The images stay where the split puts them; only whose trials they get changes.
     if split.permute:
@@ -183,13 +184,21 @@ def _split_images(
     split: Split,
     clusters: Clusters | None,
     hide_judge: bool = False,
+    held_elsewhere: Sequence[int] | Array = (),
 ) -> SplitResult:
     """The split of a subject's training images, which are rows_I of the CLIP cache."""
     # An unseen category must not show at all: any area counts, also below labels.min_area.
     visible_IC = clip["labels_IC"][rows_I] | (clip["area_IC"][rows_I] > 0)
     embedding_ID = clip["image_embedding_ID"][rows_I]
     return make_split(
-        nsd_id_I, visible_IC, embedding_ID, clip["present_C"], split, clusters, hide_judge
+        nsd_id_I,
+        visible_IC,
+        embedding_ID,
+        clip["present_C"],
+        split,
+        clusters,
+        hide_judge,
+        held_elsewhere,
     )
 
 

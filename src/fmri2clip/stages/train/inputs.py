@@ -10,7 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from fmri2clip.artefacts.clip_cache import read_clip, read_together
 from fmri2clip.artefacts.components import STREAMS, read_basis
@@ -27,6 +29,7 @@ from fmri2clip.stages.train.data import (
 )
 from fmri2clip.stages.train.split import fit_clusters
 
+Array = NDArray[Any]
 PROMPTS = ("category_C", "prompt_P", "prompt_embedding_PCD")
 
 
@@ -63,8 +66,21 @@ class Inputs:
             self.clusters = fit_clusters(clip["image_embedding_ID"], split)
 
     def load(self, subjects: Sequence[str], hide_judge: bool = False) -> list[Subject]:
-        """The data of these subjects, with or without the judge's images."""
-        return [self._load(subject, hide_judge) for subject in subjects]
+        """The data of a model's subjects, with or without the judge's images.
+
+        None trains on an image that another of them validates on, or is judged on where the judge's
+        images are left out: what they share would have seen it.
+        """
+        found = [self._load(subject, hide_judge) for subject in subjects]
+        held = [_held_out(subject, hide_judge) for subject in found]
+        for k, subject in enumerate(found):
+            others = [ids for place, ids in enumerate(held) if place != k]
+            held_elsewhere = np.concatenate([np.empty(0, np.int64), *others])
+            trained = subject.nsd_id_I[subject.split.train_I]
+            # Read again only where they do, as no two subjects of NSD share training images.
+            if np.isin(trained, held_elsewhere).any():
+                found[k] = self._load(subjects[k], hide_judge, held_elsewhere)
+        return found
 
     def read_token_basis(self) -> dict[str, Any] | None:
         """Components of the clip's tokens; None where it caches none."""
@@ -103,7 +119,9 @@ class Inputs:
             for stream in wanted
         }
 
-    def _load(self, subject: str, hide_judge: bool) -> Subject:
+    def _load(
+        self, subject: str, hide_judge: bool, held_elsewhere: Sequence[int] | Array = ()
+    ) -> Subject:
         clip = read_clip(
             self.paths.clip_train(self.run.clip, subject),
             self.targets,
@@ -122,7 +140,16 @@ class Inputs:
             bases=self.bases,
             hide_judge=hide_judge,
             library=self.libraries.get(subject, ()),
+            held_elsewhere=held_elsewhere,
         )
+
+
+def _held_out(subject: Subject, hide_judge: bool) -> Array:
+    """Ids that no other subject of the model may train on."""
+    held_I = subject.split.validation_I
+    if hide_judge:
+        held_I = held_I | subject.split.judge_I
+    return np.asarray(subject.nsd_id_I[held_I])
 
 
 def subject_split(split: Split, decoder: type[Decoder], config: Any, subject: str) -> Split:

@@ -3,14 +3,15 @@
 Order of the decisions: (1) images of unseen categories and of held-out clusters are left out, or in
 the control run as many random ones; (2) validation images are drawn from what remains, so early
 stopping never looks at something unseen; (3) the rest trains, or the first n_images of a seeded
-shuffle of it. Smaller training sets are subsets of larger ones and share their validation images.
-All draws depend on split.seed only.
+shuffle of it, but for what another subject of the same model holds out. Smaller training sets are
+subsets of larger ones and share their validation images. All draws depend on split.seed only.
 
 Axis letters: I images, C categories, D embedding width, K clusters.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +35,7 @@ class SplitResult:
     validation_I: Array  # bool
     # bool: unseen category, held-out cluster, or the random images of the control.
     left_out_I: Array
-    unused_I: Array  # bool: beyond n_images
+    unused_I: Array  # bool: beyond n_images, hidden, or held out by another subject
     judge_I: Array  # bool: what a judge is fitted on; they train all the same, unless hidden
     # Indices of the unseen categories (the control lists those of the fold it controls for).
     unseen_C: Array
@@ -49,8 +50,11 @@ def make_split(
     split: Split,
     clusters: Clusters | None = None,
     hide_judge: bool = False,
+    held_elsewhere: Sequence[int] | Array = (),
 ) -> SplitResult:
     """Split the images of one subject; hide_judge: the judge's images do not train.
+
+    held_elsewhere: ids that other subjects of the model hold out; they do not train either.
 
     nsd_id_I: ids, distinct, ascending; labels_IC: bool, True where any of the category is visible;
     present_C: bool, categories that occur in the data; clusters: those of the run, fitted on these
@@ -83,11 +87,21 @@ def make_split(
     judge_I = _mask(candidates[n_left - split.n_judge :], n)
     if hide_judge:
         candidates = candidates[: n_left - split.n_judge]
+    held_J = np.isin(nsd_id_I[candidates], held_elsewhere)
+    candidates = candidates[~held_J]
+    if len(candidates) < max(split.n_images, 2):
+        raise ValueError(
+            f"split: other subjects of the model hold out {held_J.sum()} of {len(held_J)} training "
+            f"images, which leaves {len(candidates)} for n_images {split.n_images or 'all'}; lower "
+            "n_validation, n_judge or n_images, or give each subject a model of its own"
+        )
+    train_I = _mask(candidates[:n_train], n)
+    validation_I = _mask(order[: split.n_validation], n)
     return SplitResult(
-        train_I=_mask(candidates[:n_train], n),
-        validation_I=_mask(order[: split.n_validation], n),
+        train_I=train_I,
+        validation_I=validation_I,
         left_out_I=left_out_I,
-        unused_I=_mask(candidates[n_train:], n) | (judge_I if hide_judge else False),
+        unused_I=~(train_I | validation_I | left_out_I),
         judge_I=judge_I,
         unseen_C=unseen_C,
         clusters=clusters,
