@@ -124,7 +124,7 @@ def test_fractions_end_at_1(content: dict[str, Any], root: Path) -> None:
         ("evaluation.dominant_area", 0.51, 0.5),
         ("split.n_validation", 2495, 2496),  # five folds of ridge
         ("split.n_sessions", 12, 13),
-        ("split.n_judge", 10, 9),
+        ("split.n_judge", 20, 19),
         ("split.holdout_clusters", 2500, 2501),
         ("split.holdout_clusters", 2, 1),
         ("split.n_images", 2250, 2251),

@@ -194,7 +194,9 @@ class Library:
     near_duplicates: Literal["drop", "keep"] = "drop"  # of test pictures
 
 
-JUDGED = 10  # images that a judge is fitted to, at least (solvers/joint_gaussian.py)
+JUDGED = (
+    20  # images of a judge, at least: either half of them is fitted (metrics/decoding/channel.py)
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fmri2clip.core.params import JUDGED, Split
 from fmri2clip.metrics.decoding import channel
 from fmri2clip.metrics.decoding.retrieval import make_galleries
 from fmri2clip.solvers import joint_gaussian
@@ -77,6 +78,21 @@ def test_captions_have_a_fit_of_their_own(world: dict[str, np.ndarray]) -> None:
 
 def test_a_decoder_of_labels_has_no_judge(world: dict[str, np.ndarray]) -> None:
     assert score(world, {"logits_IC": np.zeros((N_TEST, 3))}) == {}
+
+
+def test_as_many_images_as_params_ask_for_are_enough(world: dict[str, np.ndarray]) -> None:
+    """And one less is not: each half is fitted as well."""
+
+    def judge(n: int) -> dict[str, float]:
+        few = {name: world[name][..., :n, :] for name in ("embedding_RJD", "image_JD", "text_JD")}
+        return score(world | few, {"embedding_ID": world["p"]})
+
+    assert Split(n_judge=JUDGED).n_judge == JUDGED
+    assert "judge.channel.retrieval.image_given_brain.top1" in judge(JUDGED)
+    with pytest.raises(ValueError, match="at least 10 images, got 9"):
+        judge(JUDGED - 1)
+    with pytest.raises(ValueError, match=f"n_judge is {JUDGED - 1}, expected 0 .* at least 20"):
+        Split(n_judge=JUDGED - 1)
 
 
 def test_fewer_trials_have_a_fit_of_their_own(world: dict[str, np.ndarray]) -> None:

@@ -210,7 +210,7 @@ def test_permutation_moves_every_training_image_and_no_validation_image(
 def test_the_judges_pairs_are_permuted_too_unless_it_may_know(files: dict[str, Path]) -> None:
     """Each of its images has the brain of another of them, for 1, 2 and 3 trials alike."""
     clip = read_clip(files["clip"], ())
-    split = replace(SPLIT, n_judge=10)
+    split = replace(SPLIT, n_judge=20, n_validation=1)
     true, null, knows = (
         load_judge("subj01", files["betas"], files["voxels"], clip, "low", changed)
         for changed in (
@@ -219,7 +219,7 @@ def test_the_judges_pairs_are_permuted_too_unless_it_may_know(files: dict[str, P
             replace(split, permute=True, permute_judge=False),
         )
     )
-    assert len(true.nsd_id_J) == 10 and np.array_equal(true.nsd_id_J, null.nsd_id_J)
+    assert len(true.nsd_id_J) == 20 and np.array_equal(true.nsd_id_J, null.nsd_id_J)
     np.testing.assert_array_equal(true.image_JD, null.image_JD)
     np.testing.assert_array_equal(knows.betas_RJV, true.betas_RJV)
     for moved_JV, own_JV in zip(null.betas_RJV, true.betas_RJV, strict=True):

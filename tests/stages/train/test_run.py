@@ -34,7 +34,7 @@ from fmri2clip.tracking.content import Trained, list_data
 from tests.decoders.settings import make_config
 
 SUBJECTS = ("subj01", "subj02")
-N_JUDGE = 10
+N_JUDGE = 20
 N_IMAGES, WIDTH, N_COMPONENTS = 40, 6, 3
 SMALL = {"network": "mlp", "hidden": 8, "batch_size": 16, "max_epochs": 3, "patience": 3}
 RUNS = {
@@ -444,12 +444,12 @@ def test_mlflow_gets_the_digest_of_every_input(tree: Path) -> None:
 def test_the_judge_gets_what_a_fit_without_its_images_predicts(tree: Path, name: str) -> None:
     """By hand: a decoder trained on data without them; the model itself is what it was."""
     plain = content(train(tree, name, "plain"))
-    judged = content(train(tree, name, "judged", n_judge=10))
+    judged = content(train(tree, name, "judged", n_judge=N_JUDGE))
     weights = [key for key in plain if key.endswith("weights.safetensors")]
     assert weights and all(judged[key] == plain[key] for key in weights)
     second = load_judged(tree / "judged" / "models" / name, "subj02")
     assert second is not None and second.heldout is not None
-    settings = make_params(n_judge=10)
+    settings = make_params(n_judge=N_JUDGE)
     module = load_decoder(RUNS[name])
     config = params.decoder_config(settings, name, module.Config)
     split = params.run_split(settings, name)
@@ -462,7 +462,7 @@ def test_the_judge_gets_what_a_fit_without_its_images_predicts(tree: Path, name:
     for key, value in second.decoder.state_dict().items():
         np.testing.assert_allclose(value, decoder.state_dict()[key], rtol=1e-4, atol=1e-5)
     heldout = second.heldout
-    assert len(heldout["nsd_id_J"]) == 10
+    assert len(heldout["nsd_id_J"]) == N_JUDGE
     assert not np.isin(heldout["nsd_id_J"], data[-1].nsd_id_I.numpy()).any()
     betas = read_betas(paths.train_betas("subj02"))
     for row, nsd_id in enumerate(heldout["nsd_id_J"]):
