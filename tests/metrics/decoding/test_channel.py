@@ -38,11 +38,11 @@ MEANS = dict.fromkeys(
 
 
 def score(
-    world: dict[str, np.ndarray], decoded: dict[str, np.ndarray], n_trials: int = 3
+    world: dict[str, np.ndarray], decoded: dict[str, np.ndarray], n_repeats: int = 3
 ) -> dict[str, float]:
     galleries = make_galleries(world["y"], 40, 5, 10, seed=0)
     found = channel.score_embeddings(
-        world, {n_trials: decoded}, world["y"], world["y"], MEANS, np.arange(N_TEST), galleries
+        world, {3: decoded}, world["y"], world["y"], MEANS, np.arange(N_TEST), galleries, n_repeats
     )
     per_image = found.per_image.items()
     return {name: float(np.average(score_I, weights=w_I)) for name, (score_I, w_I) in per_image}
@@ -108,9 +108,34 @@ def test_fewer_trials_have_a_fit_of_their_own(world: dict[str, np.ndarray]) -> N
         MEANS,
         np.arange(N_TEST),
         make_galleries(world["y"], 40, 5, 10, seed=0),
+        3,
     )
     name = "judge.channel.retrieval_all.image_given_brain.top1"
     assert found.per_image[name][0].mean() > found.per_image[f"trials.1.{name}"][0].mean() + 0.2
+
+
+@pytest.mark.parametrize("n_repeats", [1, 2, 3, 35])
+def test_the_mean_of_all_trials_has_the_fit_of_as_many(
+    world: dict[str, np.ndarray], n_repeats: int
+) -> None:
+    """By hand: the joint Gaussian of predictions from one, two or three trials; more are three."""
+    rng = np.random.default_rng(5)
+    louder_R11 = np.array([2.0, 0.5, 0.0])[:, None, None]
+    noise_RJD = rng.standard_normal((3, N_JUDGE, WIDTH))
+    world["embedding_RJD"] = unit(world["embedding_RJD"] + louder_R11 * noise_RJD)
+    row = {1: 0, 2: 1, 3: 2, 35: 2}[n_repeats]
+    judge = joint_gaussian.fit(world["embedding_RJD"][row], world["image_JD"])
+    hits = judge.score(world["p"], world["y"]).argmax(axis=1) == np.arange(N_TEST)
+    way = "image_given_brain.top1"
+    found = score(world, {"embedding_ID": world["p"]}, n_repeats)
+    assert found[f"judge.channel.retrieval_all.{way}"] == pytest.approx(hits.mean())
+    heldout = {"tokens_JX": world["image_JD"], "fused_tokens_RJX": world["embedding_RJD"]}
+    galleries = make_galleries(world["y"], 40, 5, 10, seed=0)
+    tokens = channel.score_token_streams(
+        heldout, {"fused": world["p"]}, world["y"], np.arange(N_TEST), galleries, n_repeats
+    )
+    score_I, _ = tokens.per_image[f"judge.channel.retrieval_tokens_all.fused.{way}"]
+    np.testing.assert_array_equal(score_I, hits)
 
 
 def test_information_of_a_channel_that_is_known(rng: np.random.Generator) -> None:
@@ -130,7 +155,7 @@ def test_information_of_a_channel_that_is_known(rng: np.random.Generator) -> Non
 
     def bits(predicted: np.ndarray) -> float:
         found = channel.score_embeddings(
-            heldout, {3: {"embedding_ID": predicted}}, y, y, MEANS, np.arange(n), galleries
+            heldout, {3: {"embedding_ID": predicted}}, y, y, MEANS, np.arange(n), galleries, 3
         )
         name = "judge.channel.retrieval_all.image_given_brain.bits"
         return float(found.per_image[name][0].mean())
@@ -146,7 +171,7 @@ def test_tokens_are_judged_as_embeddings_are(world: dict[str, np.ndarray]) -> No
     heldout = {"tokens_JX": world["image_JD"], "fused_tokens_RJX": world["embedding_RJD"]}
     galleries = make_galleries(world["y"], 40, 5, 10, seed=0)
     found = channel.score_token_streams(
-        heldout, {"fused": world["p"]}, world["y"], np.arange(N_TEST), galleries
+        heldout, {"fused": world["p"]}, world["y"], np.arange(N_TEST), galleries, 3
     ).per_image
     means = MEANS | {
         "mean_predicted_image_D": world["embedding_RJD"][-1].mean(axis=0),
@@ -154,7 +179,7 @@ def test_tokens_are_judged_as_embeddings_are(world: dict[str, np.ndarray]) -> No
     }
     decoded = {3: {"embedding_ID": world["p"]}}
     pooled = channel.score_embeddings(
-        world, decoded, world["y"], world["y"], means, np.arange(N_TEST), galleries
+        world, decoded, world["y"], world["y"], means, np.arange(N_TEST), galleries, 3
     ).per_image
     for name, gallery, score_name in (
         ("channel", "", "top1"),

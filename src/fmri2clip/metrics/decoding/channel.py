@@ -61,21 +61,25 @@ def score_embeddings(
     means: Mapping[str, Floats],
     nsd_id_I: NDArray[np.int64],
     galleries: Galleries,
+    n_repeats: int,
 ) -> Scores:
     """judge.{cosine,channel}.retrieval... of the pooled embeddings, for what is offered.
 
     heldout: arrays of heldout.safetensors (artefacts/model.py); decoded: number of trials ->
     embedding_ID and text_embedding_ID of the test images; image_ID, text_ID: their true embeddings,
-    the second the mean of the captions; means: mean_{predicted_image,image,predicted_text,text}_D.
-    Each number of trials has a fit of its own; those of fewer than the most stand under trials.<n>.
+    the second the mean of the captions; means: mean_{predicted_image,image,predicted_text,text}_D;
+    n_repeats: trials that the most really are. Each number of trials has a fit of its own; those of
+    fewer than the most stand under trials.<n>.
     A decoder without a text embedding is asked for captions by its image embedding, with a fit of
     its own.
     """
     per_image: dict[str, tuple[Floats, Floats]] = {}
     constants: dict[str, float] = {}
     for n_trials, offered in decoded.items():
-        place = "" if n_trials == max(decoded) else f"trials.{n_trials}."
-        questions = _ask(heldout, offered, min(n_trials, 3) - 1, image_ID, text_ID, means)
+        is_most = n_trials == max(decoded)
+        place = "" if is_most else f"trials.{n_trials}."
+        n_behind = n_repeats if is_most else n_trials
+        questions = _ask(heldout, offered, n_behind, image_ID, text_ID, means)
         for kind, question in questions.items():
             found, weight = _answer(question, place, galleries)
             per_image |= found
@@ -89,16 +93,17 @@ def score_token_streams(
     target_IX: Floats,
     nsd_id_I: NDArray[np.int64],
     galleries: Galleries,
+    n_repeats: int,
 ) -> Scores:
     """The same for streams of semantic tokens, on their components:
     judge.{cosine,channel}.retrieval_tokens.<stream>...
 
     heldout: tokens_JX and <stream>_tokens_RJX; predicted: stream -> predictions (I, X) from all
-    trials of the test images.
+    n_repeats trials of the test images.
     """
     per_image: dict[str, tuple[Floats, Floats]] = {}
     for stream, predicted_IX in predicted.items():
-        judged_JX = heldout[f"{stream}_tokens_RJX"][-1]
+        judged_JX = _choose_row(heldout[f"{stream}_tokens_RJX"], n_repeats)
         question = Question(
             predicted_JD=judged_JX,
             target_JD=heldout["tokens_JX"],
@@ -143,12 +148,12 @@ def _answer(
 def _ask(
     heldout: Mapping[str, Floats],
     offered: Mapping[str, Floats],
-    row: int,
+    n_trials: int,
     image_ID: Floats,
     text_ID: Floats,
     means: Mapping[str, Floats],
 ) -> dict[str, Question]:
-    """What can be asked of the predictions; row: of heldout, by number of trials."""
+    """What can be asked of predictions from n_trials trials."""
     found = {}
     text = "text_embedding" if "text_embedding_ID" in offered else "embedding"
     for kind, name, target_ID, directions in (
@@ -158,7 +163,7 @@ def _ask(
         if f"{name}_ID" in offered:
             predicted = "image" if name == "embedding" else "text"
             found[kind] = Question(
-                predicted_JD=heldout[f"{name}_RJD"][min(row, len(heldout[f"{name}_RJD"]) - 1)],
+                predicted_JD=_choose_row(heldout[f"{name}_RJD"], n_trials),
                 target_JD=heldout[f"{kind}_JD"],
                 predicted_ID=offered[f"{name}_ID"],
                 target_ID=target_ID,
@@ -167,6 +172,11 @@ def _ask(
                 directions=directions,
             )
     return found
+
+
+def _choose_row(predicted_RJD: Floats, n_trials: int) -> Floats:
+    """Predictions for the judge's images from as many trials, or from the most that there are."""
+    return predicted_RJD[min(n_trials, len(predicted_RJD)) - 1]
 
 
 def _cosine(question: Question) -> Compare:

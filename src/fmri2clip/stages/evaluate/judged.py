@@ -53,7 +53,14 @@ def score_judged(
     decoded = {n: decode(judged, subject, mean_IV, n_repeats[n]) for n, mean_IV in means.items()}
     parts = [
         score_embeddings(
-            judged.heldout, decoded, image_ID, text_ID, judged.inputs, betas.nsd_id_I, galleries
+            judged.heldout,
+            decoded,
+            image_ID,
+            text_ID,
+            judged.inputs,
+            betas.nsd_id_I,
+            galleries,
+            betas.n_repeats,
         )
     ]
     if basis and "tokens_JX" in judged.heldout:
@@ -64,6 +71,8 @@ def score_judged(
         }
         target_IX = express_tokens(clip[TOKEN_TARGETS["semantic"]][row_I], basis, "semantic")
         parts.append(
-            score_token_streams(judged.heldout, predicted, target_IX, betas.nsd_id_I, galleries)
+            score_token_streams(
+                judged.heldout, predicted, target_IX, betas.nsd_id_I, galleries, betas.n_repeats
+            )
         )
     return merge(parts)
