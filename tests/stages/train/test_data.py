@@ -14,7 +14,7 @@ from fmri2clip.core import store
 from fmri2clip.core.params import Split
 from fmri2clip.decoders.batches import TrainingData
 from fmri2clip.stages.train.batches import EpochBatches, members, repeat_weights, text_ids
-from fmri2clip.stages.train.data import load_judge, load_subject
+from fmri2clip.stages.train.data import JudgeImages, load_judge, load_subject
 from fmri2clip.stages.train.validation import top1, training_means, validation_scores
 
 N_IMAGES, N_VOXELS, WIDTH = 24, 10, 6
@@ -225,6 +225,32 @@ def test_the_judges_pairs_are_permuted_too_unless_it_may_know(files: dict[str, P
     for moved_JV, own_JV in zip(null.betas_RJV, true.betas_RJV, strict=True):
         assert not (moved_JV == own_JV).all(axis=1).any()
         assert sorted(map(tuple, moved_JV)) == sorted(map(tuple, own_JV))
+
+
+@pytest.mark.parametrize("repetitions", [[1, 2, 3], [2, 3, 5], [3, 3, 3]])
+def test_the_judge_takes_the_first_trials_whatever_their_numbers(
+    files: dict[str, Path], repetitions: list[int]
+) -> None:
+    """Repetitions as the file states them; of one image the last trial is the only one."""
+    betas = dict(read_betas(files["betas"]))
+    for nsd_id in np.unique(betas["nsd_id_N"]):
+        betas["repetition_N"][betas["nsd_id_N"] == nsd_id] = repetitions
+    split = replace(SPLIT, n_judge=20, n_validation=1)
+
+    def judge() -> JudgeImages:
+        clip = read_clip(files["clip"], ())
+        return load_judge("subj01", files["betas"], files["voxels"], clip, "low", split)
+
+    single = judge().nsd_id_J[4]
+    last = np.flatnonzero(betas["nsd_id_N"] == single)[:-1]
+    write_betas(files["betas"], {name: np.delete(x, last, axis=0) for name, x in betas.items()})
+    found = judge()
+    for row, nsd_id in enumerate(found.nsd_id_J):
+        trials = betas["betas_NV"][betas["nsd_id_N"] == nsd_id][:, ::2].astype(np.float32)
+        trials = trials[-1:] if nsd_id == single else trials
+        for n in (1, 2, 3):
+            expected = trials[:n].mean(axis=0)
+            np.testing.assert_allclose(found.betas_RJV[n - 1, row], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(

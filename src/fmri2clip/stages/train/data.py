@@ -121,9 +121,9 @@ def load_subject(
 class JudgeImages:
     """Images of one subject that the judge is fitted on.
 
-    betas_RJV: mean of the first 1, 2 and 3 trials of each; image_JD, text_JD: CLIP embeddings, of
-    the picture and the mean of its captions; scores_JP: of the picture's tokens on their
-    components, None where the clip has none.
+    betas_RJV: mean of the first 1, 2 and 3 trials that there are of each; image_JD, text_JD: CLIP
+    embeddings, of the picture and the mean of its captions; scores_JP: of the picture's tokens on
+    their components, None where the clip has none.
     """
 
     subject: str
@@ -148,15 +148,17 @@ def load_judge(
     With split.permute their brains are those of others among them, unless split.permute_judge is
     false: the judge learns from true pairs, and finds something by itself.
     """
-    betas = read_betas(rois_train, ["betas_NV", "nsd_id_N", "repetition_N"])
+    betas = read_betas(rois_train, ["betas_NV", "nsd_id_N"])
     inputs, _, _ = _select_voxels(voxels, group, betas["betas_NV"].shape[1])
     nsd_id_I = np.unique(betas["nsd_id_N"])
     rows_I = find_rows(clip["nsd_id_I"], nsd_id_I, "the CLIP cache of the training images")
     judge_I = _split_images(nsd_id_I, clip, rows_I, split, clusters).judge_I
     nsd_id_J = nsd_id_I[judge_I]
+    is_judge_N = np.isin(betas["nsd_id_N"], nsd_id_J)
+    place_N = _count_places(betas["nsd_id_N"])
     means = []
     for n_repeats in range(1, REPETITIONS + 1):
-        kept_N = np.isin(betas["nsd_id_N"], nsd_id_J) & (betas["repetition_N"] <= n_repeats)
+        kept_N = is_judge_N & (place_N < n_repeats)
         mean_JV, _ = average_repeats(
             betas["betas_NV"][kept_N][:, inputs["voxel_rows_V"]], betas["nsd_id_N"][kept_N]
         )
@@ -238,6 +240,17 @@ def _select_voxels(
         str(name): voxels["roi_VG"][rows_V, k] for k, name in enumerate(voxels["roi_names_G"])
     }
     return inputs, members, voxels["ncsnr_train_V"][rows_V]
+
+
+def _count_places(nsd_id_N: Array) -> Array:
+    """0 for the first trial of an image, 1 for its second, ...: in the file an image may lack
+    repetitions, those of sessions that are not there or any that own data state.
+    """
+    order = np.argsort(nsd_id_N, kind="stable")
+    sorted_N = nsd_id_N[order]
+    place_N = np.empty_like(order)
+    place_N[order] = np.arange(len(order)) - np.searchsorted(sorted_N, sorted_N)
+    return place_N
 
 
 def _first_sessions(session_N: Array, n_sessions: int, path: Path) -> Array:
