@@ -76,24 +76,23 @@ class LowRank:
         return -(square_N + determinant + x_NV.shape[1] * log(2 * pi)) / 2
 
 
-def fit(x_NV: Tensor, n_free: float, ranks: Sequence[int], seed: int = 0) -> LowRank:
-    """C of patterns of mean 0 with n_free degrees of freedom (their number, if none are lost).
+def fit(x_NV: Tensor, ranks: Sequence[int], seed: int = 0) -> LowRank:
+    """C of patterns of mean 0.
 
     ranks: candidates for R. Every N_TESTED-th row is held out where R and a are chosen, so rows
     must be independent of each other.
     """
     tested_N = torch.arange(len(x_NV), device=x_NV.device) % N_TESTED == 0
     seen_NV = x_NV[~tested_N]
-    per_row = n_free / len(x_NV)
-    axes_VR = find_axes(seen_NV, max(ranks), per_row * len(seen_NV), seed)
+    axes_VR = find_axes(seen_NV, max(ranks), seed)
     best = (-torch.inf, SHARES[0], ranks[0])
     for rank in ranks:
         for share in SHARES:
-            model = combine(seen_NV, axes_VR[:, :rank], share, per_row * len(seen_NV))
+            model = combine(seen_NV, axes_VR[:, :rank], share)
             found = float(model.log_likelihood(x_NV[tested_N]).mean())
             best = max(best, (found, share, rank))
     _, share, rank = best
-    return combine(x_NV, find_axes(x_NV, rank, n_free, seed), share, n_free)
+    return combine(x_NV, find_axes(x_NV, rank, seed), share)
 
 
 def fit_excess(x_NV: Tensor, base: LowRank, ranks: Sequence[int]) -> LowRank:
@@ -130,7 +129,7 @@ def _exceed(
     return LowRank(diagonal_V=left_V.clamp_min(0), factor_VR=factor_VR, share=share)
 
 
-def find_axes(x_NV: Tensor, rank: int, n_free: float, seed: int) -> Tensor:
+def find_axes(x_NV: Tensor, rank: int, seed: int) -> Tensor:
     """Leading principal axes times their deviations, (V, R), by falling deviation.
 
     Exact where patterns or voxels are at most 4 times as many as axes, else by a randomised
@@ -143,17 +142,17 @@ def find_axes(x_NV: Tensor, rank: int, n_free: float, seed: int) -> Tensor:
         value_K, vector_KK = torch.linalg.eigh(x_NV @ x_NV.T if is_wide else x_NV.T @ x_NV)
         leading_KR = vector_KK[:, -rank:].flip(1)
         if is_wide:
-            return x_NV.T @ leading_KR / n_free**0.5
-        return leading_KR * (value_K[-rank:].flip(0).clamp_min(0) / n_free).sqrt()
+            return x_NV.T @ leading_KR / len(x_NV) ** 0.5
+        return leading_KR * (value_K[-rank:].flip(0).clamp_min(0) / len(x_NV)).sqrt()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         _, value_R, axis_VR = torch.svd_lowrank(x_NV, q=rank + 16, niter=4)
-    return (axis_VR * value_R)[:, :rank] / n_free**0.5
+    return (axis_VR * value_R)[:, :rank] / len(x_NV) ** 0.5
 
 
-def combine(x_NV: Tensor, axes_VR: Tensor, share: float, n_free: float) -> LowRank:
+def combine(x_NV: Tensor, axes_VR: Tensor, share: float) -> LowRank:
     """C with this share kept to the diagonal."""
-    variance_V = x_NV.square().sum(0) / n_free
+    variance_V = x_NV.square().sum(0) / len(x_NV)
     factor_VR = (1 - share) ** 0.5 * axes_VR
     diagonal_V = variance_V - factor_VR.square().sum(1)
     # A voxel without variance, or one that the axes hold whole, must stay invertible.

@@ -132,6 +132,20 @@ def test_pictures_with_fewer_trials_count_as_they_are(tiny: TrainingData) -> Non
     assert len(contrast_trials(few)) == 2 * n_three + n_two
 
 
+@pytest.mark.parametrize("n_repeated", [0, 3, 19, 20])
+def test_too_few_repeats_are_refused(tiny: TrainingData, n_repeated: int) -> None:
+    """All trials are of one picture each, but for the second ones of some training pictures."""
+    training = torch.nonzero(~tiny.is_validation_I)[:n_repeated, 0]
+    rows = torch.cat([torch.arange(60), 60 + training])
+    few = replace(tiny, betas_NV=tiny.betas_NV[rows], image_N=tiny.image_N[rows])
+    if n_repeated < 20:
+        said = f"pictures of subj01 have {n_repeated} repeats in all, expected at least 20"
+        with pytest.raises(ValueError, match=said):
+            fit(few)
+    else:
+        assert torch.isfinite(fit(few).diagonal_2V).all()
+
+
 def test_the_library_is_the_training_pictures_without_their_own_responses(
     fitted: Decoder, tiny: TrainingData
 ) -> None:

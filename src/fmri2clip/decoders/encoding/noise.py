@@ -13,6 +13,7 @@ from fmri2clip.solvers import low_rank
 from fmri2clip.solvers.low_rank import LowRank
 
 LEAST_RANK = 16
+LEAST_CONTRASTS = 20  # a fifth of them chooses rank and shrinkage (solvers/low_rank.py)
 
 
 def fit_noise(
@@ -20,16 +21,24 @@ def fit_noise(
 ) -> tuple[LowRank, LowRank]:
     """S_model and S_trial of decoder.py.
 
-    residual_IV: of the means of training pictures, each by a fit without it.
+    residual_IV: of the means of training pictures, each by a fit without it. Raises ValueError
+    where too few training pictures have repeats.
     """
     ranks = [max_rank]
     while ranks[-1] // 4 >= LEAST_RANK:
         ranks.append(ranks[-1] // 4)
-    contrast_NV = contrast_trials(data)
-    trial = low_rank.fit(contrast_NV, len(contrast_NV), ranks, seed)
     train_N = ~data.is_validation_I[data.image_N]
     n_trials_I = torch.bincount(data.image_N[train_N])
-    share = float((1 / n_trials_I[n_trials_I > 0]).mean())
+    n_trials_I = n_trials_I[n_trials_I > 0]
+    n_contrasts = int((n_trials_I - 1).sum())
+    if n_contrasts < LEAST_CONTRASTS:
+        raise ValueError(
+            f"training pictures of {data.subject} have {n_contrasts} repeats in all, expected at "
+            f"least {LEAST_CONTRASTS}, as encoding learns the noise of a trial from them; extract "
+            "more sessions, or leave this run out"
+        )
+    trial = low_rank.fit(contrast_trials(data), ranks, seed)
+    share = float((1 / n_trials_I).mean())
     of_mean = LowRank(diagonal_V=share * trial.diagonal_V, factor_VR=share**0.5 * trial.factor_VR)
     model = low_rank.fit_excess(residual_IV - residual_IV.mean(0), of_mean, ranks)
     return model, trial
