@@ -122,6 +122,18 @@ def test_losses_are_those_of_their_definition(subjects: list[TrainingData]) -> N
     assert terms["token_loss"].item() == pytest.approx(0.5 * error.item(), rel=1e-4)
 
 
+@pytest.mark.parametrize("shared", [True, False])
+def test_weights_of_subjects_and_shared_ones_are_all_that_decoding_needs(
+    subjects: list[TrainingData], shared: bool
+) -> None:
+    decoder = Decoder.from_data(config(shared=shared), subjects if shared else subjects[:1], 0)
+    facts = [decoder.facts(subject) for subject in decoder.subjects]
+    n_network = sum(p.numel() for name, p in decoder.named_parameters() if name != "log_tau")
+    assert facts[0]["parameters.shared"] == (n_network if shared else 0)
+    own = sum(found["parameters.per_subject"] for found in facts)
+    assert own + facts[0]["parameters.shared"] == decoder.n_parameters()["deployed"]
+
+
 def test_a_new_subject_changes_nothing_that_is_shared(
     subjects: list[TrainingData], tmp_path: Path
 ) -> None:

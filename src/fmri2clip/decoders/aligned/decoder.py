@@ -283,11 +283,15 @@ class Decoder(decoders.Decoder):
         return {"trained": trained, "deployed": trained - 1 + maps}
 
     def facts(self, subject: str) -> Mapping[str, float]:
-        """Weights of the subject's own and shared ones, and what its closed form explains."""
+        """Weights of the subject's own, its network's where that is not shared, and shared ones,
+        and what its closed form explains.
+        """
         own = self.closed_form_of(subject)
-        shared = sum(value.numel() for value in self.parameters()) - 1
-        facts = {"parameters.per_subject": float(own.n_parameters())}
-        facts["parameters.shared"] = float(shared if self.config.shared else 0)
+        n_own = own.n_parameters()
+        n_network = sum(value.numel() for value in self.parameters()) - 1  # but the temperature
+        is_shared = self.config.shared
+        facts = {"parameters.per_subject": float(n_own + (0 if is_shared else n_network))}
+        facts["parameters.shared"] = float(n_network if is_shared else 0)
         widths = [self.width_D, self.width_D, *[self.n_components] * 2]
         names = ("image", "text", "semantic", "detail")
         for name, part in zip(names, own.explained_Q.split(widths), strict=True):
