@@ -105,6 +105,21 @@ def test_voxels_have_penalties_of_their_own_and_weights_of_ridge(
     assert len(fitted.alpha_V.unique()) > 1
 
 
+@pytest.mark.parametrize("value", [0.0, 0.3])
+def test_nothing_is_explained_of_a_voxel_that_never_changes(
+    fitted: Decoder, tiny: TrainingData, value: float
+) -> None:
+    betas_NV = tiny.betas_NV.clone()
+    betas_NV[:, 5] = value
+    found = fit(replace(tiny, betas_NV=betas_NV))
+    assert found.explained_V[5] == 0
+    assert found.facts("subj01")["encoding.explained"] == pytest.approx(
+        float(found.explained_V.sum()) / 30
+    )
+    other_V = torch.arange(30) != 5
+    torch.testing.assert_close(found.explained_V[other_V], fitted.explained_V[other_V])
+
+
 def test_contrasts_of_trials_are_independent_with_the_variance_of_a_trial(
     tiny: TrainingData, rng: np.random.Generator
 ) -> None:

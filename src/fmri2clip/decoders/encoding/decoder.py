@@ -55,7 +55,7 @@ from fmri2clip.decoders.encoding.library import (
     log_loss,
     tell,
 )
-from fmri2clip.decoders.encoding.noise import fit_noise
+from fmri2clip.decoders.encoding.noise import fit_noise, measure_explained
 from fmri2clip.decoders.parts.token_basis import TokenBasis
 from fmri2clip.solvers import blocked_ridge
 from fmri2clip.solvers.low_rank import LowRank
@@ -207,8 +207,7 @@ class Decoder(decoders.Decoder):
         self.mean_V.copy_(ridge.bias_Q)
         self.alpha_V.copy_(ridge.alpha_Q)
         residual_IV = mean_IV - ridge.left_out_IQ
-        variance_V = (mean_IV - mean_IV.mean(0)).square().mean(0).clamp_min(1e-12)
-        self.explained_V.copy_(1 - residual_IV.square().mean(0) / variance_V)
+        self.explained_V.copy_(measure_explained(mean_IV, residual_IV))
         for k, found in enumerate(fit_noise(data, residual_IV, c.max_rank, self.seed)):
             self.diagonal_2V[k] = found.diagonal_V
             self.factor_2VR[k, :, : found.n_axes] = found.factor_VR

@@ -13,7 +13,15 @@ from fmri2clip.solvers import low_rank
 from fmri2clip.solvers.low_rank import LowRank
 
 LEAST_RANK = 16
+LEAST_VARIANCE = 1e-12  # of a voxel over pictures; one of less never changes
 LEAST_CONTRASTS = 20  # a fifth of them chooses rank and shrinkage (solvers/low_rank.py)
+
+
+def measure_explained(mean_IV: Tensor, residual_IV: Tensor) -> Tensor:
+    """Share (V) of the variance of the means that residuals lack; 0 for a voxel that has none."""
+    variance_V = (mean_IV - mean_IV.mean(0)).square().mean(0)
+    explained_V = 1 - residual_IV.square().mean(0) / variance_V.clamp_min(LEAST_VARIANCE)
+    return torch.where(variance_V > LEAST_VARIANCE, explained_V, 0.0)
 
 
 def fit_noise(
