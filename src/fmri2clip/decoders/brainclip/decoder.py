@@ -15,8 +15,9 @@ embedding.
 What is known of the paper: that a mapping network puts fMRI into CLIP space and combines visual
 with textual supervision (all abstracts), and that its first version was VAE-based. Layers, loss
 equation, temperature, weights and optimiser were not available to us; they are our decisions, hence
-"style". Pairs with an equal image or an equal caption are no negatives of each other: they leave
-the logits, except on the diagonal.
+"style". Pairs with an equal image are no negatives of each other, nor are pairs of one subject with
+an equal caption; those of two subjects are (`shared`). What is no negative leaves the logits,
+except on the diagonal.
 
 Two settings are ours and off by default. Some directions of CLIP are hardly decodable, and the
 cosine weighs them like others: with `target_map: linear` the contrast learns the metric on CLIP's
