@@ -126,7 +126,7 @@ def try_budget(
     decoder = module.Decoder.from_data(longer, data, seed)
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        rows = training.fit_decoder(decoder, data, longer, seed, params.compute, Path(folder))
+        rows = training.fit_decoder(decoder, data, seed, params.compute, Path(folder))
     scores = [row["val_mean"] for row in rows]
     n_images = sum(int((~d.is_validation_I).sum()) for d in data)
     return {

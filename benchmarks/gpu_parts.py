@@ -155,7 +155,7 @@ def fit_closed_forms(size: Size) -> dict[str, Any]:
         decoder = module.Decoder.from_data(config, [data], 0)
         reset_memory(size.device)
         started = now(size.device)
-        fit_decoder(decoder, [data], config, 0, Compute(device=size.device), Path())  # type: ignore[arg-type]
+        fit_decoder(decoder, [data], 0, Compute(device=size.device), Path())  # type: ignore[arg-type]
         row[f"{key}_s"] = now(size.device) - started
         row[f"{key}_peak_gb"] = peak_gb(size.device)
         row[f"{key}_difference"] = compare_small(name, changes, size)
@@ -180,7 +180,7 @@ def compare_small(name: str, changes: Mapping[str, Any], size: Size) -> float:
     decoded = []
     for device in ("cpu", size.device):
         decoder = module.Decoder.from_data(config, [data], 0)
-        fit_decoder(decoder, [data], config, 0, Compute(device=device), Path())  # type: ignore[arg-type]
+        fit_decoder(decoder, [data], 0, Compute(device=device), Path())  # type: ignore[arg-type]
         out = decoder.decode_tokens(data.mean_betas_IV, "subj01")
         parts = [out.embedding_ID, out.logits_IC, *out.tokens.values()]
         decoded.append(torch.cat([x.flatten().float() for x in parts if x is not None]))
@@ -194,13 +194,11 @@ def train_two_subjects(size: Size) -> dict[str, Any]:
     held = [held_gb(size.device)]
     peaks = []
     for subject in range(2):
-        config, data, decoder = make_training(
-            "brainmclip", size, n_steps=5, max_epochs=1, patience=1
-        )
+        _, data, decoder = make_training("brainmclip", size, n_steps=5, max_epochs=1, patience=1)
         reset_memory(size.device)
         with tempfile.TemporaryDirectory() as folder:
             compute = Compute(device=size.device)  # type: ignore[arg-type]
-            fit_decoder(decoder, data, config, subject, compute, Path(folder))
+            fit_decoder(decoder, data, subject, compute, Path(folder))
         peaks.append(peak_gb(size.device))
         held.append(held_gb(size.device))
     row = {"peak_gb": peaks, "held_gb": held}

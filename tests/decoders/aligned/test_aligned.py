@@ -51,7 +51,7 @@ def config(**changes: Any) -> Any:
 
 def train(decoder: Decoder, data: list[TrainingData], folder: Path) -> list[dict[str, float]]:
     names = "_".join(d.subject for d in data)
-    return fit_decoder(decoder, data, decoder.config, 0, Compute(device="cpu"), folder / names)
+    return fit_decoder(decoder, data, 0, Compute(device="cpu"), folder / names)
 
 
 def read_inputs(decoder: Decoder, data: list[TrainingData]) -> list[torch.Tensor]:

@@ -299,7 +299,7 @@ def test_components_are_left_out_in_training_and_saved(
     for shared, data in ((True, subjects), (False, [tiny])):
         decoder = built(data, shared=shared, max_epochs=2, patience=2)
         compute = Compute(device="cpu")
-        fit_decoder(decoder, data, decoder.config, 0, compute, tmp_path / f"work{shared}")
+        fit_decoder(decoder, data, 0, compute, tmp_path / f"work{shared}")
         described = {
             "run": "demo",
             "decoder": "brainclip",

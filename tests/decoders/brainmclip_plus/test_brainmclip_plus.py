@@ -206,7 +206,7 @@ def test_a_group_may_be_what_another_is_not(tiny: TrainingData) -> None:
 def test_it_learns(tiny: TrainingData, tmp_path: Path) -> None:
     decoder = built(tiny, max_epochs=12, patience=12, dropout_in=0.3)
     compute = Compute(device="cpu")
-    rows = fit_decoder(decoder, [tiny], decoder.config, 0, compute, tmp_path)
+    rows = fit_decoder(decoder, [tiny], 0, compute, tmp_path)
     assert max(row["val_image_top1"] for row in rows) > 0.4, "chance is 1 in 12"
     assert rows[-1]["loss"] < rows[0]["loss"]
 

@@ -109,7 +109,7 @@ def test_it_learns(tiny: TrainingData, tmp_path: Path) -> None:
     tiny.features["semantic_tokens_ITD"] = image_I1D.expand(-1, 5, -1).half()
     add_components(tiny)
     decoder = built(tiny, max_epochs=40, patience=40, lr=3e-3, w_regression=1.0)
-    rows = fit_decoder(decoder, [tiny], decoder.config, 0, Compute(device="cpu"), tmp_path)
+    rows = fit_decoder(decoder, [tiny], 0, Compute(device="cpu"), tmp_path)
     assert max(row["val_image_top1"] for row in rows) > 0.4, "chance is 1 in 12"
     assert rows[-1]["regression_loss"] < rows[0]["regression_loss"]
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -46,6 +49,17 @@ def make_network(seed: int = 0, size: int | None = None, **changes: object) -> N
     return from_module(
         SmallNetwork(), make_info(**changes), layers=layers, size=size, batch_size=5, **colours
     )
+
+
+def from_function(
+    function: Callable[[np.ndarray], np.ndarray], info: NetworkInfo, size: int | None = None
+) -> Network:
+    """A network of one layer: function(images_IHWC in [0, 1]) -> features (I, F)."""
+
+    def maps(images_IHWC: np.ndarray, layers: Sequence[str]) -> dict[str, np.ndarray]:
+        return dict.fromkeys(layers, np.asarray(function(images_IHWC), dtype=np.float32))
+
+    return Network(maps=maps, info=info, size=size)
 
 
 @pytest.fixture(scope="session")

@@ -19,13 +19,13 @@ from fmri2clip.metrics.pictures.brain_correlation import (
     fit_encoding,
 )
 from fmri2clip.metrics.pictures.evaluator import Evaluator, SubjectEvaluation
-from fmri2clip.metrics.pictures.networks import Network, from_function
+from fmri2clip.metrics.pictures.networks import Network
 from fmri2clip.metrics.pictures.protocols import DIRECTIONS, PROTOCOLS, SLOTS
 from fmri2clip.metrics.pictures.resizing import PictureSet, prepare
 from fmri2clip.metrics.statistics import paired_difference
 from fmri2clip.metrics.summary import summarise
 from tests import frozen_pairs
-from tests.metrics.pictures.conftest import make_info, make_network
+from tests.metrics.pictures.conftest import from_function, make_info, make_network
 
 GOLDEN = json.loads(Path(__file__).with_name("golden_reconstruction.json").read_text())
 IDS = np.arange(32) * 7 + 3

@@ -22,12 +22,11 @@ from fmri2clip.metrics.pictures.networks import (
     OUTPUT,
     extract,
     from_encoder,
-    from_function,
     from_module,
 )
 from fmri2clip.metrics.pictures.networks_torchvision import SOURCES, Source
 from fmri2clip.metrics.pictures.protocols import PROTOCOLS
-from tests.metrics.pictures.conftest import SmallNetwork, make_info, make_network
+from tests.metrics.pictures.conftest import SmallNetwork, from_function, make_info, make_network
 
 ALEXNET = "AlexNet_Weights.IMAGENET1K_V1"
 MINDEYE = PROTOCOLS["mindeye-2023"]

@@ -216,7 +216,7 @@ def test_a_new_subject_changes_nothing_shared(
 ) -> None:
     config = make_config("clip_mused", **SMALL | {"new_subject": "subj05", "new_fit": new_fit})
     decoder = Decoder.from_data(config, subjects, 0)
-    rows = fit_decoder(decoder, subjects, config, 0, CPU, tmp_path / "new")
+    rows = fit_decoder(decoder, subjects, 0, CPU, tmp_path / "new")
     assert [row["epoch"] for row in rows] == list(range(10))
     without, _, _ = train(subjects[:2], tmp_path / "without")
     new = own_state(decoder, "subj05")
@@ -246,7 +246,7 @@ def test_what_is_fitted_for_a_new_subject_is_in_training_mode(
         return plain(*args, **kwargs, on_step=look)
 
     monkeypatch.setattr(trainer, "fit", watched)
-    fit_decoder(decoder, subjects, config, 0, CPU, tmp_path)
+    fit_decoder(decoder, subjects, 0, CPU, tmp_path)
     assert seen[0] == (True, True) and seen[-1] == (True, False)
 
 
@@ -269,13 +269,12 @@ def test_killed_fit_of_a_new_subject_ends_with_the_same_bytes(
                 fit_decoder(
                     Decoder.from_data(config, subjects, 0),
                     subjects,
-                    config,
                     0,
                     CPU,
                     tmp_path / folder,
                 )
         decoder = Decoder.from_data(config, subjects, 0)
-        rows = fit_decoder(decoder, subjects, config, 0, CPU, tmp_path / folder)
+        rows = fit_decoder(decoder, subjects, 0, CPU, tmp_path / folder)
         states.append((save(dict(decoder.state_dict())), rows))
     assert states[0] == states[1]
 

@@ -458,7 +458,7 @@ def test_the_judge_gets_what_a_fit_without_its_images_predicts(tree: Path, name:
     members = list(SUBJECTS) if name == "mused" else ["subj02"]
     data = [subject.data for subject in inputs.load(members, hide_judge=True)]
     decoder = module.Decoder.from_data(config, data, 1)
-    fit_decoder(decoder, data, config, 1, settings.compute, tree / "checkpoint")
+    fit_decoder(decoder, data, 1, settings.compute, tree / "checkpoint")
     for key, value in second.decoder.state_dict().items():
         np.testing.assert_allclose(value, decoder.state_dict()[key], rtol=1e-4, atol=1e-5)
     heldout = second.heldout

@@ -1,5 +1,4 @@
-"""Networks whose features the protocols compare: any module with named layers, any function, or the
-CLIP encoder.
+"""Networks whose features the protocols compare: any module with named layers, or the CLIP encoder.
 
 A network says what it is (`NetworkInfo`), so that a stand-in of the simulated world is never taken
 for the published one. Letters: I images, H W C height, width and colours of a picture, F features.
@@ -88,18 +87,6 @@ def extract(
                 )
             parts[layer].append(reduce(maps_Ixx))
     return {layer: np.concatenate(found) for layer, found in parts.items()}
-
-
-def from_function(
-    function: Callable[[NDArray[np.float32]], Floats], info: NetworkInfo, size: int | None = None
-) -> Network:
-    """A network of one layer: function(images_IHWC in [0, 1]) -> features (I, F)."""
-
-    def maps(images_IHWC: NDArray[np.float32], layers: Sequence[str]) -> dict[str, Floats]:
-        feature_IF = np.asarray(function(images_IHWC), dtype=np.float32)
-        return dict.fromkeys(layers, feature_IF)
-
-    return Network(maps=maps, info=info, size=size)
 
 
 def from_module(

@@ -158,7 +158,7 @@ class _Training:
         if decoder.closed_form and not is_writer():
             return None
         folder = self.work / f"checkpoint_{label}"
-        rows = fit_decoder(decoder, data, self.config, seed, self.compute, folder, label)
+        rows = fit_decoder(decoder, data, seed, self.compute, folder, label)
         return (decoder, rows) if is_writer() else None
 
 
@@ -233,7 +233,6 @@ def _save_model(
 def fit_decoder(
     decoder: Any,
     data: Sequence[TrainingData],
-    config: Any,
     seed: int,
     compute: Compute,
     folder: Path,
