@@ -194,9 +194,8 @@ class Library:
     near_duplicates: Literal["drop", "keep"] = "drop"  # of test pictures
 
 
-JUDGED = (
-    20  # images of a judge, at least: either half of them is fitted (metrics/decoding/channel.py)
-)
+# Images of a judge, at least: each half of them is fitted as well (metrics/decoding/channel.py)
+JUDGED = 20
 
 
 @dataclass(frozen=True, kw_only=True)
