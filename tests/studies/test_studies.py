@@ -376,6 +376,28 @@ def test_queue_status_reads_what_dvc_prints(
     assert experiments.queue_status(tmp_path)[0]["study-c-s0"] == "Killed"
 
 
+@pytest.mark.parametrize(("n_failures", "is_read"), [(4, True), (5, False)])
+def test_a_queue_that_cannot_be_read_is_looked_at_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, n_failures: int, is_read: bool
+) -> None:
+    """As while DVC writes the file of a running experiment; a fifth time it is an error."""
+    answers = iter([*[ValueError("Expecting value: line 1 column 1")] * n_failures, ""])
+
+    def answer(root: Path, *arguments: str) -> str:
+        found = next(answers)
+        if isinstance(found, ValueError):
+            raise found
+        return found
+
+    monkeypatch.setattr(experiments, "_dvc", answer)
+    monkeypatch.setattr(experiments, "LOOK_S", 0.0)
+    if is_read:
+        assert experiments.queue_status(tmp_path) == ({}, 0)
+    else:
+        with pytest.raises(ValueError, match="Expecting value"):
+            experiments.queue_status(tmp_path)
+
+
 def test_a_worker_is_started_where_tasks_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     states = iter(
         [

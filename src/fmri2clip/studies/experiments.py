@@ -23,6 +23,8 @@ from ruamel.yaml import YAML
 CODE = ("src", "pipeline")
 # With the parameters: what the result of an experiment depends on.
 RESULT = (*CODE, "assets", "dvc.yaml")
+LOOKS = 5  # at a queue that cannot be read, before it is given up
+LOOK_S = 2.0  # between them
 POLL_S = 10.0  # a look at the queue costs half a second of a core
 _TASK = re.compile(
     r"^(?P<task>\w{7})\s+(?P<name>\S+)\s.*\s(?P<status>Queued|Running|Success|Failed)\s*$"
@@ -94,13 +96,25 @@ def queue_status(root: Path) -> tuple[dict[str, str], int]:
 
     Queued, Running, Success, Failed, or Killed: called running by DVC, but its process is gone.
     """
-    lines = _dvc(root, "queue", "status").splitlines()
+    lines = _look(root).splitlines()
     tasks = {}
     for match in filter(None, map(_TASK.match, reversed(lines))):
         lost = match["status"] == "Running" and _is_gone(root, match["task"])
         tasks[match["name"]] = "Killed" if lost else match["status"]
     workers = [int(m[1]) + int(m[2]) for line in lines if (m := _WORKERS.match(line))]
     return tasks, workers[0] if workers else 0
+
+
+def _look(root: Path) -> str:
+    """What `dvc queue status` prints.
+
+    It fails where it reads an experiment's file in the moment in which that is written.
+    """
+    for _ in range(LOOKS - 1):
+        with contextlib.suppress(ValueError):
+            return _dvc(root, "queue", "status")
+        time.sleep(LOOK_S)
+    return _dvc(root, "queue", "status")
 
 
 def _is_gone(root: Path, task: str) -> bool:
