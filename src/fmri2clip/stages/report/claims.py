@@ -15,7 +15,6 @@ from fmri2clip.stages.report.inputs import Inputs, Tree
 from fmri2clip.stages.report.scores import CAPTION, IMAGE, MAP, Scores
 
 CHANGES = {"higher": 1, "lower": -1}  # what a claim says of the difference; else: no worse
-EDGES = "readout.edges"
 UNSEEN = "unseen.zero_shot.only.top1"
 
 
@@ -38,7 +37,9 @@ class Claim:
 
 
 SWAPPED = "disjoint and matched, swapped against the paper's way"
-BAND = "band against final-layer detail targets"
+TARGETS = "targets and routing"
+ALEXNET = "strict-v1.alexnet2.image_given_reconstruction"
+PICTURE_CLIP = "strict-v1.clip.image_given_reconstruction"
 CLAIMS = (
     Claim(
         paper="BrainCLIP", text="text supervision helps to find captions",
@@ -57,11 +58,11 @@ CLAIMS = (
     ),
     Claim(
         paper="BrainMCLIP", text="intermediate layers add detail",
-        study="detail_layers", compare=BAND, metric=EDGES, planted="detail.paints",
+        study="primary_brainmclip", compare=TARGETS, metric=ALEXNET, planted="detail.paints",
     ),
     Claim(
         paper="BrainMCLIP", text="and cost no semantics",
-        study="detail_layers", compare=BAND, metric=IMAGE, says="no worse",
+        study="primary_brainmclip", compare=TARGETS, metric=PICTURE_CLIP, says="no worse",
     ),
     Claim(
         paper="BrainMCLIP", text="areas are routed by the visual hierarchy: swapped, less is found",
