@@ -254,6 +254,7 @@ DETAIL = Column("detail tokens", "retrieval_detail.image_given_brain.top1", "poi
 SEMANTIC = Column(
     "semantic tokens", "retrieval_tokens.semantic.image_given_brain.top1", "points interval"
 )
+COLOUR = Column("colour", "readout.colour", "points interval")
 EDGES = Column("edges", "readout.edges", "points interval")
 PLACE = Column("position", "readout.position", "points interval")
 MAP = Column("mAP", "classification.map", "points interval")
@@ -288,7 +289,7 @@ PAIRS = {
             "brainmclip - ridge_lowrank",
             "brainmclip - brainclip",
             "ridge_lowrank - brainclip",
-            "encoding - ridge_lowrank",
+            "ridge_lowrank - encoding",
             "ridge_lowrank - encoding_library",
             "ridge_lowrank - null_mean",
         ),
@@ -389,7 +390,7 @@ STUDIES: Mapping[str, tuple[Sequence[Column], str]] = {  # columns; what a title
     "text_supervision": (POINTS, ""),
     "primary_brainclip": (POINTS, ""),
     "primary_subjects": (POINTS, ""),
-    "primary_brainmclip": ((PIXCORR, ALEXNET, CLIP, IMAGE, DETAIL, EDGES), ""),
+    "primary_brainmclip": ((PIXCORR, ALEXNET, CLIP, IMAGE, COLOUR, EDGES), ""),
     "control_captions": (POINTS, ""),
     "control_flat": (POINTS, ""),
     "control_unlike": (POINTS, ""),

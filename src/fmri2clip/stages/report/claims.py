@@ -114,7 +114,9 @@ def _make_row(inputs: Inputs, scores: Scores, claim: Claim) -> Row:
         baseline = study["variants"][second["b"][0]]["runs"][second["run_b"]][claim.metric]
         least = -inputs.params.primary.margin * (baseline["value"] - chance)
     cell = metric.show(to_score(found), signed=True)
-    holds = does_hold(claim, cell.score, least) and found.get("same_sign", True)
+    # What is no worse may lie on either side of 0 in a world.
+    agree = found.get("same_sign", True) or claim.says not in CHANGES
+    holds = does_hold(claim, cell.score, least) and agree
     n_worlds = len(found.get("worlds", [0]))
     n_seeds = len(study["seeds"]["values"])
     basis = f"{n_worlds} world{'s' * (n_worlds > 1)}, {n_seeds} seed{'s' * (n_seeds > 1)}"
