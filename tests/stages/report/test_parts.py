@@ -352,6 +352,10 @@ def test_claims_have_verdicts_of_their_intervals_and_worlds(
     no_worse = dataclasses.replace(claim, says="no worse")
     assert judge(no_worse, low=-0.0074) == "planted effect recovered"
     assert judge(no_worse, low=-0.0076) == "planted effect not recovered"
+    # Worlds of both signs: nothing higher is shown by them, and nothing worse either.
+    assert judge(claim, low=0.01, same_sign=False) == "planted effect not recovered"
+    assert judge(no_worse, low=-0.0074) == "planted effect recovered"
+    found[IMAGE] |= {"same_sign": True}
     assert judge(dataclasses.replace(claim, planted="text.x"), low=0.01) == "not planted"
     study["params"]["dataset.source"] = "s3"
     assert judge(claim) == "supported"
