@@ -391,6 +391,7 @@ STUDIES: Mapping[str, tuple[Sequence[Column], str]] = {  # columns; what a title
     "primary_brainclip": (POINTS, ""),
     "primary_subjects": (POINTS, ""),
     "primary_brainmclip": ((PIXCORR, ALEXNET, CLIP, IMAGE, COLOUR, EDGES), ""),
+    "token_ridge": ((SEMANTIC,), ""),
     "control_captions": (POINTS, ""),
     "control_flat": (POINTS, ""),
     "control_unlike": (POINTS, ""),
