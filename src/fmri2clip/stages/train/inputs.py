@@ -18,6 +18,7 @@ from fmri2clip.artefacts.clip_cache import read_clip, read_together
 from fmri2clip.artefacts.components import STREAMS, read_basis
 from fmri2clip.artefacts.paths import Paths
 from fmri2clip.core.params import Run, Split
+from fmri2clip.core.store import Arrays
 from fmri2clip.decoders import Decoder
 from fmri2clip.decoders.batches import Basis
 from fmri2clip.stages.train.data import (
@@ -89,21 +90,8 @@ class Inputs:
 
     def judge(self, subject: str, with_tokens: bool) -> JudgeImages:
         """The images that the judge is fitted on; with_tokens: with the scores of their tokens."""
-        clip = read_clip(
-            self.paths.clip_train(self.run.clip, subject),
-            [TOKEN_SCORES] if with_tokens else [],
-            self.paths.clip_components(self.run.clip, subject),
-        )
-        clip["present_C"] = self.present_C
-        return load_judge(
-            subject,
-            self.paths.train_betas(subject),
-            self.paths.voxels(subject),
-            clip,
-            self.run.voxels,
-            subject_split(self.split, self.decoder, self.config, subject),
-            clusters=self.clusters,
-        )
+        targets = [TOKEN_SCORES] if with_tokens else []
+        return load_judge(*self._gather(subject, targets), clusters=self.clusters)
 
     def _read_bases(self) -> dict[str, Basis]:
         """What the scores among the targets are scores on."""
@@ -119,22 +107,25 @@ class Inputs:
             for stream in wanted
         }
 
-    def _load(
-        self, subject: str, hide_judge: bool, held_elsewhere: Sequence[int] | Array = ()
-    ) -> Subject:
+    def _gather(
+        self, subject: str, targets: Sequence[str]
+    ) -> tuple[str, Path, Path, Arrays, str, Split]:
+        """What load_subject and load_judge begin with."""
         clip = read_clip(
             self.paths.clip_train(self.run.clip, subject),
-            self.targets,
+            targets,
             self.paths.clip_components(self.run.clip, subject),
         )
         clip["present_C"] = self.present_C
+        betas = self.paths.train_betas(subject)
+        own = subject_split(self.split, self.decoder, self.config, subject)
+        return subject, betas, self.paths.voxels(subject), clip, self.run.voxels, own
+
+    def _load(
+        self, subject: str, hide_judge: bool, held_elsewhere: Sequence[int] | Array = ()
+    ) -> Subject:
         return load_subject(
-            subject,
-            self.paths.train_betas(subject),
-            self.paths.voxels(subject),
-            clip,
-            self.run.voxels,
-            subject_split(self.split, self.decoder, self.config, subject),
+            *self._gather(subject, self.targets),
             clusters=self.clusters,
             targets=self.targets,
             bases=self.bases,
