@@ -116,7 +116,7 @@ TRIALS: dict[str, tuple[dict, ...]] = {
         {"w_image_text": 0.0},
         {"w_image_text": 1.0},
         {"w_regression": 0.3},
-        {"beta_rec": 0.1, "beta_cross": 0.05},
+        {"mixco_tau": 0.1, "softclip_tau_start": 0.1, "softclip_tau_end": 0.15},
         {"hidden": 1024},
         {"dropout_in": 0.7},
         {"max_epochs": 60},
@@ -134,6 +134,9 @@ TRIALS: dict[str, tuple[dict, ...]] = {
         {"dropout_in": 0.8},
         {"weight_decay": 0.1},
         {"max_epochs": 160},
+        # The best of these has the highest temperatures that were tried, so further ones.
+        {"mixco_tau": 0.2, "softclip_tau_start": 0.2, "softclip_tau_end": 0.3},
+        {"mixco_tau": 0.1, "softclip_tau_start": 0.1, "softclip_tau_end": 0.15, "lr": 2.0e-3},
     ),
     "subject_embedding": (
         {},

@@ -9,7 +9,7 @@ from fmri2clip.stages.cache_clip import cache
 
 
 def cache_clip(params: Params, clip: str) -> None:
-    """Write data/clip/<clip>/train.h5 and shared.h5."""
+    """Write data/clip/<clip>/train/<subject>.h5 and shared.h5."""
     stage.check_named(clip, params.clips, "clips")
     cache.cache_clip(
         Paths(),

@@ -20,9 +20,9 @@ def check_params(params: Params) -> None:
         remove_others(paths.rois / folder, params.subjects)
     references = [f"reference_{clip}" for clip in params.clips]
     remove_others(paths.predictions_folder, [*params.runs, *references])
-    # Scoring depends on the folder, also where it stays empty.
+    # Scoring depends on the folder, also where it stays empty. Its files are left to reconstruct:
+    # what was painted beforehand is in no cache.
     paths.reconstructions_folder.mkdir(parents=True, exist_ok=True)
-    remove_others(paths.reconstructions_folder, params.reconstructions)
     with replacing(paths.root / "data/params_checked.txt") as (verdict,):
         verdict.write_text("every name in params.yaml exists\n")
     warn(params, paths.root)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import subprocess
 import sys
 import threading
@@ -29,7 +28,7 @@ from dvc.repo import Repo
 
 from fmri2clip.core.params import Params, load
 from fmri2clip.core.stage import ends_in_one_line
-from fmri2clip.stages.check_params.machine import find_memory
+from fmri2clip.stages.check_params.machine import count_cores, find_memory
 from fmri2clip.stages.check_params.plan import make_plan
 from pipeline.mend import mend
 
@@ -232,7 +231,7 @@ def main() -> None:
         sys.exit(f"failed: {FIRST}; the reason stands above")
     with ends_in_one_line("repro"):
         params = load(Path("params.yaml"))
-        jobs = given.jobs or max(1, (os.cpu_count() or 1) // params.compute.threads)
+        jobs = given.jobs or max(1, count_cores() // params.compute.threads)
         if jobs == 1:
             sys.exit(subprocess.run(["dvc", "repro"], check=False).returncode)
         repo = Repo()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ from fmri2clip.core import params
 from fmri2clip.core.files import replacing
 from fmri2clip.core.stage import ends_in_one_line, resolve_device
 from fmri2clip.core.strict import build
+from fmri2clip.stages.check_params.machine import count_cores
 from fmri2clip.studies import experiments, plan, primary, results
 from fmri2clip.tracking import record, store
 from pipeline.mend import mend
@@ -112,7 +112,7 @@ def count_jobs(settings: params.Params) -> int:
     """Experiments that run side by side: as many as the cores have room for, one on a GPU."""
     if resolve_device(settings.compute.device) != "cpu":
         return 1
-    return max(1, (os.cpu_count() or 1) // settings.compute.threads)
+    return max(1, count_cores() // settings.compute.threads)
 
 
 def main() -> None:

@@ -131,7 +131,13 @@ def _find(model: str) -> str:
         return model
     from fmri2clip.tracking.registry import find_folder
 
-    return str(find_folder(model))
+    try:
+        return str(find_folder(model))
+    except ImportError as error:
+        raise ValueError(
+            f"{model} is a name in MLflow's registry, which needs packages that are not here "
+            f"({error.name}); pip install '.[pipeline]' in a clone"
+        ) from None
 
 
 def _print(lines: list[str]) -> None:

@@ -52,6 +52,13 @@ def test_a_link_out_of_the_project_is_seen(
         with pytest.raises(ValueError, match=r"nsddata/ppdata lies outside of the project, in /.*"):
             check_inside(root, [folder])
         Path(place).unlink()
+        # And below the folders that are named, where a write to a file would go through it.
+        inner = folder / "subj01/func1pt8mm"
+        inner.parent.mkdir(parents=True)
+        inner.symlink_to(shared)
+        with pytest.raises(ValueError, match="subj01/func1pt8mm lies outside of the project"):
+            check_inside(root, [folder])
+        inner.unlink()
     (project / "big").mkdir()
     Path("data").mkdir(exist_ok=True)
     Path("data/inner").symlink_to(project / "big")

@@ -51,6 +51,18 @@ def test_it_finds_more_than_the_cosine_where_noise_is_loud(rng: np.random.Genera
         assert ours > cosine + 0.1
 
 
+def test_the_size_of_predictions_decides_nothing() -> None:
+    """Pointwise mutual information knows no unit."""
+    p, y = planted(np.random.default_rng(5), 700)
+    ranks = []
+    for size in (1e-3, 1.0, 1e4):
+        model = joint_gaussian.fit(size * p[:500], y[:500])
+        score = model.score(size * p[500:], y[500:])
+        ranks.append((score > np.diagonal(score)[:, None]).sum(axis=1))
+    np.testing.assert_array_equal(ranks[0], ranks[1])
+    np.testing.assert_array_equal(ranks[2], ranks[1])
+
+
 def test_permuted_pairs_are_at_chance(rng: np.random.Generator) -> None:
     p, y = planted(rng, 900)
     model = joint_gaussian.fit(p[:500][rng.permutation(500)], y[:500])

@@ -107,6 +107,11 @@ class Paths:
         return self.predictions_folder / f"reference_{clip}.h5"
 
     @property
+    def aside(self) -> Path:
+        """Folder of what was in the way and is kept."""
+        return self.root / "data/aside"
+
+    @property
     def reconstructions_folder(self) -> Path:
         """Folder of the reconstructed pictures."""
         return self.root / "data/reconstructions"

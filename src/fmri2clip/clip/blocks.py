@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 from fmri2clip.clip.encoder import Encoder
 
 Array = NDArray[Any]
+LARGEST = (
+    2**30
+)  # bytes of the tokens of all blocks that are in memory at a time, and a copy of them
 GRID = 4  # places of a side that `grid` averages patch tokens at
 SUMMARIES = ("patch_mean", "class_token", "grid")
 
@@ -37,14 +40,17 @@ def summarise_tokens(tokens_ITW: Array) -> dict[str, Array]:
 def summarise_blocks(
     model: Encoder, batches: Iterable[Array], threads: int
 ) -> dict[str, list[Array]]:
-    """Summary -> features (I, F) of every block; one batch of tokens in memory at a time.
+    """Summary -> features (I, F) of every block; LARGEST bytes of tokens in memory at a time.
 
     batches: pictures (I, H, W, 3), a batch of the model at a time.
     """
     model.check_blocks([1])
     blocks = range(1, model.n_blocks + 1)
     parts: dict[str, list[list[Array]]] = {name: [[] for _ in blocks] for name in SUMMARIES}
-    for images in batches:
+    n_tokens, width = model.token_shape()
+    step = max(1, LARGEST // (4 * model.n_blocks * n_tokens * width))
+    parts_of_batches = (b[i : i + step] for b in batches for i in range(0, len(b), step))
+    for images in parts_of_batches:
         for block, tokens_ITW in model.blocks(images, blocks, threads).items():
             for name, feature_IF in summarise_tokens(tokens_ITW).items():
                 parts[name][block - 1].append(feature_IF)

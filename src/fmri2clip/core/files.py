@@ -67,15 +67,30 @@ def describe_failure(path: Path, error: BaseException, kind: str, remedy: str) -
 def check_inside(root: Path, folders: Iterable[Path]) -> None:
     """Raise ValueError if a link leads from `root`, or from a folder below it, to somebody else's.
 
-    A relative root belongs to the project, which is the working directory.
+    Folders below those that are named count, too: a write to a file in one goes through its link. A
+    relative root belongs to the project, which is the working directory.
     """
     project = root.resolve() if root.is_absolute() else Path().resolve()
     for folder in folders:
-        if not folder.resolve().is_relative_to(project):
-            raise ValueError(
-                f"{folder} lies outside of the project, in {folder.resolve()}, and nothing is "
-                "written or moved there; see docs/real_nsd.md for shared and scratch disks"
-            )
+        for path in (folder, *_list_links(folder)):
+            if not path.resolve().is_relative_to(project):
+                raise ValueError(
+                    f"{path} lies outside of the project, in {path.resolve()}, and nothing is "
+                    "written or moved there; see docs/real_nsd.md for shared and scratch disks"
+                )
+
+
+def _list_links(folder: Path) -> Iterator[Path]:
+    """Links to folders below a folder, at any depth."""
+    for place, names, _ in os.walk(folder):
+        paths = (Path(place) / name for name in names)
+        yield from (path for path in paths if path.is_symlink())
+
+
+def free_name(path: Path) -> Path:
+    """The path, or the first of path.1, path.2 ... that nothing has."""
+    taken = [path, *(path.with_name(f"{path.name}.{k}") for k in range(1, 1000))]
+    return next(one for one in taken if not one.exists())
 
 
 def make_folders(folders: Iterable[Path]) -> None:

@@ -2,8 +2,8 @@
 
 A key that no dataclass has, a value of the wrong type and a reference to something that does not
 exist each raise a ValueError that names the full dotted key. What depends on several sections is
-checked by `validation.py`, so that this file, which every stage imports, imports no other part of
-the library.
+checked by `stages/check_params`, so that this file, which every stage imports, imports no other
+part of the library.
 """
 
 from __future__ import annotations

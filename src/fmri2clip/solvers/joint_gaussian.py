@@ -27,7 +27,7 @@ from scipy.linalg import cho_factor, cho_solve
 Floats = NDArray[np.floating]
 WEIGHTS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.0)
 N_FOLDS = 5
-TINY = 1e-6  # of the mean variance, added to each component: constant ones stay invertible
+TINY = 1e-6  # of a half's mean variance, added to its components: constant ones stay invertible
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,5 +111,7 @@ def shrink(centred_IQ: Floats, weight: float) -> Floats:
     paired_QQ[row, row + n] = 0.99 * sample_QQ[row, row + n]
     paired_QQ[row + n, row] = paired_QQ[row, row + n]
     shrunk_QQ: Floats = (1 - weight) * sample_QQ + weight * paired_QQ
-    shrunk_QQ += TINY * np.trace(sample_QQ) / len(sample_QQ) * np.eye(len(sample_QQ))
+    # Each half by its own: predictions may be of any size beside their targets.
+    mean_2 = np.diag(sample_QQ).reshape(2, n).mean(axis=1)
+    shrunk_QQ += TINY * np.diag(np.repeat(mean_2, n))
     return shrunk_QQ

@@ -17,7 +17,7 @@ from fmri2clip.artefacts.paths import Paths
 from fmri2clip.core.params import Params
 from fmri2clip.tracking.content import DEFAULT, Trained
 from fmri2clip.tracking.runs import Times, add_scores, find_or_create
-from fmri2clip.tracking.store import never_raises, tracking_uri
+from fmri2clip.tracking.store import named_failures, never_raises
 
 
 @never_raises
@@ -47,27 +47,15 @@ def sync(params: Params, paths: Paths, root: Path, variant: str = DEFAULT) -> li
     that the files come from; its runs are kept apart from those of equal weights elsewhere. Raises
     ValueError for a store that cannot be used.
     """
-    try:
-        return _sync(params, paths, root, variant)
-    except ValueError:
-        raise
-    except Exception as error:
-        reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
-        raise ValueError(
-            f"the MLflow store {tracking_uri(root)} cannot be used: {reason[0]} (move a broken one "
-            "aside: runs come back from the files; else set MLFLOW_TRACKING_URI)"
-        ) from error
-
-
-def _sync(params: Params, paths: Paths, root: Path, variant: str) -> list[str]:
     created = []
-    for run in params.runs:
-        if not list_models(paths.model(run)) or not paths.curve(run).is_file():
-            continue
-        trained = Trained(run=run, params=params, paths=paths)
-        run_id, is_new = find_or_create(trained, variant, {}, root)
-        add_scores(trained, variant, variant == DEFAULT, root)
-        created += [run_id] if is_new else []
+    with named_failures(root):
+        for run in params.runs:
+            if not list_models(paths.model(run)) or not paths.curve(run).is_file():
+                continue
+            trained = Trained(run=run, params=params, paths=paths)
+            run_id, is_new = find_or_create(trained, variant, {}, root)
+            add_scores(trained, variant, variant == DEFAULT, root)
+            created += [run_id] if is_new else []
     return created
 
 

@@ -24,7 +24,7 @@ from fmri2clip.core.files import sha256_file
 from fmri2clip.core.params import Params
 from fmri2clip.tracking.content import DEFAULT, Trained
 from fmri2clip.tracking.runs import find_children
-from fmri2clip.tracking.store import connect, tracking_uri
+from fmri2clip.tracking.store import connect, named_failures, opened, tracking_uri
 from fmri2clip.use.info import describe
 from fmri2clip.use.model import load
 
@@ -39,25 +39,32 @@ DIGEST = "model_sha256"  # tag: over all files of the model
 def register_models(params: Params, paths: Paths, root: Path) -> list[str]:
     """Register every subject's model of every run that is on record; returns the new versions.
 
-    As `name/version`. A model that a version has already is left alone.
+    As `name/version`. A model that a version has already is left alone. Raises ValueError for a
+    store that cannot be used.
     """
-    client = connect(root)
-    created = []
+    with named_failures(root):
+        return list(_register(params, paths, root))
+
+
+def _register(params: Params, paths: Paths, root: Path) -> Iterator[str]:
+    experiment = params.tracking.experiment
     for run in params.runs:
         if not paths.model(run).is_dir():
             continue
         trained = Trained(run=run, params=params, paths=paths)
-        run_ids = find_children(client, trained, DEFAULT)
+        run_ids = find_children(connect(root), trained, DEFAULT)
         for subject in (subject for subject in trained.subjects if subject in run_ids):
-            name = f"{params.tracking.experiment}-{run}-{subject}"
+            name = f"{experiment}-{run}-{subject}"
             with tempfile.TemporaryDirectory() as folder:
                 staged = _stage(paths.model(run), subject, Path(folder))
                 digest = _digest(staged)
-                if digest not in _list_digests(client, name):
+                # Two processes that look and do not find it would both register it.
+                with opened(root, experiment) as (client, _):
+                    if digest in _list_digests(client, name):
+                        continue
                     version = _log(tracking_uri(root), staged, subject, run_ids[subject], name)
                     client.set_model_version_tag(name, version, DIGEST, digest)
-                    created.append(f"{name}/{version}")
-    return created
+            yield f"{name}/{version}"
 
 
 def find_folder(uri: str, root: Path | None = None) -> Path:

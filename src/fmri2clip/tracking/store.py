@@ -46,6 +46,21 @@ def never_raises(function: Callable[P, T]) -> Callable[P, T | None]:
     return guarded
 
 
+@contextmanager
+def named_failures(root: Path | None) -> Iterator[None]:
+    """What MLflow raises becomes a ValueError that names the store and says what to do."""
+    try:
+        yield
+    except ValueError:
+        raise
+    except Exception as error:
+        reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
+        raise ValueError(
+            f"the MLflow store {tracking_uri(root)} cannot be used: {reason[0]} (move a broken one "
+            "aside: runs come back from the files; else set MLFLOW_TRACKING_URI)"
+        ) from error
+
+
 def project_root(root: Path | None = None) -> Path:
     """The project that owns the store.
 

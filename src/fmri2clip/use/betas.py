@@ -202,6 +202,11 @@ def _read_table(path: Path, model: Model) -> Trials:
             table = pd.read_parquet(path)
         else:
             table = pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",")
+    except ImportError:
+        raise ValueError(
+            f"{path.name}: Parquet needs a package more; pip install pyarrow, or save the table as "
+            ".tsv"
+        ) from None
     except (ValueError, OSError) as error:
         said = " ".join(str(error).split())  # of pandas it ends in a new line
         raise ValueError(f"{path.name} cannot be read as a table ({said})") from None

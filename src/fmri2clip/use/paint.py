@@ -124,7 +124,13 @@ def paint(model: Model, decoding: Decoding, painter: Painter) -> NDArray[np.uint
     features = generators.Conditioning(
         clip_model=model.content.clip["model"], embedding_ID=fitted.apply(decoding.embedding)
     )
-    generator = generators.load(painter.family, painter.config, resolve_device("auto"))
+    try:
+        generator = generators.load(painter.family, painter.config, resolve_device("auto"))
+    except ImportError as error:
+        raise ValueError(
+            f"--generator needs packages that are not here ({error.name}); pip install "
+            "'.[pictures]' in a clone"
+        ) from None
     generator.check(features)
     n = len(features)
     seed_I = generators.draw_seeds(SEED, range(1, n + 1))[:, 0]

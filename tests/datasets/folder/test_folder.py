@@ -4,6 +4,7 @@ is said in words of the format.
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shutil
@@ -22,6 +23,8 @@ from fmri2clip.core.params import Norm
 from fmri2clip.datasets.folder import volumes
 from fmri2clip.datasets.folder.pictures import FolderPictures
 from fmri2clip.datasets.folder.recordings import FolderRecordings
+from fmri2clip.datasets.folder.tables import read_table
+from fmri2clip.datasets.folder.write import write_table
 from fmri2clip.stages.check_data.check_folder import digest_folder, iterate_folder_checks
 from fmri2clip.stages.extract_rois.extract import extract_subject
 from fmri2clip.stages.train.data import _select_voxels
@@ -37,6 +40,25 @@ from tests.datasets.folder.own_world import (
     names,
     write_own,
 )
+
+
+def test_a_quotation_mark_is_a_character(tmp_path: Path) -> None:
+    """A caption that begins with one does not swallow the rows behind it; what a spreadsheet has
+    quoted is read as it stood there; what is written comes back.
+    """
+    path = tmp_path / "captions.tsv"
+    captions = ['"No way out', 'a "Stop" sign', '"Stop" and "Go"', "plain", "two  words\tand a tab"]
+    pictures = [f"{i}.png" for i in range(5)]
+    write_table(path, {"picture": pictures, "caption": captions, "n": np.arange(5) / 3})
+    found = read_table(path, ["picture", "caption"])
+    assert found["caption"].tolist() == [*captions[:4], "two words and a tab"]
+    assert found["picture"].tolist() == pictures
+    np.testing.assert_allclose(found["n"].astype(float), np.arange(5) / 3, rtol=1e-8)
+    with path.open("w", newline="") as file:
+        rows = csv.writer(file, "excel-tab", quoting=csv.QUOTE_ALL)
+        rows.writerows([("picture", "caption"), *zip(pictures, captions[:4], strict=False)])
+    found = read_table(path, ["picture", "caption"])
+    assert found["caption"].tolist() == captions[:4]
 
 
 def extract(own: Own, out: Path, subject: str = "sub-01", stats: str = "train_only") -> Paths:

@@ -22,7 +22,8 @@ from fmri2clip.datasets.mini.pictures.scene import Instance, Scene
 from fmri2clip.datasets.mini.sessions import NoiseCeiling
 from fmri2clip.datasets.mini.volume import make_volume
 from fmri2clip.datasets.mini.write import write_stimuli, write_subject
-from fmri2clip.datasets.nsd import layout
+from fmri2clip.datasets.nsd import layout, manifest
+from fmri2clip.transfer.parts import content_path, log_path
 
 WORLD = World(seed=5, n_sessions=2, n_shared=40, image_size=8)
 SUBJECT, PREPARATION = "subj07", "betas_fithrf_GLMdenoise_RR"
@@ -321,6 +322,36 @@ def test_real_files_are_not_overwritten(tmp_path: Path) -> None:
         )
     with pytest.raises(ValueError, match="pictures of NSD itself"):
         write_stimuli(tmp_path, WORLD, [SUBJECT], render=fake_render)
+
+
+def test_a_download_that_was_interrupted_is_not_removed(tmp_path: Path) -> None:
+    """Nor what a bucket has given, where no file tells it from a simulated one."""
+    for path in (
+        layout.stimuli_path(tmp_path),
+        layout.betas_path(tmp_path, SUBJECT, PREPARATION, 1),
+    ):
+        content_path(path).parent.mkdir(parents=True)
+        content_path(path).write_bytes(b"half")
+        log_path(path).write_text("{}")
+    with pytest.raises(ValueError, match=r"nsd_stimuli.hdf5.part of a download; move .* away"):
+        write_stimuli(tmp_path, WORLD, [SUBJECT], render=fake_render)
+
+    def simulate() -> None:
+        write_subject(
+            tmp_path, WORLD, SUBJECT, PREPARATION, render=fake_render, simulate=fake_simulate
+        )
+
+    with pytest.raises(ValueError, match=r"session01.hdf5.part of a download"):
+        simulate()
+    halves = [path for path in tmp_path.rglob("*.part") if path.read_bytes() == b"half"]
+    assert len(halves) == 2
+    for half in halves:
+        half.with_name(f"{half.name}.log").unlink()
+        half.unlink()
+    entry = manifest.Entry(key="nsddata_betas/ppdata/x", bytes=3, etag="ab", local=False)
+    manifest.write(layout.manifest_path(tmp_path, SUBJECT), [entry])
+    with pytest.raises(ValueError, match="holds files that were downloaded"):
+        simulate()
 
 
 def test_pictures_of_its_own_that_are_damaged_are_written_anew(

@@ -13,6 +13,7 @@ from sklearn.linear_model import LinearRegression, Ridge
 from fmri2clip.decoders.batches import MixedBatch, TrainingData
 from fmri2clip.decoders.clip_mused import guidance
 from fmri2clip.decoders.clip_mused.decoder import Decoder
+from fmri2clip.decoders.clip_mused.networks import roll_out
 from fmri2clip.decoders.parts.left_out_ridge import read_targets, standardise
 from fmri2clip.stages.train.batches import MixedBatches
 from tests.decoders.settings import make_config
@@ -204,6 +205,18 @@ def test_attention_is_that_of_the_last_layer(block: str, subjects: list[Training
     )
     rollout = decoder.read_attention(data.mean_betas_IV, "subj01", rollout=True)
     assert rollout.shape == expected.shape and (rollout.sum(2) < 1).all()
+
+
+def test_a_place_that_is_replaced_has_no_residual_path_in_the_rollout() -> None:
+    """Against the product written out: two layers, one token that is replaced, two ROIs."""
+    layers = torch.rand(2, 4, 3, 3).softmax(-1)
+    expected = torch.eye(3).expand(4, 3, 3)
+    for layer in layers:
+        mixed = torch.stack([layer[:, 0], *(layer[:, i] / 2 + torch.eye(3)[i] / 2 for i in (1, 2))])
+        expected = torch.einsum("ibj,bjk->bik", mixed, expected)
+    torch.testing.assert_close(roll_out(list(layers), 1), expected)
+    plain = torch.linalg.multi_dot([(layers[k, 0] + torch.eye(3)) / 2 for k in (1, 0)])
+    torch.testing.assert_close(roll_out(list(layers), 0)[0], plain)
 
 
 def test_swapped_tokens_decode_otherwise_and_own_tokens_the_same(

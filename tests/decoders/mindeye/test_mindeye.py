@@ -127,3 +127,11 @@ BAD: list[dict[str, Any]] = [
 def test_config_refuses_nonsense(bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(bad))}.*expected"):
         make_config("mindeye", **bad)
+
+
+def test_components_of_tokens_are_no_weights(tiny: TrainingData) -> None:
+    """Trunk, heads and projector; not what reads the components back."""
+    decoder = built(tiny)
+    weights = sum(p.numel() for p in decoder.parameters())
+    assert decoder.n_parameters() == {"trained": weights, "deployed": weights}
+    assert weights < sum(value.numel() for value in decoder.state_dict().values())

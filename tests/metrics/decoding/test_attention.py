@@ -26,6 +26,13 @@ def test_early_share_of_each_token_is_a_ratio_of_sums() -> None:
     assert scores.constants["attention.early_chance"] == pytest.approx(2 / 3)
 
 
+def test_areas_without_voxels_do_not_count_for_chance() -> None:
+    """hV4 gets nothing from anybody: one early area of two is left."""
+    attention_ITR = ATTENTION.copy()
+    attention_ITR[:, :, 1] = 0.0
+    assert attention.early_chance(attention_ITR, NAMES) == 0.5
+
+
 @pytest.mark.parametrize(
     ("attention_ITR", "names"),
     [

@@ -155,6 +155,16 @@ def test_centre_rejects_what_is_not_finite() -> None:
         centre(np.array([[0.0, 1.0], [np.nan, 1.0]]), np.zeros(2))
 
 
+def test_what_is_no_number_wins_nothing() -> None:
+    """Nothing is greater than NaN, so a broken decoder would find every picture."""
+    similarity_II = np.full((40, 40), np.nan)
+    galleries = retrieval.make_galleries(make_case()[1], 10, 3, 5, 0)
+    with pytest.raises(ValueError, match="1600 of 1600 similarities are NaN"):
+        retrieval.score_retrieval(similarity_II, galleries, "x")
+    with pytest.raises(ValueError, match="similarities are NaN"):
+        retrieval.score_sizes(similarity_II, "x")
+
+
 @pytest.mark.parametrize(
     ("n_way", "n_hard", "name"), [(41, 5, "n_way"), (1, 5, "n_way"), (10, 40, "n_hard")]
 )

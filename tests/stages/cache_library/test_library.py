@@ -18,13 +18,13 @@ from fmri2clip.artefacts.library import FOLDER, find_parts, read_library, read_p
 from fmri2clip.artefacts.paths import Paths
 from fmri2clip.artefacts.stimuli import TEST, TRAIN
 from fmri2clip.core.params import Clip, Labels, Library, load
-from fmri2clip.datasets.nsd.pictures.coco import CATEGORY_NAMES
 from fmri2clip.stages.cache_library import folder as folder_module
 from fmri2clip.stages.cache_library.cache import cache_library
 from tests.stimuli_files import write_pictures
 
 SIZE, WIDTH, N_COMPONENTS = 32, 4, 3
 TRAINING = Library(clip="mini", pictures="data/stimuli/train.h5")
+CATEGORIES = [*(f"category {c}" for c in range(9)), "dog"]
 CLIP = Clip(model="none", pretrained="", tokens=True, detail_layers=(1,))
 
 
@@ -76,7 +76,7 @@ def files(tmp_path: Path, rng: np.random.Generator) -> Files:
             "labels_IC": ids[:, None] == np.arange(10),
             "area_IC": np.zeros((n, 10), np.float32),
             "n_objects_I": np.ones(n, np.int16),
-            "category_C": [f"category {c}" for c in range(10)],
+            "category_C": CATEGORIES,
             "present_C": np.ones(10, bool),
             "prompt_P": ["a {category}"],
             "prompt_embedding_PCD": np.zeros((1, 10, WIDTH), np.float16),
@@ -130,12 +130,35 @@ def test_no_least_area_labels_what_is_there(tmp_path: Path) -> None:
         "categories": [{"id": 3, "name": "dog"}],
     }
     (tmp_path / "instances.json").write_text(json.dumps(content))
-    dog = CATEGORY_NAMES.index("dog")
+    dog = CATEGORIES.index("dog")
+    names = ["a.png", "b.png"]
     for min_area, labels in ((0.0, [dog]), (1 / 1024, [dog]), (0.01, [])):
-        found = folder_module._read_labels(tmp_path, ["a.png", "b.png"], min_area)
+        found = folder_module._read_labels(tmp_path, names, CATEGORIES, min_area)
         assert np.flatnonzero(found["labels_JC"][0]).tolist() == labels
         assert not found["labels_JC"][1].any()
         assert found["is_labelled_J"].tolist() == [True, False]
+
+
+def test_files_that_number_their_pictures_apart_keep_their_notes(tmp_path: Path) -> None:
+    """Both begin at 1; labels are in the columns of the data's own categories."""
+    for name in ("a", "b"):
+        images = [{"id": 1, "file_name": f"{name}.png", "height": 10, "width": 10}]
+        (tmp_path / f"captions_{name}.json").write_text(
+            json.dumps(
+                {"images": images, "annotations": [{"image_id": 1, "caption": f"an {name}"}]}
+            )
+        )
+        content = {
+            "images": images,
+            "annotations": [{"image_id": 1, "category_id": 9, "area": 50}],
+            "categories": [{"id": 9, "name": f"kind {name}"}],
+        }
+        (tmp_path / f"instances_{name}.json").write_text(json.dumps(content))
+    names = ["b.png", "a.png"]
+    notes = folder_module._iterate_notes(tmp_path, "captions", names)
+    assert [(row, note["caption"]) for row, note in notes] == [(1, "an a"), (0, "an b")]
+    found = folder_module._read_labels(tmp_path, names, ["kind a", "kind b", "else"], 0.1)
+    assert found["labels_JC"].astype(int).tolist() == [[0, 1, 0], [1, 0, 0]]
 
 
 class Mean:
@@ -187,7 +210,7 @@ def test_a_folder_is_encoded_with_what_coco_knows_of_it(
     assert [str(name) for name in found["name_J"]] == ["a.png", "d.png", "more/c.png"]
     assert found["nsd_id_J"].tolist() == [-1, -2, -3]
     assert found["is_labelled_J"].tolist() == [False, False, True]
-    dog_C = np.array(CATEGORY_NAMES) == "dog"
+    dog_C = np.array(CATEGORIES) == "dog"
     np.testing.assert_array_equal(found["labels_JC"], [~dog_C & dog_C, ~dog_C & dog_C, dog_C])
     assert [str(text) for text in found["caption_K"]] == ["a dog", "dogs"]
     assert found["caption_picture_K"].tolist() == [2, 2]
@@ -218,7 +241,14 @@ def test_photographs_behind_nsds_test_pictures_are_known_by_their_coco_id(
 
     def refuse(is_nsd: bool) -> tuple[dict[str, int], set[str]]:
         refused = cache_library(
-            files.paths, "some", library, CLIP, [], Labels(), resume_root=tmp_path, is_nsd=is_nsd
+            files.paths,
+            "some",
+            library,
+            CLIP,
+            ["subj01"],
+            Labels(),
+            resume_root=tmp_path,
+            is_nsd=is_nsd,
         )
         found = read_library(files.paths.library("some", FOLDER))
         assert {name: found.attrs[name] for name in refused[FOLDER]} == refused[FOLDER]

@@ -88,8 +88,8 @@ def test_a_failure_runs_all_checks_and_writes_nothing(
     assert sum(line.startswith(("PASS", "WARN", "SKIP", "FAIL")) for line in out.splitlines()) > 15
     assert f"  rm {betas}\n" in out and f"  rm {layout.stim_info_path(RAW)}\n" in out
     assert f"rm {layout.captions_path(RAW, 'val2017')}" not in out, "it is not there"
-    assert out.index("dvc repro -f download_stimuli") < out.index(
-        f"dvc repro -f download@{SUBJECT}"
+    assert out.index("dvc repro -f -s download_stimuli") < out.index(
+        f"dvc repro -f -s download@{SUBJECT}"
     )
     assert (
         not (checkout / "reports").exists() and not (checkout / "data" / "raw_checked.txt").exists()
@@ -105,7 +105,7 @@ def test_damaged_bytes_are_found_through_the_manifest(checkout: Path) -> None:
     assert [check.name for check in failed] == [f"files.{SUBJECT}"]
     assert check_report.list_repairs(RAW, failed) == [
         f"rm {path}",
-        f"dvc repro -f download@{SUBJECT}",
+        f"dvc repro -f -s download@{SUBJECT}",
     ]
 
 
@@ -119,7 +119,7 @@ def test_what_a_download_would_bring_again_is_to_be_reported(checkout: Path) -> 
     checks = check_tree(RAW, [SUBJECT], Dataset())
     assert {c.status for c in checks if c.name.startswith("files.")} == {"PASS", "WARN"}
     failed = [Check("x", "FAIL", f"{path} is odd") for path in (*sound, other)]
-    stages = [f"rm {other}", f"dvc repro -f download@{SUBJECT}"]
+    stages = [f"rm {other}", f"dvc repro -f -s download@{SUBJECT}"]
     assert check_report.list_repairs(RAW, [*checks, *failed]) == stages
     text = check_report.format_summary(RAW, [*checks, *failed])
     lines = [line for line in text.splitlines() if line.endswith("please report this")]
@@ -138,8 +138,8 @@ def test_repairs_without_a_path_follow_the_name(tmp_path: Path) -> None:
         Check("subj04.grid", "WARN", "odd"),
     ]
     assert check_report.list_repairs(tmp_path, checks) == [
-        "dvc repro -f download_stimuli",
-        "dvc repro -f download@subj03",
+        "dvc repro -f -s download_stimuli",
+        "dvc repro -f -s download@subj03",
     ]
 
 

@@ -400,6 +400,38 @@ def test_memory_is_that_of_the_machine_or_less() -> None:
     assert 0 < machine.find_memory() <= pages
 
 
+def test_limits_of_a_job_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of its control group, of one above it, and what SLURM says, in MiB; 0 stands for all."""
+    new, old = tmp_path / "cgroup", tmp_path / "cgroup/memory"
+    limits = {"": (new, "memory.max"), "memory": (old, "memory.limit_in_bytes")}
+    groups = tmp_path / "own"
+    monkeypatch.setattr(machine, "LIMITS", limits)
+    monkeypatch.setattr(machine, "OWN_GROUPS", groups)
+    monkeypatch.delenv("SLURM_MEM_PER_NODE", raising=False)
+    whole = machine.find_memory()
+    groups.write_text("0::/slurm/job_1/step_0\n")
+    (new / "slurm/job_1/step_0").mkdir(parents=True)
+    (new / "slurm/job_1/step_0/memory.max").write_text("max\n")
+    assert machine.find_memory() == whole
+    (new / "slurm/job_1/memory.max").write_text("5000000\n")
+    assert machine.find_memory() == 5e6
+    groups.write_text("4:cpu,memory:/slurm/uid_0\n")
+    (old / "slurm/uid_0").mkdir(parents=True)
+    (old / "slurm/uid_0/memory.limit_in_bytes").write_text("4000000\n")
+    assert machine.find_memory() == 4e6
+    monkeypatch.setenv("SLURM_MEM_PER_NODE", "3")
+    assert machine.find_memory() == 3 * 2**20
+    monkeypatch.setenv("SLURM_MEM_PER_NODE", "0")
+    assert machine.find_memory() == 4e6
+
+
+def test_cores_are_those_that_a_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {5}, raising=False)
+    assert machine.count_cores() == 1
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert machine.count_cores() == os.cpu_count()
+
+
 @pytest.mark.parametrize(("kinds", "links"), [("hardlink", True), ("copy", False), ("", False)])
 def test_links_are_tried(kinds: str, links: bool, tmp_path: Path) -> None:
     (tmp_path / ".dvc").mkdir()

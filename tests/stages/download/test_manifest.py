@@ -198,6 +198,10 @@ def test_what_is_not_needed_is_moved_aside_and_comes_back(tmp_path: Path) -> Non
     assert kept.is_file() and unfinished.is_file() and not (root / other).exists()
     assert len(notes) == 1 and "moved to" in notes[0]
     assert (tmp_path / "aside" / other).read_bytes() == b"xyz"
+    put(root, other, b"another")
+    inventory.move_aside(root, [root / "nsddata"], [KEY])
+    assert (tmp_path / "aside" / other).read_bytes() == b"xyz"
+    assert (tmp_path / "aside" / f"{other}.1").read_bytes() == b"another"
     again = stock(root, remote(other, b"xyz"))
     assert not again.missing and (root / other).read_bytes() == b"xyz"
     assert not (tmp_path / "aside" / other).exists()

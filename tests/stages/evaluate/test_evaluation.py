@@ -405,6 +405,27 @@ def test_tokens_are_decoded_once_for_scores_and_readout(
         np.testing.assert_allclose(scores.per_image[name][0], score_I, rtol=1e-6)
 
 
+def test_the_look_is_read_out_of_what_a_generator_gets() -> None:
+    """Fused tokens, else semantic ones, else the embedding; detail tokens have their own row."""
+    rng = np.random.default_rng(0)
+    ids = np.arange(40)
+    map_IM = rng.random((40, 2)).astype(np.float32)
+    maps = PictureMaps(nsd_id_I=ids, maps={"luminance": map_IM})
+    told = np.concatenate([map_IM, map_IM], axis=1)
+    silent = rng.standard_normal((40, 4)).astype(np.float32)
+
+    def explain(embedding_ID: np.ndarray | None, **tokens: np.ndarray) -> dict[str, bool]:
+        shaped = {name: value[:, None] for name, value in tokens.items()}
+        found = score_picture_readout(maps, ids, embedding_ID, shaped)
+        return {name: np.nanmean(score_I) > 0.5 for name, (score_I, _) in found.per_image.items()}
+
+    both = {"readout.luminance": True, "readout_detail.luminance": False}
+    assert explain(silent, semantic=silent, fused=told, detail=silent) == both
+    assert explain(silent, semantic=told, projected=silent) == {"readout.luminance": True}
+    assert explain(told, detail=silent) == both
+    assert explain(silent) == {"readout.luminance": False}
+
+
 def test_tokens_come_in_blocks_of_rows(token_world: World) -> None:
     model = load_model(token_world.models / "demo", "subj01")
     betas_IV = (

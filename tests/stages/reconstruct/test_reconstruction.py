@@ -316,9 +316,10 @@ def test_all_entries_share_their_generators(
     )
     folder = tmp_path / "all"
     folder.mkdir()
-    (folder / "dropped.h5").touch()
+    (folder / "dropped.h5").write_bytes(b"painted beforehand")
     paths = Files(world.root, out=folder)
     reconstruction.reconstruct_all(settings, paths)
+    assert (paths.aside / "dropped.h5").read_bytes() == b"painted beforehand"
     assert sorted(path.name for path in folder.iterdir()) == ["a.h5", "b.h5", "c.h5"]
     assert loaded == [2, 1]
     for name in entries:

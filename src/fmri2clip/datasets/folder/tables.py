@@ -1,7 +1,8 @@
 """Tables of an exchange folder: dataset.json, trials.tsv, captions.tsv, labels.tsv.
 
-docs/own_data.md is the format. Tables are tab-separated with one line of names, as in BIDS; text is
-UTF-8. Columns that the format does not name are left alone. Letters: N trials.
+docs/own_data.md is the format. Tables are tab-separated with one line of names, as in BIDS, where a
+quotation mark is a character like any other; text is UTF-8. Columns that the format does not name
+are left alone. Letters: N trials.
 """
 
 from __future__ import annotations
@@ -75,10 +76,18 @@ def read_table(path: Path, needed: Sequence[str]) -> pd.DataFrame:
     if not path.is_file():
         raise ValueError(f"{path} does not exist; write one (docs/own_data.md)")
     try:
-        table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8")
+        table = pd.read_csv(
+            path,
+            sep="\t",
+            dtype=str,
+            keep_default_na=False,
+            encoding="utf-8",
+            quoting=csv.QUOTE_NONE,
+        )
     except (ValueError, csv.Error) as error:
         said = " ".join(str(error).split())  # of pandas it ends in a new line
         raise ValueError(f"{path} is no tab-separated table ({said}); mend it") from None
+    table = table.map(_unquote).rename(columns=lambda name: _unquote(str(name)))
     if len(table.columns) == 1 and "," in table.columns[0]:
         raise ValueError(f"{path} has commas between its columns; write it with tabs")
     for name in needed:
@@ -88,6 +97,13 @@ def read_table(path: Path, needed: Sequence[str]) -> pd.DataFrame:
                 f"{path} has no column {name!r}; it has {', '.join(map(str, table.columns))}{near}"
             )
     return table
+
+
+def _unquote(text: str) -> str:
+    """The text of a cell that a spreadsheet has put into quotation marks, doubling those inside."""
+    inner = text[1:-1]
+    is_quoted = len(text) > 1 and text[0] == text[-1] == '"'
+    return inner.replace('""', '"') if is_quoted and '"' not in inner.replace('""', "") else text
 
 
 def read_trials(root: Path) -> pd.DataFrame:

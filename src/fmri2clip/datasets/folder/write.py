@@ -5,6 +5,7 @@ Letters: I images, K captions, L rows of labels, N trials, T trials of a session
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -41,9 +42,24 @@ def new_folder(out: Path) -> Iterator[Path]:
 
 
 def write_table(path: Path, columns: Mapping[str, Sequence[Any] | NDArray[Any]]) -> None:
-    """A tab-separated table with one line of names; numbers with as many digits as float32 has."""
+    """A tab-separated table with one line of names; numbers with as many digits as float32 has.
+
+    Nothing is quoted: tabs and line ends in a text become spaces.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    pd.DataFrame(columns).to_csv(path, sep="\t", index=False, float_format="%.9g", na_rep="nan")
+    table = pd.DataFrame(columns)
+    for name in table.select_dtypes(exclude="number"):
+        table[name] = [" ".join(str(text).split()) for text in table[name]]
+    # Without a character that quotes, one in a text needs no escape.
+    table.to_csv(
+        path,
+        sep="\t",
+        index=False,
+        float_format="%.9g",
+        na_rep="nan",
+        quoting=csv.QUOTE_NONE,
+        quotechar=None,
+    )
 
 
 def write_description(root: Path, **content: Any) -> None:

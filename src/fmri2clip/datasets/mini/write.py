@@ -11,7 +11,7 @@ Axis letters: I images, N trials, T trials of a session, V voxels, S sessions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -33,7 +33,7 @@ from fmri2clip.datasets.mini.files import (
 from fmri2clip.datasets.mini.pictures import scene as scenes
 from fmri2clip.datasets.mini.sessions import Faults, NoiseCeiling, make_faults, quantise
 from fmri2clip.datasets.mini.volume import Volume, make_volume
-from fmri2clip.datasets.nsd import layout
+from fmri2clip.datasets.nsd import layout, manifest
 
 CONTAINERS = {"hdf5": ".hdf5", "nifti": ".nii.gz"}
 RENDER_BLOCK = 2000  # pictures held in memory at once
@@ -267,6 +267,7 @@ def _refuse_real_stimuli(root: Path) -> None:
     """Simulation overwrites and deletes: never in a folder with pictures of the size of the
     release.
     """
+    _refuse_fetched(root, layout.stimuli_folders(root), layout.stimuli_manifest_path(root))
     path = layout.stimuli_path(root)
     if not path.is_file():
         return
@@ -285,9 +286,23 @@ def _refuse_real_stimuli(root: Path) -> None:
 
 def _refuse_real_subject(root: Path, subject: str) -> None:
     """Betas without noise-free responses beside them were not written by us."""
-    betas = layout.subject_folders(root, subject)[0]
+    folders = layout.subject_folders(root, subject)
+    _refuse_fetched(root, folders, layout.manifest_path(root, subject))
+    betas = folders[0]
     if any(betas.rglob("betas_session*")) and not any(betas.rglob("noise_free.hdf5")):
         raise ValueError(
             f"{betas} holds betas that were not simulated; move {root} away before simulating into "
             "it"
+        )
+
+
+def _refuse_fetched(root: Path, folders: Iterable[Path], manifest_path: Path) -> None:
+    """Parts of a download that was interrupted, and files that a bucket has given."""
+    names = (".*.part", ".*.part.log")
+    parts = [path for folder in folders for name in names for path in folder.rglob(name)]
+    fetched = manifest_path.is_file() and any(e.etag for e in manifest.read(manifest_path))
+    if parts or fetched:
+        what = f"{parts[0].name} of a download" if parts else "files that were downloaded"
+        raise ValueError(
+            f"{manifest_path.parent} holds {what}; move {root} away before simulating into it"
         )

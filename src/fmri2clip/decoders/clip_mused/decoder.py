@@ -329,7 +329,8 @@ class Decoder(decoders.Decoder):
             layers = self.network.read_attention(x_INE, empty_IN)
         # Rows are places that look (the tokens stand first), columns those that are looked at.
         n = self.config.n_tokens
-        attention_INN = roll_out(layers) if rollout else layers[-1]
+        n_replaced = n if self.config.block == "paper_like" else 0
+        attention_INN = roll_out(layers, n_replaced) if rollout else layers[-1]
         return attention_INN[:, :n, n:]
 
     def _run(self, betas_IV: Tensor, subject: str, identity: str) -> tuple[Tensor, Tensor]:

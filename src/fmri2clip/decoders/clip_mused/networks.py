@@ -128,12 +128,15 @@ class FlatMLP(nn.Module):
         return code_BH
 
 
-def roll_out(attention: list[Tensor]) -> Tensor:
+def roll_out(attention: list[Tensor], n_replaced: int) -> Tensor:
     """Attention rollout (Abnar and Zuidema 2020): product over layers of (A + 1) / 2, last layer
-    first; (B, N, N).
+    first; (B, N, N). n_replaced: first places without a residual path, whose rows are A.
     """
-    result = torch.eye(attention[0].shape[1], device=attention[0].device)
-    # (A + 1) / 2 stands for attention and the residual path beside it, in equal parts.
+    identity_NN = torch.eye(attention[0].shape[1], device=attention[0].device)
+    result = identity_NN
     for layer in attention:
-        result = (layer + torch.eye(layer.shape[1], device=layer.device)) / 2 @ result
+        # (A + 1) / 2 stands for attention and the residual path beside it, in equal parts.
+        mixed = (layer + identity_NN) / 2
+        mixed[:, :n_replaced] = layer[:, :n_replaced]
+        result = mixed @ result
     return result

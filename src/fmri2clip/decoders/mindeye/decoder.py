@@ -189,6 +189,11 @@ class Decoder(decoders.Decoder):
         decoded.tokens["projected"] = self.basis.read_all(projected_IX)
         return decoded
 
+    def n_parameters(self) -> dict[str, int]:
+        """Weights of the network; the components of the tokens are data."""
+        n = sum(value.numel() for value in self.parameters())
+        return {"trained": n, "deployed": n}
+
     @property
     def _n_components(self) -> int:
         return len(self.basis.gram_PP)

@@ -4,7 +4,7 @@ early visual areas.
 Scored is the attention of the tokens high and low over ROIs (artefacts/model.read_attention). What
 a row lacks to 1 goes to the tokens themselves; shares here are of the attention that reaches ROIs,
 so they sum to 1. If nothing but chance decided, early areas would get their share of the ROIs
-(`early_chance`).
+(`early_chance`); those without voxels of the subject get nothing and do not count.
 
 Letters: I images, V voxels, T tokens, R ROIs.
 """
@@ -33,6 +33,12 @@ def early_columns(roi_names: Sequence[str]) -> NDArray[np.bool_]:
     return np.array([is_early(name) for name in roi_names])
 
 
+def early_chance(attention_ITR: Array, roi_names: Sequence[str]) -> float:
+    """Share of early areas among the ROIs that get any attention."""
+    there_R = attention_ITR.any(axis=(0, 1))
+    return float(early_columns(roi_names)[there_R].mean())
+
+
 def score_attention(
     attention_ITR: Array | None, roi_names: Sequence[str], nsd_id_I: Array
 ) -> Scores:
@@ -55,5 +61,5 @@ def score_attention(
             f"attention.{name}": (value_I, np.ones(len(value_I)))
             for name, value_I in values.items()
         },
-        constants={"attention.early_chance": float(early_R.mean())},
+        constants={"attention.early_chance": early_chance(attention_ITR, roi_names)},
     )

@@ -107,6 +107,7 @@ def score_retrieval(
     that hold it, its weight their number; an image in no draw has NaN and weight 0. The metric is
     the weighted mean.
     """
+    _check(similarity_II)
     # A query's rank follows from how many items are more similar than its own, and how many equal.
     own_I1 = np.diagonal(similarity_II)[:, None]
     greater_II = (similarity_II > own_I1).astype(np.float32)
@@ -136,6 +137,16 @@ def score_retrieval(
     return scores
 
 
+def _check(similarity_II: Floats) -> None:
+    """Raise ValueError for what is no number: nothing is more similar than it, so it would win."""
+    n_bad = int(np.isnan(similarity_II).sum())
+    if n_bad:
+        raise ValueError(
+            f"{n_bad} of {similarity_II.size} similarities are NaN; the decoder gives something "
+            "that is no number: train it again"
+        )
+
+
 def score_sizes(similarity_II: Floats, direction: str) -> dict[str, tuple[Floats, Floats]]:
     """retrieval_sizes.<n>.<direction>.top1, expected over all galleries of n images that hold the
     query's own, for those of SIZES that the test set reaches; arrays as in score_retrieval.
@@ -143,6 +154,7 @@ def score_sizes(similarity_II: Floats, direction: str) -> dict[str, tuple[Floats
     With g of M others more similar, a gallery of n - 1 others holds none of them with probability
     C(M - g, n - 1) / C(M, n - 1).
     """
+    _check(similarity_II)
     n_others = len(similarity_II) - 1
     own_I1 = np.diagonal(similarity_II)[:, None]
     greater_I = (similarity_II > own_I1).sum(axis=1)

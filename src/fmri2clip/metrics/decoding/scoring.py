@@ -197,6 +197,12 @@ def score_labels(prediction: Prediction, truth: Truth) -> Scores:
     per_image: dict[str, tuple[Floats, Floats]] = {}
     if prediction.logits_IC is not None:
         score_IC = prediction.logits_IC.astype(np.float32)
+        n_bad = int(np.isnan(score_IC).sum())
+        if n_bad:
+            raise ValueError(
+                f"{n_bad} of {score_IC.size} scores of categories are NaN; the decoder gives "
+                "something that is no number: train it again"
+            )
         loss_I = classification.score_hamming(truth.label_IC, prediction.logits_IC, class_C)
         per_image["classification.hamming"] = loss_I, np.ones(len(loss_I))
     elif prediction.image_ID is not None:

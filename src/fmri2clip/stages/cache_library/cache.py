@@ -61,8 +61,10 @@ def cache_library(
             arrays = take_training(paths, library.clip, part, guard)
         else:
             known = frozenset(read_photographs(paths.stimuli(TEST)).tolist()) if is_nsd else ()
+            cached = read_cache(paths.clip_train(library.clip, subjects[0]), ["category_C"])
+            categories = [str(category) for category in cached["category_C"]]
             arrays = encode_folder(
-                paths, library, clip, labels, guard, device, threads, resume_root, known
+                paths, library, clip, labels, guard, device, threads, resume_root, categories, known
             )
         if not len(arrays["name_J"]):
             raise ValueError(

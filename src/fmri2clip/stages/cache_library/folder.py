@@ -36,7 +36,6 @@ from fmri2clip.core import resume
 from fmri2clip.core.closure import code_digest
 from fmri2clip.core.files import replacing, sha256_file
 from fmri2clip.core.params import Clip, Labels, Library
-from fmri2clip.datasets.nsd.pictures.coco import CATEGORY_NAMES
 from fmri2clip.stages.cache_library.guard import Guard
 
 Array = NDArray[Any]
@@ -55,9 +54,11 @@ def encode_folder(
     device: str,
     threads: int,
     resume_root: Path,
+    categories: Sequence[str],
     photographs: Collection[int] = (),
 ) -> Mapping[str, Any]:
-    """The accepted pictures of a folder. photographs: COCO ids of those behind NSD's test pictures.
+    """The accepted pictures of a folder. categories: names of the columns of labels, as in the CLIP
+    cache; photographs: COCO ids of those behind NSD's test pictures.
 
     Raises ValueError for a folder without pictures, and for a picture that cannot be read.
     """
@@ -99,7 +100,7 @@ def encode_folder(
     names = [files[row].relative_to(folder).as_posix() for row in arrays.pop("row_J")]
     arrays |= {"name_J": np.array(names, dtype=object), "nsd_id_J": -1 - np.arange(len(names))}
     arrays |= _read_captions(folder, names, model)
-    arrays |= _read_labels(folder, names, labels.min_area)
+    arrays |= _read_labels(folder, names, categories, labels.min_area)
     resume.remove(work, root=resume_root)
     return arrays
 
@@ -173,10 +174,12 @@ def _read_captions(folder: Path, names: Sequence[str], model: encoder.Encoder) -
     }
 
 
-def _read_labels(folder: Path, names: Sequence[str], min_area: float) -> dict[str, Any]:
+def _read_labels(
+    folder: Path, names: Sequence[str], categories: Sequence[str], min_area: float
+) -> dict[str, Any]:
     """Of pictures that a file of instances lists; others are not labelled."""
-    area_JC = np.zeros((len(names), len(CATEGORY_NAMES)))
-    column = {name: c for c, name in enumerate(CATEGORY_NAMES)}
+    area_JC = np.zeros((len(names), len(categories)))
+    column = {name: c for c, name in enumerate(categories)}
     for row, note in _iterate_notes(folder, "instances", names):
         if note["category"] in column:
             area_JC[row, column[note["category"]]] += note["area"] / note["n_pixels"]
@@ -200,9 +203,10 @@ def _iterate_notes(
     picture where these are given.
     """
     row_of = {Path(name).name: row for row, name in enumerate(names)}
-    images = dict(_iterate_images(folder, kind))
     for path in sorted(folder.glob(f"{kind}*.json")):
         content = json.loads(path.read_text(encoding="utf-8"))
+        # Ids are a file's own: two that were exported apart may both begin at 1.
+        images = {image["id"]: image for image in content["images"]}
         category = {entry["id"]: entry["name"] for entry in content.get("categories", [])}
         for note in content["annotations"]:
             image = images[note["image_id"]]

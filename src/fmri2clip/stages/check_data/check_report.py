@@ -85,7 +85,7 @@ def list_repairs(root: Path, checks: Sequence[Check]) -> list[str]:
     in_order = sorted(stages, key=lambda stage: (stage != STIMULI, stage))
     return [
         *(f"rm {path}" for path in sorted(damaged)),
-        *(f"dvc repro -f {stage}" for stage in in_order),
+        *(f"dvc repro -f -s {stage}" for stage in in_order),
     ]
 
 

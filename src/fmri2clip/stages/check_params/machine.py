@@ -12,11 +12,12 @@ from pathlib import Path
 
 GB = 1e9
 TERA = 1e12
-# Limits of a container (control groups, version 2 and 1); the kernel's documents.
-MEMORY_LIMITS = (
-    "/sys/fs/cgroup/memory.max",
-    "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-)
+# Control groups, version 2 and 1: where they lie, and the file with a group's limit of memory.
+LIMITS = {
+    "": (Path("/sys/fs/cgroup"), "memory.max"),
+    "memory": (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"),
+}
+OWN_GROUPS = Path("/proc/self/cgroup")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,12 +84,36 @@ def find_machine(root: Path, gpu_memory: float) -> Machine:
 
 
 def find_memory() -> float:
-    """Bytes of RAM that a process here may use: the machine's, or its container's limit."""
+    """Bytes of RAM that a process here may use: the machine's, or less where its container, its
+    control group or one above it, or SLURM has a limit.
+    """
     found = [float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))]
-    for path in MEMORY_LIMITS:
+    for path in list_limits():
         with suppress(OSError, ValueError):  # no such file, or "max"
-            found.append(float(Path(path).read_text()))
-    return min(found)
+            found.append(float(path.read_text()))
+    with suppress(KeyError, ValueError):
+        found.append(2**20 * float(os.environ["SLURM_MEM_PER_NODE"]))
+    return min(amount for amount in found if amount > 0)  # SLURM's 0 is all of the node
+
+
+def list_limits() -> set[Path]:
+    """Files with the limits of this process' control groups and of those above them."""
+    paths = {top / name for top, name in LIMITS.values()}
+    with suppress(OSError):
+        for line in OWN_GROUPS.read_text().splitlines():
+            _, kinds, place = line.split(":", 2)
+            for kind in set(kinds.split(",")) & set(LIMITS):
+                top, name = LIMITS[kind]
+                group = top / place.lstrip("/")
+                paths |= {folder / name for folder in (group, *group.parents)}
+    return {path for path in paths if any(path.is_relative_to(top) for top, _ in LIMITS.values())}
+
+
+def count_cores() -> int:
+    """Cores that this process may use, as SLURM or taskset has it."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def find_gpu_memory() -> float:

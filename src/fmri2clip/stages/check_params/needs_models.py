@@ -18,7 +18,7 @@ DOUBLE = 8  # bytes of float64
 GALLERY = 2**28  # bytes of true tokens in float64 at once (stages/evaluate)
 QUERY = 2**30  # bytes of predicted tokens that meet them in one pass (stages/evaluate)
 READOUT = 16_384  # features in float64 at once (stages/evaluate)
-READ_OUT = ("fused", "detail")  # streams that pictures are read out of (stages/evaluate)
+BLOCKS = 2**30  # bytes of tokens of all blocks of a CLIP model at once (clip/blocks.py)
 DESCRIBED = 2500  # images of a subject at most (stages/describe_data)
 LOOKING = 0.4e-6  # seconds a pixel for colours and edges; assumed
 DESCRIBING = 18.0  # seconds a simulated subject for scenes drawn again and regressions; measured
@@ -85,7 +85,9 @@ def _evaluate(case: Case, name: str) -> Need:
     n_images = max(s.n_test_images for s in subjects)
     trials = max(8 * s.n_test_trials * s.n_voxels for s in subjects)
     streams = find_streams(models[0])
-    read_out = [n for stream, n in streams.items() if stream in READ_OUT]
+    # What pictures are read out of (stages/evaluate).
+    first = "fused" if "fused" in streams else "semantic"
+    read_out = [n for stream, n in streams.items() if stream in (first, "detail")]
     numbers = n_images * sum(streams.values())
     queries = min(QUERY, SINGLE * numbers)
     tokens = 0.0
@@ -117,7 +119,8 @@ def inspect_tokens(case: Case) -> list[Need]:
     pairs = case.n_test_images**2 * DOUBLE
     flops = sum(case.n_test_images * case.clips[clip].image_flops for clip in clips)
     resamples = case.params.evaluation.n_bootstrap
-    ram = WITH_TORCH + 2 * encoders + 40 * pairs
+    blocks = max((_count_blocks(case, clip) for clip in clips), default=0.0)
+    ram = WITH_TORCH + 2 * encoders + 40 * pairs + blocks
     correlating = 30 * 2 * resamples * case.n_test_images**2 * len(runs) / CPU.single
     return [
         Need(
@@ -127,6 +130,13 @@ def inspect_tokens(case: Case) -> list[Need]:
             seconds=8 + flops / case.device.single + correlating,
         )
     ]
+
+
+def _count_blocks(case: Case, clip: str) -> float:
+    """Bytes of the tokens of all blocks that are summarised at once, and of their copy."""
+    shape = case.clips[clip]
+    of_batch = case.params.clips[clip].batch_size * shape.n_blocks * shape.token_numbers
+    return 2 * float(min(BLOCKS, SINGLE * of_batch))
 
 
 def references(case: Case) -> list[Need]:
@@ -160,8 +170,8 @@ def references(case: Case) -> list[Need]:
 def hierarchy(case: Case) -> list[Need]:
     """Blocks of each CLIP model beside areas, for a sample of training images of each subject.
 
-    RAM: the trials of one subject in float16, those of the sample of all subjects, and 8 J^2 a
-    block, summary and draw.
+    RAM: the trials of one subject in float16, those of the sample of all subjects, 8 J^2 a block,
+    summary and draw, and the tokens of all blocks twice.
     """
     settings = case.params.hierarchy
     n = settings.n_images
@@ -173,7 +183,7 @@ def hierarchy(case: Case) -> list[Need]:
         encoding = n * len(case.subjects) * shape.image_flops / case.device.single
         voxels = sum(s.n_voxels for s in case.subjects.values())
         shuffling = 4 * settings.n_permutations * n**2 * voxels / CPU.single
-        ram += 100 * DOUBLE * n**2
+        ram += 100 * DOUBLE * n**2 + _count_blocks(case, name)
         gpu = SINGLE * shape.n_weights + GB if case.has_gpu else 0.0
         seconds = 10 + encoding + shuffling
         needs.append(Need(stage="hierarchy", item=name, ram=ram, gpu=gpu, seconds=seconds))

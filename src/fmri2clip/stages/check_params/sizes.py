@@ -76,6 +76,7 @@ class ClipShape:
     image_flops: float  # of a picture
     text_flops: float  # of a caption
     token_numbers: int  # T x W: numbers of one picture between two blocks
+    n_blocks: int  # of the image tower
     is_known: bool  # False: open_clip has no file of this model, so it is counted as ViT-H-14
 
 
@@ -251,6 +252,7 @@ def find_clip(clip: Clip) -> ClipShape:
         image_flops=count_tower(vision["layers"], n_tokens, width),
         text_flops=count_tower(text["layers"], n_text, width_text),
         token_numbers=n_tokens * width,
+        n_blocks=vision["layers"],
         is_known=is_known,
     )
 

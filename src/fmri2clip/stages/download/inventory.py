@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from fmri2clip.core.files import sha256_file
+from fmri2clip.core.files import free_name, sha256_file
 from fmri2clip.datasets.nsd import layout, manifest
 from fmri2clip.datasets.nsd.manifest import Entry
 from fmri2clip.transfer.remotes import RemoteFile
@@ -106,7 +106,7 @@ def move_aside(root: Path, folders: Iterable[Path], keep: Iterable[str]) -> list
         part = _PART.fullmatch(path.name)
         if path in kept or (part and path.with_name(part[1]) in kept) or _is_journal(path):
             continue
-        target = aside_path(root, path.relative_to(root).as_posix())
+        target = free_name(aside_path(root, path.relative_to(root).as_posix()))
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(path, target)
         notes.append(f"{path} is not needed with these parameters: moved to {target}")

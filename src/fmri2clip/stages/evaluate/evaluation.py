@@ -14,7 +14,7 @@ the same decoder is scored on it as well: `reference.noise_free`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -78,7 +78,7 @@ from fmri2clip.stages.evaluate.identified import (
 )
 from fmri2clip.stages.evaluate.judged import score_judged
 from fmri2clip.stages.evaluate.picture_maps import PictureMaps, load_maps
-from fmri2clip.stages.evaluate.picture_readout import STREAMS, score_picture_readout
+from fmri2clip.stages.evaluate.picture_readout import choose_streams, score_picture_readout
 
 Array = NDArray[Any]
 GALLERY_BYTES = 2**28  # of true tokens of a stream, float64, in memory at a time
@@ -131,7 +131,9 @@ def evaluate_run(
     maps = load_maps(paths.stimuli(TEST), clip["nsd_id_I"]) if read_pictures else None
     scores: dict[str, Scores] = {}
     groups: dict[str, dict[str, Any]] = {}
-    basis: dict[str, Array] = {}
+    # Decoders that read no tokens can have a likelihood, too, so an empty basis is one.
+    has_tokens = params.clips[run.clip].tokens
+    basis: dict[str, Array] | None = None
     for subject in run.subjects:
         model = load_model(paths.model(run_name), subject)
         rows_V = select_voxels(model, paths.voxels(subject))
@@ -139,10 +141,10 @@ def evaluate_run(
         read_tokens(model, shared_path, clip)
         judged = load_judged(paths.model(run_name), subject)
         reads_features = has_likelihood(model) or has_encoding_model(model)
-        if reads_features:
+        if reads_features and has_tokens:
             add_tokens(shared_path, STREAMS_OF_LIKELIHOOD, clip)
-        if reads_features or (judged and "tokens_JX" in (judged.heldout or {})):
-            basis = basis or read_basis(paths.clip_basis(run.clip))
+        if basis is None and (reads_features or (judged and "tokens_JX" in (judged.heldout or {}))):
+            basis = read_basis(paths.clip_basis(run.clip)) if has_tokens else {}
         regions = read_regions(paths.voxels(subject), paths.test_betas(subject), rows_V)
         scores[subject], groups[subject] = evaluate_subject(
             model, subject, betas, clip, params.evaluation, maps, judged, basis, regions
@@ -186,7 +188,7 @@ def evaluate_subject(
     for n, fewer in by_trials.items():
         scores.append(place(score_trials(make_prediction(model, fewer), truth), f"trials.{n}"))
     of_voxels: dict[str, Array] = {}
-    if basis and (has_likelihood(model) or has_encoding_model(model)):
+    if basis is not None and (has_likelihood(model) or has_encoding_model(model)):
         features = list_features(clip, betas.nsd_id_I, basis)
         if has_likelihood(model):
             scores.append(score_identification(model, betas, features, truth.galleries))
@@ -198,9 +200,8 @@ def evaluate_subject(
     targets = find_targets(model, clip, betas.nsd_id_I)
     # The readout needs all tokens of a stream at once. They are kept from the one pass that also
     # scores them, rather than decoded a second time.
-    kept_streams = () if maps is None else tuple(STREAMS)
     token_scores, tokens = score_all_tokens(
-        model, subject, betas.mean_IV, betas.n_repeats, targets, truth, kept_streams
+        model, subject, betas.mean_IV, betas.n_repeats, targets, truth, keeps=maps is not None
     )
     scores.append(token_scores)
     attention_ITR = read_attention(model, subject, betas.mean_IV)
@@ -295,13 +296,13 @@ def score_all_tokens(
     n_repeats: int,
     targets: Mapping[str, TrueTokens],
     truth: Truth,
-    kept_streams: Sequence[str] = (),
+    keeps: bool = False,
 ) -> tuple[Scores, dict[str, Array]]:
     """Retrieval by the flattened tokens of every stream, and the tokens of some. n_repeats: trials
     behind each row of the betas.
 
     Tokens are centred by the means over the training images. Returned beside the scores: all tokens
-    (I, T, W), float16, of those of `kept_streams` that the decoder offers.
+    (I, T, W), float16, of the streams that readouts read; none unless it keeps them.
 
     Memory, beside what is kept: predicted tokens of QUERY_BYTES, those of one stream in
     float64, and of each stream true ones of
@@ -314,9 +315,8 @@ def score_all_tokens(
     # matrices of similarities grow with the number of images.
     for blocks in _gather(decode_tokens(model, subject, betas_IV, n_repeats)):
         for _, tokens in blocks:
-            for stream in kept_streams:
-                if stream in tokens:
-                    kept.setdefault(stream, []).append(tokens[stream].astype(np.float16))
+            for stream in choose_streams(tokens).values() if keeps else ():
+                kept.setdefault(stream, []).append(tokens[stream].astype(np.float16))
         for stream, target in targets.items():
             mean_TW = required(model, f"mean_predicted_tokens_{stream}_TW")
             queries = [(rows, _centre_tokens(tokens[stream], mean_TW)) for rows, tokens in blocks]

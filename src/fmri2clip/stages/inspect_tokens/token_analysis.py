@@ -50,7 +50,12 @@ from fmri2clip.core.params import Evaluation, Params
 from fmri2clip.core.rows import find_rows
 from fmri2clip.decoders import load_decoder
 from fmri2clip.metrics import similarity
-from fmri2clip.metrics.decoding.attention import early_columns, score_attention, shares
+from fmri2clip.metrics.decoding.attention import (
+    early_chance,
+    early_columns,
+    score_attention,
+    shares,
+)
 from fmri2clip.metrics.decoding.scoring import Prediction, score_labels
 from fmri2clip.metrics.decoding.truth import make_truth
 from fmri2clip.metrics.statistics import (
@@ -168,8 +173,13 @@ def describe_attention(cases: Mapping[str, Case], evaluation: Evaluation) -> Tre
     """Mean shares by subject, token and ROI, and the share of early areas over all subjects."""
     decoder = next(iter(cases.values())).model.decoder
     early_R = early_columns(decoder.roi_names)
-    # The share that early areas would get if all ROIs got the same.
-    tree: Tree = {"early_chance": float(early_R.mean())}
+    # The share that early areas would get if all ROIs got the same, mean over subjects.
+    chances = [
+        early_chance(attention_ITR, decoder.roi_names)
+        for subject, case in cases.items()
+        if (attention_ITR := read_attention(case.model, subject, case.mean_IV)) is not None
+    ]
+    tree: Tree = {"early_chance": float(np.mean(chances))}
     tree["is_early"] = dict(zip(decoder.roi_names, early_R.astype(float).tolist(), strict=True))
     for kind in ("last_layer", "rollout"):
         for subject, case in cases.items():

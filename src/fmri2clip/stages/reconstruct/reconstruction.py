@@ -13,6 +13,7 @@ channels of a picture, D embedding width, T tokens, W token width.
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -41,7 +42,7 @@ from fmri2clip.clip import calibration
 from fmri2clip.clip.targets import SEMANTIC_STREAMS, TOKEN_TARGETS
 from fmri2clip.core import params, resume
 from fmri2clip.core.closure import code_digest
-from fmri2clip.core.files import locked, sha256_file
+from fmri2clip.core.files import free_name, locked, sha256_file
 from fmri2clip.core.params import MEAN_IMAGE, TARGET, Params, Reconstruction
 from fmri2clip.core.rows import find_rows
 from fmri2clip.decoders import Decoder
@@ -80,15 +81,19 @@ class LoadedGenerator:
 
 
 def reconstruct_all(settings: Params, paths: Paths, device: str = "cpu") -> None:
-    """Write the pictures of every entry of `reconstructions`, and delete what no entry names.
+    """Write the pictures of every entry of `reconstructions`, and move what no entry names to
+    data/aside: it may have been painted beforehand, and be in no cache.
 
     Each generator is loaded once, and only if some of its pictures are not there yet.
     """
     folder = paths.reconstructions_folder
     folder.mkdir(parents=True, exist_ok=True)
-    for path in folder.glob("*.h5"):
+    for path in sorted(folder.glob("*.h5")):
         if path.stem not in settings.reconstructions:
-            path.unlink()
+            aside = free_name(paths.aside / path.name)
+            aside.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(path, aside)
+            print(f"{path} is named by no entry of reconstructions: moved to {aside}")
     loaded = LoadedGenerator(device)
     # In order of their generators, so that each is loaded once.
     for name, _ in sorted(settings.reconstructions.items(), key=lambda item: item[1].generator):
