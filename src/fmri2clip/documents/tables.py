@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 REFERENCES = "reports/references/mini.json"
 DIFFERENCES = "reports/differences.json"
@@ -20,6 +21,8 @@ PRIMARY = "reports/primary.json"
 CAMPAIGN = "benchmarks/campaign.json"
 WHITENING = "benchmarks/whitening.json"
 COVERAGE = "benchmarks/world_coverage.json"
+RELIABILITY = "benchmarks/reliability.json"
+SELECTION = "benchmarks/selection.json"
 JUDGE = "reports/studies/judge.json"
 JUDGE_NULL = "reports/studies/judge_null.json"
 
@@ -181,6 +184,53 @@ SCORES = {
         tuple(
             Row(name, WHITENING, f"runs.{name}")
             for name in ("ridge", "encoding", "brainclip", "brainmclip", "aligned")
+        ),
+    ),
+    "reliability": Scores(
+        "per picture and category",
+        (
+            Column("log-loss, nats", "log_loss", "plain 4 interval"),
+            Column("gain over base rates", "log_loss_gain", "signed 4 interval"),
+            Column("Brier score", "brier", "plain 4 interval"),
+            Column("gain over base rates", "brier_gain", "signed 4 interval"),
+            Column("calibration error, %", "calibration_error", "percent 2"),
+        ),
+        tuple(
+            Row(name, RELIABILITY, f"runs.{name}")
+            for name in ("encoding", "aligned", "clip_mused", "label_ridge")
+        ),
+    ),
+    "reliability_bins": Scores(
+        "encoding says, %",
+        (
+            Column("on the mean", "told", "percent"),
+            Column("there", "there", "percent interval"),
+            Column("pairs of picture and category", "n", "count"),
+        ),
+        tuple(
+            Row(f"{100 * low:g} to {100 * high:g}", RELIABILITY, f"runs.encoding.bins.{k}")
+            for k, (low, high) in enumerate(pairwise((0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1)))
+        ),
+    ),
+    "selection": Scores(
+        "kept of 8, mean over subjects [95 % interval]",
+        (
+            Column("brain correlation, trial 3", "trial_3", "plain 3 interval"),
+            Column("gain over the first", "gain.trial_3", "signed 3 interval"),
+            Column("without noise", "noise_free", "plain 3 interval"),
+            Column("PixCorr, gain", "gain.pixcorr", "signed 3 interval"),
+            Column("AlexNet(2), gain", "gain.alexnet2", "points interval"),
+            Column("CLIP, gain", "gain.clip", "points interval"),
+        ),
+        tuple(
+            Row(f"{source}: {title}", SELECTION, f"sources.{source}.{choice}")
+            for source in ("ridge_lowrank", "brainmclip", "encoding")
+            for choice, title in (
+                ("first", "the first"),
+                ("brain", "nearest to the decoded embedding"),
+                ("encoding", "most likely response"),
+                ("another", "the same by another picture's response"),
+            )
         ),
     ),
     "coverage": Scores(
@@ -412,4 +462,8 @@ STUDIES: Mapping[str, tuple[Sequence[Column], str]] = {  # columns; what a title
     "mused_parts": ((MAP,), ""),
     "mused_subjects": ((MAP,), ""),
     "new_subject": ((MAP,), "mused_tokens"),
+    "new_subject_aligned": (POINTS, ""),
+    "aligned_curve": (POINTS, ""),
+    "plus": ((IMAGE, TEXT, ZERO_SHOT, MAP, PIXCORR, ALEXNET, CLIP, EDGES), ""),
+    "rivals": ((IMAGE, TEXT, ZERO_SHOT, MAP, SEMANTIC, EDGES), ""),
 }

@@ -135,9 +135,9 @@ def write_primary(evidence: Evidence) -> str:
         test_low, test_high = (100 * test[key] for key in ("low", "high"))
         cells = [
             f"{value:+.1f} [{low:+.1f}, {high:+.1f}]",
-            f"{row['p']:.4f}",
+            _write_p(row["p"]),
             f"[{test_low:+.1f}, {test_high:+.1f}]",
-            f"{test['p']:.4f}",
+            _write_p(test["p"]),
             worlds,
             beside,
         ]
@@ -152,6 +152,10 @@ def write_primary(evidence: Evidence) -> str:
         "no worse beside it",
     ]
     return format_table([*head, "verdict"], rows)
+
+
+def _write_p(p: float) -> str:
+    return f"{p:.4f}" if p >= 0.00005 else "below 0.0001"
 
 
 def write_campaign(evidence: Evidence) -> str:
