@@ -1,12 +1,14 @@
 """Are the probabilities of categories calibrated: of what is called 30 % likely, is 30 % there?
 
-    # needs data/ of `dvc repro`; seconds; writes reliability.json
+    # needs data/ and models/ of `dvc repro`; seconds; writes reliability.json
     python benchmarks/reliability.py
 
-Of runs that give probabilities, over all categories that occur in training, test pictures and
-subjects: log-loss and Brier score beside those of the base rates of training pictures, and in each
-bin of the probability the mean of what was said and the share that was there. Intervals: 95 %,
-bootstrap over test pictures, the same for all subjects and categories.
+Of runs that give probabilities, as the decoder gives them and as `fmri2clip decode` prints them
+(`scaled`: slope and offset of their log odds by validation images, solvers/platt.py), over all
+categories that occur in training, test pictures and subjects: log-loss and Brier score beside those
+of the base rates of training pictures, and in each bin of the probability the mean of what was said
+and the share that was there. Intervals: 95 %, bootstrap over test pictures, the same for all
+subjects and categories.
 """
 
 from __future__ import annotations
@@ -25,11 +27,13 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
 from fmri2clip.artefacts.clip_cache import read_cache  # noqa: E402
+from fmri2clip.artefacts.model import load_model, required  # noqa: E402
 from fmri2clip.artefacts.paths import Paths  # noqa: E402
 from fmri2clip.artefacts.scores import read_predictions  # noqa: E402
 from fmri2clip.core import params as parameters  # noqa: E402
 from fmri2clip.core.files import write_json  # noqa: E402
 from fmri2clip.core.rows import find_rows  # noqa: E402
+from fmri2clip.solvers.platt import scale_logits  # noqa: E402
 
 Array = NDArray[Any]
 
@@ -44,22 +48,26 @@ def main() -> None:
     params = parameters.load(ROOT / "params.yaml")
     table: dict[str, Any] = {"runs": {}}
     for run in RUNS:
-        told, there, base = [], [], []
+        logits, there, base, scaled = [], [], [], []
         for subject in params.runs[run].subjects:
-            p_IC, label_IC, base_C = read_subject(params, run, subject)
-            told.append(p_IC)
+            logit_IC, label_IC, base_C = read_subject(params, run, subject)
+            logits.append(logit_IC)
             there.append(label_IC)
-            base.append(np.broadcast_to(base_C, p_IC.shape))
+            base.append(np.broadcast_to(base_C, logit_IC.shape))
+            model = load_model(Paths(ROOT).model(run), subject)
+            slope, offset = required(model, "label_scaling_R2")[-1]  # of means of all trials
+            scaled.append(scale_logits(logit_IC, slope, offset))
         # (S, I, C): test pictures are the same for all subjects.
-        told_SIC, there_SIC, base_SIC = (np.stack(part) for part in (told, there, base))
-        table["runs"][run] = describe(told_SIC, there_SIC, base_SIC)
-        table |= {"n_images": told_SIC.shape[1], "n_categories": told_SIC.shape[2]}
+        logit_SIC, there_SIC, base_SIC = (np.stack(part) for part in (logits, there, base))
+        table["runs"][run] = describe(scale_logits(logit_SIC, 1.0, 0.0), there_SIC, base_SIC)
+        table["runs"][run]["scaled"] = describe(np.stack(scaled), there_SIC, base_SIC)
+        table |= {"n_images": logit_SIC.shape[1], "n_categories": logit_SIC.shape[2]}
     print(json.dumps(table, indent=1))
     write_json(OUTPUT, table)
 
 
 def read_subject(params: parameters.Params, run: str, subject: str) -> tuple[Array, Array, Array]:
-    """Probabilities and labels of the test pictures (I, C), base rates of training pictures (C)."""
+    """Log odds and labels of the test pictures (I, C), base rates of training pictures (C)."""
     paths = Paths(ROOT)
     clip = params.runs[run].clip
     found = read_predictions(paths.predictions(run), ["class_score_IC", "nsd_id_I"], subject)
@@ -67,12 +75,12 @@ def read_subject(params: parameters.Params, run: str, subject: str) -> tuple[Arr
     train = read_cache(paths.clip_train(clip, subject), ["labels_IC", "present_C"])
     present_C = train["present_C"]
     row_I = find_rows(shared["nsd_id_I"], found["nsd_id_I"], "the CLIP cache")
-    p_IC = 1 / (1 + np.exp(-found["class_score_IC"][:, present_C].astype(float)))
+    logit_IC = found["class_score_IC"][:, present_C].astype(float)
     label_IC = shared["labels_IC"][row_I][:, present_C].astype(float)
     # Half a count more on either side, as in decoders/encoding.
     known_IC = train["labels_IC"][:, present_C]
     base_C = (known_IC.sum(axis=0) + 0.5) / (len(known_IC) + 1)
-    return p_IC, label_IC, base_C
+    return logit_IC, label_IC, base_C
 
 
 def log_loss(p: Array, label: Array) -> Array:

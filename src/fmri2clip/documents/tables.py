@@ -196,19 +196,20 @@ SCORES = {
             Column("calibration error, %", "calibration_error", "percent 2"),
         ),
         tuple(
-            Row(name, RELIABILITY, f"runs.{name}")
+            Row(f"{name}{title}", RELIABILITY, f"runs.{name}{key}")
             for name in ("encoding", "aligned", "clip_mused", "label_ridge")
+            for title, key in (("", ""), (", scaled", ".scaled"))
         ),
     ),
     "reliability_bins": Scores(
-        "encoding says, %",
+        "encoding, scaled, says, %",
         (
             Column("on the mean", "told", "percent"),
             Column("there", "there", "percent interval"),
             Column("pairs of picture and category", "n", "count"),
         ),
         tuple(
-            Row(f"{100 * low:g} to {100 * high:g}", RELIABILITY, f"runs.encoding.bins.{k}")
+            Row(f"{100 * low:g} to {100 * high:g}", RELIABILITY, f"runs.encoding.scaled.bins.{k}")
             for k, (low, high) in enumerate(pairwise((0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1)))
         ),
     ),
