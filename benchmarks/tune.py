@@ -35,7 +35,8 @@ from fmri2clip.studies import plan  # noqa: E402
 
 WINDOW = 3  # epochs, as in training/trainer.py
 AUTHORS_WEIGHTS = {"w_high": 1e-3, "w_low": 1e-1}  # of the guidance, on HCP
-STUDIES = {"mused_maps": "clip_aligned", "rivals": "whole"}  # with runs that params.yaml lacks
+# With runs that params.yaml lacks -> a variant; that of rivals is what comes out of this.
+STUDIES = {"mused_maps": "clip_aligned", "rivals": ""}
 MLP_TRIALS: tuple[dict, ...] = (
     {},
     {"dropout_in": 0.1, "dropout": 0.1},
@@ -191,8 +192,13 @@ def load_params(run: str) -> parameters.Params:
     for study, variant in STUDIES.items():
         if run in base.runs:
             break
-        planned = plan.plan(plan.load(ROOT / "studies" / f"{study}.yaml"), ROOT / "params.yaml")
-        content = next(c for experiment, c in planned.items() if experiment.variant == variant)
+        loaded = plan.load(ROOT / "studies" / f"{study}.yaml")
+        if not variant:
+            loaded = dataclasses.replace(loaded, variants=dict.fromkeys(loaded.variants, ()))
+        planned = plan.plan(loaded, ROOT / "params.yaml").items()
+        content = next(
+            c for experiment, c in planned if experiment.variant == variant or not variant
+        )
         base = strict.build(parameters.Params, content, "params.yaml")
     return base
 
