@@ -138,6 +138,7 @@ TRIALS: dict[str, tuple[dict, ...]] = {
         # The best of these has the highest temperatures that were tried, so further ones.
         {"mixco_tau": 0.2, "softclip_tau_start": 0.2, "softclip_tau_end": 0.3},
         {"mixco_tau": 0.1, "softclip_tau_start": 0.1, "softclip_tau_end": 0.15, "lr": 2.0e-3},
+        {"mixco_tau": 0.1, "softclip_tau_start": 0.1, "softclip_tau_end": 0.15, "max_epochs": 160},
     ),
     "subject_embedding": (
         {},
