@@ -48,7 +48,7 @@ from fmri2clip.metrics.pictures.brain_correlation import correlate_patterns  # n
 from fmri2clip.metrics.pictures.evaluator import Evaluator  # noqa: E402
 from fmri2clip.metrics.pictures.protocols import find_protocol  # noqa: E402
 from fmri2clip.metrics.pictures.resizing import PictureSet  # noqa: E402
-from fmri2clip.stages.reconstruct import generation, reconstruction, selection  # noqa: E402
+from fmri2clip.stages.reconstruct import features, generation, reconstruction, selection  # noqa: E402
 from fmri2clip.stages.reconstruct.selection import Decoded  # noqa: E402
 from fmri2clip.stages.score_pictures.picture_scores import load_networks, read_brain  # noqa: E402
 
@@ -96,19 +96,19 @@ def paint(params: Params, paths: Paths, source: str) -> tuple[Array, dict[str, A
     """Candidates (I, N, H, W, C) for all subjects' pictures, and by choice which one is kept."""
     plain = params.reconstructions[source]
     several = dataclasses.replace(plain, n_candidates=N_CANDIDATES, selection="brain")
-    by_brain, rows = reconstruction.read_features(params, several, paths)
+    by_brain, rows = features.read_features(params, several, paths)
     several = dataclasses.replace(several, selection="encoding", chosen_by=JUDGE)
-    by_encoding, _ = reconstruction.read_features(params, several, paths)
+    by_encoding, _ = features.read_features(params, several, paths)
     names = by_brain[0].features
-    features = {name: np.concatenate([d.features[name] for d in by_brain]) for name in names}
-    clip_name = reconstruction.find_clip(params, plain)
+    decoded = {name: np.concatenate([d.features[name] for d in by_brain]) for name in names}
+    clip_name = features.find_clip(params, plain)
     clip = params.clips[clip_name]
     family = reconstruction.find_family(params, plain)
     config_class = generators.load_family(family).Config
     config = parameters.generator_config(params, plain.generator, config_class)
     seed_IN = generators.draw_seeds(plain.seed, rows["nsd_id_I"], N_CANDIDATES)
     images = generation.paint_candidates(
-        generators.load(family, config), Conditioning(clip_model=clip.model, **features), seed_IN
+        generators.load(family, config), Conditioning(clip_model=clip.model, **decoded), seed_IN
     )
     describe = selection.load_features(clip, read_basis(paths.clip_basis(clip_name)), "cpu")
     embed = selection.load_embedding(clip, "cpu")

@@ -29,7 +29,7 @@ from fmri2clip.core import params
 from fmri2clip.core.files import locked
 from fmri2clip.decoders import Decoder
 from fmri2clip.generators import Conditioning
-from fmri2clip.stages.reconstruct import reconstruction, selection
+from fmri2clip.stages.reconstruct import features, reconstruction, selection
 from tests import picture_world
 from tests.picture_world import N_IMAGES, SUBJECTS, WIDTH, PictureWorld
 
@@ -153,7 +153,7 @@ def test_features_are_calibrated_on_validation_images(
     subject; of tokens, one for each component too.
     """
     cached = read_cache(world.at.clip_train("tiny", "subj01"), ["nsd_id_I", "image_embedding_ID"])
-    model_of, rng = reconstruction.load_model, np.random.default_rng(5)
+    model_of, rng = features.load_model, np.random.default_rng(5)
     shift = rng.normal(size=(2, 5, WIDTH)).astype(np.float32)
     names = ("mean_predicted_tokens_semantic_TW", "mean_tokens_semantic_TW")
     if reads == "embedding":
@@ -166,7 +166,7 @@ def test_features_are_calibrated_on_validation_images(
             model, inputs=inputs, split={"validation": world.ids("train", subject)[:7].tolist()}
         )
 
-    monkeypatch.setattr(reconstruction, "load_model", load)
+    monkeypatch.setattr(features, "load_model", load)
     axes_PX = np.linalg.qr(rng.normal(size=(4 * WIDTH, 3)))[0].T.astype(np.float32)
     basis = {
         f"{stream}_{name}": array
@@ -398,7 +398,7 @@ def test_a_stream_that_the_decoder_lacks(
 def test_a_decoder_without_an_embedding(
     world: PictureWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, entry: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(reconstruction, "decode", lambda *given: {})
+    monkeypatch.setattr(features, "decode", lambda *given: {})
     with pytest.raises(ValueError, match="run tokens predicts no embedding"):
         reconstruct(world, tmp_path / "one.h5", source="tokens", **entry)
 
