@@ -23,6 +23,21 @@ WHITENING = "benchmarks/whitening.json"
 COVERAGE = "benchmarks/world_coverage.json"
 RELIABILITY = "benchmarks/reliability.json"
 SELECTION = "benchmarks/selection.json"
+SECONDS = "benchmarks/training_seconds.json"
+RIVALS = "reports/studies/rivals.json"
+RIVALRY = (
+    "ridge_lowrank",
+    "encoding",
+    "aligned",
+    "brainclip",
+    "brainmclip",
+    "brainmclip_plus",
+    "mindeye",
+)
+TOKEN_WAYS = "|".join(
+    f"retrieval_tokens.{stream}.image_given_brain.top1"
+    for stream in ("projected", "fused", "semantic")
+)
 JUDGE = "reports/studies/judge.json"
 JUDGE_NULL = "reports/studies/judge_null.json"
 
@@ -233,6 +248,26 @@ SCORES = {
                 ("another", "the same by another picture's response"),
             )
         ),
+    ),
+    "rivals": Scores(
+        "% [95 % interval]",
+        (
+            Column("image given brain", "retrieval.image_given_brain.top1"),
+            Column("by its best tokens", TOKEN_WAYS),
+            Column("text given brain", "retrieval.text_given_brain.top1"),
+            Column("zero-shot", "zero_shot.top1"),
+            Column("mAP", "classification.map"),
+            Column("weights that decode", "parameters.deployed", "count"),
+        ),
+        tuple(Row(name, RIVALS, f"variants.tuned.runs.{name}") for name in RIVALRY),
+    ),
+    "training_seconds": Scores(
+        "of one model",
+        (
+            Column("seconds", "seconds", "plain 0"),
+            Column("epochs (0: closed form)", "epochs", "count"),
+        ),
+        tuple(Row(name, SECONDS, f"runs.{name}") for name in RIVALRY),
     ),
     "coverage": Scores(
         "worlds' deviation over that of a world's images",
