@@ -144,7 +144,7 @@ def test_the_table_of_the_documents(tmp_path: Path) -> None:
     (tmp_path / FILE).write_text(json.dumps(judge_outcomes(make(BESIDE), tmp_path)))
     lines = write_primary(Evidence(tmp_path)).splitlines()
     worlds = ", ".join(["+15.0"] * 6)
-    cells = f"+15.0 [+7.0, +23.0] | 0.0010 | [+15.0, +15.0] | 0.0000 | {worlds}"
+    cells = f"+15.0 [+7.0, +23.0] | 0.0010 | [+15.0, +15.0] | below 0.0001 | {worlds}"
     beside = "-4.0 (at least -2.0)"
     assert lines[2] == f"| one | {cells} | {beside} | not shown: something else may be worse |"
     assert lines[3] == "| two | - | - | - | - | - | - | not run |"
