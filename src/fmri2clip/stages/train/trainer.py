@@ -200,7 +200,7 @@ def _launch(device: str) -> Fabric:
     logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
     torch.use_deterministic_algorithms(True)
     # Filling memory that is overwritten at once takes a twentieth of a small network's step.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # cuBLAS is not deterministic without it
     n_all, n_here = (int(os.environ.get(name, 1)) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
