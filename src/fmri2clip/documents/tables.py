@@ -233,7 +233,7 @@ SCORES = {
         (
             Column("brain correlation, trial 3", "trial_3", "plain 3 interval"),
             Column("gain over the first", "gain.trial_3", "signed 3 interval"),
-            Column("without noise", "noise_free", "plain 3 interval"),
+            Column("without noise, gain", "gain.noise_free", "signed 3 interval"),
             Column("PixCorr, gain", "gain.pixcorr", "signed 3 interval"),
             Column("AlexNet(2), gain", "gain.alexnet2", "points interval"),
             Column("CLIP, gain", "gain.clip", "points interval"),
@@ -479,7 +479,7 @@ STUDIES: Mapping[str, tuple[Sequence[Column], str]] = {  # columns; what a title
     "primary_brainmclip": ((PIXCORR, ALEXNET, CLIP, IMAGE, COLOUR, EDGES), ""),
     "token_ridge": ((SEMANTIC,), ""),
     "control_captions": (POINTS, ""),
-    "control_flat": (POINTS, ""),
+    "control_flat": ((IMAGE, SEMANTIC, DETAIL, MAP), ""),
     "control_unlike": (POINTS, ""),
     "controls": (POINTS, ""),
     "permuted_training": (POINTS, ""),
