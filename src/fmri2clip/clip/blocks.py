@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from fmri2clip.clip.encoder import Encoder
 
 Array = NDArray[Any]
-LARGEST = (
-    2**30
-)  # bytes of the tokens of all blocks that are in memory at a time, and a copy of them
+# Bytes of the tokens of all blocks that are in memory at a time; there is a copy of them, too.
+LARGEST = 2**30
 GRID = 4  # places of a side that `grid` averages patch tokens at
 SUMMARIES = ("patch_mean", "class_token", "grid")
 
