@@ -481,11 +481,8 @@ STUDIES: Mapping[str, tuple[Sequence[Column], str]] = {  # columns; what a title
     "control_captions": (POINTS, ""),
     "control_flat": ((IMAGE, SEMANTIC, DETAIL, MAP), ""),
     "control_unlike": (POINTS, ""),
-    "controls": (POINTS, ""),
     "permuted_training": (POINTS, ""),
-    "detail_layers": (TOKENS, ""),
     "routing": (TOKENS, ""),
-    "routing_flat": (TOKENS, ""),
     "brainmclip_parts": (TOKENS, ""),
     "unseen_categories": (
         (
@@ -496,7 +493,6 @@ STUDIES: Mapping[str, tuple[Sequence[Column], str]] = {  # columns; what a title
     ),
     "mused_maps": ((MAP,), ""),
     "mused_parts": ((MAP,), ""),
-    "mused_subjects": ((MAP,), ""),
     "new_subject": ((MAP,), "mused_tokens"),
     "new_subject_aligned": (POINTS, ""),
     "aligned_curve": (POINTS, ""),
