@@ -31,9 +31,11 @@ def write(folder: Path, name: str, found: dict[str, Any], **changes: Any) -> Non
         "b": {"training.converged": {"value": facts["converged"]}, BESIDE: {"value": 0.7}},
     }
     metrics = {METRIC: found, BESIDE: facts["beside"]}
+    worlds = ["world201", "world202"]
+    sides = {"a": worlds, "run_a": "a", "b": worlds, "run_b": "b"}
     content = {
-        "variants": {"world201": {"runs": runs}, "world202": {"runs": runs}},
-        "comparisons": [{"title": "a - b", "run_a": "a", "run_b": "b", "metrics": metrics}],
+        "variants": {world: {"runs": runs} for world in worlds},
+        "comparisons": [{"title": "a - b", **sides, "metrics": metrics}],
     }
     (folder / f"{name}.json").write_text(json.dumps(content))
 

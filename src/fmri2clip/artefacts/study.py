@@ -9,6 +9,7 @@ from pathlib import Path
 from string import Formatter
 from typing import Any
 
+from fmri2clip.artefacts.paths import PICTURES
 from fmri2clip.core.strict import build
 
 FIELDS = ("number",)  # what a sentence may name in braces
@@ -68,3 +69,24 @@ def read_results(folder: Path) -> dict[str, dict[str, Any]]:
     """Name of a study -> content of its JSON file."""
     paths = sorted(folder.glob("*.json"))
     return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in paths}
+
+
+def is_shown_converged(study: Mapping[str, Any], comparison: Mapping[str, Any]) -> bool:
+    """Whether the trainings of both sides are shown to have converged (benchmarks/convergence.py).
+
+    comparison: one of the study's. A run that the study does not evaluate is not shown to have.
+    """
+    runs = [
+        study["variants"][variant]["runs"].get(_find_run(study, comparison[f"run_{side}"]), {})
+        for side in ("a", "b")
+        for variant in comparison[side]
+    ]
+    return all(run.get("training.converged", {}).get("value") == 1 for run in runs)
+
+
+def _find_run(study: Mapping[str, Any], name: str) -> str:
+    """The run that is compared, or whose features are painted."""
+    if not name.startswith(PICTURES):
+        return name
+    run: str = study["params"][f"reconstructions.{name.removeprefix(PICTURES)}.source"]
+    return run

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fmri2clip.artefacts.paths import PICTURES
+from fmri2clip.artefacts.study import is_shown_converged
 from fmri2clip.core.params import Outcome, Primary
 from fmri2clip.metrics.statistics import LOWER_IS_BETTER
 from fmri2clip.metrics.worlds import holm, t_test
@@ -108,30 +108,16 @@ def _read(outcome: Outcome, folder: Path, n_comparisons: int) -> dict[str, Any] 
             f"{path} has intervals for up to {most} outcomes, params.yaml has {n_comparisons}; run "
             f"it again: make study NAME={outcome.study}"
         )
-    trained = [_find_run(study, comparison[side]) for side in ("run_a", "run_b")]
-    runs = [
-        variant["runs"].get(name, {}) for variant in study["variants"].values() for name in trained
-    ]
-    # A run that the study does not evaluate is not shown to have converged.
-    shown = [run.get("training.converged", {}).get("value") for run in runs]
     baseline = [
         variant["runs"][comparison["run_b"]].get(outcome.not_worse, {}).get("value")
         for variant in study["variants"].values()
     ]
     return {
         **comparison["metrics"][outcome.metric],
-        "converged": all(value == 1 for value in shown),
+        "converged": is_shown_converged(study, comparison),
         "beside": comparison["metrics"].get(outcome.not_worse),
         "baseline": baseline,
     }
-
-
-def _find_run(study: Mapping[str, Any], name: str) -> str:
-    """The run that is compared, or whose features are painted."""
-    if not name.startswith(PICTURES):
-        return name
-    run: str = study["params"][f"reconstructions.{name.removeprefix(PICTURES)}.source"]
-    return run
 
 
 def _check_margin(

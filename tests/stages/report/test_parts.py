@@ -335,6 +335,9 @@ def test_claims_have_verdicts_of_their_intervals_and_worlds(
     """By hand: who holds, who does not, what the world lacks, and margins."""
     found = {IMAGE: {"value": 0.05, "low": 0.01, "high": 0.09}}
     study["comparisons"][0] |= {"metrics": found}
+    runs = study["variants"]["n250"]["runs"]
+    for run in runs.values():
+        run["training.converged"] = {"value": 1.0}
     given = dataclasses.replace(inputs, studies={"learning": study})
     asked = {"paper": "P", "text": "t", "study": "learning", "compare": "what brainclip gains"}
     claim = claims.Claim(**asked, metric=IMAGE)
@@ -359,6 +362,8 @@ def test_claims_have_verdicts_of_their_intervals_and_worlds(
     assert judge(dataclasses.replace(claim, planted="text.x"), low=0.01) == "not planted"
     study["params"]["dataset.source"] = "s3"
     assert judge(claim) == "supported"
+    runs["ridge"]["training.converged"]["value"] = 0.5
+    assert judge(claim) == "no verdict: not shown to have converged"
     assert judge(dataclasses.replace(claim, study="another")) == "not tested"
 
 

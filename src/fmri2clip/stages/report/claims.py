@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from fmri2clip.artefacts.study import is_shown_converged
 from fmri2clip.stages.report.catalogue import Cell, Score
 from fmri2clip.stages.report.charts import to_score
 from fmri2clip.stages.report.inputs import Inputs, Tree
@@ -51,7 +52,11 @@ CLAIMS = (
         study="primary_brainclip", compare="text term", metric=IMAGE,
         planted="text.beyond_image_lower",
     ),
-    Claim(paper="BrainCLIP", text="text supervision helps generation"),
+    Claim(
+        paper="BrainCLIP", text="text supervision helps generation",
+        study="text_supervision", compare="text term added to the image term, pictures",
+        metric=PICTURE_CLIP,
+    ),
     Claim(
         paper="BrainCLIP", text="unseen categories are named better than by the linear baseline",
         study="unseen_categories", compare="brainclip - ridge, unseen", metric=UNSEEN,
@@ -120,7 +125,10 @@ def _make_row(inputs: Inputs, scores: Scores, claim: Claim) -> Row:
     n_worlds = len(found.get("worlds", [0]))
     n_seeds = len(study["seeds"]["values"])
     basis = f"{n_worlds} world{'s' * (n_worlds > 1)}, {n_seeds} seed{'s' * (n_seeds > 1)}"
-    return Row(claim, cell, basis, say_verdict(inputs, study, claim, holds=holds))
+    verdict = say_verdict(inputs, study, claim, holds=holds)
+    if not is_shown_converged(study, comparisons[claim.compare]):
+        verdict = "no verdict: not shown to have converged"
+    return Row(claim, cell, basis, verdict)
 
 
 def does_hold(claim: Claim, score: Score, least: float) -> bool:
