@@ -1,17 +1,20 @@
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 import torch
 
 from fmri2clip import decoders
 from fmri2clip.artefacts.model import load, save
+from fmri2clip.core.params import Compute
 from fmri2clip.decoders.batches import TrainingData
+from fmri2clip.stages.train.run import fit_decoder
 from tests.decoders.settings import make_config
 
 AREAS = "V1, V2, floc-faces, floc-bodies, rest"
@@ -108,6 +111,44 @@ def test_saved_model_decodes_the_same_from_its_folder_alone(
         assert all(torch.equal(expected[stream], found[stream]) for stream in expected)
     for file in ("weights.safetensors", "config.yaml"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def list_choices() -> list[Any]:
+    """Decoder, setting and value, for every setting that has a list of values."""
+    found = []
+    for name in decoders.names():
+        for setting, kind in get_type_hints(decoders.load_decoder(name).Config).items():
+            values = (True, False) if kind is bool else get_args(kind)
+            found += [
+                pytest.param(name, setting, value, id=f"{name}-{setting}-{value}")
+                for value in values
+            ]
+    return found
+
+
+@pytest.mark.parametrize(("name", "setting", "value"), list_choices())
+def test_every_choice_trains_and_decodes(
+    name: str, setting: str, value: Any, tmp_path: Path, tiny: TrainingData
+) -> None:
+    """With all else as params.yaml has it, or it is refused in a line before anything is trained.
+
+    A choice that nothing trains in the default run, nor in a study, breaks unseen.
+    """
+    # Read whole by one choice alone.
+    tiny.features["block_1_ITW"] = torch.ones(60, 5, 6)
+    module = decoders.load_decoder(name)
+    short = {"max_epochs": 1} if "max_epochs" in get_type_hints(module.Config) else {}
+    try:
+        config = replace(small_config(name), **short, **{setting: value})
+        decoder = module.Decoder.from_data(config, [tiny], 0)
+    except ValueError as error:
+        pytest.skip(f"refused: {error}")
+    rows = fit_decoder(decoder, [tiny], 0, Compute(device="cpu", threads=1), tmp_path)
+    assert math.isfinite(rows[-1]["val_mean"])
+    decode = decoder.decode_tokens if decoder.offers_tokens else decoder.decode
+    decoded = decode(tiny.mean_betas_IV, "subj01")
+    arrays = [decoded.embedding_ID, decoded.logits_IC, *decoded.tokens.values()]
+    assert all(torch.isfinite(array).all() for array in arrays if array is not None)
 
 
 def test_unknown_decoder_is_refused_with_a_hint() -> None:

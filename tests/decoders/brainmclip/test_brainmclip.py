@@ -563,6 +563,9 @@ def test_components_learn_the_streams_targets(tiny: TrainingData) -> None:
     assert torch.equal(true["text"][:, 0, :8], batch.text_embedding_BD)
     ablated = built(tiny, variant="components", detail_target="semantic")._true_tokens(batch)
     assert torch.equal(ablated["detail"], ablated["semantic"])
+    # The cache has captions, whether or not they are asked for.
+    silent = built(tiny, variant="components", text_branch=False)
+    assert not {name for name in silent.loss(batch, 8.0) if name.startswith("text")}
 
 
 def test_means_of_components_are_those_of_the_tokens_they_stand_for(tiny: TrainingData) -> None:

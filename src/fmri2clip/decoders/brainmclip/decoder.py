@@ -293,7 +293,7 @@ class Decoder(decoders.Decoder):
         true = {
             stream: torch.cat([class_BW.float(), batch.features[SCORES[stream]]], 1)[:, None]
             for stream, class_BW in class_tokens.items()
-            if SCORES[stream] in batch.features
+            if stream in self.bases
         }
         if self.config.detail_target == "semantic":
             true["detail"] = true["semantic"]
