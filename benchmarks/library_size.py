@@ -13,7 +13,8 @@ library gives is chosen anew by validation images. Scores are those of test imag
     best            centred cosine between the image embeddings of the most likely picture and of
                     the seen one; `nearest`: of the picture of the library that has most of it
 
-Intervals: 95 %, bootstrap over test images, the same for all; gains are paired with `training`.
+Intervals: 95 %, bootstrap over test images, the same for all, for mAP by jackknife; gains are
+paired with `training`.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ from fmri2clip.datasets.nsd.pictures.categories import COCO_CATEGORIES  # noqa: 
 from fmri2clip.datasets.nsd.pictures.coco import Crop, visible_fraction  # noqa: E402
 from fmri2clip.decoders.batches import Pictures, TrainingData  # noqa: E402
 from fmri2clip.decoders.encoding.decoder import Config, Decoder  # noqa: E402
+from fmri2clip.metrics.statistics import estimate  # noqa: E402
 from fmri2clip.solvers.average_precision import find_defined_classes, score_classes  # noqa: E402
 from fmri2clip.stages.cache_library.folder import encode_folder  # noqa: E402
 from fmri2clip.stages.cache_library.guard import Guard  # noqa: E402
@@ -66,6 +68,7 @@ FIRST = 1_000_000  # scenes of NSD's ids have lower numbers
 DRAWN = 2000  # scenes in memory
 N_RESAMPLES = 1000
 BASE = "training"
+MAP = "map"
 
 
 def main() -> None:
@@ -218,19 +221,23 @@ def summarise(found: Mapping[str, list[dict[str, Array]]]) -> dict[str, Any]:
     """Mean over subjects by library and score, and `gain` over the training pictures."""
     n_images = len(found[BASE][0]["label_IC"])
     rows = np.random.default_rng(0).integers(n_images, size=(N_RESAMPLES, n_images))
-    # The first row is the images themselves, each once.
-    weight_RI = np.stack([np.bincount(r, minlength=n_images) for r in (np.arange(n_images), *rows)])
+    once_1I = np.ones((1, n_images))
+    # As everywhere: bootstrap, but each image left out once for average precision, which resampling
+    # lifts. The first row is the images themselves.
+    drawn_RI = np.stack([np.bincount(r, minlength=n_images) for r in rows])
+    weight_RI = np.concatenate([once_1I, drawn_RI])
+    without_RI = np.concatenate([once_1I, 1 - np.eye(n_images)])
     drawn: dict[str, dict[str, Array]] = {}
     for name, subjects in found.items():
-        drawn[name] = {"map": np.mean([average_precision(one, weight_RI) for one in subjects], 0)}
+        drawn[name] = {MAP: np.mean([average_precision(one, without_RI) for one in subjects], 0)}
         for score in (key for key in subjects[0] if key.endswith("_I")):
             value_I = np.mean([one[score] for one in subjects], 0)
             drawn[name][score.removesuffix("_I")] = weight_RI @ value_I / n_images
     return {
-        name: {key: describe(value_R) for key, value_R in scores.items()}
+        name: {key: describe(key, value_R) for key, value_R in scores.items()}
         | {
             "gain": {
-                key: describe(value_R - drawn[BASE][key])
+                key: describe(key, value_R - drawn[BASE][key], is_score=False)
                 for key, value_R in scores.items()
                 if name != BASE and key in drawn[BASE]
             }
@@ -246,10 +253,11 @@ def average_precision(one: Mapping[str, Array], weight_RI: Array) -> Array:
     return score_classes(label_IC, one["logit_IC"], class_C, weight_RI.astype(float))[0]
 
 
-def describe(value_R: Array) -> dict[str, float]:
-    """The value of all images, and the interval of those drawn."""
-    low, high = np.quantile(value_R[1:], [0.025, 0.975])
-    return {k: round(float(x), 5) for k, x in (("value", value_R[0]), ("low", low), ("high", high))}
+def describe(key: str, value_R: Array, *, is_score: bool = True) -> dict[str, float]:
+    """The value of all images, and its interval; is_score: no difference."""
+    found = estimate(float(value_R[0]), value_R[1:], f"classification.{key}", is_score)
+    named = {"value": found.value, "low": found.low, "high": found.high}
+    return {name: round(float(x), 5) for name, x in named.items()}
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ RELIABILITY = "benchmarks/reliability.json"
 SELECTION = "benchmarks/selection.json"
 SECONDS = "benchmarks/training_seconds.json"
 RIVALS = "reports/studies/rivals.json"
+LIBRARY_SIZE = "benchmarks/library_size.json"
 RIVALRY = (
     "ridge_lowrank",
     "encoding",
@@ -249,6 +250,26 @@ SCORES = {
             )
         ),
     ),
+    "library_size": Scores(
+        "library of encoding",
+        (
+            Column("mAP, %", "map", "percent interval"),
+            Column("gain over training, points", "gain.map", "points interval"),
+            Column("log-loss less that of training", "gain.log_loss", "signed 4 interval"),
+            Column("image given brain, gain", "gain.image_top1", "points interval"),
+            Column("text given brain, gain", "gain.text_top1", "points interval"),
+            Column("likeness of its choice", "best", "plain 2 interval"),
+            Column("of the nearest there is", "nearest", "plain 2 interval"),
+        ),
+        tuple(
+            Row(title, LIBRARY_SIZE, f"libraries.{key}")
+            for key, title in (
+                ("none", "none"),
+                ("training", "the training pictures"),
+                *((f"{n}", f"{n:,} new scenes") for n in (1000, 3000, 10000, 30000)),
+            )
+        ),
+    ),
     "rivals": Scores(
         "% [95 % interval]",
         (
@@ -459,7 +480,19 @@ THEN = (
 )
 
 POINTS = (*(replace(c, how="points interval") for c in DECODING),)
-TOKENS = (IMAGE, SEMANTIC, DETAIL, EDGES, PLACE)
+STREAMS = (
+    IMAGE,
+    TEXT,
+    Column("fused tokens", "retrieval_tokens.fused.image_given_brain.top1", "points interval"),
+    SEMANTIC,
+    DETAIL,
+    COLOUR,
+    EDGES,
+)
+ATTENTION = (
+    Column("early areas in the low token", "attention.low_early", "points interval"),
+    Column("in the high token", "attention.high_early", "points interval"),
+)
 STUDIES: Mapping[str, tuple[Sequence[Column], str]] = {  # columns; what a title must hold
     "judge": (
         tuple(
@@ -473,7 +506,7 @@ STUDIES: Mapping[str, tuple[Sequence[Column], str]] = {  # columns; what a title
         ),
         "",
     ),
-    "text_supervision": (POINTS, ""),
+    "text_supervision": ((IMAGE, TEXT, ZERO_SHOT, MAP, PIXCORR, ALEXNET, CLIP), ""),
     "primary_brainclip": (POINTS, ""),
     "primary_subjects": (POINTS, ""),
     "primary_brainmclip": ((PIXCORR, ALEXNET, CLIP, IMAGE, COLOUR, EDGES), ""),
@@ -482,8 +515,8 @@ STUDIES: Mapping[str, tuple[Sequence[Column], str]] = {  # columns; what a title
     "control_flat": ((IMAGE, SEMANTIC, DETAIL, MAP), ""),
     "control_unlike": (POINTS, ""),
     "permuted_training": (POINTS, ""),
-    "routing": (TOKENS, ""),
-    "brainmclip_parts": (TOKENS, ""),
+    "routing": (STREAMS, ""),
+    "brainmclip_parts": (STREAMS, ""),
     "unseen_categories": (
         (
             Column("unseen candidates only", "unseen.zero_shot.only.top1", "points interval"),
@@ -492,7 +525,7 @@ STUDIES: Mapping[str, tuple[Sequence[Column], str]] = {  # columns; what a title
         "",
     ),
     "mused_maps": ((MAP,), ""),
-    "mused_parts": ((MAP,), ""),
+    "mused_parts": ((MAP, *ATTENTION), ""),
     "new_subject": ((MAP,), "mused_tokens"),
     "new_subject_aligned": (POINTS, ""),
     "aligned_curve": (POINTS, ""),
