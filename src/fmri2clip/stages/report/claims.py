@@ -55,7 +55,7 @@ CLAIMS = (
     Claim(
         paper="BrainCLIP", text="text supervision helps generation",
         study="text_supervision", compare="text term added to the image term, pictures",
-        metric=PICTURE_CLIP,
+        metric=PICTURE_CLIP, planted="text.beyond_image_lower",
     ),
     Claim(
         paper="BrainCLIP", text="unseen categories are named better than by the linear baseline",
