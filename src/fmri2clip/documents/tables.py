@@ -529,6 +529,7 @@ STUDIES: Mapping[str, tuple[Sequence[Column], str]] = {  # columns; what a title
     "new_subject": ((MAP,), "mused_tokens"),
     "new_subject_aligned": (POINTS, ""),
     "aligned_curve": (POINTS, ""),
+    "brainclip_forms": ((IMAGE, TEXT, ZERO_SHOT, MAP), ""),
     "plus": ((IMAGE, TEXT, ZERO_SHOT, MAP, PIXCORR, ALEXNET, CLIP, EDGES), ""),
     "rivals": ((IMAGE, TEXT, ZERO_SHOT, MAP, SEMANTIC, EDGES), ""),
 }
