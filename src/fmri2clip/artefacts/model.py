@@ -241,7 +241,13 @@ def load(folder: Path, device: str = "cpu") -> tuple[Decoder, dict[str, Any]]:
             "train)"
         )
     module = load_decoder(config["decoder"])
-    settings = build(module.Config, config["config"], str(folder / CONFIG), "config")
+    try:
+        settings = build(module.Config, config["config"], str(folder / CONFIG), "config")
+    except ValueError as error:
+        raise ValueError(
+            f"{error}; if nobody has edited it, another version of fmri2clip trained this model: "
+            "decode with that version, or train again"
+        ) from None
     sizes = config.get("sizes", {})
     return _fill(
         lambda: module.Decoder(

@@ -111,6 +111,10 @@ def test_temperature_starts_at_tau_and_is_clamped() -> None:
     assert decoder.temperature.item() == pytest.approx(0.07)
     decoder.log_tau.data.fill_(-20.0)
     assert decoder.temperature.item() == pytest.approx(0.01)
+    # A step may lead back above the floor.
+    decoder.temperature.backward()
+    assert decoder.log_tau.grad is not None
+    assert decoder.log_tau.grad.item() == pytest.approx(math.exp(-20))
 
 
 @pytest.mark.parametrize("network", NETWORKS)

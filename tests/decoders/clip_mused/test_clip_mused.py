@@ -248,9 +248,9 @@ def test_counts_add_up(subjects: list[TrainingData]) -> None:
     assert learned["trained"] == learned["deployed"] == counts["deployed"]
     assert facts[0]["input_map.explained_variance_roi.floc-bodies"] == 0
     image, text = subjects[0].image_embedding_ID, subjects[0].mean_text_ID
-    high = guidance.clip_features(((image + text) / 2)[~subjects[0].is_validation_I], 1.5)
+    high = ((image + text) / 2)[~subjects[0].is_validation_I]
     assert facts[0]["guidance.mean_cosine_high"] == pytest.approx(
-        guidance.mean_cosine(high), abs=1e-6
+        guidance.mean_cosine(high, 1.5), abs=1e-6
     )
 
 
@@ -332,6 +332,21 @@ def test_a_new_subject_leaves_the_components_of_the_others(subjects: list[Traini
     assert both.map_of("subj02").weight_XK.abs().max() > 0
     names = [[d.subject for d in phase.data] for phase in both.phases(subjects)]
     assert names == [["subj01"], ["subj02"]]
+
+
+def test_a_new_subject_named_as_a_layer_is_takes_no_shared_weight(
+    subjects: list[TrainingData],
+) -> None:
+    data = [replace(d, subject=name) for d, name in zip(subjects, "10", strict=True)]
+    decoder = build(data, new_subject="0")
+    free = {}
+    for phase in decoder.phases(data):
+        free[phase.name] = {n for n, w in decoder.named_parameters() if w.requires_grad}
+    assert free["new"] == {"identity.0"}
+    every = {name for name, _ in decoder.named_parameters()}
+    assert free["shared"] == every - {"identity.0"}
+    alike = build(subjects).n_parameters()
+    assert decoder.n_parameters() == alike
 
 
 def test_new_subject_must_be_one_of_several(subjects: list[TrainingData]) -> None:

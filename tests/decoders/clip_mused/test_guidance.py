@@ -118,8 +118,12 @@ def test_high_features_by_mode(tokens: tuple[torch.Tensor, torch.Tensor]) -> Non
     )
 
 
-def test_mean_cosine_is_that_of_the_pairs(tokens: tuple[torch.Tensor, torch.Tensor]) -> None:
+def test_mean_cosine_is_that_of_the_pairs(
+    tokens: tuple[torch.Tensor, torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
     cosine = 1 - cdist(tokens[0], tokens[0], "cosine")
-    assert guidance.mean_cosine(tokens[0]) == pytest.approx(
-        cosine[~np.eye(7, dtype=bool)].mean(), abs=1e-6
-    )
+    for rows in (64, 3):
+        monkeypatch.setattr(guidance, "ROWS", rows)
+        assert guidance.mean_cosine(tokens[0], 100.0) == pytest.approx(
+            cosine[~np.eye(7, dtype=bool)].mean(), abs=1e-6
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ import torch
 from torch.nn.functional import normalize
 
 from fmri2clip.decoders.parts import mixco, token_alignment
-from fmri2clip.decoders.parts.compared_tokens import Tokens
+from fmri2clip.decoders.parts.compared_tokens import Components, Tokens
 from fmri2clip.decoders.parts.mixco import Mixing
+from fmri2clip.decoders.parts.token_basis import TokenBasis
 from tests.decoders.settings import make_config
 
 # Temperatures are named, because expected numbers follow from them
@@ -194,3 +196,20 @@ def test_half_precision_autocast_leaves_the_losses_in_float32(mixed: bool) -> No
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = token_alignment.align(Tokens(x), Tokens(y), CONFIG, mixing, 0.5)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_half_precision_autocast_leaves_the_norms_of_components_in_float32() -> None:
+    basis = TokenBasis(6, 4, 16)
+    basis.gram_PP.copy_(torch.eye(6) + 0.01 * draw(6, 6))
+    basis.lean_P.copy_(draw(6))
+    config = replace(CONFIG, loss="global")
+    sides = [draw(8, 22, seed=seed) for seed in (0, 1)]
+
+    def terms() -> dict[str, torch.Tensor]:
+        x, y = (Components(basis, side) for side in sides)
+        return token_alignment.align(x, y, config, None, 0.5)
+
+    expected = terms()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = terms()
+    assert torch.equal(found["global"], expected["global"])

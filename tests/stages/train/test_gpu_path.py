@@ -129,7 +129,7 @@ def test_data_and_weights_go_to_the_gpu_of_the_process(
         seen.extend([moved.betas_NV.device, moved.features["semantic_tokens_ITD"].device])
         return self
 
-    monkeypatch.setattr(trainer, "_launch", lambda device: OnSecondGpu())
+    monkeypatch.setattr(trainer, "_launch", lambda *_: OnSecondGpu())
     monkeypatch.setattr(TrainingData, "to", watch)
     with pytest.raises(Stopped):
         fit("brainmclip", [make_tiny()], tmp_path)

@@ -201,7 +201,9 @@ class Decoder(decoders.Decoder):
     @property
     def temperature(self) -> Tensor:
         """tau, learned, never below tau_min."""
-        return self.log_tau.exp().clamp(min=self.config.tau_min)
+        tau = self.log_tau.exp()
+        # Below the floor the gradient still passes, or tau would never come back.
+        return tau + (tau.clamp(min=self.config.tau_min) - tau).detach()
 
     def _align(self, betas_BV: Tensor, subject: str) -> Tensor:
         """z_s of the head of this file, (B, Q)."""

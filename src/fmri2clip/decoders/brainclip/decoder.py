@@ -230,7 +230,9 @@ class Decoder(decoders.Decoder):
     def temperature(self) -> Tensor:
         """tau, learned, never below tau_min."""
         # Logits are cosines over tau, so the floor bounds them by 1 / tau_min.
-        return self.log_tau.exp().clamp(min=self.config.tau_min)
+        tau = self.log_tau.exp()
+        # Below the floor the gradient still passes, or tau would never come back.
+        return tau + (tau.clamp(min=self.config.tau_min) - tau).detach()
 
     def loss(self, batch: Batch | MixedBatch, epoch: float) -> dict[str, Tensor]:
         """Weighted terms of L (see the head of this file).

@@ -198,11 +198,10 @@ class Decoder(decoders.Decoder):
         width_D = single.image_embedding_ID.shape[1]
         if config.variant == "components":
             n_components, n_patches, width_detail = single.bases["detail"].components_PTW.shape
-            n_text = len(single.bases["text"].mean_TW)
             return {
                 **n_voxels,
                 "n_image_tokens": 1 + n_patches,
-                "n_text_tokens": n_text if config.text_branch else 0,
+                "n_text_tokens": len(single.bases["text"].mean_TW) if config.text_branch else 0,
                 "width_detail": width_D if config.detail_target == "semantic" else width_detail,
                 "n_components": n_components,
             }

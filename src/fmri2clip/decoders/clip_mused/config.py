@@ -37,7 +37,7 @@ class Config:
     shared: bool  # false: one model for each subject
     low_pool: Literal["cls", "mean", "flatten"]  # of block 1
     high_mode: HighMode
-    clip_threshold: float  # of every number of a CLIP feature
+    clip_threshold: float  # of every number of a low-level CLIP feature
     guidance: Guidance
     orthogonality: Orthogonality
     w_label: float

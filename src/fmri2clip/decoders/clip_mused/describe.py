@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from fmri2clip.decoders.clip_mused.phases import is_of_subject
+
 
 def count_all(decoder: Any) -> dict[str, int]:
     """Trained by gradients; deployed: with the input maps of all subjects, fitted or learned."""
@@ -40,8 +42,7 @@ def count_parts(decoder: Any, subject: str) -> dict[str, int]:
     shared = sum(
         value.numel()
         for name, value in decoder.named_parameters()
-        if not (set(decoder.subjects) & set(name.split(".")))
-        and not name.startswith("new_projection.")
+        if not is_of_subject(name, decoder.subjects) and not name.startswith("new_projection.")
     )
     if not decoder.config.shared:
         own += shared

@@ -9,12 +9,14 @@ al., ICLR 2024).
 
 Features are clipped to [-1.5, 1.5] and then divided by their norm. Read in the authors' code
 (`losses.py`, `dataloader_HCP.py`, commit 99d153d); the norm is squared there, though not in the
-paper that was reviewed. The diagonal is part of both matrices. CLIP's features lie in a narrow
-cone: their cosines hardly differ, and guide asks a token to be nearly the same for every picture.
-So `guidance: centred` takes out the means of the batch, leaves out the diagonal, and asks for the
-order of similarities and not for their size. All of it runs in float32, also
-under autocast. `guide_tokens` says which CLIP features guide which token. Axis letters: B rows of a
-batch (of any subjects), D embedding width, T tokens, E token width, F width of a feature.
+paper that was reviewed. Here only the features of the first block are clipped: the embeddings of
+pictures and captions are cached with norm 1, where no number is beyond 1. The diagonal is part of
+both matrices. CLIP's features lie in a narrow cone: their cosines hardly differ, and guide asks a
+token to be nearly the same for every picture. So `guidance: centred` takes out the means of the
+batch, leaves out the diagonal, and asks for the order of similarities and not for their size. All
+of it runs in float32, also under autocast. `guide_tokens` says which CLIP features guide which
+token. Axis letters: B rows of a batch (of any subjects), I images, D embedding width, T tokens, E
+token width, F width of a feature.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from fmri2clip.decoders.batches import MixedBatch, TrainingData
 from fmri2clip.decoders.clip_mused.config import LOW_TARGETS, Config, HighMode, Orthogonality
 
 TINY = 1e-6  # the authors' guard of the norms
+ROWS = 64  # images whose features are looked at at a time
 
 
 def guide_tokens(c: Config, batch: MixedBatch, token_BTE: Tensor) -> dict[str, Tensor]:
@@ -59,11 +62,11 @@ def measure_features(c: Config, data: TrainingData) -> tuple[float, float]:
     high_IF = high_features(
         data.image_embedding_ID[train_I], data.mean_text_ID[train_I], c.high_mode
     )
-    high = mean_cosine(clip_features(high_IF, c.clip_threshold))
+    high = mean_cosine(high_IF, c.clip_threshold)
     low_IF = data.features.get(LOW_TARGETS[c.low_pool])
     if low_IF is None:
         return high, 0.0
-    return high, mean_cosine(clip_features(low_IF[train_I], c.clip_threshold))
+    return high, mean_cosine(low_IF[train_I], c.clip_threshold)
 
 
 def clip_features(x_BF: Tensor, threshold: float) -> Tensor:
@@ -122,12 +125,18 @@ def orthogonality(high_BE: Tensor, low_BE: Tensor, kind: Orthogonality) -> Tenso
         return inner_B.abs().mean() if kind == "L1" else inner_B.square().mean()
 
 
-def mean_cosine(feature_BF: Tensor) -> float:
-    """Mean off-diagonal cosine of the rows: near 1, the similarity matrix tells images hardly
+def mean_cosine(feature_IF: Tensor, threshold: float) -> float:
+    """Mean off-diagonal cosine of clipped rows: near 1, the similarity matrix tells images hardly
     apart.
 
-    From norms of sums, so that thousands of rows need no matrix: sum_ij u_i u_j = |sum_i u_i|^2.
+    From norms of sums, so that thousands of rows need no matrix: sum_ij u_i u_j = |sum_i u_i|^2;
+    and block by block, as all tokens of all images in float64 are 40 GB at real size.
     """
-    unit_BF = normalize(feature_BF.double(), dim=1)
-    n = len(unit_BF)
-    return float((unit_BF.sum(0).square().sum() - unit_BF.square().sum()) / max(n * (n - 1), 1))
+    n = len(feature_IF)
+    sum_F = torch.zeros(feature_IF[0].numel(), dtype=torch.float64, device=feature_IF.device)
+    squares = 0.0
+    for part_BF in feature_IF.split(ROWS):
+        unit_BF = normalize(clip_features(part_BF, threshold).double(), dim=1)
+        sum_F += unit_BF.sum(0)
+        squares += float(unit_BF.square().sum())
+    return (float(sum_F.square().sum()) - squares) / max(n * (n - 1), 1)

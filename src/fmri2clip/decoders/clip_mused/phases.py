@@ -8,7 +8,7 @@ map is fitted before any phase.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -45,8 +45,17 @@ def make_phases(decoder: Any, data: Sequence[TrainingData]) -> Iterator[Phase]:
 def is_new(name: str, new_subject: str) -> bool:
     """Whether a weight of this name belongs to the new subject alone."""
     return bool(new_subject) and (
-        name.startswith("new_projection.") or new_subject in name.split(".")
+        name.startswith("new_projection.") or is_of_subject(name, (new_subject,))
     )
+
+
+def is_of_subject(name: str, subjects: Collection[str]) -> bool:
+    """Whether a weight of this name is the input map, token or embedding of one of the subjects.
+
+    By its place: a subject may be called 0, as a layer is.
+    """
+    part, _, rest = name.partition(".")
+    return part in ("identity", "maps") and rest.partition(".")[0] in subjects
 
 
 def _free(decoder: Any, is_free: Callable[[str], bool]) -> None:

@@ -31,6 +31,11 @@ class Tokens:
         self.norm_BT = torch.linalg.vector_norm(self.x_BTW, dim=2).clamp_min(TINY)
         self.scale_BT = 1 / self.norm_BT
 
+    @property
+    def device(self) -> torch.device:
+        """Where they are; asking computes nothing."""
+        return self.x_BTW.device
+
     @cached_property
     def scale_B(self) -> Tensor:
         """One over the norms of the flattened tokens."""
@@ -84,6 +89,11 @@ class Components:
         self.first_BW = x_BX[:, :-n_scores].float()
         self.scores_BP = x_BX[:, -n_scores:].float()
         self.n_tokens = 1 + basis.n_tokens
+
+    @property
+    def device(self) -> torch.device:
+        """Where they are; asking computes nothing."""
+        return self.scores_BP.device
 
     @cached_property
     def scale_B(self) -> Tensor:

@@ -52,8 +52,9 @@ def align(x: Any, true: Any, c: Any, mixing: Mixing | None, progress: float) -> 
     mixing: of the inputs that x was predicted from; None selects SoftCLIP. progress: share of the
     epochs that is over. Only the contrast uses mixed images.
     """
-    with torch.autocast(x.scale_B.device.type, enabled=False):
-        device = x.scale_B.device
+    device = true.device
+    # Norms and cosines are computed when they are first asked for: in here.
+    with torch.autocast(device.type, enabled=False):
         terms = {}
         # A mixed input has no one true picture: regression and token_nce leave its row out.
         if mixing is None:

@@ -41,6 +41,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments import LightningEnvironment
+from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
@@ -110,7 +111,7 @@ def fit(
     # Each epoch seeds torch anew (_seed_epoch); the caller's random numbers go on as if there had
     # been no training.
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())), heed_sigterm() as term:
-        fabric = _launch(device)
+        fabric = _launch(device, decoder)
         half = choose_precision(fabric.device, precision) == "bf16"
         training, batches, held_out = _prepare(fabric, decoder, subjects, config, seed)
         if path.is_file():
@@ -195,7 +196,7 @@ class _Training:
         return n_done >= config.max_epochs or n_done - 1 - self.best_epoch >= config.patience
 
 
-def _launch(device: str) -> Fabric:
+def _launch(device: str, decoder: torch.nn.Module) -> Fabric:
     """Fabric in the processes that torchrun has started, or in one; deterministic from here on."""
     logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
     torch.use_deterministic_algorithms(True)
@@ -204,12 +205,15 @@ def _launch(device: str) -> Fabric:
     torch.backends.cudnn.benchmark = False
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # cuBLAS is not deterministic without it
     n_all, n_here = (int(os.environ.get(name, 1)) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
-    kind = "ddp" if n_all > 1 else "auto"
+    # Buffers are bases and closed forms, hundreds of megabytes that training never changes; those
+    # of batch norms do change, and each process must score epochs by the same.
+    has_statistics = any(isinstance(m, torch.nn.BatchNorm1d) for m in decoder.modules())
+    ddp = DDPStrategy(broadcast_buffers=has_statistics) if n_all > 1 else "auto"
     # A single process is one whatever SLURM's variables say of the job that it is a part of.
     plugins = LightningEnvironment() if n_all == 1 else None
     fabric = Fabric(
         accelerator=device,
-        strategy=kind,
+        strategy=ddp,
         devices=n_here,
         num_nodes=n_all // n_here,
         plugins=plugins,
