@@ -28,6 +28,7 @@ STIMULI = Kind(
     {
         "nsd_id_I": Field("int64", "row of imgBrick"),
         "coco_id_I": Field("int64", "COCO's photograph that it was cut from; of NSD itself", False),
+        "name_I": Field("str", "its file; of a folder of own pictures", False),
         "image_IHW3": Field("uint8", "grey level, RGB"),
         "caption_K": Field("str", "text"),
         "caption_image_K": Field("int32", "row of nsd_id_I"),
@@ -59,6 +60,15 @@ def read_photographs(path: Path) -> NDArray[np.int64]:
     Raises ValueError for a file of other pictures.
     """
     return store.read(path, STIMULI, ["coco_id_I"])["coco_id_I"]
+
+
+def read_names(path: Path) -> dict[int, str]:
+    """Id -> name of the file that a picture came from.
+
+    Raises ValueError for a file of other pictures than those of a folder.
+    """
+    arrays = store.read(path, STIMULI, ["nsd_id_I", "name_I"])
+    return dict(zip(arrays["nsd_id_I"].tolist(), arrays["name_I"].tolist(), strict=True))
 
 
 def image_shape(path: Path) -> tuple[int, int, int]:

@@ -1,4 +1,4 @@
-"""data/stimuli: the photographs behind the pictures stand there for NSD itself, and only then."""
+"""data/stimuli: the photographs behind NSD's pictures, the files of own ones."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import pandas as pd
 import pytest
 
 from fmri2clip.artefacts.paths import Paths
-from fmri2clip.artefacts.stimuli import TEST, TRAIN, read_annotations, read_photographs
+from fmri2clip.artefacts.stimuli import TEST, TRAIN, read_annotations, read_names, read_photographs
 from fmri2clip.core.params import Dataset, Labels
 from fmri2clip.datasets.mini.write import write_stimuli
 from fmri2clip.datasets.nsd import layout
 from fmri2clip.stages.cache_stimuli.cache import cache_stimuli
+from tests.datasets.folder.own_world import N_TRAIN, SUBJECTS, names, write_own
 from tests.nsd_world import SUBJECT, WORLD, render
 
 
@@ -29,3 +30,13 @@ def test_photographs_are_those_of_nsds_table(tmp_path: Path) -> None:
     cache_stimuli(paths, [SUBJECT], Dataset(source="simulated"), Labels())
     with pytest.raises(ValueError, match="coco_id_I"):
         read_photographs(paths.stimuli(TEST))
+
+
+def test_pictures_of_a_folder_keep_their_names(tmp_path: Path) -> None:
+    write_own(tmp_path / "own")
+    paths = Paths(tmp_path)
+    cache_stimuli(paths, SUBJECTS, Dataset(source="folder", folder=str(tmp_path / "own")), Labels())
+    expected = dict(enumerate(names()))
+    found = {part: read_names(paths.stimuli(part)) for part in (TRAIN, TEST)}
+    assert found[TRAIN] == {i: expected[i] for i in range(N_TRAIN)}
+    assert found[TEST] == {i: expected[i] for i in range(N_TRAIN, len(expected))}

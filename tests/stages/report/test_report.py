@@ -13,6 +13,7 @@ from html.parser import HTMLParser
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from fmri2clip.artefacts.paths import Paths
@@ -155,6 +156,20 @@ def test_score_and_interval_come_from_metrics(project: Any, summary: str, page: 
     assert f"<b>{value:.1f}</b> <span>{interval}</span>" in page
     own = tree["subjects"]["subj02"]["retrieval"]["image_given_brain"]["top1"]
     assert f"<b>{100 * own:.1f}</b>" in project.read("html/subjects/subj02.html")
+
+
+def test_every_picture_stands_in_a_table_with_its_rank(project: Any, page: str) -> None:
+    table = pd.read_csv(project.root / "reports/html/pictures.csv")
+    assert 'href="pictures.csv"' in page
+    stored = read_predictions(project.root / "data/predictions/ridge.h5", group="subj02")
+    rows = table[(table["decoder"] == "ridge") & (table["subject"] == "subj02")]
+    assert rows["picture"].tolist() == stored["nsd_id_I"].tolist()
+    assert set(rows["of"]) == {len(stored["nsd_id_I"])}
+    column = stored["metric_M"].tolist().index("retrieval_all.image_given_brain.top1")
+    is_first_I = (rows["rank"] == 1).to_numpy()
+    assert 0 < is_first_I.sum() < len(rows)
+    assert np.array_equal(is_first_I, stored["score_IM"][:, column] == 1)
+    assert np.array_equal(is_first_I, (rows["found_1"] == rows["picture"]).to_numpy())
 
 
 def test_difference_is_that_of_a_direct_call(project: Any, page: str) -> None:

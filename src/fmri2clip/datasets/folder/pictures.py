@@ -56,6 +56,10 @@ class FolderPictures:
         is_test = np.isin(ids, self.test_I)
         return {"train": ids[~is_test], "shared": ids[is_test]}
 
+    def names(self, nsd_id_I: Ints) -> list[str]:
+        """What the tables call these pictures."""
+        return [self.stock.name(nsd_id) for nsd_id in nsd_id_I.tolist()]
+
     def size(self) -> tuple[int, int]:
         """Of every picture."""
         return self.stock.size()

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from fmri2clip.artefacts.paths import Paths
 from fmri2clip.artefacts.stimuli import TEST, TRAIN, write_stimuli
 from fmri2clip.core.params import Dataset, Labels
-from fmri2clip.core.schema import Rows
+from fmri2clip.core.schema import Rows, Value
+from fmri2clip.datasets.folder.pictures import FolderPictures
 from fmri2clip.datasets.interface import Pictures
 from fmri2clip.datasets.nsd.pictures import coco
 from fmri2clip.datasets.pictures import open_pictures
@@ -40,19 +41,23 @@ def cache_stimuli(paths: Paths, subjects: Sequence[str], dataset: Dataset, label
 def write_part(
     pictures: Pictures, nsd_id_I: NDArray[np.int64], path: Path, has_photographs: bool = False
 ) -> None:
-    """One file of pictures with these ids, which ascend; of NSD itself with COCO's ids."""
+    """One file of pictures with these ids, which ascend; of NSD itself with COCO's ids, of a folder
+    with the names of its files.
+    """
     described = pictures.annotations(nsd_id_I)
-    photographs = {}
+    origin: dict[str, Value] = {}
     if has_photographs:
         assert isinstance(described, coco.Annotations)
-        photographs["coco_id_I"] = described.coco_id_I
+        origin["coco_id_I"] = described.coco_id_I
+    if isinstance(pictures, FolderPictures):
+        origin["name_I"] = pictures.names(nsd_id_I)
     height, width = pictures.size()
     blocks = (images for _, images in pictures.iterate(nsd_id_I, BLOCK))
     write_stimuli(
         path,
         {
             "nsd_id_I": nsd_id_I,
-            **photographs,
+            **origin,
             "image_IHW3": Rows((len(nsd_id_I), height, width, 3), blocks),
             "caption_K": described.caption_K,
             "caption_image_K": described.caption_image_K,

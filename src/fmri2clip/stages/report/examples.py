@@ -11,11 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from fmri2clip.artefacts.clip_cache import read_cache
 from fmri2clip.artefacts.model import read_inputs
 from fmri2clip.artefacts.scores import read_predictions
+from fmri2clip.artefacts.stimuli import TEST, read_names
 from fmri2clip.core import store
 from fmri2clip.core.rows import find_rows
 from fmri2clip.metrics.decoding.retrieval import similarity
@@ -88,6 +90,29 @@ def make_examples(inputs: Inputs, scores: Scores, subject: str) -> list[Example]
     names = {quantile: place for place, quantile in PLACES.items()}
     chosen = choose_rows(mean_I, nsd_id_I, list(names))
     return [_make_example(inputs, by_decoder, names[quantile], row) for quantile, row in chosen]
+
+
+def make_table(inputs: Inputs, scores: Scores) -> pd.DataFrame:
+    """Every test picture as every decoder finds it: a row for each decoder, subject and picture.
+
+    picture: its id; of a folder, its file. rank: its own place among the `of` test pictures of the
+    subject. found_1 ...: which pictures came first.
+    """
+    names = {}
+    if inputs.params.dataset.source == "folder":
+        names = read_names(inputs.paths.stimuli(TEST))
+    rows = []
+    for decoder in scores.rows(IMAGE, "decoder", "baseline", "null"):
+        run = inputs.params.runs.get(decoder)
+        for subject in run.subjects if run else ():
+            retrieval = read_retrieval(inputs, decoder, subject)
+            picture_I = [names.get(nsd_id, nsd_id) for nsd_id in retrieval.nsd_id_I.tolist()]
+            first_IF = np.argsort(-retrieval.image_II, axis=1, kind="stable")[:, :N_RETRIEVED]
+            for picture, rank, first_F in zip(picture_I, retrieval.rank_I, first_IF, strict=True):
+                found = {f"found_{place}": picture_I[i] for place, i in enumerate(first_F, start=1)}
+                row = {"decoder": decoder, "subject": subject, "picture": picture}
+                rows.append({**row, "rank": rank, "of": len(picture_I), **found})
+    return pd.DataFrame(rows)
 
 
 def _make_example(

@@ -197,6 +197,7 @@ def render_pages(context: Mapping[str, Any]) -> dict[str, str]:
 
     pages = {name: render(name) for name in ("index.html", "claims.html", "methods.html")}
     pages["scores.csv"] = scores.table.to_csv(index=False)
+    pages["pictures.csv"] = examples.make_table(inputs, scores).to_csv(index=False)
     pages["methods.md"] = context["methods_md"]
     pages["methods.tex"] = context["methods_tex"]
     pages["references.bib"] = context["bibtex"]
