@@ -14,7 +14,7 @@ import pytest
 from fmri2clip.artefacts.clip_cache import CLIP
 from fmri2clip.artefacts.reconstructions import RECONSTRUCTIONS
 from fmri2clip.artefacts.scores import PREDICTIONS
-from fmri2clip.artefacts.stimuli import STIMULI
+from fmri2clip.artefacts.stimuli import STIMULI, map_images
 from fmri2clip.artefacts.trials import BETAS, NOISE_FREE, VOXELS
 from fmri2clip.core import store
 from fmri2clip.core.files import replacing
@@ -297,3 +297,20 @@ def test_mapped_rows_are_the_rows_that_they_name(tmp_path: Path) -> None:
     np.testing.assert_array_equal(rows[1:3], expected[1:3])
     np.testing.assert_array_equal(rows[np.array([3, 1])][:], expected[[3, 1]])
     np.testing.assert_array_equal(np.asarray(rows, dtype=float), expected.astype(float))
+    assert rows[2].flags.writeable and rows[1:3].flags.writeable
+
+
+def test_pictures_are_mapped_that_no_memory_could_hold(tmp_path: Path) -> None:
+    """A file of 10 TB that takes no room on the disk, as nothing was written to it."""
+    n_images = 20_000
+    path = tmp_path / "train.h5"
+    layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    with h5py.File(path, "w") as file:
+        file.attrs["kind"] = "stimuli"
+        file["nsd_id_I"] = np.arange(n_images)
+        space = h5py.h5s.create_simple((n_images, 13_000, 13_000, 3))
+        h5py.h5d.create(file.id, b"image_IHW3", h5py.h5t.STD_U8LE, space, layout)
+    rows = map_images(path, [n_images - 1, 0])
+    assert rows.shape == (2, 13_000, 13_000, 3) and not rows.array[0, :9, :9].any()

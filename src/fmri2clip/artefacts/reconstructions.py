@@ -74,7 +74,7 @@ def read_pictures(path: Path, subject: str) -> tuple[NDArray[np.int64], store.Ma
         raise ValueError(
             f"{path} has no picture of {subject}; run the reconstruct stage again (dvc repro)"
         )
-    kept_IHWC = store.map_array(path, RECONSTRUCTIONS, "image_INHWC")[:, 0]
+    kept_IHWC = store.map_array(path, RECONSTRUCTIONS, "image_INHWC", "r")[:, 0]
     return nsd_id_I[rows_I], store.MappedRows(kept_IHWC, np.flatnonzero(rows_I))
 
 

@@ -89,7 +89,7 @@ def read_images(path: Path, nsd_id_I: Sequence[int] | NDArray[Any]) -> Images:
 def map_images(path: Path, nsd_id_I: Sequence[int] | NDArray[Any]) -> store.MappedRows:
     """The same pictures, read from the file where they are looked at."""
     row_I = _find(path, nsd_id_I)
-    return store.MappedRows(store.map_array(path, STIMULI, "image_IHW3"), row_I)
+    return store.MappedRows(store.map_array(path, STIMULI, "image_IHW3", "r"), row_I)
 
 
 def iterate_images(

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Self, overload
+from typing import Any, Literal, Self, overload
 
 import h5py
 import numpy as np
@@ -115,11 +115,12 @@ def read_rows(path: Path, kind: Kind, name: str, row_I: NDArray[np.integer]) -> 
     return rows if np.array_equal(wanted, row_I) else rows[inverse]
 
 
-def map_array(path: Path, kind: Kind, name: str) -> NDArray[Any]:
+def map_array(path: Path, kind: Kind, name: str, mode: Literal["r", "c"] = "c") -> NDArray[Any]:
     """An array that the system reads from the file where it is looked at; not for text.
 
     Its pages are not the process' own memory: the system drops them where it needs the room, and
-    processes share them. Writing to the array changes a private copy.
+    processes share them. mode: "c", as torch wants an array: writing to it changes a private copy,
+    for which the system asks for memory of the whole size. "r" asks for none and is read-only.
     """
     with _opened(path, kind) as file:
         dataset = _child(file, name, path, h5py.Dataset)
@@ -130,13 +131,14 @@ def map_array(path: Path, kind: Kind, name: str) -> NDArray[Any]:
         dtype = dataset.dtype
         shape = dataset.shape
     assert dtype == field(kind, name).dtype, f"{path}: {name} is {dtype}"
-    return np.memmap(path, dtype, mode="c", offset=start, shape=shape)
+    return np.memmap(path, dtype, mode=mode, offset=start, shape=shape)
 
 
 class MappedRows:
     """Rows of a mapped array in an order of their own, read where one or a slice is taken.
 
-    A list of rows gives another such view; as an array (np.asarray, np.concatenate) all are read.
+    What is read is a copy. A list of rows gives another such view; as an array (np.asarray,
+    np.concatenate) all are read.
     """
 
     def __init__(self, array: NDArray[Any], row_I: NDArray[np.integer]) -> None:
@@ -159,7 +161,9 @@ class MappedRows:
     def __getitem__(self, rows: int | slice | NDArray[Any]) -> NDArray[Any] | MappedRows:
         if isinstance(rows, np.ndarray):
             return MappedRows(self.array, self.row_I[rows])
-        return np.asarray(self.array[self.row_I[rows]])
+        if isinstance(rows, slice):
+            return np.asarray(self.array[self.row_I[rows]])
+        return np.array(self.array[self.row_I[rows]])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return self[:].astype(dtype or self.dtype, copy=False)
