@@ -100,6 +100,22 @@ def test_a_changed_input_starts_anew(tmp_path: Path, change: str) -> None:
     )
 
 
+def test_blocks_that_other_code_read_are_not_taken_up(
+    tree: Tree, expected: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _fail(tree, tmp_path, 2)
+    read = Path.read_bytes
+
+    def edited(path: Path) -> bytes:
+        return read(path) + (b"# edited" if path.match("nsd/voxels/betas.py") else b"")
+
+    monkeypatch.setattr(Path, "read_bytes", edited)
+    second = Source(tree.root)
+    run(tree, tmp_path, source=second, resume_root=tmp_path / "resume")
+    monkeypatch.undo()
+    assert second.opened == [1, 2] and _digests(tmp_path) == expected
+
+
 @pytest.mark.parametrize("workers", [2, 5])
 def test_parallel_reading_changes_nothing(
     tree: Tree, expected: dict[str, str], tmp_path: Path, workers: int

@@ -182,7 +182,8 @@ def _resume_dir(
         hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest() for array in arrays
     ]
     identity = recordings.identity(len(used))
-    key = (shapes, digests, identity, recordings.scale, code_digest(Blocks.__module__))
+    code = code_digest(Blocks.__module__, type(recordings).__module__)
+    key = (shapes, digests, identity, recordings.scale, code)
     return resume.resume_dir(f"extract_rois/{subject}", *key, root=root)
 
 
