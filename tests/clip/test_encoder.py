@@ -162,6 +162,51 @@ def test_openai_weights_need_quickgelu(tiny: params.Clip, monkeypatch: pytest.Mo
         encoder.load(clip, "cpu")
 
 
+@pytest.mark.parametrize("model", ["ViT-B-32", "tiny-vit"])
+def test_a_local_file_of_openai_needs_quickgelu(
+    tiny: params.Clip, monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    url = open_clip.get_pretrained_url("ViT-L-14", "openai")
+    monkeypatch.setattr(encoder, "sha256_file", lambda path: url.split("/")[-2])
+    clip = replace(tiny, model=model, config=tiny.config if model == "tiny-vit" else "")
+    with pytest.raises(ValueError, match=r"OpenAI's .*; name .* 'ViT-L-14-quickgelu'$"):
+        encoder.load(clip, "cpu")
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:FutureWarning")
+def test_an_archive_as_openai_publishes_it(
+    tiny: params.Clip, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The weights in half precision and sizes, in a module with its code."""
+    path = tmp_path / "archive.pt"
+    direct, _ = reference(tiny)
+    bare = _copy_weights(direct)
+    for name in encoder.SIZES:
+        bare.register_buffer(name, torch.tensor(32))
+    torch.jit.script(bare).save(path)
+    capfd.readouterr()
+    loaded = encoder.load(replace(tiny, pretrained=str(path)), "cpu")
+    assert "initialized randomly" not in capfd.readouterr().err
+    images = pictures(3, 32)
+    with torch.no_grad():
+        expected = direct.half().float().encode_image(loaded.preprocess(images), normalize=True)
+    np.testing.assert_allclose(loaded.images(images), expected, atol=1e-6)
+    del bare.visual.proj
+    torch.jit.script(bare).save(path)
+    with pytest.raises(RuntimeError, match=r"visual\.proj"):
+        encoder.load(replace(tiny, pretrained=str(path)), "cpu")
+
+
+def _copy_weights(module: torch.nn.Module) -> torch.nn.Module:
+    """A module of the same names without methods, in half precision."""
+    copy = torch.nn.Module()
+    for name, weight in module.named_parameters(recurse=False):
+        copy.register_parameter(name, torch.nn.Parameter(weight.half()))
+    for name, child in module.named_children():
+        copy.add_module(name, _copy_weights(child))
+    return copy
+
+
 def test_wrong_pictures_and_blocks(tiny_encoder: encoder.Encoder) -> None:
     with pytest.raises(ValueError, match="uint8"):
         tiny_encoder.images(pictures(2, 32).astype(np.float32))

@@ -8,7 +8,9 @@ of a picture, T tokens, W in `_ITW` token width, U text tokens, D embedding widt
 
 from __future__ import annotations
 
+import logging
 import warnings
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,11 +23,13 @@ import torch
 from PIL import Image
 
 from fmri2clip.clip import tokens
-from fmri2clip.clip.names import check_names
+from fmri2clip.clip.names import check_names, read_architecture
 from fmri2clip.core import params
 from fmri2clip.core.files import sha256_file
 
 PRECISIONS = ("fp32", "bf16", "fp16")
+# What OpenAI's archives keep beside the weights
+SIZES = ("input_resolution", "context_length", "vocab_size")
 
 
 class Encoder:
@@ -251,7 +255,8 @@ def load(clip: params.Clip, device: str = "cpu") -> Encoder:
 
     Raises ValueError for an unknown model, a missing config or checkpoint, a wrong precision, and
     where OpenAI's weights meet an architecture without QuickGELU: open_clip only warns there, and
-    the embeddings come out wrong.
+    the embeddings come out wrong. A local file is known as OpenAI's by its SHA-256. Of any other
+    local file this cannot be known: names and shapes of weights are the same either way.
     """
     if clip.precision not in PRECISIONS:
         raise ValueError(
@@ -260,13 +265,20 @@ def load(clip: params.Clip, device: str = "cpu") -> Encoder:
     check_names(clip)
     if clip.config:
         open_clip.add_model_config(Path(clip.config))
+    # open_clip takes a tag before a file of that name
+    tag = open_clip.get_pretrained_cfg(clip.model, clip.pretrained)
+    local = None if tag else Path(clip.pretrained)
+    if local:
+        weights_sha256 = sha256_file(local)
+        _check_quick_gelu(clip, weights_sha256)
+    script = local if local and _is_torchscript(local) else None
     # The README of open_clip promises QuickGELU for OpenAI's weights, its code warns at most.
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _quiet(script is not None):
         warnings.filterwarnings("error", message="QuickGELU mismatch")
         try:
             model, _, transform = open_clip.create_model_and_transforms(
                 clip.model,
-                pretrained=clip.pretrained or None,
+                pretrained=None if script else clip.pretrained,
                 precision=clip.precision,
                 device=device,
             )
@@ -275,19 +287,57 @@ def load(clip: params.Clip, device: str = "cpu") -> Encoder:
                 f"{clip.model} with {clip.pretrained}: {mismatch} Name the architecture "
                 f"{_twin(clip.model)!r}."
             ) from None
-    return Encoder(
-        model, transform, open_clip.get_tokenizer(clip.model), clip, device, _weights_sha256(clip)
-    )
+    if script:
+        model.load_state_dict(_read_torchscript(script))
+    if tag:
+        weights_sha256 = sha256_file(Path(open_clip.download_pretrained(tag)))
+    tokenizer = open_clip.get_tokenizer(clip.model)
+    return Encoder(model, transform, tokenizer, clip, device, weights_sha256)
+
+
+def _check_quick_gelu(clip: params.Clip, weights_sha256: str) -> None:
+    """Raise ValueError for a file of OpenAI's under an architecture without QuickGELU."""
+    if read_architecture(clip).get("quick_gelu"):
+        return
+    for model, tag in open_clip.list_pretrained():
+        if tag != "openai" or not model.endswith("-quickgelu"):
+            continue
+        # The address of OpenAI's file holds its hash.
+        if f"/{weights_sha256}/" in open_clip.get_pretrained_url(model, tag):
+            raise ValueError(
+                f"{clip.pretrained} is OpenAI's file of {model}, but {clip.model} has no "
+                "QuickGELU: the embeddings would come out wrong; name the architecture "
+                f"{model!r}"
+            )
+
+
+def _is_torchscript(path: Path) -> bool:
+    """Whether a file is an archive of a module with its code, as OpenAI's are."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(Path(name).name == "constants.pkl" for name in archive.namelist())
+
+
+def _read_torchscript(path: Path) -> dict[str, torch.Tensor]:
+    """Weights of an archive, which open_clip refuses to open."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`torch.jit.load` is deprecated", FutureWarning)
+        weights = torch.jit.load(path, map_location="cpu").state_dict()
+    return {name: weights[name] for name in weights if name not in SIZES}
+
+
+@contextmanager
+def _quiet(without_weights: bool) -> Iterator[None]:
+    """Keep to itself what open_clip logs of a model whose weights come afterwards."""
+    logging.disable(logging.WARNING if without_weights else logging.NOTSET)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _twin(model: str) -> str:
     return (
         model.removesuffix("-quickgelu") if model.endswith("-quickgelu") else f"{model}-quickgelu"
     )
-
-
-def _weights_sha256(clip: params.Clip) -> str:
-    # open_clip takes a tag before a file of that name
-    tag = open_clip.get_pretrained_cfg(clip.model, clip.pretrained)
-    path = Path(open_clip.download_pretrained(tag)) if tag else Path(clip.pretrained)
-    return sha256_file(path)
