@@ -9,6 +9,7 @@ import json
 import shutil
 from pathlib import Path
 
+import h5py
 import pytest
 
 from fmri2clip.artefacts.paths import Paths
@@ -129,6 +130,25 @@ def test_what_a_download_would_bring_again_is_to_be_reported(checkout: Path) -> 
     found = check_report.list_repairs(RAW, [*checks, *failed])
     assert f"rm {layout.betas_path(RAW, SUBJECT, PREPARATION, 1)}" in found
     assert f"rm {layout.stim_info_path(RAW)}" not in found
+
+
+def test_a_copy_of_the_pictures_that_was_interrupted_is_fetched_again(checkout: Path) -> None:
+    """Taken in by its size, it has its own SHA-256 in the manifest. The simulation may be flat."""
+    path = layout.stimuli_path(RAW)
+    with h5py.File(path, "r+") as file:
+        file["imgBrick"][-40:] = 0
+    write_manifests(RAW)
+    status = {}
+    for source in ("simulated", "s3"):
+        checks = check_tree(RAW, [SUBJECT], Dataset(source=source))
+        status[source] = next(c.status for c in checks if c.name == "stimuli.duplicates")
+    assert status == {"simulated": "WARN", "s3": "FAIL"}
+    assert {c.status for c in checks if c.name == "files.stimuli"} == {"PASS"}
+    failed = [c for c in checks if c.name in ("files.stimuli", "stimuli.duplicates")]
+    assert "single colour" in failed[1].detail and "run download_stimuli again" in failed[1].detail
+    stages = [f"rm {path}", "dvc repro -f -s download_stimuli"]
+    assert check_report.list_repairs(RAW, failed) == stages
+    assert "please report" not in check_report.format_summary(RAW, failed)
 
 
 def test_repairs_without_a_path_follow_the_name(tmp_path: Path) -> None:

@@ -149,7 +149,7 @@ def _list_images(trials: Sequence[designs.Trials], *, shared: bool) -> NDArray[n
 
 def check_duplicates(root: Path, subjects: Sequence[str], dataset: Dataset) -> Outcome:
     """Lists pictures that are almost the same in the test set and in a training set; only an equal
-    one is a warning.
+    one is a warning. Pictures of a single colour are one in a simulation, else a failure.
     """
     design = designs.load_design(root)
     trials = [designs.list_trials(design, subject, dataset.sessions) for subject in subjects]
@@ -164,10 +164,16 @@ def check_duplicates(root: Path, subjects: Sequence[str], dataset: Dataset) -> O
             f"{layout.stim_info_path(root)}: {shorten(pairs)}"
         )
     if found.flat:
-        warnings.append(
+        flat = (
             f"{len(found.flat)} pictures of a single colour in {layout.stimuli_path(root)}: "
             f"nsdId {shorten(found.flat)}"
         )
+        require(
+            dataset.source == "simulated",
+            f"{flat}; a copy that was interrupted looks so: remove the file and run "
+            "download_stimuli again",
+        )
+        warnings.append(flat)
     detail = (
         f"{found.n_pairs} pairs of {len(shared_I)} shared and {len(train_I)} training pictures "
         f"correlate above {duplicates.THRESHOLD} as thumbnails"
