@@ -4,8 +4,9 @@ needs.
 A file counts as there if its size is the source's and its SHA-256 is the one that an earlier
 download recorded. A file without record, such as one copied from a colleague, is taken in if its
 size fits and, where the source's ETag is an MD5 (objects that were uploaded in one piece), its MD5
-too. Files that are not needed are moved aside, never deleted: a DVC output holds exactly what its
-manifest names.
+too. The same holds where the source now has another ETag than was recorded; if that is no MD5, the
+file is fetched again. Files that are not needed are moved aside, never deleted: a DVC output holds
+exactly what its manifest names.
 """
 
 from __future__ import annotations
@@ -72,6 +73,14 @@ def _examine(
     size = path.stat().st_size
     if size != file.size:
         return None, f"{path} has {size} bytes, the source {file.size}: it is fetched again"
+    if recorded and recorded.etag and recorded.etag != file.etag:
+        # What was recorded is another version of the file.
+        if not _MD5.fullmatch(file.etag):
+            return None, (
+                f"{path} was recorded with ETag {recorded.etag}, the source now has {file.etag}: "
+                "it is fetched again"
+            )
+        recorded = None
     sha256 = recorded.sha256 if recorded else ""
     if not quick and recorded and sha256:
         if sha256_file(path) != sha256:
