@@ -230,5 +230,5 @@ def test_streamed_betas_are_not_looked_for(intact: Path, tmp_path: Path) -> None
         if check.name.startswith(f"{SUBJECT}.")
     }
     assert {found[name].status for name in ("volumes", "containers", "betas")} == {"SKIP"}
-    assert "extract_rois checks each session as it comes" in found["betas"].detail
+    assert "extract_rois checks of each session shape" in found["betas"].detail
     assert found["ncsnr"].status == "PASS" and [check for check in checks if not check.passed] == []

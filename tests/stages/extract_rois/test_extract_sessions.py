@@ -166,6 +166,15 @@ def test_a_stream_gives_the_same_bytes(
     assert source.opened == [1, 2] and _digests(tmp_path) == expected
 
 
+def test_a_streamed_session_with_empty_trials_is_refused(tmp_path: Path) -> None:
+    tree = Tree(tmp_path / "nsd")
+    with h5py.File(layout.betas_path(tree.root, "subj01", PREP, 2), "r+") as file:
+        file["betas"][7:9] = 0
+    with pytest.raises(ValueError, match=r"betas_session02.* 2 trials are empty, .* is 8$"):
+        run(tree, tmp_path, source=Source(tree.root, local=False), resume_root=tmp_path / "resume")
+    assert not any(path.exists() for path in list_outputs(tmp_path).values())
+
+
 def test_the_size_of_pieces_does_not_matter(
     tree: Tree, expected: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -60,7 +60,11 @@ class NsdRecordings:
     def read(self, session: int, rois: Rois) -> Array:
         """The integers of the session's file."""
         with self.source.open(session) as path:
-            return betas.read_session(path, rois.mask)
+            stored_TV = betas.read_session(path, rois.mask)
+            # Of those in the tree check_data has looked at more.
+            if not self.is_local:
+                betas.check_session(path, stored_TV)
+        return stored_TV
 
     def noise_free(self) -> Mapping[str, Array] | None:
         """Of a simulated tree."""

@@ -35,6 +35,7 @@ BROKEN: tuple[type[Exception], ...] = (  # what a damaged file makes its reader 
     cast(type[Exception], isal_zlib.error),
     nib.filebasedimages.ImageFileError,
 )
+PSC_RANGE = (0.1, 10.0)  # of a session's median |beta| in nsdgeneral, percent signal change
 GROUP_V = 1024  # voxels joined at a time: bounds the copies of their chunks
 SLAB_BYTES = 64 * 2**20  # of a bounding box that is read in one go
 SCAN_VOXELS = 150_000  # of an HDF5 file that is read whole, in one go
@@ -66,6 +67,30 @@ def read_session(path: Path, mask: Mask) -> NDArray[np.int16]:
     assert mask.any(), "mask has no voxel"
     with _naming(path):
         return _read_nifti(path, mask) if path.name.endswith(".nii.gz") else _read_hdf5(path, mask)
+
+
+def check_session(path: Path, stored_NV: NDArray[np.int16]) -> tuple[Mask, float]:
+    """Voxels without signal (V), and the median |beta| of the others, in percent.
+
+    stored_NV: of nsdgeneral. ValueError names the file where no voxel has signal, a trial is empty
+    or the median lies outside of PSC_RANGE.
+    """
+    # One voxel after the other has data or none: of integers no variance is rounded away.
+    flat_V: Mask = (stored_NV == stored_NV[0]).all(axis=0)
+    if flat_V.all():
+        raise ValueError(f"{path} has no signal in any of {flat_V.size} voxels")
+    empty_N = ~stored_NV.any(axis=1)
+    if empty_N.any():
+        raise ValueError(
+            f"{path}: {empty_N.sum()} trials are empty, the first is {empty_N.argmax() + 1}"
+        )
+    median = float(np.median(np.abs(stored_NV[:, ~flat_V]))) / layout.BETA_SCALE
+    if not PSC_RANGE[0] < median < PSC_RANGE[1]:
+        raise ValueError(
+            f"{path}: median |beta| is {median:.4g} percent, {PSC_RANGE} expected: scaled twice or "
+            "not at all?"
+        )
+    return flat_V, median
 
 
 def scan_session(path: Path, mask: Mask) -> tuple[int, int, int]:
