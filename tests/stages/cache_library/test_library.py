@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -219,6 +220,26 @@ def test_a_folder_is_encoded_with_what_coco_knows_of_it(
     np.testing.assert_allclose(found["image_embedding_JD"][0, :3], colour_3, atol=1e-3)
     assert found["semantic_components_JP"].shape == (3, N_COMPONENTS)
     assert not list((tmp_path / "resume").rglob("*.npz"))
+
+
+def test_pictures_are_held_one_by_one_until_they_are_resized(
+    files: Files, tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While one is read, the one before it is still there, no more."""
+    for name, image in zip("abcdef", draw(rng, 6), strict=True):
+        Image.fromarray(image).save(tmp_path / f"{name}.png")
+    held: list[weakref.ref[np.ndarray]] = []
+    most = []
+
+    def read(path: Path) -> np.ndarray:
+        held.append(weakref.ref(image := np.asarray(Image.open(path)).copy()))
+        most.append(sum(reference() is not None for reference in held))
+        return image
+
+    monkeypatch.setattr(folder_module.encoder, "load", lambda *given: Mean())
+    monkeypatch.setattr(folder_module, "_read_picture", read)
+    files.make(Library(clip="mini", pictures=str(tmp_path)), tmp_path / "resume")
+    assert len(most) == 6 and max(most) <= 2
 
 
 def test_photographs_behind_nsds_test_pictures_are_known_by_their_coco_id(

@@ -129,17 +129,17 @@ def _encode_block(
 ) -> dict[str, Any]:
     """Features of the accepted ones, their rows among all files, and what was refused here."""
     before = dict(guard.refused)
-    images = [_read_picture(path) for path in files]
-    ids_J = np.full(len(files), -1)
-    accepted_J = np.concatenate(
-        [guard.accept(ids_J[:1], image[None]) for image in images]
-        if len({image.shape for image in images}) > 1
-        else [guard.accept(ids_J, np.stack(images))]
-    )
+    accepted = []
+    resized = []
+    # Photographs are large: of each only the resized one is kept.
+    for path in files:
+        image_1HWC = _read_picture(path)[None]
+        accepted.append(guard.accept(np.array([-1]), image_1HWC))
+        resized.append(model.resize(image_1HWC))
+    accepted_J = np.concatenate(accepted)
     found: dict[str, Any] = {f"n_{name}": n - before[name] for name, n in guard.refused.items()}
     found["row_J"] = first + np.flatnonzero(accepted_J)
-    resized_JHWC = np.stack([model.resize(image[None])[0] for image in images])
-    features = model.features(resized_JHWC, threads=threads, targets=bool(basis))
+    features = model.features(np.concatenate(resized), threads=threads, targets=bool(basis))
     found["image_embedding_JD"] = features["image_embedding_ID"][accepted_J].astype(np.float16)
     if basis:
         # Rounded as the CLIP cache keeps tokens.
