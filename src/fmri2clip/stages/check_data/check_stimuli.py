@@ -150,7 +150,8 @@ def _list_images(trials: Sequence[designs.Trials], *, shared: bool) -> NDArray[n
 
 def check_duplicates(root: Path, subjects: Sequence[str], dataset: Dataset) -> Outcome:
     """Lists pictures that are almost the same in the test set and in a training set; only an equal
-    one is a warning. Pictures of a single colour are one, too; many are a failure but in a simulation.
+    one is a warning. Pictures of a single colour are one, too, and many of them a failure, but in a
+    simulation.
     """
     design = designs.load_design(root)
     trials = [designs.list_trials(design, subject, dataset.sessions) for subject in subjects]
