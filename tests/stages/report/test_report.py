@@ -19,7 +19,11 @@ import pytest
 from fmri2clip.artefacts.paths import Paths
 from fmri2clip.artefacts.scores import read_predictions, read_scores, write_predictions
 from fmri2clip.metrics.statistics import paired_difference
-from fmri2clip.stages.report.inputs import read_curve
+from fmri2clip.stages.report import overview, pictures
+from fmri2clip.stages.report.differences import compare_all
+from fmri2clip.stages.report.inputs import read_curve, read_inputs
+from fmri2clip.stages.report.scores import make_scores
+from fmri2clip.stages.report.write import make_digest
 from fmri2clip.tracking.content import Trained, list_files
 
 SUBJECTS = ("subj01", "subj02", "subj05")
@@ -195,6 +199,22 @@ def test_digest_on_the_page_is_that_of_dvc_lock(project: Any, page: str) -> None
     assert set(json.loads(content)) == {"code", "params", "results"}
 
 
+@pytest.mark.parametrize(
+    "part", ["runs", "references", "rois", "hierarchy", "further", "plans", "studies"]
+)
+def test_digest_follows_whatever_the_pages_show(project: Any, part: str) -> None:
+    inputs = read_inputs(project.params, project.paths)
+    changed = dataclasses.replace(inputs, **{part: {**getattr(inputs, part), "new": {"x": 1}}})
+    assert make_digest(changed)["results"] != make_digest(inputs)["results"]
+
+
+def test_digest_follows_curves(project: Any) -> None:
+    inputs = read_inputs(project.params, project.paths)
+    curve = inputs.curves["ridge"].assign(val_mean=0.5)
+    changed = dataclasses.replace(inputs, curves={**inputs.curves, "ridge": curve})
+    assert make_digest(changed)["results"] != make_digest(inputs)["results"]
+
+
 def test_second_report_is_equal_and_clears_what_is_old(fresh: Any) -> None:
     fresh.write()
     folder = fresh.root / "reports"
@@ -227,6 +247,30 @@ def test_what_was_painted_is_shown_of_real_data(pictured: Any) -> None:
     alts = [picture["alt"] for picture in Page(page).pictures]
     assert any("seen picture" in alt and "not shown" in alt for alt in alts)
     assert any("painted by brainclip" in alt for alt in alts)
+
+
+def test_training_pictures_of_a_library_are_not_shown_of_real_data(pictured: Any) -> None:
+    entries = pictured.params.reconstructions
+    library = dataclasses.replace(entries["brainclip"], reads="library")
+    dataset = dataclasses.replace(pictured.params.dataset, source="s3")
+    reconstructions = {**entries, "brainclip": library}
+    for is_real in (False, True):
+        changed = {"dataset": dataset} if is_real else {}
+        params = dataclasses.replace(pictured.params, reconstructions=reconstructions, **changed)
+        grid = pictures.make_grid(read_inputs(params, pictured.paths), "subj01")
+        assert grid is not None
+        place = [name for name, _ in grid.columns].index("brainclip")
+        assert {bool(tiles[place].uri) for _, tiles in grid.rows} == {not is_real}
+        assert all(tiles[place + 1].uri for _, tiles in grid.rows)
+
+
+def test_without_a_brain_is_the_mean_training_picture(pictured: Any) -> None:
+    """Not what was trained on permuted pairs, which stands first in params."""
+    inputs = read_inputs(pictured.params, pictured.paths)
+    cards = overview.make_cards(inputs, make_scores(inputs), compare_all(inputs))
+    (card,) = (card for card in cards if "PixCorr" in card.cell.metric.title)
+    numbers = inputs.pictures["null_mean"][inputs.protocol]["pixcorr"]
+    assert f"without a brain {numbers:.2f}" in card.context
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fmri2clip.core.params import World
+from fmri2clip.core.params import MEAN_IMAGE, World
+from fmri2clip.core.params import TARGET as TRUE_FEATURES
 from fmri2clip.stages.report.boards import describe_run
 from fmri2clip.stages.report.catalogue import Cell
 from fmri2clip.stages.report.charts import DotChart, Dots, Mark, Rule, chart_dots, to_score
@@ -95,11 +96,11 @@ def _say_context(inputs: Inputs, scores: Scores, metric: str) -> str:
     if metric == MAP:
         rows = {PRIOR: NO_BRAIN, TARGET: CEILING}
     elif metric.endswith("pixcorr"):
-        kinds = {name: inputs.picture_kind(name) for name in inputs.params.reconstructions}
-        names = {kind: name for name, kind in reversed(kinds.items())}
+        entries = reversed(inputs.params.reconstructions.items())
+        names = {entry.source: name for name, entry in entries}
         rows = {
-            names.get("null", ""): NO_BRAIN,
-            names.get("reference", ""): CEILING,
+            names.get(MEAN_IMAGE, ""): NO_BRAIN,
+            names.get(TRUE_FEATURES, ""): CEILING,
         }
     else:
         rows = {TARGET: CEILING} if metric == CAPTION else {}

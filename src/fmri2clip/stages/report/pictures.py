@@ -59,6 +59,11 @@ def load_stimuli(inputs: Inputs, ids: Sequence[int]) -> dict[int, str]:
     return {nsd_id: encode(image) for nsd_id, image in zip(wanted, images, strict=True)}
 
 
+def may_show(inputs: Inputs, name: str) -> bool:
+    """Whether a reconstruction may be passed on: one that reads a library is a training picture."""
+    return inputs.is_simulated or inputs.params.reconstructions[name].reads != "library"
+
+
 def encode(picture: NDArray[np.uint8]) -> str:
     """Data URI of a picture (H, W, 3), reduced to at most THUMBNAIL pixels a side."""
     image = Image.fromarray(np.asarray(picture))
@@ -91,7 +96,8 @@ def make_grid(
         for name in names:
             score = print_number(float(pixcorr[name][row]), 2)
             alt = f"painted by {name}, PixCorr {score}"
-            tiles.append(Tile(encode(columns[name][place]), alt, score))
+            uri = encode(columns[name][place]) if may_show(inputs, name) else ""
+            tiles.append(Tile(uri, alt, score))
         label = "median"
         if quantile != 0.5:
             end = "top" if quantile > 0.5 else "last"

@@ -89,12 +89,25 @@ def _to_json(tree: Mapping[str, Any]) -> str:
 
 
 def make_digest(inputs: Inputs) -> dict[str, str]:
-    """sha256 of the report's code and all that it imports, of the parameters, and of the scores."""
+    """sha256 of the report's code and all that it imports, of the parameters, and of every number
+    that the pages show.
+    """
     templates = [path.read_text(encoding="utf-8") for path in sorted(TEMPLATES.iterdir())]
     parts = {
         "code": [code_digest(__name__), *templates],
         "params": dataclasses.asdict(inputs.params),
-        "results": [inputs.runs, inputs.pictures],
+        "results": [
+            inputs.runs,
+            {name: table.to_csv(index=False) for name, table in inputs.curves.items()},
+            inputs.references,
+            inputs.rois,
+            inputs.pictures,
+            inputs.record,
+            inputs.hierarchy,
+            inputs.further,
+            inputs.plans,
+            inputs.studies,
+        ],
     }
     return {
         name: hashlib.sha256(json.dumps(part, sort_keys=True, default=str).encode()).hexdigest()
