@@ -23,7 +23,7 @@ help:
 	@echo "make docs                 write the numbers of README.md and docs/ from reports/"
 	@echo "make mlflow               add missing runs to the MLflow store and open their table (PORT=5001: there)"
 	@echo "make publish NAME=ridge   a folder publish/ridge for the Hugging Face hub, and what to check about it; no upload"
-	@echo "make preset NAME=smoke    patch params.yaml with presets/smoke.yaml (NAME=default puts it back)"
+	@echo "make preset NAME=smoke    patch params.yaml with presets/smoke.yaml (NAME=default: as committed; what is not is kept in .params.yaml.before_preset.N)"
 	@echo "make try NAME=smoke       run under that preset beside this tree, as a DVC experiment; nothing here changes"
 	@echo "make restore              back to the committed parameters and results, in seconds; what differs is put in git's stash"
 	@echo "make experiments          DVC's experiments: their changed parameters and the summaries of runs"

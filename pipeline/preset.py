@@ -4,12 +4,16 @@ A preset holds the keys that differ; those of WHOLE replace the whole table, wit
 Other comments of params.yaml stay. The preset `default` has no file: it is params.yaml as last
 committed. It puts every key of that back, takes out the entries that a file of presets/ brought,
 and leaves alone what is neither (a decoder section or a run of your own).
+
+Values that are not committed may be overwritten: what params.yaml was then is kept beside it, as
+.params.yaml.before_preset.1, .2 and so on.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import itertools
 import os
 import subprocess
 import sys
@@ -33,7 +37,8 @@ def apply_preset(
 ) -> None:
     """Patch params_path; it is left as it was if the result would not load.
 
-    Raises ValueError that names the key.
+    What is overwritten and not committed is kept by `keep_copy`. Raises ValueError that names the
+    key.
     """
     known = sorted(path.stem for path in folder.glob("*.yaml"))
     check_known(name, [DEFAULT, *known], str(folder), "preset")
@@ -44,9 +49,28 @@ def apply_preset(
         source = str(folder / f"{name}.yaml")
         text = patch(params_path, Path(source))
     parse(text, source)
+    copy = keep_copy(params_path, text)
+    if copy:
+        print(f"{params_path} had values that are not committed; as it was, it is kept in {copy}")
     temporary = params_path.with_name(f".{params_path.name}.tmp")
     temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, params_path)
+
+
+def keep_copy(params_path: Path, new: str) -> Path | None:
+    """Copy params_path before `new` takes its place, and return the copy's path.
+
+    None where nothing is lost: `new` or git has the same text. Copies are never overwritten; one
+    that has this text already is returned.
+    """
+    text = params_path.read_text(encoding="utf-8")
+    if text in (new, show_committed(params_path).stdout):
+        return None
+    start = f".{params_path.name}.before_preset"
+    names = (params_path.with_name(f"{start}.{n}") for n in itertools.count(1))
+    copy = next(p for p in names if not p.exists() or p.read_text(encoding="utf-8") == text)
+    copy.write_text(text, encoding="utf-8")
+    return copy
 
 
 def patch(params_path: Path, source: Path) -> str:
@@ -130,19 +154,24 @@ def restore(params_path: Path, folder: Path) -> str:
 
 def read_committed(path: Path) -> str:
     """The file at HEAD. Raises ValueError if there is none."""
-    shown = subprocess.run(
-        ["git", "show", f"HEAD:./{path.name}"],
-        cwd=path.parent,
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-    )
+    shown = show_committed(path)
     if shown.returncode:
         raise ValueError(
             f"preset {DEFAULT} is {path} at HEAD, which git cannot show "
             f"({shown.stderr.strip()}); commit the file first"
         )
     return shown.stdout
+
+
+def show_committed(path: Path) -> subprocess.CompletedProcess[str]:
+    """What `git show` says of the file at HEAD."""
+    return subprocess.run(
+        ["git", "show", f"HEAD:./{path.name}"],
+        cwd=path.parent,
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
 
 
 def entries_of_presets(folder: Path) -> set[tuple[str, ...]]:

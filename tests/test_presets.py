@@ -142,6 +142,24 @@ def test_default_leaves_alone_what_is_the_users_own(root: Path, tmp_path: Path) 
     assert params.load(path) == loaded
 
 
+def test_uncommitted_values_are_kept_in_a_copy(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whichever presets follow; committed values need none."""
+    path = commit_params(root, tmp_path)
+    for name in ("smoke", "default"):
+        preset.apply_preset(name, path, root / "presets")
+    assert params.load(tmp_path / ".params.yaml.before_preset.1").note == "smoke"
+    capsys.readouterr()
+    mine = path.read_text().replace("  image_size: 96", "  image_size: 32")
+    for _ in range(2):
+        path.write_text(mine)
+        preset.apply_preset("smoke", path, root / "presets")
+        assert capsys.readouterr().out.rstrip().endswith(".params.yaml.before_preset.2")
+        preset.apply_preset("default", path, root / "presets")
+    assert (tmp_path / ".params.yaml.before_preset.2").read_text() == mine
+
+
 def test_default_takes_out_what_a_preset_brought(root: Path, tmp_path: Path) -> None:
     path = commit_params(root, tmp_path)
     preset.apply_preset("nsd", path, root / "presets")
