@@ -320,6 +320,22 @@ def test_methods_text_in_three_forms() -> None:
     )
 
 
+def test_counts_of_the_methods_text_are_of_every_subject(inputs: Inputs) -> None:
+    _, second, _ = inputs.rois
+    other = {
+        "voxels": {"kept": 9},
+        "train": {"images": 12345},
+        "test": {"images": 40, "shown": {"2": 40, "3": 0, "4": 1}},
+    }
+    given = dataclasses.replace(inputs, rois={**inputs.rois, second: other})
+    assert methods.count(given) == {
+        "n_voxels": "1,700, 9 and 1,702",
+        "n_training": "2,500, 12,345 and 2,500",
+        "n_tests": "40",
+        "n_trials": "4",
+    }
+
+
 def test_chip_says_which_world(inputs: Inputs) -> None:
     params = load(ROOT / "params.yaml")
     for seed, role in ((1, "development"), (201, "reporting")):

@@ -5,7 +5,7 @@ made from CITATION.cff.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,29 @@ def list_decoders(inputs: Inputs) -> str:
         cite = f" [@{CITED[name]}]" if name in CITED else ""
         said.append(f"{words}{cite}")
     return "; ".join(said)
+
+
+def count(inputs: Inputs) -> dict[str, str]:
+    """Numbers of the methods text: of voxels, of training and test pictures, of trials of one."""
+    counts = inputs.rois.values()
+    shown = [int(k) for tree in counts for k, n in tree["test"]["shown"].items() if n]
+    return {
+        "n_voxels": _list_numbers([tree["voxels"]["kept"] for tree in counts]),
+        "n_training": _list_each([tree["train"]["images"] for tree in counts]),
+        "n_tests": _list_each([tree["test"]["images"] for tree in counts]),
+        "n_trials": f"{max(shown, default=0)}",
+    }
+
+
+def _list_each(numbers: Sequence[int]) -> str:
+    """One number where all subjects have the same."""
+    return _list_numbers(numbers[:1] if len(set(numbers)) == 1 else numbers)
+
+
+def _list_numbers(numbers: Sequence[int]) -> str:
+    """'1', '1 and 2', '1, 2 and 3', with commas between thousands."""
+    *first, last = (f"{n:,}" for n in numbers)
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def to_html(text: str, references: References) -> str:

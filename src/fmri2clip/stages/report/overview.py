@@ -96,7 +96,7 @@ def _say_context(inputs: Inputs, scores: Scores, metric: str) -> str:
     if metric == MAP:
         rows = {PRIOR: NO_BRAIN, TARGET: CEILING}
     elif metric.endswith("pixcorr"):
-        entries = reversed(inputs.params.reconstructions.items())
+        entries = reversed(list(inputs.params.reconstructions.items()))
         names = {entry.source: name for name, entry in entries}
         rows = {
             names.get(MEAN_IMAGE, ""): NO_BRAIN,

@@ -187,7 +187,12 @@ def make_methods(inputs: Inputs, common: Mapping[str, Any]) -> dict[str, Any]:
     references = methods.read_references(inputs.paths.root / "CITATION.cff")
     versions = methods.read_versions(inputs.paths.root / "requirements.txt")
     template = make_environment(html=False).get_template("methods.md")
-    context = {**common, "decoders": methods.list_decoders(inputs), "versions": versions}
+    context = {
+        **common,
+        **methods.count(inputs),
+        "decoders": methods.list_decoders(inputs),
+        "versions": versions,
+    }
     text = template.render(context)
     return {
         "versions": versions,
