@@ -16,7 +16,7 @@ from fmri2clip import decoders
 from fmri2clip.artefacts.scores import list_groups, read_predictions, write_predictions
 from fmri2clip.artefacts.study import Answer, read_plans
 from fmri2clip.artefacts.trials import write_voxels
-from fmri2clip.core.params import load
+from fmri2clip.core.params import Outcome, Primary, load
 from fmri2clip.stages.report import (
     brain,
     claims,
@@ -342,7 +342,38 @@ def test_chip_says_which_world(inputs: Inputs) -> None:
         world = dataclasses.replace(params.world, seed=seed, hierarchy="flat")
         given = dataclasses.replace(inputs, params=dataclasses.replace(params, world=world))
         text = overview.make_chip(given)["text"]
-        assert text.startswith(f"simulated ({role} world {seed}, hierarchy flat)")
+        assert text.startswith(f"simulated ({role} world, seed {seed}, hierarchy flat)")
+
+
+def test_chip_of_studies_says_their_worlds(study: dict[str, Any], inputs: Inputs) -> None:
+    primary = dataclasses.replace(inputs.params.primary, worlds=(201, 202, 203))
+    given = dataclasses.replace(inputs, params=dataclasses.replace(inputs.params, primary=primary))
+    several = copy.deepcopy(study)
+    del several["params"]["world.seed"]
+    for seed, variant in zip(primary.worlds, several["variants"].values(), strict=True):
+        variant["params"] = {"world.seed": seed}
+    study["params"]["world.captions"] = "uninformative"
+    for pages, said in (
+        ([], "development world, seed 1"),
+        ([several], "reporting worlds, seeds 201 to 203"),
+        ([study], "development world, seed 1, captions uninformative"),
+    ):
+        text = overview.make_chip(given, *pages)["text"]
+        assert text == f"simulated ({said}): says nothing about brains"
+    facts = studies.describe_facts(given, several)
+    assert facts.startswith("Data: simulated, reporting worlds, seeds 201 to 203.")
+    both = overview.make_chip(given, several, study)["text"]
+    assert "(development world, seed 1; reporting worlds, seeds 201 to 203," in both
+
+
+def test_studies_of_another_world_are_none_of_this_report(
+    study: dict[str, Any], inputs: Inputs
+) -> None:
+    other = dataclasses.replace(inputs.params.world, seed=2)
+    params = dataclasses.replace(inputs.params, world=other)
+    assert is_of_data(study, inputs.params) and not is_of_data(study, params)
+    del study["params"]["world.seed"]
+    assert is_of_data(study, params)
 
 
 def test_claims_have_verdicts_of_their_intervals_and_worlds(
@@ -354,7 +385,10 @@ def test_claims_have_verdicts_of_their_intervals_and_worlds(
     runs = study["variants"]["n250"]["runs"]
     for run in runs.values():
         run["training.converged"] = {"value": 1.0}
-    given = dataclasses.replace(inputs, studies={"learning": study})
+    outcome = Outcome(study="learning", compare="what brainclip gains", metric=IMAGE)
+    primary = Primary(worlds=(201,), outcomes={"gain": outcome})
+    params = dataclasses.replace(inputs.params, primary=primary)
+    given = dataclasses.replace(inputs, params=params, studies={"learning": study})
     asked = {"paper": "P", "text": "t", "study": "learning", "compare": "what brainclip gains"}
     claim = claims.Claim(**asked, metric=IMAGE)
 
@@ -362,6 +396,8 @@ def test_claims_have_verdicts_of_their_intervals_and_worlds(
         found[IMAGE] |= interval
         return claims._make_row(given, scores, claim).verdict
 
+    assert judge(claim) == "difference only, development world"
+    study["params"]["world.seed"] = 201
     assert judge(claim) == "planted effect recovered"
     assert judge(claim, low=-0.01) == "planted effect not recovered"
     assert (
@@ -369,17 +405,23 @@ def test_claims_have_verdicts_of_their_intervals_and_worlds(
     )
     # Ridge has 12.5 %, chance is 1 of 20: a tenth of 7.5 points may be lost.
     no_worse = dataclasses.replace(claim, says="no worse")
-    assert judge(no_worse, low=-0.0074) == "planted effect recovered"
-    assert judge(no_worse, low=-0.0076) == "planted effect not recovered"
+    assert judge(no_worse, low=-0.0074) == "no worse"
+    assert judge(no_worse, low=-0.0076) == "not shown"
     # Worlds of both signs: nothing higher is shown by them, and nothing worse either.
     assert judge(claim, low=0.01, same_sign=False) == "planted effect not recovered"
-    assert judge(no_worse, low=-0.0074) == "planted effect recovered"
+    assert judge(no_worse, low=-0.0074) == "no worse"
     found[IMAGE] |= {"same_sign": True}
     assert judge(dataclasses.replace(claim, planted="text.x"), low=0.01) == "not planted"
+    given = dataclasses.replace(given, further={"primary": {"gain": {"verdict": "better"}}})
+    assert judge(claim) == "planted effect recovered; primary outcome gain: better"
+    given = dataclasses.replace(given, further={})
     study["params"]["dataset.source"] = "s3"
     assert judge(claim) == "supported"
     runs["ridge"]["training.converged"]["value"] = 0.5
     assert judge(claim) == "no verdict: not shown to have converged"
+    study["params"] |= {"dataset.source": "simulated", "world.seed": 1}
+    alone = "difference only, development world; not shown to have converged"
+    assert judge(claim) == alone
     assert judge(dataclasses.replace(claim, study="another")) == "not tested"
 
 
@@ -414,6 +456,13 @@ def test_numbers_of_the_claims_are_those_of_the_files() -> None:
     weights = read_report("parameters.json")
     assert f"{100 * weights['rows'][0]['reduction_mindeye1_vae']:.1f} % fewer" in text
     assert f"{weights['subjects']['clip_mused']['identity']:,} of them" in text
+
+
+def test_weights_are_claimed_beside_the_basis_that_they_leave_out(inputs: Inputs) -> None:
+    weights = read_report("parameters.json")
+    given = dataclasses.replace(inputs, further={"weights": weights})
+    _, _, counted = claims.list_counted(given)[0]
+    assert f"{weights['rows'][0]['basis'] / 1e6:.0f} million fixed numbers" in counted
 
 
 def test_the_methods_text_asks_for_versions_that_are_pinned() -> None:

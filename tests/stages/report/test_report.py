@@ -132,7 +132,7 @@ def test_texts_from_data_are_escaped(pictured_report: tuple[Any, str, str]) -> N
 def test_a_reader_is_told_what_this_is(name: str, request: pytest.FixtureRequest) -> None:
     text = request.getfixturevalue(name)
     for words in (
-        "simulated (development world 1): says nothing about brains",
+        "simulated (development world, seed 1): says nothing about brains",
         "one training seed",
         "nothing here is a verdict",
         "no brain: mean of training",

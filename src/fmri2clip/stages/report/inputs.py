@@ -7,7 +7,7 @@ other stages analyse may not, and then the report leaves it out.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,11 +131,35 @@ def read_inputs(params: Params, paths: Paths) -> Inputs:
 
 
 def is_of_data(study: Tree, params: Params) -> bool:
-    """Whether a study was made on data of the same source, and of the same folder if it is one."""
+    """Whether a study was made on data of the same source: of the same folder if it is one; if
+    they are simulated, of the same world, or of worlds that its variants name.
+    """
     source = params.dataset.source
-    found = study["params"].get("dataset.source", "simulated")
-    folder = study["params"].get("dataset.folder")
-    return found == source and (source != "folder" or folder == params.dataset.folder)
+    if study["params"].get("dataset.source", "simulated") != source:
+        return False
+    if source == "folder":
+        return bool(study["params"].get("dataset.folder") == params.dataset.folder)
+    return source != "simulated" or study["params"].get("world.seed") in (None, params.world.seed)
+
+
+def list_worlds(study: Tree) -> list[int]:
+    """Seeds of the simulated worlds that a study was made on."""
+    parts = [study["params"], *(v.get("params", {}) for v in study["variants"].values())]
+    return sorted({part["world.seed"] for part in parts if "world.seed" in part})
+
+
+def say_worlds(params: Params, seeds: Sequence[int]) -> str:
+    """'development world, seed 1', 'reporting worlds, seeds 201 to 206', or both."""
+    said = []
+    for role in ("development", "reporting"):
+        own = [seed for seed in seeds if (seed in params.primary.worlds) == (role == "reporting")]
+        if len(own) == 1:
+            said.append(f"{role} world, seed {own[0]}")
+        elif own:
+            is_range = own == list(range(own[0], own[-1] + 1))
+            listed = f"{own[0]} to {own[-1]}" if is_range else ", ".join(map(str, own))
+            said.append(f"{role} worlds, seeds {listed}")
+    return "; ".join(said)
 
 
 def _read_pictures(params: Params, paths: Paths) -> dict[str, Tree]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from fmri2clip.core.params import MEAN_IMAGE, World
@@ -12,7 +12,7 @@ from fmri2clip.stages.report.boards import describe_run
 from fmri2clip.stages.report.catalogue import Cell
 from fmri2clip.stages.report.charts import DotChart, Dots, Mark, Rule, chart_dots, to_score
 from fmri2clip.stages.report.differences import Differences, Paired
-from fmri2clip.stages.report.inputs import Inputs
+from fmri2clip.stages.report.inputs import Inputs, Tree, list_worlds, say_worlds
 from fmri2clip.stages.report.scores import CAPTION, IMAGE, MAP, MEAN, TITLES, Scores
 from fmri2clip.stages.report.studies import Study
 
@@ -252,19 +252,24 @@ def describe_certainty(inputs: Inputs) -> str:
     )
 
 
-def make_chip(inputs: Inputs) -> Mapping[str, str]:
-    """Where the data are from: a word, and what that means."""
+def make_chip(inputs: Inputs, *pages: Tree) -> Mapping[str, str]:
+    """Where the data of these studies, or without any those of the runs, are from: a word, and what
+    that means.
+    """
     params = inputs.params
     if not inputs.is_simulated:
         return {"tone": "real", "text": f"{inputs.data}: measured"}
-    role = "reporting" if params.world.seed in params.primary.worlds else "development"
-    plain = World()
-    switched = [
-        f", {name} {getattr(params.world, name)}"
+    plain = asdict(World())
+    own = {f"world.{name}": value for name, value in asdict(params.world).items()}
+    worlds = [page["params"] for page in pages] or [own]
+    switched = dict.fromkeys(
+        f", {name} {world[key]}"
+        for world in worlds
         for name in CONTROLS
-        if getattr(params.world, name) != getattr(plain, name)
-    ]
-    world = f"{role} world {params.world.seed}{''.join(switched)}"
+        if world.get(key := f"world.{name}", plain[name]) != plain[name]
+    )
+    seeds = {seed for page in pages for seed in list_worlds(page)} or {params.world.seed}
+    world = f"{say_worlds(params, sorted(seeds))}{''.join(switched)}"
     text = f"simulated ({world}): says nothing about brains"
     return {"tone": "simulated", "text": text}
 

@@ -21,7 +21,7 @@ from fmri2clip.stages.report.charts import (
     chart_lines,
     to_score,
 )
-from fmri2clip.stages.report.inputs import Inputs, Tree
+from fmri2clip.stages.report.inputs import Inputs, Tree, list_worlds, say_worlds
 from fmri2clip.stages.report.scores import Scores
 
 MAX_ROWS = 12  # of a page's table and plot
@@ -69,7 +69,7 @@ def _make_study(
         question=plan["question"],
         answer=say_answer(answer, cell),
         cell=cell,
-        facts=describe_facts(study),
+        facts=describe_facts(inputs, study),
         unit=describe_unit(study),
         charts=_draw(catalogue, study, answer),
         board=_make_board(catalogue, study, answer),
@@ -95,13 +95,12 @@ def say_answer(answer: Answer | None, cell: Cell | None) -> str:
     return sentence.format(number=f"{cell} {unit}".rstrip())
 
 
-def describe_facts(study: Tree) -> str:
+def describe_facts(inputs: Inputs, study: Tree) -> str:
     """Data, subjects, seeds and budget, from the parameters that its experiments share."""
     params = study["params"]
     data = "the Natural Scenes Dataset"
     if params.get("dataset.source", "simulated") == "simulated":
-        seed = params.get("world.seed")
-        data = "simulated, " + (f"world {seed}" if seed is not None else "worlds by variant")
+        data = f"simulated, {say_worlds(inputs.params, list_worlds(study))}"
     compared = [m for c in study["comparisons"] for m in c["metrics"].values()]
     subjects = dict.fromkeys(name for metric in compared for name in metric.get("per_subject", {}))
     subjects = subjects or study.get("scored") or params.get("subjects", ["differ by variant"])

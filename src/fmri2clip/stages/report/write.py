@@ -138,6 +138,7 @@ def make_common(inputs: Inputs, scores: Scores, digest: str) -> dict[str, Any]:
         "n_test": int(scores.catalogue.sizes["n_images"]),
         "studies": studies.make_studies(inputs, scores),
         "claims": claims.make_claims(inputs, scores),
+        "claims_chip": overview.make_chip(inputs, *claims.list_studies(inputs)),
         "counted_claims": claims.list_counted(inputs),
         "legend": list(enumerate(inputs.params.subjects)),
     }
@@ -213,7 +214,8 @@ def render_pages(context: Mapping[str, Any]) -> dict[str, str]:
     def render(template: str, **more: Any) -> str:
         return environment.get_template(template).render({**context, "up": "", **more})
 
-    pages = {name: render(name) for name in ("index.html", "claims.html", "methods.html")}
+    pages = {name: render(name) for name in ("index.html", "methods.html")}
+    pages["claims.html"] = render("claims.html", chip=context["claims_chip"])
     pages["scores.csv"] = scores.table.to_csv(index=False)
     pages["pictures.csv"] = examples.make_table(inputs, scores).to_csv(index=False)
     pages["methods.md"] = context["methods_md"]
@@ -234,5 +236,6 @@ def render_pages(context: Mapping[str, Any]) -> dict[str, str]:
             ceiling=brain.ceiling,
         )
     for study in context["studies"]:
-        pages[f"studies/{study.name}.html"] = render("study.html", up="../", study=study)
+        chip = overview.make_chip(inputs, inputs.studies[study.name])
+        pages[f"studies/{study.name}.html"] = render("study.html", up="../", study=study, chip=chip)
     return pages
