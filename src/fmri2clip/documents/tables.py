@@ -278,12 +278,12 @@ SCORES = {
             Column("text given brain", "retrieval.text_given_brain.top1"),
             Column("zero-shot", "zero_shot.top1"),
             Column("mAP", "classification.map"),
-            Column("weights that decode", "parameters.deployed", "count"),
+            Column("weights that decode, aligned's of both", "parameters.deployed", "count"),
         ),
         tuple(Row(name, RIVALS, f"variants.tuned.runs.{name}") for name in RIVALRY),
     ),
     "training_seconds": Scores(
-        "of one model",
+        "training on one subject",
         (
             Column("seconds", "seconds", "plain 0"),
             Column("epochs (0: closed form)", "epochs", "count"),

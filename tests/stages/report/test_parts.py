@@ -271,6 +271,11 @@ def test_cost_says_what_was_counted(inputs: Inputs, scores: Scores) -> None:
     board, charts = cost.make_cost(inputs, scores)
     assert board is not None and [row.name for row in board.rows] == ["ridge", "brainclip"]
     assert charts[0].points[0].x == pytest.approx(np.log10(1234))
+    counts = inputs.runs["ridge"]["parameters"] | {"per_subject": 10.0, "shared": 90.0}
+    runs = {**inputs.runs, "ridge": {**inputs.runs["ridge"], "parameters": counts}}
+    several = dataclasses.replace(inputs, runs=runs)
+    _, charts = cost.make_cost(several, make_scores(several))
+    assert [point.x for point in charts[0].points] == pytest.approx([2.0, np.log10(1234)])
     weights = read_report("parameters.json")
     said = cost.describe_real_size(dataclasses.replace(inputs, further={"weights": weights}))
     assert f"{weights['rows'][0]['deployed'] / 1e6:.0f} million" in said[0]

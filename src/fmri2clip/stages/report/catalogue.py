@@ -67,6 +67,7 @@ ENTRIES = (
     Entry(r"encoding\.r2\.(?P<s>.+)", "variance of the response foretold, {s}", of="0"),
     Entry(r"encoding\.ceiling_r\.(?P<s>.+)", "noise ceiling of the correlation, {s}", "r", 2),
     Entry(r"encoding\.ceiling_r2\.(?P<s>.+)", "noise ceiling of the variance, {s}"),
+    Entry(r"parameters\.one_subject", "weights that decode one subject", "", 0, higher=False),
     Entry(r"parameters\.(?P<s>\w+)", "weights, {s}", "", 0, higher=False),
     Entry(r"training\.converged", "share shown to have converged"),
 )

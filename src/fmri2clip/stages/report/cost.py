@@ -8,9 +8,7 @@ from collections.abc import Sequence
 from fmri2clip.stages.report.boards import Board, make_board
 from fmri2clip.stages.report.charts import Point, ScatterChart, chart_scatter
 from fmri2clip.stages.report.inputs import Inputs
-from fmri2clip.stages.report.scores import IMAGE, MAP, MEAN, Scores
-
-WEIGHTS = "parameters.deployed"
+from fmri2clip.stages.report.scores import IMAGE, MAP, MEAN, WEIGHTS, Scores
 
 
 def make_cost(inputs: Inputs, scores: Scores) -> tuple[Board | None, Sequence[ScatterChart]]:
@@ -18,8 +16,9 @@ def make_cost(inputs: Inputs, scores: Scores) -> tuple[Board | None, Sequence[Sc
     rows = [name for name in inputs.runs if inputs.kind(name) != "null"]
     metrics = (WEIGHTS, "parameters.trained")
     caption = (
-        "Weights of one model: deployed ones decode (fitted input maps included), trained ones are "
-        "learned. Operations and seconds are not counted."
+        "What decodes one subject: its own weights, fitted input maps included, and those that "
+        "subjects share. Trained ones are those of the whole model that are learned. Operations "
+        "and seconds are not counted."
     )
     board = make_board(inputs, scores, "Weights", rows, metrics, MEAN, caption)
     charts = []
@@ -34,7 +33,7 @@ def make_cost(inputs: Inputs, scores: Scores) -> tuple[Board | None, Sequence[Sc
                 points.append(Point(row, scores.kinds[row], shape, x, cell.value))
         if points:
             title = f"{scores.metric(metric).title}, %"
-            charts.append(chart_scatter(title, "weights that decode", points, "%"))
+            charts.append(chart_scatter(title, "weights that decode one subject", points, "%"))
     return board, charts
 
 

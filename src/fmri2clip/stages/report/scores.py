@@ -20,6 +20,7 @@ HARD = "retrieval_hard.image_given_brain.top1"
 CAPTION = "retrieval.text_given_brain.top1"
 CATEGORY = "zero_shot.top1"
 MAP = "classification.map"
+WEIGHTS = "parameters.one_subject"
 DECODING = (IMAGE, HARD, CAPTION, CATEGORY, MAP)  # what runs are compared by
 TITLES = {  # rows that are no runs
     "baseline.nearest_brain": "nearest training response copied",
@@ -122,6 +123,9 @@ def _list_rows(inputs: Inputs) -> Iterator[tuple[Any, ...]]:
                 yield f"{name}, noise-free", "reference", plain, *rest
             else:
                 yield name, inputs.kind(name), metric, *rest
+        for subject, branch in {MEAN: tree, **tree.get("subjects", {})}.items():
+            if weights := count_weights(branch.get("parameters", {})):
+                yield name, inputs.kind(name), WEIGHTS, subject, weights, math.nan, math.nan
     for trees in inputs.references.values():
         for name, tree in trees.items():
             # A baseline that is not trained is no rival for the best of those that are.
@@ -131,6 +135,16 @@ def _list_rows(inputs: Inputs) -> Iterator[tuple[Any, ...]]:
     for name, tree in inputs.pictures.items():
         for row in _list_numbers(tree):
             yield TITLES.get(name, name), inputs.picture_kind(name), *row
+
+
+def count_weights(counts: Mapping[str, float]) -> float:
+    """Weights that decode one subject, of the counts of a model; 0 where it has none.
+
+    What is deployed of a model of several subjects holds the weights of each.
+    """
+    if "per_subject" in counts:
+        return float(counts["per_subject"] + counts["shared"])
+    return float(counts.get("deployed", 0))
 
 
 def _list_numbers(tree: Mapping[str, Any]) -> Iterator[tuple[str, str, float, float, float]]:
