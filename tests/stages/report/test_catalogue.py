@@ -12,7 +12,9 @@ from fmri2clip.core.files import flatten
 from fmri2clip.stages.report.catalogue import Catalogue, Metric, Score, print_number
 
 ROOT = Path(__file__).parents[3]
-CATALOGUE = Catalogue({"n_way": 300, "n_hard": 21, "n_images": 500, "n_categories": 24})
+CATALOGUE = Catalogue(
+    {"n_way": 300, "n_hard": 21, "n_images": 500, "n_categories": 24, "n_unseen": 6}
+)
 MINUS = "\N{MINUS SIGN}"
 SPACE = "\N{NO-BREAK SPACE}"
 
@@ -27,6 +29,12 @@ SPACE = "\N{NO-BREAK SPACE}"
         ("trials.1.zero_shot.top1", "category chosen, of 1 trial", 100 / 24),
         ("judge.channel.retrieval_all.text_given_brain.bits",
          "caption found: information, by channel", 0.0),
+        ("unseen.zero_shot.all.top1", "category chosen among all, unseen", 100 / 24),
+        ("unseen.zero_shot.only.top1", "category chosen among those left out, unseen", 100 / 6),
+        ("unseen.noise_free.zero_shot.only.top1",
+         "category chosen among those left out, unseen, noise-free", 100 / 6),
+        ("own.retrieval.image_given_brain.top1", "picture found among 300, by its own search",
+         100 / 300),
         ("classification.map", "categories named, mAP", None),
         ("classification.auc", "categories, AUC", 50.0),
         ("strict-v1.alexnet2.image_given_reconstruction", "AlexNet(2) of two", 50.0),
@@ -37,6 +45,11 @@ def test_titles_and_chance(name: str, title: str, chance: float | None) -> None:
     metric = CATALOGUE.find(name)
     assert metric.title == title
     assert metric.chance == (None if chance is None else pytest.approx(chance))
+
+
+def test_chance_of_an_unknown_size_is_unknown() -> None:
+    assert Catalogue({"n_categories": 0}).find("zero_shot.top1").chance is None
+    assert Catalogue({}).find("unseen.zero_shot.only.top1").chance is None
 
 
 def test_direction_and_unit() -> None:

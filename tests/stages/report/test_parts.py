@@ -28,6 +28,8 @@ from fmri2clip.stages.report import (
     quality,
     studies,
 )
+from fmri2clip.stages.report.catalogue import Score
+from fmri2clip.stages.report.differences import compare_all
 from fmri2clip.stages.report.inputs import Inputs, is_of_data, read_inputs
 from fmri2clip.stages.report.scores import Scores, make_scores
 from fmri2clip.studies import plan
@@ -193,6 +195,36 @@ def test_a_score_that_is_another_runs_by_construction_is_shown_once(
     )
     assert make_scores(given).rows(IMAGE, "decoder", "baseline") == ["ridge", "brainclip"]
     assert scores.best(IMAGE, "decoder", "baseline") == "brainclip"
+    brainclip = inputs.params.runs["brainclip"]
+    runs = {**inputs.params.runs, "again": brainclip}
+    other = dataclasses.replace(given, params=dataclasses.replace(inputs.params, runs=runs))
+    # Another decoder that happens to have the same score is no such run.
+    names = make_scores(other).rows(IMAGE, "decoder", "baseline")
+    assert names == ["ridge", "brainclip", "again"]
+
+
+def test_panels_show_the_highest_scores(inputs: Inputs, scores: Scores) -> None:
+    rows = overview.make_dots(inputs, scores, IMAGE, limit=1)
+    assert [row.label for row in rows] == ["brainclip"]
+
+
+def test_another_way_to_search_is_a_likelihood_of_encoding_models_alone(
+    inputs: Inputs, scores: Scores
+) -> None:
+    found = {**scores.found, ("brainclip", f"own.{IMAGE}", ""): Score(0.5)}
+    own = dataclasses.replace(scores, found=found)
+    for tree, is_said in (({}, False), ({"encoding": {"r": {}}}, True)):
+        runs = {**inputs.runs, "brainclip": {**inputs.runs["brainclip"], **tree}}
+        given = dataclasses.replace(inputs, runs=runs)
+        said = overview._describe(given, own, compare_all(inputs), IMAGE, "Finding pictures")
+        assert "By another way to search" in said and ("foretell" in said) is is_said
+
+
+def test_unseen_categories_have_the_chance_of_their_study(study: dict[str, Any]) -> None:
+    assert studies.count_unseen(study) == 0
+    for variant in study["variants"].values():
+        variant["runs"]["ridge"]["unseen.zero_shot.only.chance"] = {"value": 0.25}
+    assert studies.count_unseen(study) == 4
 
 
 def test_blocks_attention_and_world_are_those_of_their_files(

@@ -26,7 +26,8 @@ class Entry(NamedTuple):
     """What the metrics of a pattern have in common; its groups fill the title.
 
     of: among how many the right one is found (a key of `Catalogue.sizes`, a group or a number), so
-    that chance is one in so many, or k where the pattern has a group k; '0' for a chance of 0.
+    that chance is one in so many, or k where the pattern has a group k; '0' for a chance of 0. A
+    size that is not known gives no chance.
     """
 
     pattern: str
@@ -46,7 +47,9 @@ ENTRIES = (
     Entry(rf"retrieval_tokens\.(?P<s>\w+)\.{WHAT_RE}\.{TOP}", "{what} by {s} tokens", of="n_way"),
     Entry(rf"retrieval_detail\.{WHAT_RE}\.{TOP}", "{what} by detail tokens", of="n_way"),
     Entry(rf"retrieval_text_tokens\.{WHAT_RE}\.{TOP}", "{what} by text tokens", of="n_way"),
-    Entry(rf"zero_shot(?:\.\w+)?\.{TOP}", "category chosen", of="n_categories"),
+    Entry(rf"zero_shot\.{TOP}", "category chosen", of="n_categories"),
+    Entry(rf"zero_shot\.all\.{TOP}", "category chosen among all", of="n_categories"),
+    Entry(rf"zero_shot\.only\.{TOP}", "category chosen among those left out", of="n_unseen"),
     Entry(rf"zero_shot_text\.{TOP}", "category chosen by text embedding", of="n_categories"),
     Entry(r"classification\.map", "categories named, mAP"),
     Entry(r"classification\.auc", "categories, AUC", of="2"),
@@ -73,10 +76,11 @@ ENTRIES = (
 )
 WRAPPERS = (  # in front of another metric, and what that adds to its title
     (r"reference\.noise_free\.", ", noise-free"),
-    (r"unseen\.(?:noise_free\.)?", ", unseen"),
+    (r"unseen\.noise_free\.", ", unseen, noise-free"),
+    (r"unseen\.", ", unseen"),
     (r"trials\.(?P<n>\d)\.", ", of {n} trials"),
     (r"judge\.(?P<s>\w+)\.", ", by {s}"),
-    (r"own\.", ", by its own likelihood"),
+    (r"own\.", ", by its own search"),
 )
 
 
@@ -184,10 +188,10 @@ class Catalogue:
             words["what"] = WHAT.get(groups["what"], groups["what"])
         k = int(groups.get("k") or 1)
         title = entry.title.format_map(words) + (f", first {k}" if k > 1 else "")
-        size = float(words.get(entry.of, entry.of) or 0)
-        chance = None
-        if entry.of:
-            chance = min(100.0, 100 * k / size) if size else 0.0
+        size = float(words.get(entry.of) or (entry.of if entry.of.isdigit() else 0))
+        chance = min(100.0, 100 * k / size) if size else None
+        if entry.of == "0":
+            chance = 0.0
         return Metric(
             name=name,
             title=title + further,

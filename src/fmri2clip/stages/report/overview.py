@@ -9,11 +9,12 @@ from typing import Any
 from fmri2clip.core.params import MEAN_IMAGE, World
 from fmri2clip.core.params import TARGET as TRUE_FEATURES
 from fmri2clip.stages.report.boards import describe_run
+from fmri2clip.stages.report.brain import list_encoding
 from fmri2clip.stages.report.catalogue import Cell
 from fmri2clip.stages.report.charts import DotChart, Dots, Mark, Rule, chart_dots, to_score
 from fmri2clip.stages.report.differences import Differences, Paired
 from fmri2clip.stages.report.inputs import Inputs, Tree, list_worlds, say_worlds
-from fmri2clip.stages.report.scores import CAPTION, IMAGE, MAP, MEAN, TITLES, Scores
+from fmri2clip.stages.report.scores import CAPTION, IMAGE, MAP, TITLES, Scores
 from fmri2clip.stages.report.studies import Study
 
 TARGET = TITLES["reference.target"]
@@ -127,10 +128,14 @@ def make_panels(inputs: Inputs, scores: Scores) -> list[DotChart]:
 
 
 def make_dots(inputs: Inputs, scores: Scores, metric: str, limit: int = 7) -> list[Dots]:
-    """Decoders and baselines with a mark for each subject."""
+    """Decoders and baselines with the best scores, in the order of params, with a mark for each
+    subject.
+    """
     shapes = {subject: place for place, subject in enumerate(inputs.params.subjects)}
+    names = scores.rows(metric, "decoder", "baseline")
+    shown = scores.sort(names, metric)[:limit]
     rows = []
-    for row in scores.rows(metric, "decoder", "baseline")[:limit]:
+    for row in (name for name in names if name in shown):
         cell = scores.cell(row, metric)
         assert cell is not None
         marks = []
@@ -189,9 +194,7 @@ def _describe(
     inputs: Inputs, scores: Scores, differences: Differences, metric: str, words: str
 ) -> str:
     """Which decoders do better at a task than the best baseline, and which worse; '' for none."""
-    rows = sorted(
-        scores.rows(metric, "decoder"), key=lambda row: -scores.found[row, metric, MEAN].value
-    )
+    rows = scores.sort(scores.rows(metric, "decoder"), metric)
     if metric.endswith("pixcorr"):
         rows = _pick_painted(inputs, rows)
     by_sign: dict[int, list[str]] = {1: [], -1: [], 0: []}
@@ -208,8 +211,9 @@ def _describe(
     parts = {1: "Clearly higher", -1: "Clearly lower", 0: "No clear difference"}
     found = [f"{parts[sign]}: {_join(items)}" for sign, items in by_sign.items() if items]
     said = f"{words}, against the best baseline, {baseline}. {'. '.join(found)}."
+    foretells = ", how well a picture's features foretell the response"
     return said + "".join(
-        f" By another way to search, how well a picture's features foretell the response, "
+        f" By another way to search{foretells if row in list_encoding(inputs) else ''}, "
         f"{row} finds {cell} %."
         for row in rows
         if (cell := scores.cell(row, f"own.{metric}"))

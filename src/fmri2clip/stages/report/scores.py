@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +47,7 @@ class Scores:
     catalogue: Catalogue
     found: Mapping[tuple[str, str, str], Score]
     kinds: Mapping[str, str]  # row -> kind
+    decoders: Mapping[str, str]  # run -> its decoder
 
     def get(self, row: str, metric: str, subject: str = MEAN) -> Score | None:
         """The score, or None."""
@@ -68,15 +69,18 @@ class Scores:
     def rows(self, metric: str, *kinds: str) -> list[str]:
         """Rows of these kinds that have the metric, in the order of params.
 
-        One that scores as an earlier run does by construction, in every subject, is left out.
+        A run that scores by construction as an earlier one of the same decoder, in every subject,
+        is left out.
         """
-        seen: set[tuple[Score, ...]] = set()
+        seen: set[tuple[object, ...]] = set()
         rows = []
         for row in self.kinds:
             score = self.get(row, metric)
             if self.kinds[row] not in kinds or score is None:
                 continue
-            own = (score, *(self.found[row, metric, s] for s in self.subjects(row, metric)))
+            subjects = self.subjects(row, metric)
+            decoder = self.decoders.get(row, row)
+            own = (decoder, score, *(self.found[row, metric, s] for s in subjects))
             if own not in seen:
                 rows.append(row)
             seen.add(own)
@@ -84,9 +88,12 @@ class Scores:
 
     def best(self, metric: str, *kinds: str) -> str | None:
         """The row with the best score, or None where there is none; the first of equals."""
-        sign = 1 if self.metric(metric).higher else -1
-        rows = self.rows(metric, *kinds)
-        return max(rows, key=lambda row: sign * self.found[row, metric, MEAN].value, default=None)
+        return next(iter(self.sort(self.rows(metric, *kinds), metric)), None)
+
+    def sort(self, rows: Iterable[str], metric: str) -> list[str]:
+        """The best score first; of equals the first."""
+        sign = -1 if self.metric(metric).higher else 1
+        return sorted(rows, key=lambda row: sign * self.found[row, metric, MEAN].value)
 
 
 def make_scores(inputs: Inputs) -> Scores:
@@ -99,18 +106,25 @@ def make_scores(inputs: Inputs) -> Scores:
         for row, _, metric, subject, value, low, high in table.itertuples(index=False)
     }
     kinds = dict(zip(table["row"], table["kind"], strict=True))
-    return Scores(table, make_catalogue(inputs), found, kinds)
+    decoders = {name: inputs.params.runs[name].decoder for name in inputs.runs}
+    return Scores(table, make_catalogue(inputs), found, kinds, decoders)
 
 
 def make_catalogue(inputs: Inputs) -> Catalogue:
     """With the sizes of this run's galleries."""
     evaluation = inputs.params.evaluation
     chances = [tree["zero_shot"]["chance"] for tree in inputs.runs.values() if "zero_shot" in tree]
+    left_out = [
+        tree["unseen"]["zero_shot"]["only"]["chance"]
+        for tree in inputs.runs.values()
+        if "unseen" in tree
+    ]
     sizes = {
         "n_way": evaluation.n_way,
         "n_hard": evaluation.n_hard + 1,
         "n_images": next(iter(inputs.rois.values()))["test"]["images"],
         "n_categories": round(1 / chances[0]) if chances else 0,
+        "n_unseen": len(left_out) / sum(left_out) if left_out else 0,
     }
     return Catalogue(sizes)
 

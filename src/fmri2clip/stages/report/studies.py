@@ -27,6 +27,7 @@ from fmri2clip.stages.report.scores import Scores
 MAX_ROWS = 12  # of a page's table and plot
 MAX_COLUMNS = 5
 IRRELEVANT = ("compute", "download", "templates")  # sections that no result follows from
+LEFT_OUT = "unseen.zero_shot.only.chance"
 SECONDARY = "Intervals are not corrected for their number."
 
 
@@ -59,6 +60,7 @@ def _make_study(
     inputs: Inputs, catalogue: Catalogue, name: str, study: Tree, plan: Mapping[str, Any]
 ) -> Study:
     answer: Answer | None = plan["answer"]
+    catalogue = Catalogue({**catalogue.sizes, "n_unseen": count_unseen(study)})
     found = answer.find(study) if answer else None
     cell = None
     if answer and found:
@@ -76,6 +78,13 @@ def _make_study(
         settings=list_settings(inputs, study),
         digest=study["code_sha256"],
     )
+
+
+def count_unseen(study: Tree) -> float:
+    """How many categories its runs leave out, by the chance of choosing among them; 0: unknown."""
+    runs = [run for variant in study["variants"].values() for run in variant["runs"].values()]
+    chances = [run[LEFT_OUT]["value"] for run in runs if LEFT_OUT in run]
+    return len(chances) / sum(chances) if chances else 0
 
 
 def say_answer(answer: Answer | None, cell: Cell | None) -> str:
