@@ -502,6 +502,13 @@ def test_weights_are_claimed_beside_the_basis_that_they_leave_out(inputs: Inputs
     assert f"{weights['rows'][0]['basis'] / 1e6:.0f} million fixed numbers" in counted
 
 
+def test_files_behind_the_page_are_in_the_repository() -> None:
+    text = (ROOT / "src/fmri2clip/stages/report/templates/index.html").read_text()
+    (listed,) = re.findall(r"Files behind this page: \{% for name in \[([^]]+)\]", text)
+    names = re.findall(r'"([^"]+)"', listed)
+    assert names and all((ROOT / "reports" / name).is_file() for name in names)
+
+
 def test_the_methods_text_asks_for_versions_that_are_pinned() -> None:
     template = ROOT / "src/fmri2clip/stages/report/templates/methods.md"
     asked = re.findall(r'versions\.get\("([^"]+)"', template.read_text())

@@ -1,5 +1,5 @@
 """Writes the report: reports/html/, pages that need nothing else, and what stays in git: summary.md
-with its figures, summary.json, differences.json and digest.json.
+with its figures, claims.md, differences.json and digest.json.
 """
 
 from __future__ import annotations
