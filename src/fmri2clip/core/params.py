@@ -278,7 +278,7 @@ class Evaluation:
     prompt: int = 0  # index into prompts of the clip
     dominant_area: float = 0.6  # fraction of the area of all objects
     caption_index: int = 0
-    # Settings compared on validation data for each decoder; printed, nothing reads it.
+    # Settings of a network compared on validation data, at most; printed, nothing reads it.
     tuning_trials: int = 12
 
     def __post_init__(self) -> None:
