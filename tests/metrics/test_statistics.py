@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from fmri2clip.metrics import statistics
+from fmri2clip.metrics.decoding.retrieval import score_sizes
 from fmri2clip.metrics.statistics import Estimate, Scores
 from fmri2clip.metrics.summary import summarise
 
@@ -249,6 +250,44 @@ def test_summary_tree_has_intervals_subjects_and_numbers_only() -> None:
 def test_summary_leaves_out_what_nobody_was_asked() -> None:
     scores = Scores(nsd_id_I=IDS, per_image={"zero_shot.top1": (np.full(60, np.nan), np.ones(60))})
     assert summarise({"s": scores}, 10, 0) == {"subjects": {"s": {}}}
+
+
+def test_what_a_subject_lacks_has_no_mean() -> None:
+    """Neither what it does not have nor what is undefined for it; of a brain region it may."""
+    run = make_run(1)
+    ones_I = np.ones(len(IDS))
+    whole = dict.fromkeys(("a.top1", "b.top1", "encoding.r.FFA-1"), (ones_I, ones_I))
+    part = {"b.top1": (np.full(20, np.nan), np.ones(20))}
+    for subject, added in zip(run, (whole, part), strict=True):
+        scores = run[subject]
+        run[subject] = Scores(nsd_id_I=scores.nsd_id_I, per_image=added | dict(scores.per_image))
+    tree = summarise(run, 20, 0)
+    assert "a" not in tree and "b" not in tree
+    assert tree["subjects"]["subj01"]["a"]["top1"] == tree["subjects"]["subj01"]["b"]["top1"] == 1
+    assert tree["encoding"]["r"]["FFA-1"] == 1 and "retrieval" in tree
+    assert np.isnan(statistics.mean_score([run], "a.top1", 20).value)
+    assert statistics.mean_score([run], "encoding.r.FFA-1", 20).value == 1
+    for metric in ("a.top1", "b.top1"):
+        found = statistics.paired_difference([(run, run)], metric, 20)
+        assert found.n_subjects == 1 and found.estimate.value == 0
+
+
+def test_a_gallery_that_a_subject_does_not_reach_has_no_mean() -> None:
+    run = {}
+    for subject, n in (("subj01", 120), ("subj02", 60)):
+        per_image = score_sizes(np.eye(n), "image_given_brain")
+        run[subject] = Scores(nsd_id_I=np.arange(n), per_image=per_image)
+    tree = summarise(run, 20, 0)
+    assert list(tree["retrieval_sizes"]) == ["50"]
+    assert list(tree["subjects"]["subj01"]["retrieval_sizes"]) == ["50", "100"]
+
+
+def test_a_subject_counts_where_every_pair_has_a_number() -> None:
+    pairs = [(make_run(seed, 0.1), make_run(seed + 50)) for seed in range(2)]
+    pairs[1][0]["subj02"].per_image["retrieval.x.top1"][0][:] = np.nan
+    found = statistics.paired_difference(pairs, "retrieval.x.top1", 20)
+    assert found.n_positive == found.n_subjects == 1
+    assert found.estimate == found.per_subject["subj01"]
 
 
 def test_is_testable() -> None:

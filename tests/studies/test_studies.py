@@ -178,6 +178,17 @@ def test_summary_averages_seeds_and_pairs_runs(tmp_path: Path) -> None:
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
 
 
+def test_a_score_that_a_subject_lacks_has_no_mean(tmp_path: Path) -> None:
+    study = write_study(tmp_path)
+    found_results = make_results(study, lambda variant, seed: 0.5)
+    for found in found_results.values():
+        found.scores["brainclip"]["subj02"] = Scores(nsd_id_I=np.arange(200))
+    summary = results.summarise(study, found_results, "digest")
+    assert set(summary["variants"]["both"]["runs"]["brainclip"]) == {"zero_shot.chance"}
+    (comparison,) = summary["comparisons"]
+    assert comparison["metrics"]["retrieval.image_given_brain.top1"]["n_subjects"] == 1
+
+
 @pytest.mark.parametrize(("margin", "shown"), [(0.09, False), (0.11, True)])
 def test_no_difference_is_shown_by_an_interval_within_the_margin(
     tmp_path: Path, margin: float, shown: bool

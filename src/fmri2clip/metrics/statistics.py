@@ -3,8 +3,9 @@
 Letters: I images, S subjects, R resamples, M metrics, C categories.
 
 Images are resampled by NSD id, jointly for all subjects: one resample gives every subject the same
-image counts, and the score is averaged over subjects within the resample. Subjects, galleries and
-the class set are fixed. Intervals are 95 % percentile intervals of a bootstrap. Two runs are
+image counts, and the score is averaged over subjects within the resample. A score that one subject
+lacks has no mean, unless it is of a brain region (REGIONAL). Subjects, galleries and the class set
+are fixed. Intervals are 95 % percentile intervals of a bootstrap. Two runs are
 compared on the same resamples (a paired difference): runs share images and subjects, so the overlap
 of their single intervals says little and is not a test.
 
@@ -30,6 +31,7 @@ Floats = NDArray[np.floating]
 LOWER_IS_BETTER = ("hamming", "effnet", "swav")
 FUNCTIONALS = ("map", "auc")  # not a mean over images: recomputed in every resample
 JACKKNIFE = ("map",)  # of these; a bootstrap lifts them
+REGIONAL = "encoding."  # of brain regions: a mean over the subjects that have the region
 LEVEL = 0.95  # coverage of intervals
 
 
@@ -81,8 +83,8 @@ class Estimate:
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """Paired difference a - b, averaged over subjects and pairs. n_positive of n_subjects have a
-    better a (point estimate).
+    """Paired difference a - b, averaged over pairs and over the n_subjects for whom it is defined
+    in all pairs. n_positive of these have a better a (point estimate).
     """
 
     estimate: Estimate
@@ -266,6 +268,18 @@ def mean_defined(value_xS: Floats) -> Floats:
     return np.divide(total, n, out=np.full(total.shape, np.nan), where=n > 0)
 
 
+def mean_all(value_xS: Floats) -> Floats:
+    """Mean over the last axis; NaN where one is."""
+    return np.where(np.isfinite(value_xS).all(axis=-1), mean_defined(value_xS), np.nan)
+
+
+def mean_subjects(point_S: Floats, metric: str) -> float:
+    """Mean of a metric over subjects; NaN where one lacks it, unless it is of a brain region."""
+    # Subjects differ: a mean without those that cannot be scored would be of other people.
+    mean = mean_defined(point_S) if metric.startswith(REGIONAL) else mean_all(point_S)
+    return float(mean)
+
+
 def mean_score(
     runs: Sequence[Run],
     metric: str,
@@ -281,7 +295,7 @@ def mean_score(
         runs, metric, [union_ids(runs)] * len(runs), n_bootstrap, seed, independent, memo
     )
     point_S, replicate_RS = _average(replicates)
-    return estimate(float(mean_defined(point_S)), mean_defined(replicate_RS), metric)
+    return estimate(mean_subjects(point_S, metric), mean_defined(replicate_RS), metric)
 
 
 def paired_difference(
@@ -300,8 +314,8 @@ def paired_difference(
     pair anew: for pairs whose images are different pictures (worlds of different seeds), even
     though their ids are equal numbers.
     memo: one dictionary, empty at first, for calls whose pairs have runs in common; it saves time
-    and changes nothing. level: coverage of the intervals. Only subjects of both runs count. The
-    sign of a lower-is-better metric is kept in the estimate, not in n_positive.
+    and changes nothing. level: coverage of the intervals. Only subjects for whom both runs have a
+    number count. The sign of a lower-is-better metric is kept in the estimate, not in n_positive.
     """
     shared = [_shared_subjects(a, b) for a, b in pairs]
     # One population for all pairs, so that a resample means the same images in each of them.
@@ -323,7 +337,7 @@ def paired_difference(
             for i, s in enumerate(subjects)
         },
         n_positive=int((sign * point_S > 0).sum()),
-        n_subjects=len(subjects),
+        n_subjects=int(np.isfinite(point_S).sum()),
     )
 
 
@@ -394,8 +408,10 @@ def _average(a: list[Replicates], b: list[Replicates] | None = None) -> tuple[Fl
     if b is not None:
         point_xS = point_xS - np.stack([item.point_MS[0] for item in b])
         replicate_xRS = replicate_xRS - np.stack([item.replicate_MRS[0] for item in b])
-    point_S = mean_defined(np.moveaxis(point_xS, 0, -1))
+    point_S = mean_all(np.moveaxis(point_xS, 0, -1))
     replicate_RS = mean_defined(np.moveaxis(replicate_xRS, 0, -1))
+    # Who is not in the value is not in its interval.
+    replicate_RS[:, np.isnan(point_S)] = np.nan
     return point_S, replicate_RS
 
 

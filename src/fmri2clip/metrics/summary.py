@@ -11,21 +11,33 @@ from typing import Any
 
 import numpy as np
 
-from fmri2clip.metrics.statistics import Floats, Run, estimate, mean_defined, replicate, union_ids
+from fmri2clip.metrics.statistics import (
+    Floats,
+    Run,
+    estimate,
+    mean_defined,
+    mean_subjects,
+    replicate,
+    union_ids,
+)
 
 DECIMALS = 6  # of every number
 
 
 def summarise(run: Run, n_bootstrap: int, seed: int) -> dict[str, Any]:
-    """Nested numbers: each score with x_ci95_low and x_ci95_high, averaged over subjects, then
-    `subjects.<subject>`.
+    """Nested numbers: each score with x_ci95_low and x_ci95_high, averaged over subjects (without
+    those that one of them lacks), then `subjects.<subject>`.
     """
     metrics = list(dict.fromkeys(name for scores in run.values() for name in scores.metrics()))
     result = replicate(run, metrics, union_ids([run]), n_bootstrap, (seed,))
     constants = list(dict.fromkeys(name for scores in run.values() for name in scores.constants))
     tree: dict[str, Any] = {}
     means = [mean_defined(value_RS) for value_RS in result.replicate_MRS]
-    _plant(tree, metrics, mean_defined(result.point_MS), means)
+    point_M = [
+        mean_subjects(point_S, metric)
+        for metric, point_S in zip(metrics, result.point_MS, strict=True)
+    ]
+    _plant(tree, metrics, np.array(point_M), means)
     for name in constants:
         _set(
             tree,

@@ -108,9 +108,12 @@ def _score_run(study: Study, results: list[Result], run: str) -> dict[str, dict[
     scores: dict[str, dict[str, float]] = {}
     for metric in study.metrics:
         if all(_has(result.scores[run], metric) for result in results):
-            scores[metric] = _numbers(
+            found = _numbers(
                 mean_score([r.scores[run] for r in results], metric, n_bootstrap, seed)
             )
+            # A score that one subject lacks has no mean.
+            if found:
+                scores[metric] = found
         elif all(metric in result.metrics[run] for result in results):
             values = [float(result.metrics[run][metric]) for result in results]
             scores[metric] = {"value": round(sum(values) / len(values), DECIMALS)}

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from fmri2clip.artefacts.paths import Paths
 from fmri2clip.artefacts.reconstructions import write_reconstructions
 from fmri2clip.artefacts.scores import read_predictions
-from fmri2clip.artefacts.trials import read_betas, write_betas
+from fmri2clip.artefacts.trials import read_betas, read_voxels, write_betas, write_voxels
 from fmri2clip.core import params, store
 from fmri2clip.metrics.pictures import networks_torchvision, small_alexnet
 from fmri2clip.metrics.pictures.brain_correlation import EncodingModel
@@ -194,6 +194,54 @@ def test_what_is_missing_says_why(scored: Scored) -> None:
         assert entry["stand_ins"][0] == "alexnet" and set(entry["networks"]) == {"alexnet"}
         assert entry["n_images"]["itself"] == dict.fromkeys(SUBJECTS, N_IMAGES)
         assert entry["n_images"]["alone"] == {"subj01": N_IMAGES}
+
+
+def test_what_a_subject_lacks_has_no_mean_and_a_reason(world: PictureWorld, tmp_path: Path) -> None:
+    """A constant picture, which the protocol gives no correlation, of one subject alone."""
+    ids = world.ids("test")[:N_IMAGES]
+    seen = world.stimuli(ids)
+    grey = np.concatenate([np.full_like(seen[:1], 128), seen[1:]])
+    named = [s for s in SUBJECTS for _ in ids]
+    both = write_pictures(
+        tmp_path / "grey.h5", np.concatenate([ids, ids]), np.concatenate([seen, grey]), named
+    )
+    at = files(world, tmp_path)
+    chosen = settings(world, protocols=["mindeye-2023"])
+    picture_scores.score_pictures(chosen, at, pictures={"grey": both})
+    tree = json.loads(at.picture_metrics("grey").read_text())
+    assert "pixcorr" not in tree["mindeye-2023"] and "ssim" in tree["mindeye-2023"]
+    assert tree["subjects"]["subj01"]["mindeye-2023"]["pixcorr"] == pytest.approx(1)
+    record = json.loads(at.picture_metrics("record").read_text())["mindeye-2023"]
+    assert record["missing"]["grey"]["pixcorr"].startswith("subj02: undefined for 1 images")
+
+
+def test_reasons_name_their_subjects_where_they_differ() -> None:
+    found = picture_scores.join_reasons(
+        {
+            "subj01": {"swav": "no copy", "pixcorr": "image 1", "ssim": "image 2"},
+            "subj02": {"swav": "no copy", "pixcorr": "image 3"},
+        }
+    )
+    assert found == {
+        "swav": "no copy",
+        "pixcorr": "subj01: image 1; subj02: image 3",
+        "ssim": "subj01: image 2",
+    }
+
+
+def test_a_region_of_one_voxel_is_missing_with_its_reason(
+    world: PictureWorld, tmp_path: Path
+) -> None:
+    at = files(world, tmp_path)
+    path = at.voxels("subj01")
+    arrays = dict(read_voxels(path))
+    names = [str(name) for name in arrays["roi_names_G"]]
+    arrays["roi_VG"][:, names.index("group/part")] = np.arange(len(arrays["roi_VG"])) == 3
+    write_voxels(path, arrays)
+    brain = picture_scores.read_brain(settings(world, brain=False), at, "subj01", None)
+    assert set(brain.measured.regions) == {"all"}
+    assert set(brain.missing) == {"brain_correlation.part"}
+    assert "1 voxels" in brain.missing["brain_correlation.part"]
 
 
 def test_encoding_models_see_training_images_only(scored: Scored) -> None:

@@ -10,7 +10,7 @@ Letters: I images, V voxels, H W C height, width and channels of a picture.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from fmri2clip.clip import encoder
 from fmri2clip.core.files import write_json
 from fmri2clip.core.params import Clip, Params
 from fmri2clip.metrics.pictures import networks_torchvision, small_alexnet
+from fmri2clip.metrics.pictures.brain_correlation import PREFIX as BRAIN_PREFIX
 from fmri2clip.metrics.pictures.brain_correlation import (
     BrainCorrelation,
     EncodingModel,
@@ -65,12 +66,14 @@ class Networks:
 class Brain:
     """Test patterns of one subject, its regions, and its encoding model.
 
-    The model was fitted on the subject's training images; reason: why there is none.
+    The model was fitted on the subject's training images; reason: why there is none. missing:
+    metric -> why the subject lacks it.
     """
 
     measured: Measured
     model: EncodingModel | None
     reason: str = ""
+    missing: Mapping[str, str] = field(default_factory=dict)
 
 
 def score_pictures(
@@ -107,9 +110,10 @@ def score_pictures(
             evaluations = measure(protocol, seen, given, networks[protocol.name], brain, threads)
             for name, evaluation in evaluations.items():
                 found[name].append(prefix(evaluation.scores(), protocol.name))
-                record.setdefault(protocol.name, {}).setdefault(name, {})[subject] = (
-                    evaluation.record()
-                )
+                facts = evaluation.record()
+                if protocol.brain and brain.model:
+                    facts["missing"] |= brain.missing
+                record.setdefault(protocol.name, {}).setdefault(name, {})[subject] = facts
         for protocol in protocols if brain.model else ():
             found.setdefault(STIMULUS, []).extend(score_stimuli(protocol, seen, brain))
         for name, parts in found.items():
@@ -231,6 +235,11 @@ def read_brain(
     members = {group: voxels["roi_VG"][:, names.index(f"group/{group}")] for group in settings.rois}
     # A correlation across the voxels of a region needs two of them.
     regions = {group: member_V for group, member_V in members.items() if member_V.sum() > 1}
+    missing = {
+        f"{BRAIN_PREFIX}.{group}": f"{member_V.sum()} voxels, a correlation across them needs 2"
+        for group, member_V in members.items()
+        if group not in regions
+    }
     test = read_betas(paths.test_betas(subject), ["betas_NV", "nsd_id_N"])
     mean_IV, nsd_id_I = average_repeats(test["betas_NV"], test["nsd_id_N"])
     model: EncodingModel | None = None
@@ -251,6 +260,7 @@ def read_brain(
         measured=Measured(nsd_id_I=nsd_id_I, betas_IV=mean_IV, regions=regions),
         model=model,
         reason=reason,
+        missing=missing,
     )
 
 
@@ -320,9 +330,7 @@ def condense(entries: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str
         for name, subjects in entries.items()
     }
     shared["missing"] = {
-        name: {
-            metric: reason for one in subjects.values() for metric, reason in one["missing"].items()
-        }
+        name: join_reasons({subject: one["missing"] for subject, one in subjects.items()})
         for name, subjects in entries.items()
     }
     brains = {
@@ -337,3 +345,18 @@ def condense(entries: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str
             subject: {name: brain[name] for name in facts} for subject, brain in brains.items()
         }
     return shared
+
+
+def join_reasons(missing: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """Metric -> why there is no mean over subjects: what all say, else each subject's reason.
+
+    missing: subject -> metric -> reason.
+    """
+    joined = {}
+    for metric in dict.fromkeys(name for reasons in missing.values() for name in reasons):
+        reasons = {subject: by[metric] for subject, by in missing.items() if metric in by}
+        if len(reasons) == len(missing) and len(set(reasons.values())) == 1:
+            joined[metric] = next(iter(reasons.values()))
+        else:
+            joined[metric] = "; ".join(f"{subject}: {why}" for subject, why in reasons.items())
+    return joined
