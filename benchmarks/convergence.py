@@ -38,6 +38,7 @@ from ruamel.yaml import YAML
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
+from fmri2clip.artefacts.clip_cache import read_cache  # noqa: E402
 from fmri2clip.artefacts.paths import Paths  # noqa: E402
 from fmri2clip.core import params as parameters  # noqa: E402
 from fmri2clip.core.files import write_json  # noqa: E402
@@ -91,9 +92,12 @@ def main() -> None:
     settings = json.loads(json.dumps(dataclasses.asdict(config)))
     for key in ("max_epochs", "patience"):  # these are what is tried
         del settings[key]
-    if entry.get("config") != settings:
+    prompts = read_cache(Paths(ROOT).clip_shared(run.clip), ["prompt_embedding_PCD"])
+    width_D = prompts["prompt_embedding_PCD"].shape[-1]
+    tried = {"decoder": run.decoder, "width_D": width_D, "config": settings}
+    if {key: entry.get(key) for key in tried} != tried:
         entry.clear()
-        entry |= {"epochs": BASE[name], "config": settings, "trials": []}
+        entry |= {"epochs": BASE[name], **tried, "trials": []}
     entry["stands_for"] = STANDS_FOR.get(arguments.name or name, [])
     done = {(t["multiple"], t["seed"], tuple(t["subjects"])) for t in entry["trials"]}
     for multiple in (m for m in MULTIPLES if arguments.least <= m <= arguments.most):
@@ -128,13 +132,14 @@ def try_budget(
     with tempfile.TemporaryDirectory() as folder:
         rows = training.fit_decoder(decoder, data, seed, params.compute, Path(folder))
     scores = [row["val_mean"] for row in rows]
-    n_images = sum(int((~d.is_validation_I).sum()) for d in data)
+    n_images = sorted(int((~d.is_validation_I).sum()) for d in data)
     return {
         "multiple": multiple,
         "seed": seed,
         "subjects": subjects,
         "epochs": len(rows),
-        "images": n_images,
+        "images": sum(n_images),
+        "images_by_subject": n_images,
         "score": round(max(smooth(scores)), 5),
         "loss": round(min(row["val_loss"] for row in rows), 5),
         "seconds": round(time.monotonic() - started, 1),

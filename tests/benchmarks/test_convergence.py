@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from scipy import stats
 
 from benchmarks import convergence
+from fmri2clip.core import params
+from fmri2clip.decoders import load_decoder
 
 
 def make_trials(scores: dict[int, list[float]], losses: dict[int, float]) -> list[dict[str, Any]]:
@@ -51,3 +55,18 @@ def test_both_score_and_loss_must_have_come_to_rest(
 def test_missing_trainings_decide_nothing() -> None:
     trials = make_trials({1: [0.4] * 3, 2: [0.4] * 2}, {1: 2.0, 2: 2.0})
     assert convergence.gains(trials) == {} and convergence.choose(trials) is None
+
+
+def test_a_training_names_the_images_of_each_subject(monkeypatch: pytest.MonkeyPatch) -> None:
+    marks = [np.arange(9) < 2, np.arange(6) < 1]  # of validation images
+    subjects = [SimpleNamespace(data=SimpleNamespace(is_validation_I=mark_I)) for mark_I in marks]
+    rows = [{"val_mean": 0.5, "val_loss": 2.0}]
+    monkeypatch.setattr(
+        convergence, "Inputs", lambda *args: SimpleNamespace(load=lambda names: subjects)
+    )
+    monkeypatch.setattr(convergence.training, "fit_decoder", lambda *args: rows)
+    settings = params.load(convergence.ROOT / "params.yaml")
+    module = SimpleNamespace(Decoder=SimpleNamespace(from_data=lambda *args: None))
+    config = params.decoder_config(settings, "clip_mused", load_decoder("clip_mused").Config)
+    found = convergence.try_budget(settings, "clip_mused", module, config, ["a", "b"], 0, 1)
+    assert found["images"] == 12 and found["images_by_subject"] == [5, 7]

@@ -26,7 +26,8 @@ def read_study(path: Path = STUDY) -> dict[str, Any]:
 
 def is_converged(description: Mapping[str, Any], study: Mapping[str, Any]) -> bool:
     """Whether the study has the decoder with these settings, or settings that its entry stands for,
-    and as many training images, and found that as many epochs as these, or fewer, are enough.
+    as wide an embedding and as many training images of each subject, and found that as many epochs
+    as these, or fewer, are enough.
 
     description: content of the model's config.yaml. A closed form has no epochs and is always
     converged.
@@ -35,13 +36,15 @@ def is_converged(description: Mapping[str, Any], study: Mapping[str, Any]) -> bo
     if "max_epochs" not in config:
         return True
     settings = {name: value for name, value in config.items() if name not in TRIED}
-    n_images = sum(description["n_training_images"].values())
+    n_images = sorted(description["n_training_images"].values())
     for entry in study.values():
         needed = entry.get("needed")
         if (
             needed is not None
+            and entry["decoder"] == description["decoder"]
+            and entry["width_D"] == description["width_D"]
             and settings in [entry["config"] | other for other in [{}, *entry["stands_for"]]]
-            and all(trial["images"] == n_images for trial in entry["trials"])
+            and all(trial["images_by_subject"] == n_images for trial in entry["trials"])
             and config["max_epochs"] >= needed * entry["epochs"]
             and config["patience"] >= config["max_epochs"]
         ):
