@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, hamming_loss, roc_auc_score
 
 from fmri2clip.metrics.decoding import classification
+from fmri2clip.metrics.decoding.retrieval import make_galleries
+from fmri2clip.metrics.decoding.scoring import Prediction, Truth, score_labels
 from fmri2clip.solvers.average_precision import find_defined_classes, score_class, score_classes
 
 
@@ -79,6 +81,34 @@ def test_hamming_equals_sklearn() -> None:
     assert loss_I.mean() == pytest.approx(
         hamming_loss(labels_IC[:, keep], 1 / (1 + np.exp(-logits_IC[:, keep])) > 0.5)
     )
+
+
+@pytest.mark.parametrize("n_common", [2, 0])
+def test_hamming_counts_classes_that_are_too_rare_for_a_map(n_common: int) -> None:
+    """The last class is not of this world."""
+    rng = np.random.default_rng(3)
+    n = 30
+    n_positive_C = [12] * n_common + [2, 0, 0]
+    label_IC = np.stack([np.arange(n) < m for m in n_positive_C], axis=1)
+    present_C = np.arange(len(n_positive_C)) < len(n_positive_C) - 1
+    logits_IC = rng.standard_normal(label_IC.shape)
+    truth = Truth(
+        nsd_id_I=np.arange(n),
+        image_ID=np.zeros((n, 3)),
+        text_ID=None,
+        caption_ID=None,
+        prompt_CD=np.zeros((label_IC.shape[1], 3)),
+        label_IC=label_IC,
+        present_C=present_C,
+        category_I=np.full(n, -1),
+        galleries=make_galleries(np.eye(n), 5, 2, 3, seed=0),
+    )
+    found = score_labels(Prediction(logits_IC=logits_IC), truth)
+    loss_I, _ = found.per_image["classification.hamming"]
+    assert loss_I.mean() == pytest.approx(
+        hamming_loss(label_IC[:, present_C], logits_IC[:, present_C] > 0)
+    )
+    assert ("classification" in found.class_scores) is (n_common > 0)
 
 
 def test_dominant_category_needs_share_or_single_object() -> None:

@@ -189,10 +189,7 @@ def score_labels(prediction: Prediction, truth: Truth) -> Scores:
     """Multi-label scores from the logits, or from the similarity to the prompts where a decoder has
     none.
     """
-    # A class that all test images have, or none, has no average precision; that of a rare one says
-    # little.
-    class_C = find_defined_classes(truth.label_IC, truth.present_C, LEAST_POSITIVES)
-    if not class_C.any():
+    if not truth.present_C.any():
         return Scores(nsd_id_I=truth.nsd_id_I)
     per_image: dict[str, tuple[Floats, Floats]] = {}
     if prediction.logits_IC is not None:
@@ -203,12 +200,18 @@ def score_labels(prediction: Prediction, truth: Truth) -> Scores:
                 f"{n_bad} of {score_IC.size} scores of categories are NaN; the decoder gives "
                 "something that is no number: train it again"
             )
-        loss_I = classification.score_hamming(truth.label_IC, prediction.logits_IC, class_C)
+        # Rare classes, too: a loss is defined whatever the number of positives.
+        loss_I = classification.score_hamming(truth.label_IC, prediction.logits_IC, truth.present_C)
         per_image["classification.hamming"] = loss_I, np.ones(len(loss_I))
     elif prediction.image_ID is not None:
         score_IC = similarity(prediction.image_ID, truth.prompt_CD).astype(np.float32)
-    if prediction.logits_IC is None and prediction.image_ID is None:
+    else:
         return Scores(nsd_id_I=truth.nsd_id_I)
+    # A class that all test images have, or none, has no average precision; that of a rare one says
+    # little.
+    class_C = find_defined_classes(truth.label_IC, truth.present_C, LEAST_POSITIVES)
+    if not class_C.any():
+        return Scores(nsd_id_I=truth.nsd_id_I, per_image=per_image)
     n_present = int(truth.present_C.sum())
     n_classes = int(class_C.sum())
     return Scores(
