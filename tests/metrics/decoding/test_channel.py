@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.special
 
 from fmri2clip.core.params import JUDGED, Split
 from fmri2clip.metrics.decoding import channel
-from fmri2clip.metrics.decoding.retrieval import make_galleries
+from fmri2clip.metrics.decoding.retrieval import fit_temperature, make_galleries
 from fmri2clip.solvers import joint_gaussian
 
 N_TEST, N_JUDGE, WIDTH = 60, 300, 8
@@ -164,6 +165,25 @@ def test_information_of_a_channel_that_is_known(rng: np.random.Generator) -> Non
     assert 0.9 * capacity < bits(p) < 1.02 * capacity
     heldout["embedding_RJD"] = rng.permutation(heldout["embedding_RJD"], axis=1)
     assert abs(bits(rng.permutation(p))) < 0.05
+
+
+def test_each_direction_has_its_own_temperature(world: dict[str, np.ndarray]) -> None:
+    """By the judge's cosines, asked as the test images are: a third of its brains resemble many
+    pictures.
+    """
+    judged_p = world["embedding_RJD"][2].copy()
+    judged_p[::3] = unit(judged_p[::3] + 3 * world["image_JD"].mean(axis=0) + 1.0)
+    world["embedding_RJD"] = np.stack([judged_p] * 3)
+    found = score(world, {"embedding_ID": world["p"]})
+    asked_JJ = np.round(judged_p @ world["image_JD"].T, 9)
+    told_II = world["p"] @ world["y"].T
+    for flip, direction in ((False, "image_given_brain"), (True, "brain_given_image")):
+        parts_JJ, rows_II = (x.T if flip else x for x in (asked_JJ, told_II))
+        logit_II = rows_II / fit_temperature([parts_JJ])
+        bits_I = np.log2(N_TEST) + np.log2(np.diag(scipy.special.softmax(logit_II, axis=1)))
+        name = f"judge.cosine.retrieval_all.{direction}.bits"
+        assert found[name] == pytest.approx(bits_I.mean(), abs=1e-6)
+    assert fit_temperature([asked_JJ]) != pytest.approx(fit_temperature([asked_JJ.T]), rel=0.01)
 
 
 def test_tokens_are_judged_as_embeddings_are(world: dict[str, np.ndarray]) -> None:

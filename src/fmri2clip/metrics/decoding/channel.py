@@ -9,7 +9,7 @@ of the same decoder: another fit has other errors. Rows rank targets given a bra
 given a target. The same predictions are scored by their centred cosine, too.
 
 The same images give the temperatures behind information in bits, of the cosine and of this
-similarity; there each half of them is asked by a fit to the other half.
+similarity, one for each direction; there each half of them is asked by a fit to the other half.
 
 Letters: I test images, J images of the judge, R repeats behind a prediction, D embedding width.
 """
@@ -126,21 +126,19 @@ def _answer(
     """Scores by name, and the weight of the judge's shrinkage."""
     per_image: dict[str, tuple[Floats, Floats]] = {}
     cosine = _cosine(question)
-    temperature = fit_temperature([cosine(question.predicted_JD, question.target_JD)])
+    asked = [cosine(question.predicted_JD, question.target_JD)]
     near_II = cosine(question.predicted_ID, question.target_ID)
     judge = joint_gaussian.fit(question.predicted_JD, question.target_JD)
     told_II = judge.score(question.predicted_ID, question.target_ID)
-    told_temperature = fit_temperature(_cross_score(question))
+    crossed = _cross_score(question)
     for direction in question.directions:
-        # Rows and columns of one fit: targets given a brain, brains given a target.
-        if direction.startswith("brain"):
-            near_II, told_II = near_II.T, told_II.T
-        for name, told, its_temperature in (
-            ("cosine", near_II, temperature),
-            ("channel", told_II, told_temperature),
-        ):
+        is_brain = direction.startswith("brain")
+        for name, rows_II, parts in (("cosine", near_II, asked), ("channel", told_II, crossed)):
+            # Rows and columns of one fit: targets given a brain, brains given a target.
+            told = rows_II.T if is_brain else rows_II
+            temperature = fit_temperature([part.T if is_brain else part for part in parts])
             found = score_retrieval(told, galleries, direction)
-            found |= score_information(told, its_temperature, direction)
+            found |= score_information(told, temperature, direction)
             per_image |= {f"{place}judge.{name}.{score}": found[score] for score in found}
     return per_image, judge.weight
 
