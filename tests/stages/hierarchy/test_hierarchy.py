@@ -325,6 +325,7 @@ def test_contrasts() -> None:
         ([0.5, 0.95, 1.0, 0.92, 0.2], [(1, 2)], (2, 3)),  # blocks 3 and 4 are unlike each other
         ([1.0, 0.95, 0.5, 0.99, 1.0], [(0, 1)], (1, 2)),  # the longest run
         ([0.95, 0.5, 1.0, 0.2, 5.0], [], (3, 3)),  # of equal length: the higher RSA
+        ([-0.2, -0.1, -0.3, -0.1001, 0.5], [(1, 3)], (2, 2)),  # none is positive: the best alone
     ],
 )
 def test_band(rsa: list[float], close: list[tuple[int, int]], expected: tuple[int, int]) -> None:

@@ -164,12 +164,14 @@ def choose_band(rsa_L: Array, cka_LL: Array, config: HierarchyConfig) -> tuple[i
     """First and last block, counted from 1, of the band that the detail tokens may average.
 
     The rule is ours. The last block is left out, as it is the semantic target. A band is a run of
-    blocks whose RSA with all visual areas is at least band_share of the best block's and any two of
-    which have a CKA of at least band_cka. The longest band is taken; of equally long ones that of
-    the highest mean RSA.
+    blocks whose RSA with all visual areas is at least band_share of the best block's (where that is
+    negative, it is the best block's alone) and any two of which have a CKA of at least band_cka.
+    The longest band is taken; of equally long ones that of the highest mean RSA.
     """
     n_blocks = max(1, len(rsa_L) - 1)  # the last one is left out, unless it is the only one
-    enough_L = rsa_L >= config.band_share * rsa_L[:n_blocks].max()
+    best = rsa_L[:n_blocks].max()
+    # A share of a negative number lies above it.
+    enough_L = rsa_L >= min(best, config.band_share * best)
     bands = [
         (stop - start, float(rsa_L[start:stop].mean()), start + 1, stop)
         for start in range(n_blocks)
