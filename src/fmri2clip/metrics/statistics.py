@@ -5,9 +5,11 @@ Letters: I images, S subjects, R resamples, M metrics, C categories.
 Images are resampled by NSD id, jointly for all subjects: one resample gives every subject the same
 image counts, and the score is averaged over subjects within the resample. A score that one subject
 lacks has no mean, unless it is of a brain region (REGIONAL). Subjects, galleries and the class set
-are fixed. Intervals are 95 % percentile intervals of a bootstrap. Two runs are
-compared on the same resamples (a paired difference): runs share images and subjects, so the overlap
-of their single intervals says little and is not a test.
+are fixed; the neighbours in a hard gallery are those of the run's training images
+(decoding/truth.py), so runs that were trained on other images are asked by other galleries.
+Intervals are 95 % percentile intervals of a bootstrap. Two runs are compared on the same resamples
+(a paired difference): runs share images and subjects, so the overlap of their single intervals says
+little and is not a test.
 
 mAP has a jackknife instead: its resamples leave out one image each, and the interval is Student's t
 (I - 1 degrees of freedom), of a score on the logit scale. A bootstrap repeats positives, which

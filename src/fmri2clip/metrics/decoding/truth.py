@@ -34,7 +34,8 @@ def make_truth(
 
     clip: arrays of kind 'clip'; mean_image_D, mean_text_D: means over the subject's training
     images. The fixed caption is number evaluation.caption_index; an image with fewer captions uses
-    its last; data without captions have none.
+    its last; data without captions have none. Neighbours in the hard gallery are found by image
+    embeddings less mean_image_D, so runs that were trained on other images have others.
     """
     e = evaluation
     row_I = find_rows(clip["nsd_id_I"], nsd_id_I, "the CLIP cache of the test images")
