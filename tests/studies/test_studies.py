@@ -208,6 +208,9 @@ def test_only_scored_subjects_count(tmp_path: Path) -> None:
     assert results.average_subjects(tree, ("subj02",)) == {"x.n": 7.0}
     assert results.average_subjects(tree, ("subj01", "subj02")) == {"x.n": 4.0}
     assert results.average_subjects(tree, ())["x.n"] == 4.0
+    tree["subjects"]["subj02"]["y"] = 3.0  # of one subject alone
+    for order in (("subj01", "subj02"), ("subj02", "subj01")):
+        assert results.average_subjects(tree, order) == {"x.n": 4.0}
     study = write_study(tmp_path, STUDY.replace("variants:", "scored: [subj01]\nvariants:"))
     assert study.scored == ("subj01",)
 

@@ -49,11 +49,14 @@ def read_result(study: Study, files: Path, content: Mapping[str, Any]) -> Result
 
 
 def average_subjects(tree: Mapping[str, Any], subjects: Sequence[str]) -> dict[str, Any]:
-    """Dotted numbers of metrics.json, averaged over these subjects only; as they are for none."""
+    """Dotted numbers of metrics.json that all of these subjects have, averaged over them only; as
+    they are for none.
+    """
     if not subjects:
         return flatten(tree)
     branches = [flatten(tree["subjects"][subject]) for subject in subjects]
-    return {name: sum(float(b[name]) for b in branches) / len(branches) for name in branches[0]}
+    common = [name for name in branches[0] if all(name in branch for branch in branches)]
+    return {name: sum(float(b[name]) for b in branches) / len(branches) for name in common}
 
 
 def summarise(
