@@ -174,9 +174,33 @@ def test_average_over_seeds_and_over_worlds() -> None:
         for pair in pairs
     ]
     assert joint.estimate.value == pytest.approx(np.mean(each))
-    apart = statistics.paired_difference(pairs, "retrieval.x.top1", 200, independent=True)
+    apart = statistics.paired_difference(pairs, "retrieval.x.top1", 200, worlds=range(3))
     assert apart.estimate.value == pytest.approx(joint.estimate.value)
     assert apart.estimate.low != joint.estimate.low
+
+
+def test_trainings_of_one_world_share_its_resamples() -> None:
+    """Trained twice to the same numbers, worlds have the interval of one training each; images
+    drawn anew for each training would make it narrower.
+    """
+    pairs = [(make_run(seed, 0.1), make_run(seed + 50)) for seed in range(2)]
+    once = statistics.paired_difference(pairs, "retrieval.x.top1", 200, worlds=[0, 1])
+    twice = statistics.paired_difference(
+        [pairs[0], pairs[0], pairs[1], pairs[1]], "retrieval.x.top1", 200, worlds=[0, 0, 1, 1]
+    )
+    assert twice.estimate.low == pytest.approx(once.estimate.low)
+    assert twice.estimate.high == pytest.approx(once.estimate.high)
+
+
+def test_a_jackknife_of_worlds_needs_as_many_images() -> None:
+    """A bootstrap does not."""
+    large, small = (with_classes(make_run(seed), seed) for seed in (1, 2))
+    fewer = {"subj02": small["subj02"]}
+    pairs = [({"subj02": large["subj01"]},) * 2, (fewer,) * 2]
+    with pytest.raises(ValueError, match=r"classification\.map leaves .* 20 and 60 test images"):
+        statistics.paired_difference(pairs, "classification.map", 20, worlds=[0, 1])
+    found = statistics.paired_difference(pairs, "classification.auc", 20, worlds=[0, 1])
+    assert found.estimate == Estimate(value=0.0, low=0.0, high=0.0)
 
 
 def test_memo_changes_nothing_and_computes_each_run_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,10 +211,10 @@ def test_memo_changes_nothing_and_computes_each_run_once(monkeypatch: pytest.Mon
     fewer = with_classes(make_run(3), 3)
     runs.append({"subj02": fewer["subj02"]})
     asked = [
-        (pair, metric, independent)
+        (pair, metric, worlds)
         for pair in combinations(runs, 2)
         for metric in ("retrieval.x.top1", "classification.map", "classification.auc")
-        for independent in (False, True)
+        for worlds in (None, [0])
     ]
     expected = [statistics.paired_difference([pair], m, 50, 1, i) for pair, m, i in asked]
     score_classes, calls = statistics.score_classes, []
@@ -215,7 +239,7 @@ def test_worlds_with_other_images_are_averaged_independently() -> None:
         {s: Scores(nsd_id_I=v.nsd_id_I + 1000, per_image=v.per_image) for s, v in run.items()}
         for run in second
     )
-    found = statistics.paired_difference([first, moved], "retrieval.x.top1", 100, independent=True)
+    found = statistics.paired_difference([first, moved], "retrieval.x.top1", 100, worlds=[0, 1])
     assert found.estimate.low > 0
 
 

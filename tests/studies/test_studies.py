@@ -523,5 +523,11 @@ def test_worlds_are_resampled_and_their_figures_kept(tmp_path: Path) -> None:
     assert set(found["limits"]) == {"1", "2", "3", "4"}
     assert [found["low"], found["high"]] == found["limits"]["1"] == pytest.approx([0.1, 0.2])
     assert summary["variants"]["image"]["world"] == {"noise.costs": {"value": 1.0}}
+    for result in found_results.values():
+        result.params["primary"]["outcomes"] = {}
+    summary = results.summarise(study, found_results, "digest")
+    assert set(summary["comparisons"][0]["metrics"][metric]["limits"]) == {"1"}
     with pytest.raises(ValueError, match="describe_data is not among the targets"):
         write_study(tmp_path, text.replace(", describe_data", ""))
+    with pytest.raises(ValueError, match="which is not asked over several worlds"):
+        write_study(tmp_path, text + "\nequivalence: 0.01\n")

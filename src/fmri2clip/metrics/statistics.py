@@ -287,15 +287,13 @@ def mean_score(
     metric: str,
     n_bootstrap: int = 1000,
     seed: int = 0,
-    independent: bool = False,
     memo: Memo | None = None,
 ) -> Estimate:
     """A metric averaged over subjects and over runs (training seeds, variants); the rest as in
     paired_difference.
     """
-    replicates = _replicate_all(
-        runs, metric, [union_ids(runs)] * len(runs), n_bootstrap, seed, independent, memo
-    )
+    ids = [union_ids(runs)] * len(runs)
+    replicates = _replicate_all(runs, metric, ids, n_bootstrap, [(seed,)] * len(runs), memo)
     point_S, replicate_RS = _average(replicates)
     return estimate(mean_subjects(point_S, metric), mean_defined(replicate_RS), metric)
 
@@ -305,29 +303,33 @@ def paired_difference(
     metric: str,
     n_bootstrap: int = 1000,
     seed: int = 0,
-    independent: bool = False,
+    worlds: Sequence[int] | None = None,
     memo: Memo | None = None,
     level: float = LEVEL,
 ) -> Difference:
     """Difference a - b of a metric on the same resamples, averaged over subjects and over the
     pairs.
 
-    pairs: one (a, b) per training seed or variant. independent=True resamples the images of each
-    pair anew: for pairs whose images are different pictures (worlds of different seeds), even
-    though their ids are equal numbers.
+    pairs: one (a, b) per training seed or variant. worlds: of each pair, the number of the world
+    whose pictures it shows; the images of each world are resampled anew, even though their ids are
+    equal numbers. None: all pairs show the same pictures.
     memo: one dictionary, empty at first, for calls whose pairs have runs in common; it saves time
     and changes nothing. level: coverage of the intervals. Only subjects for whom both runs have a
     number count. The sign of a lower-is-better metric is kept in the estimate, not in n_positive.
     """
     shared = [_shared_subjects(a, b) for a, b in pairs]
-    # One population for all pairs, so that a resample means the same images in each of them.
-    ids = [union_ids([run for pair in shared for run in pair])] * len(shared)
-    if independent:
-        ids = [union_ids(pair) for pair in shared]
+    # One population for all pairs of a world, so that a resample means the same images in each.
+    world_of = [0] * len(pairs) if worlds is None else worlds
+    by_world: dict[int, list[Run]] = {}
+    for world, pair in zip(world_of, shared, strict=True):
+        by_world.setdefault(world, []).extend(pair)
+    populations = {world: union_ids(runs) for world, runs in by_world.items()}
+    ids = [populations[world] for world in world_of]
+    seeds = [(seed,) if worlds is None else (seed, world) for world in world_of]
     firsts = [first for first, _ in shared]
     seconds = [second for _, second in shared]
-    a = _replicate_all(firsts, metric, ids, n_bootstrap, seed, independent, memo)
-    b = _replicate_all(seconds, metric, ids, n_bootstrap, seed, independent, memo)
+    a = _replicate_all(firsts, metric, ids, n_bootstrap, seeds, memo)
+    b = _replicate_all(seconds, metric, ids, n_bootstrap, seeds, memo)
     point_S, replicate_RS = _average(a, b)
     sign = -1.0 if metric.rsplit(".", 1)[-1] in LOWER_IS_BETTER else 1.0
     total = estimate(float(mean_defined(point_S)), mean_defined(replicate_RS), metric, False, level)
@@ -382,10 +384,10 @@ def _replicate_all(
     metric: str,
     ids: Sequence[NDArray[np.int64]],
     n_bootstrap: int,
-    seed: int,
-    independent: bool,
+    seeds: Sequence[tuple[int, ...]],
     memo: Memo | None,
 ) -> list[Replicates]:
+    """Equal seeds and ids give equal resamples: that is what makes a difference a paired one."""
     for run in runs:
         if not any(metric in scores.metrics() for scores in run.values()):
             known = sorted({name for scores in run.values() for name in scores.metrics()})
@@ -395,8 +397,6 @@ def _replicate_all(
                 f"runs to be averaged have different subjects: {', '.join(runs[0])} and "
                 f"{', '.join(run)}"
             )
-    # Equal seeds and ids give equal resamples: that is what makes the difference a paired one.
-    seeds = [(seed, i) if independent else (seed,) for i in range(len(runs))]
     return [
         replicate({s: run[s] for s in runs[0]}, [metric], ids[i], n_bootstrap, seeds[i], memo)
         for i, run in enumerate(runs)
@@ -404,7 +404,15 @@ def _replicate_all(
 
 
 def _average(a: list[Replicates], b: list[Replicates] | None = None) -> tuple[Floats, Floats]:
-    """point_S and replicate_RS of one metric (or of a - b), averaged over the list."""
+    """point_S and replicate_RS of one metric (or of a - b), averaged over the list.
+
+    Raises ValueError for a jackknife over different numbers of images.
+    """
+    if len(numbers := {len(item.replicate_MRS[0]) for item in a}) > 1:
+        raise ValueError(
+            f"{a[0].metric_M[0]} leaves out one image at a time, and the worlds have "
+            f"{' and '.join(map(str, sorted(numbers)))} test images; give them equally many"
+        )
     point_xS = np.stack([item.point_MS[0] for item in a])
     replicate_xRS = np.stack([item.replicate_MRS[0] for item in a])
     if b is not None:

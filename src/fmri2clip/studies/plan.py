@@ -114,6 +114,12 @@ class Study:
             )
         if self.equivalence < 0:
             raise ValueError(f"equivalence is {self.equivalence}, expected 0 (off) or a margin")
+        is_over_worlds = not self.same_pictures and any(len(c.a) > 1 for c in self.compare)
+        if self.equivalence and is_over_worlds:
+            raise ValueError(
+                f"equivalence is {self.equivalence}, which is not asked over several worlds; "
+                "remove it, or same_pictures: false"
+            )
         if self.measure_world and "describe_data" not in self.targets:
             raise ValueError(
                 "measure_world is true, but describe_data is not among the targets; add it"

@@ -133,19 +133,21 @@ def _compare(
     ]
     first = next(iter(results.values()))
     n_bootstrap, seed = _bootstrap(first)
-    independent = not study.same_pictures and len(c.a) > 1
+    worlds = None
+    if not study.same_pictures and len(c.a) > 1:
+        worlds = [world for world in range(len(c.a)) for _ in study.seeds.values]
     metrics = {}
     for metric in study.metrics:
         if all(_has(run, metric) for pair in pairs for run in pair):
-            found = paired_difference(pairs, metric, n_bootstrap, seed, independent)
+            found = paired_difference(pairs, metric, n_bootstrap, seed, worlds)
             metrics[metric] = {
                 **_numbers(found.estimate),
                 "n_positive": found.n_positive,
                 "n_subjects": found.n_subjects,
                 "per_subject": {subject: _numbers(e) for subject, e in found.per_subject.items()},
             }
-            if independent:
-                n_primary = len(first.params["primary"]["outcomes"])
+            if worlds:
+                n_primary = max(1, len(first.params["primary"]["outcomes"]))
                 metrics[metric] |= _resample_worlds(
                     study, c, pairs, metric, n_bootstrap, seed, n_primary
                 )
