@@ -39,6 +39,21 @@ TOKEN_WAYS = "|".join(
     f"retrieval_tokens.{stream}.image_given_brain.top1"
     for stream in ("projected", "fused", "semantic")
 )
+PERMUTED_ONCE = "reports/studies/permuted_training.json"
+PERMUTED_AGAIN = "reports/studies/permuted_again.json"
+ALL_DECODERS = (
+    "ridge",
+    "ridge_lowrank",
+    "brainclip",
+    "brainmclip",
+    "brainmclip_plus",
+    "clip_mused",
+    "clip_mused_plus",
+    "aligned",
+    "encoding",
+    "label_ridge",
+    "mindeye",
+)
 JUDGE = "reports/studies/judge.json"
 JUDGE_NULL = "reports/studies/judge_null.json"
 
@@ -123,6 +138,13 @@ LOOK = (
     Column("AlexNet(5), %", "strict-v1.alexnet5.image_given_reconstruction"),
     Column("CLIP, %", "strict-v1.clip.image_given_reconstruction"),
     Column("brain correlation", "strict-v1.brain_correlation.all", "plain interval"),
+)
+PERMUTED = (
+    Column("image given brain", "retrieval.image_given_brain.top1"),
+    Column("by semantic tokens", "retrieval_tokens.semantic.image_given_brain.top1"),
+    Column("text given brain", "retrieval.text_given_brain.top1"),
+    Column("by its likelihood", "own.retrieval.image_given_brain.top1"),
+    Column("mAP", "classification.map"),
 )
 SCORES = {
     "headline": Scores(
@@ -282,6 +304,19 @@ SCORES = {
         ),
         tuple(Row(name, RIVALS, f"variants.tuned.runs.{name}") for name in RIVALRY),
     ),
+    "permuted": Scores(
+        "% [95 % interval], trained on permuted pairs",
+        PERMUTED,
+        tuple(Row(name, PERMUTED_ONCE, f"variants.permuted.runs.{name}") for name in ALL_DECODERS),
+    ),
+    "permuted_again": Scores(
+        "% [95 % interval], six permutations",
+        PERMUTED[:3],
+        tuple(
+            Row(name, PERMUTED_AGAIN, f"variants.permuted.runs.{name}")
+            for name in ("aligned", "ridge_lowrank")
+        ),
+    ),
     "training_seconds": Scores(
         "training on one subject",
         (
@@ -365,6 +400,9 @@ COLOUR = Column("colour", "readout.colour", "points interval")
 EDGES = Column("edges", "readout.edges", "points interval")
 PLACE = Column("position", "readout.position", "points interval")
 MAP = Column("mAP", "classification.map", "points interval")
+PROJECTED = Column(
+    "projected tokens", "retrieval_tokens.projected.image_given_brain.top1", "points interval"
+)
 TEXT = Column("text given brain", "retrieval.text_given_brain.top1", "points interval")
 ZERO_SHOT = Column("zero-shot", "zero_shot.top1", "points interval")
 PIXCORR = Column("PixCorr", "strict-v1.pixcorr", "signed 3 interval")
@@ -514,7 +552,6 @@ STUDIES: Mapping[str, tuple[Sequence[Column], str]] = {  # columns; what a title
     "control_captions": (POINTS, ""),
     "control_flat": ((IMAGE, SEMANTIC, DETAIL, MAP), ""),
     "control_unlike": (POINTS, ""),
-    "permuted_training": (POINTS, ""),
     "routing": (STREAMS, ""),
     "brainmclip_parts": (STREAMS, ""),
     "unseen_categories": (
@@ -530,6 +567,8 @@ STUDIES: Mapping[str, tuple[Sequence[Column], str]] = {  # columns; what a title
     "new_subject_aligned": (POINTS, ""),
     "aligned_curve": (POINTS, ""),
     "brainclip_forms": ((IMAGE, TEXT, ZERO_SHOT, MAP), ""),
+    "plus_parts": ((*STREAMS[:3], PROJECTED, *STREAMS[3:]), ""),
+    "mused_when": ((MAP,), ""),
     "plus": ((IMAGE, TEXT, ZERO_SHOT, MAP, PIXCORR, ALEXNET, CLIP, EDGES), ""),
     "rivals": ((IMAGE, TEXT, ZERO_SHOT, MAP, SEMANTIC, EDGES), ""),
 }
