@@ -29,6 +29,10 @@ from fmri2clip.stages.check_data.repeats import Repeats
 BLOCK = 64  # pictures in memory at a time
 MOST_SILENT = 0.05  # of voxel-sessions without signal; masks elsewhere than the betas have more
 LEAST_TRAINING = 20  # pictures, below which a warning says that little can be learned
+# Trials behind mean and spread of a session that has test trials: of fewer, they carry noise of
+# their own into every z-score of the test set.
+LEAST_OF_SESSION = 10
+FEW_OF_SESSION = 30
 
 
 @dataclass(frozen=True)
@@ -155,14 +159,26 @@ def check_subject_trials(folder: Folder, subject: str) -> Outcome:
     recordings = folder.recordings(subject)
     trials = recordings.trials()
     used_N = ~trials.is_shared_N | (folder.norm.stats == "all_trials")
+    few = []
     for session, label in enumerate(recordings.sessions, start=1):
-        n = int((used_N & (trials.session_N == session)).sum())
+        here_N = trials.session_N == session
+        n = int((used_N & here_N).sum())
+        said = (
+            f"{folder.root / tables.TRIALS}: session {label} of {subject} has {n} training trials, "
+            "of which mean and spread of its voxels are taken"
+        )
         require(
             n > 1,
-            f"{folder.root / tables.TRIALS}: session {label} of {subject} has {n} training trials, "
-            "of which mean and spread of its voxels are taken; give it the label of a session that "
-            "has them, or set norm.stats: all_trials",
+            f"{said}; give it the label of a session that has them, or set norm.stats: all_trials",
         )
+        is_tested = bool((trials.is_shared_N & here_N).any())
+        require(
+            n >= LEAST_OF_SESSION or not is_tested,
+            f"{said}, and test trials, which need {LEAST_OF_SESSION} at least; show more training "
+            "pictures in that session, or leave the session out",
+        )
+        if is_tested and n < FEW_OF_SESSION:
+            few.append(f"{label} ({n})")
     counts = {}
     for name, part_N in (("training", ~trials.is_shared_N), ("test", trials.is_shared_N)):
         _, shown_I = np.unique(trials.nsd_id_N[part_N], return_counts=True)
@@ -173,8 +189,15 @@ def check_subject_trials(folder: Folder, subject: str) -> Outcome:
         for name, (n, least, most) in counts.items()
     )
     n_train = counts["training"][0]
-    few = n_train < LEAST_TRAINING
-    warnings = [f"{n_train} training pictures are very few"] if few else []
+    warnings = []
+    if few:
+        warnings.append(
+            f"fewer than {FEW_OF_SESSION} training trials, of which mean and spread are taken, in "
+            f"sessions with test trials: {shorten(few)}; show more training pictures there, or "
+            "leave these sessions out"
+        )
+    if n_train < LEAST_TRAINING:
+        warnings.append(f"{n_train} training pictures are very few")
     left = len(np.unique(folder.pictures.test_I)) - counts["test"][0]
     if left:
         warnings.append(f"{left} test pictures of {tables.DESCRIPTION} were not shown to it")
