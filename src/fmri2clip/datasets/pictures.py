@@ -1,4 +1,4 @@
-"""Whose pictures `dataset.source` asks for."""
+"""Whose pictures `dataset.source` asks for, and how one file of a user is read."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from pathlib import Path
 
 from fmri2clip.core.params import Dataset, Labels
 from fmri2clip.datasets.folder.pictures import FolderPictures
+from fmri2clip.datasets.folder.stock import read_picture
 from fmri2clip.datasets.interface import Pictures
 from fmri2clip.datasets.nsd.pictures.source import NsdPictures
+
+__all__ = ["open_pictures", "read_picture"]
 
 
 def open_pictures(tree: Path, dataset: Dataset, labels: Labels) -> Pictures:

@@ -25,6 +25,7 @@ from fmri2clip.datasets.folder.pictures import FolderPictures
 from fmri2clip.datasets.folder.recordings import FolderRecordings
 from fmri2clip.datasets.folder.tables import read_table
 from fmri2clip.datasets.folder.write import write_table
+from fmri2clip.datasets.pictures import read_picture
 from fmri2clip.stages.check_data.check_folder import digest_folder, iterate_folder_checks
 from fmri2clip.stages.extract_rois.extract import extract_subject
 from fmri2clip.stages.train.data import _select_voxels
@@ -191,6 +192,37 @@ def test_pictures_are_turned_as_their_exif_says(tmp_path: Path) -> None:
     images = FolderPictures.open(own.root).stock.read(np.array([0, 1]))
     np.testing.assert_array_equal(images[0], np.rot90(own.pictures[0], -1))
     np.testing.assert_array_equal(images[1], own.pictures[1])
+
+
+@pytest.mark.parametrize(
+    ("picture", "message"),
+    [
+        (Image.fromarray(np.full((32, 32), 700, np.uint16)), "has pixels of mode I;16"),
+        (Image.fromarray(np.full((32, 32), 0.5, np.float32)), "has pixels of mode F"),
+        (Image.new("RGBA", (32, 32), (9, 9, 9, 254)), "has transparent pixels; paste it onto"),
+        (Image.new("LA", (32, 32), (9, 0)), "has transparent pixels; paste it onto"),
+    ],
+)
+def test_pictures_that_would_lose_their_look_are_refused(
+    tmp_path: Path, picture: Image.Image, message: str
+) -> None:
+    suffix = ".tif" if picture.mode == "F" else ".png"
+    path = tmp_path / f"bild{suffix}"
+    picture.save(path)
+    with pytest.raises(ValueError, match=f"{re.escape(str(path))} {message}") as caught:
+        read_picture(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_opaque_picture_with_alpha_is_the_picture(tmp_path: Path) -> None:
+    path = tmp_path / "bild.png"
+    Image.new("RGBA", (4, 4), (1, 2, 3, 255)).save(path)
+    assert (np.asarray(read_picture(path)) == (1, 2, 3)).all()
+    Image.new("P", (4, 4), 0).save(path, transparency=0)
+    with pytest.raises(ValueError, match="has transparent pixels"):
+        read_picture(path)
+    Image.new("P", (4, 4), 0).save(path, transparency=1)
+    assert np.asarray(read_picture(path)).shape == (4, 4, 3)
 
 
 def run_checks(own: Own) -> dict[str, tuple[str, str]]:

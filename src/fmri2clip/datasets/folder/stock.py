@@ -25,6 +25,8 @@ from fmri2clip.datasets.interface import Ints
 
 IMAGES = "images"  # data set of pictures.h5
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+DEEP = ("I", "F")  # begin the names of Pillow's modes with 16 or 32 bits
+OPAQUE = 255  # alpha
 
 
 class Stock(Protocol):
@@ -45,6 +47,33 @@ class Stock(Protocol):
     def read(self, nsd_id_I: Ints) -> NDArray[np.uint8]:
         """Pictures (I, H, W, 3)."""
         ...
+
+
+def read_picture(path: Path) -> Image.Image:
+    """One picture in RGB, turned as its EXIF says.
+
+    Raises ValueError for a file that is no picture, or whose colours are not plain: of more than 8
+    bits, which would be cut off, or see-through, which would stand before no known background.
+    """
+    try:
+        with Image.open(path) as file:
+            picture = ImageOps.exif_transpose(file)
+            plain = picture.convert("RGB")
+            is_transparent = (
+                picture.has_transparency_data
+                and np.asarray(picture.convert("RGBA"))[..., 3].min() < OPAQUE
+            )
+    except (OSError, UnidentifiedImageError, ValueError) as error:
+        raise describe_failure(path, error, "a picture", "write it again") from error
+    if picture.mode.startswith(DEEP):
+        raise ValueError(
+            f"{path} has pixels of mode {picture.mode}, which are not 8 bits; save it as 8 bits"
+        )
+    if is_transparent:
+        raise ValueError(
+            f"{path} has transparent pixels; paste it onto the background that was shown"
+        )
+    return plain
 
 
 def open_stock(root: Path, side: int = 0) -> Stock:
@@ -115,12 +144,7 @@ class Files:
 
     def _open(self, name: str) -> NDArray[np.uint8]:
         """One picture (H, W, 3)."""
-        path = self.folder / name
-        try:
-            with Image.open(path) as file:
-                image = ImageOps.exif_transpose(file).convert("RGB")
-        except (OSError, UnidentifiedImageError, ValueError) as error:
-            raise describe_failure(path, error, "a picture", "write it again") from error
+        image = read_picture(self.folder / name)
         if self.side:
             short = min(image.size)
             left = (image.width - short) // 2
