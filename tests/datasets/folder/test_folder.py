@@ -259,6 +259,24 @@ def test_notes_of_macos_and_windows_are_no_data(tmp_path: Path) -> None:
     assert FolderPictures.open(own.root).stock.name(0) == "p00.png"
 
 
+def test_copies_of_training_pictures_in_the_test_set_are_named(tmp_path: Path) -> None:
+    """Of the same pixels, even of one colour and in other bytes, and of pixels almost the same."""
+    own = write_own(tmp_path / "own")
+    folder = own.root / "pictures"
+    near = own.pictures[3] // 8 * 8
+    Image.fromarray(near).save(folder / "p25.png")
+    status, detail = run_checks(own)["duplicates"]
+    assert status == "WARN" and detail.startswith("1 test and training pictures are almost the sa")
+    assert "p25.png and p03.png" in detail
+    Image.fromarray(near).save(folder / "p03.png", compress_level=0)
+    for name in ("p07.png", "p29.png"):
+        Image.new("RGB", (32, 32), (5, 5, 5)).save(folder / name)
+    status, detail = run_checks(own)["duplicates"]
+    assert status == "FAIL" and "\n" not in detail
+    assert "2 test pictures have the pixels" in detail
+    assert "p25.png is p03.png, p29.png is p07.png; give both one name" in detail
+
+
 def test_what_is_left_out_is_said(tmp_path: Path) -> None:
     found = run_checks(write_own(tmp_path / "own", words=False))
     assert found["captions"][0] == found["labels"][0] == "SKIP"

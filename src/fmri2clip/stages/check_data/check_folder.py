@@ -22,6 +22,7 @@ from fmri2clip.datasets.folder import tables
 from fmri2clip.datasets.folder.pictures import FolderPictures
 from fmri2clip.datasets.folder.recordings import FolderRecordings
 from fmri2clip.datasets.interface import Groups
+from fmri2clip.stages.check_data import duplicates
 from fmri2clip.stages.check_data.check import run_check
 from fmri2clip.stages.check_data.outcomes import Check, Outcome, passed, require, shorten, skipped
 from fmri2clip.stages.check_data.repeats import Repeats
@@ -63,6 +64,7 @@ def iterate_folder_checks(
         "dataset": partial(check_description, folder),
         "trials": partial(check_trials, folder),
         "pictures": partial(check_pictures, folder),
+        "duplicates": partial(check_duplicates, folder),
         "captions": partial(check_captions, folder),
         "labels": partial(check_labels, folder),
     }
@@ -118,6 +120,43 @@ def check_pictures(folder: Folder) -> Outcome:
         f"{width} pixels",
         warnings,
     )
+
+
+def check_duplicates(folder: Folder) -> Outcome:
+    """No picture of the test set has the pixels of a training picture; those that are almost the
+    same are named.
+    """
+    pictures = folder.pictures
+    seen = pictures.seen(folder.subjects)
+    digests: dict[int, bytes] = {}
+
+    def iterate(ids: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        for start, images in pictures.iterate(ids, BLOCK):
+            for nsd_id, image in zip(ids[start : start + len(images)], images, strict=True):
+                digests[int(nsd_id)] = hashlib.sha256(image.tobytes()).digest()
+            yield start, images
+
+    n_pairs, pairs, _ = duplicates.find_pairs(iterate, seen["shared"], seen["train"])
+    trained = {digests[nsd_id]: nsd_id for nsd_id in seen["train"].tolist()}
+    name = pictures.stock.name
+    same = [
+        f"{name(nsd_id)} is {name(trained[digests[nsd_id]])}"
+        for nsd_id in seen["shared"].tolist()
+        if digests[nsd_id] in trained
+    ]
+    require(
+        not same,
+        f"{len(same)} test pictures have the pixels of a training picture: {shorten(same)}; give "
+        f"both one name in {tables.TRIALS}, in the test set or out of it",
+    )
+    near = [f"{name(pair.shared)} and {name(pair.train)}" for pair in pairs]
+    warnings = []
+    if near:
+        warnings.append(
+            f"{n_pairs} test and training pictures are almost the same: {shorten(near)}; leave one "
+            "of two out, or know that such a test picture is easy"
+        )
+    return passed(f"{len(digests)} pictures, none of the test set is one of training", warnings)
 
 
 def check_captions(folder: Folder) -> Outcome:

@@ -7,7 +7,9 @@ for the reader; no picture is left out. Two pictures are compared as thumbnails
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +21,9 @@ from fmri2clip.metrics.pictures.thumbnails import SIDE, THRESHOLD, make_thumbnai
 
 MAX_LISTED = 50
 BLOCK = 64  # pictures in memory: 35 MB at 425 x 425
+
+# Ids -> blocks of pictures in their order, each with its position among them.
+Iterate = Callable[[NDArray[np.int64]], Iterator[tuple[int, NDArray[np.uint8]]]]
 
 
 class Pair(NamedTuple):
@@ -65,17 +70,38 @@ def find_duplicates(
     """Pairs of a shared and a training picture above THRESHOLD, and those that are one COCO
     photograph.
 
-    shared_I, train_I: sorted nsd ids. Training pictures stream past, so memory is bounded by the
-    shared thumbnails.
+    shared_I, train_I: sorted nsd ids.
+    """
+    iterate = partial(stimuli.iterate_images, root, block_size=BLOCK)
+    n_pairs, pairs, flat = find_pairs(iterate, shared_I, train_I)
+    same = _same_photograph(root, shared_I, train_I)
+    return Duplicates(
+        n_shared=len(shared_I),
+        n_train=len(train_I),
+        n_pairs=n_pairs,
+        pairs=pairs,
+        n_same_photograph=len(same),
+        same_photograph=same[:MAX_LISTED],
+        flat=flat,
+    )
+
+
+def find_pairs(
+    iterate: Iterate, shared_I: NDArray[np.int64], train_I: NDArray[np.int64]
+) -> tuple[int, list[Pair], list[int]]:
+    """Number of pairs above THRESHOLD, the best MAX_LISTED of them, and all pictures without any
+    pattern.
+
+    Training pictures stream past, so memory is bounded by the shared thumbnails.
     """
     shared_IF = np.zeros((len(shared_I), SIDE * SIDE * 3), dtype=np.float32)
     flat: list[int] = []
-    for start, images in stimuli.iterate_images(root, shared_I, BLOCK):
+    for start, images in iterate(shared_I):
         block = shared_IF[start : start + len(images)] = make_thumbnails(images)
         flat += shared_I[start : start + len(images)][~block.any(axis=1)].tolist()
     pairs: list[Pair] = []
     n_pairs = 0
-    for start, images in stimuli.iterate_images(root, train_I, BLOCK):
+    for start, images in iterate(train_I):
         block = make_thumbnails(images)
         flat += train_I[start : start + len(images)][~block.any(axis=1)].tolist()
         r_II = shared_IF @ block.T
@@ -88,16 +114,7 @@ def find_duplicates(
         # Only the best are kept; equal correlations in the order of their ids, whatever the blocks.
         pairs = sorted(pairs + new, key=lambda pair: (-pair.r, pair.shared, pair.train))
         pairs = pairs[:MAX_LISTED]
-    same = _same_photograph(root, shared_I, train_I)
-    return Duplicates(
-        n_shared=len(shared_I),
-        n_train=len(train_I),
-        n_pairs=n_pairs,
-        pairs=pairs,
-        n_same_photograph=len(same),
-        same_photograph=same[:MAX_LISTED],
-        flat=sorted(flat),
-    )
+    return n_pairs, pairs, sorted(flat)
 
 
 def _same_photograph(
