@@ -409,6 +409,27 @@ def test_masks_outside_of_what_was_measured_are_a_warning(tmp_path: Path) -> Non
     assert "8 voxel-sessions without signal" in detail
 
 
+def test_an_outlier_is_named_where_it_stands(tmp_path: Path) -> None:
+    """A test trial, as one of training is behind the spread itself."""
+    own = write_own(tmp_path / "own", "npy")
+    rows = own.table[(own.table.subject == "sub-01") & (own.table.session == "a")]
+    trial = int(np.flatnonzero(rows["picture"].isin(names()[N_TRAIN:]))[1])
+    for size, status in ((5, "PASS"), (100, "WARN"), (1e6, "WARN")):
+        save_betas(lambda betas: _put(betas, trial, size))(own)  # noqa: B023
+        found, detail = run_checks(own)["sub-01.betas"]
+        assert found == status
+        assert (f"in trial {trial + 1} of voxel 8; look whether" in detail) == (status == "WARN")
+    with pytest.raises(ValueError, match="float16 holds up to 65504; mend that beta") as caught:
+        extract(own, tmp_path / "out")
+    assert f"sub-01: session 1: trial {trial + 1} of voxel 8 has the z-s" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def _put(betas: np.ndarray, trial: int, size: float) -> np.ndarray:
+    betas[trial, 7] = size
+    return betas
+
+
 def test_a_model_reads_the_files_of_its_own_folder(tmp_path: Path) -> None:
     """Integers of another scale than NSD's, by the statistics that its model keeps."""
     own = write_own(tmp_path / "own", "npy")

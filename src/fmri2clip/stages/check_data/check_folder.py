@@ -34,6 +34,7 @@ LEAST_TRAINING = 20  # pictures, below which a warning says that little can be l
 # their own into every z-score of the test set.
 LEAST_OF_SESSION = 10
 FEW_OF_SESSION = 30
+OUTLIER = 20  # of |z|; no response of a brain
 
 
 @dataclass(frozen=True)
@@ -279,6 +280,8 @@ def check_betas(folder: Folder, subject: str) -> Outcome:
     seen: dict[bytes, Path] = {}
     n_silent = 0
     medians = []
+    outliers = []
+    used_N = ~trials.is_shared_N | (folder.norm.stats == "all_trials")
     for session in range(1, len(recordings.sessions) + 1):
         path = recordings.find(session)
         stored_TV = recordings.read(session, rois)
@@ -289,8 +292,10 @@ def check_betas(folder: Folder, subject: str) -> Outcome:
         n_silent += int(silent_V.sum())
         beta_TV = stored_TV.astype(np.float32) / np.float32(recordings.scale)
         medians.append(float(np.median(np.abs(beta_TV[:, ~silent_V]))))
+        here_N = trials.session_N == session
+        outliers += _find_outlier(path, beta_TV, used_N[here_N])
         for repeats in ceilings.values():
-            repeats.add(np.flatnonzero(trials.session_N == session), _standardise(beta_TV))
+            repeats.add(np.flatnonzero(here_N), _standardise(beta_TV))
     share = n_silent / (len(medians) * len(rois.ijk_V3))
     warnings = []
     if share > MOST_SILENT:
@@ -298,11 +303,27 @@ def check_betas(folder: Folder, subject: str) -> Outcome:
             f"{share:.0%} of voxel-sessions have no signal; look whether the masks lie where the "
             "betas do"
         )
+    if outliers:
+        warnings.append(f"{shorten(outliers)}; look whether that scan is sound")
     return passed(
         f"{len(medians)} sessions, median |beta| {np.median(medians):.3g}, {n_silent} "
         f"voxel-sessions without signal, {_describe_ceiling(ceilings)}",
         warnings,
     )
+
+
+def _find_outlier(path: Path, beta_TV: NDArray[Any], used_T: NDArray[np.bool_]) -> list[str]:
+    """The largest z-score of a session, as it will be extracted, where it is beyond OUTLIER."""
+    if used_T.sum() < 2:
+        return []  # which the check of trials says
+    mean_V = beta_TV[used_T].mean(axis=0)
+    std_V = beta_TV[used_T].std(axis=0, ddof=1)
+    is_flat_V = beta_TV[used_T].max(axis=0) == beta_TV[used_T].min(axis=0)
+    z_TV = np.abs(beta_TV - mean_V) / np.where(is_flat_V, np.inf, std_V)
+    if z_TV.max() <= OUTLIER:
+        return []
+    t, v = np.unravel_index(int(z_TV.argmax()), z_TV.shape)
+    return [f"{path} has |z| of {z_TV[t, v]:.3g} in trial {t + 1} of voxel {v + 1}"]
 
 
 def _list_repetitions(nsd_id_N: NDArray[np.int64]) -> list[int]:

@@ -120,7 +120,9 @@ def extract_sessions(
     # Nothing is returned: what a thread has read is on disk before it takes the next session.
     def extract(session: int) -> None:
         stored_TV = recordings.read(session, rois)
-        blocks.save(session, zscore_session(stored_TV, used[session - 1], recordings.scale))
+        where = f"{label}: session {session}"
+        finished = zscore_session(stored_TV, used[session - 1], recordings.scale, where)
+        blocks.save(session, finished)
 
     n_sessions = len(used)
     missing = blocks.missing(n_sessions)

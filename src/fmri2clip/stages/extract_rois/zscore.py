@@ -42,11 +42,14 @@ def cut(n: int, size: int) -> list[slice]:
     ]
 
 
-def zscore_session(stored_TV: NDArray[Any], used_T: NDArray[np.bool_], scale: float) -> Session:
+def zscore_session(
+    stored_TV: NDArray[Any], used_T: NDArray[np.bool_], scale: float, where: str
+) -> Session:
     """z_tv = (beta_tv - mean_v) / std_v, in float16; 0 for voxels without signal.
 
     stored_TV: numbers of the file, betas times `scale`. used_T: trials behind mean and std, two or
-    more. All trials are z-scored with them.
+    more. All trials are z-scored with them. where: subject and session. Raises ValueError for an
+    outlier that float16 does not hold.
     """
     n_voxels = stored_TV.shape[1]
     betas_TV = np.empty(stored_TV.shape, dtype=np.float16)
@@ -67,5 +70,14 @@ def zscore_session(stored_TV: NDArray[Any], used_T: NDArray[np.bool_], scale: fl
         percent_TV -= mean_V[part]
         percent_TV /= np.where(invalid_V[part], 1, std_V[part])
         percent_TV[:, invalid_V[part]] = 0
-        betas_TV[:, part] = percent_TV
+        with np.errstate(over="ignore"):
+            betas_TV[:, part] = percent_TV
+        if not np.isfinite(betas_TV[:, part]).all():
+            t, v = np.argwhere(~np.isfinite(betas_TV[:, part]))[0]
+            raise ValueError(
+                f"{where}: trial {t + 1} of voxel {part.start + v + 1} has the z-score "
+                f"{percent_TV[t, v]:.3g}, float16 holds up to {np.finfo(np.float16).max:.0f}; mend "
+                "that beta, or make the voxel NaN in all trials of the session, which takes it as "
+                "missing there"
+            )
     return Session(betas_TV=betas_TV, mean_V=mean_V, std_V=std_V, invalid_V=invalid_V)
