@@ -322,12 +322,18 @@ FAULTS = {
         (edit("trials.tsv", "sub-02", "sub-03"), "has no trial of subject 'sub-02'"),
         (edit("trials.tsv", "p03.png", "p3.png"), "picture 'p3.png' is not in"),
         (edit("trials.tsv", "\t", ","), "commas between its columns; write it with tabs"),
+        (edit("trials.tsv", "sub-02\tb", "sub-02\t"), "session in line 56 is empty; fill it in"),
     ],
     "captions": [
         (
             edit("captions.tsv", "p07.png\t", "p08.png\t"),
             "no caption of 1 pictures that were shown, the first is p07.png",
         ),
+        (edit("captions.tsv", "caption 1 of p01.png", " "), "caption in line 5 is empty"),
+        (edit("captions.tsv", "p01.png\tcaption 1", "\tcaption 1"), "picture in line 5 is empty"),
+    ],
+    "labels": [
+        (edit("labels.tsv", "p02.png\tcat", "p02.png\tn/a"), "label in line 4 is empty; fill it"),
     ],
     "sub-01.masks": [
         (drop("masks/sub-01.tsv"), "do not exist; write one of them"),
@@ -444,6 +450,27 @@ def test_a_model_reads_the_files_of_its_own_folder(tmp_path: Path) -> None:
     session_N = np.repeat([1, 2], [len(stored_TV) for stored_TV in files])
     found_NV = normalise(np.concatenate(files), "stored", inputs, session_N)
     np.testing.assert_allclose(found_NV, z_scores(own, "sub-01"), atol=5e-3)
+
+
+def test_trials_without_a_picture_are_passed_over(tmp_path: Path) -> None:
+    """With their betas, whatever these are; all else stays as it was."""
+    own = write_own(tmp_path / "own", "npy")
+    whole = FolderRecordings.open(own.root, "sub-01")
+    before_TV = whole.read(1, whole.rois(GROUPS))
+    ids = whole.trials().nsd_id_N
+    lines = (own.root / "trials.tsv").read_text().splitlines()
+    lines[3:3] = ["sub-01\ta\tn/a", "sub-01\ta\t"]  # before the third trial
+    own.rewrite("trials.tsv", "\n".join(lines) + "\n")
+    save_betas(lambda betas: np.insert(betas, [2, 2], np.nan, axis=0))(own)
+    found = run_checks(own)
+    assert sound(found)
+    assert found["trials"][1].startswith("74 trials of 2 subjects, 2 without a picture, which are")
+    recordings = FolderRecordings.open(own.root, "sub-01")
+    assert np.array_equal(recordings.read(1, recordings.rois(GROUPS)), before_TV)
+    assert np.array_equal(recordings.trials().nsd_id_N, ids)
+    assert FolderPictures.open(own.root).seen(SUBJECTS)["train"].tolist() == list(range(N_TRAIN))
+    save_betas(lambda betas: _put(betas, 6, np.nan))(own)
+    assert "first in trial 7 of the session" in run_checks(own)["sub-01.betas"][1]
 
 
 def test_a_session_without_training_pictures_is_refused(tmp_path: Path) -> None:

@@ -39,8 +39,9 @@ class FolderPictures:
 
     @cached_property
     def trials(self) -> pd.DataFrame:
-        """trials.tsv."""
-        return tables.read_trials(self.root)
+        """trials.tsv, trials without a picture left out."""
+        table = tables.read_trials(self.root)
+        return table[tables.is_filled(table["picture"])]
 
     @cached_property
     def test_I(self) -> Ints:
@@ -77,7 +78,7 @@ class FolderPictures:
         path = self.root / tables.CAPTIONS
         if not path.is_file():
             return None
-        table = tables.read_table(path, ["picture", "caption"])
+        table = tables.read_filled(path, ["picture", "caption"])
         found: dict[int, list[str]] = {}
         for nsd_id, text in zip(
             self.stock.find(table["picture"], str(path)).tolist(), table["caption"], strict=True
@@ -91,7 +92,7 @@ class FolderPictures:
         path = self.root / tables.LABELS
         if not path.is_file():
             return None
-        table = tables.read_table(path, ["picture", "label"])
+        table = tables.read_filled(path, ["picture", "label"])
         unknown = sorted(set(table["label"]) - set(self.categories))
         if unknown:
             raise ValueError(
@@ -119,7 +120,7 @@ class FolderPictures:
         path = self.root / tables.LABELS
         if not path.is_file():
             return ()
-        named = tables.read_table(path, ["picture", "label"])["label"]
+        named = tables.read_filled(path, ["picture", "label"])["label"]
         return self.description.categories or tuple(sorted(set(named)))
 
     def annotations(self, nsd_id_I: Ints) -> Annotations:

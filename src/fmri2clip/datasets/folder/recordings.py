@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,14 @@ SUFFIXES = (".npy", ".h5", ".nii.gz", ".nii")
 
 @dataclass(frozen=True, kw_only=True)
 class FolderRecordings:
-    """One subject. table: its trials, sessions one after the other."""
+    """One subject. rows: its trials, sessions one after the other; table: those with a picture, the
+    others are passed over with their betas.
+    """
 
     root: Path
     subject: str
     description: tables.Description
-    table: pd.DataFrame
+    rows: pd.DataFrame
     stock: Stock
     repetitions = 0
     keeps_scale = True
@@ -41,14 +44,19 @@ class FolderRecordings:
     def open(cls, root: Path, subject: str) -> FolderRecordings:
         """Read the tables; betas are read later. Raises ValueError for what does not fit."""
         description = tables.read_description(root)
-        rows = tables.read_trials(root)
+        table = tables.read_trials(root)
         return cls(
             root=root,
             subject=subject,
             description=description,
-            table=tables.subject_rows(rows, subject, root / tables.TRIALS),
+            rows=tables.subject_rows(table, subject, root / tables.TRIALS),
             stock=open_stock(root, description.picture_size),
         )
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """Trials with a picture."""
+        return self.rows[tables.is_filled(self.rows["picture"])].reset_index(drop=True)
 
     @property
     def preparation(self) -> str:
@@ -122,22 +130,27 @@ class FolderRecordings:
         """Numbers of the session's file. NaN in all trials of a voxel is a voxel without signal."""
         path = self.find(session)
         stored_TV = self._load(path, rois)
-        n_trials = int((self.table["session"] == self.sessions[session - 1]).sum())
-        if stored_TV.shape != (n_trials, len(rois.ijk_V3)):
+        rows = self.rows[self.rows["session"] == self.sessions[session - 1]]
+        if stored_TV.shape != (len(rows), len(rois.ijk_V3)):
             raise ValueError(
                 f"{path} has (trials, voxels) = {stored_TV.shape}, {tables.TRIALS} and "
-                f"{tables.MASKS} say {n_trials, len(rois.ijk_V3)}; write a pattern for each trial, "
-                "in the order of the table"
+                f"{tables.MASKS} say {len(rows), len(rois.ijk_V3)}; write a pattern for each "
+                "trial, in the order of the table"
             )
         if stored_TV.dtype.kind not in "iuf":
             raise ValueError(f"{path} holds {stored_TV.dtype}, expected numbers")
+        shown_T = np.flatnonzero(tables.is_filled(rows["picture"]))
+        # Nothing is copied of files all of whose trials have a picture.
+        if len(shown_T) < len(rows):
+            stored_TV = stored_TV[shown_T]
         if stored_TV.dtype.kind == "f":
             unknown_TV = ~np.isfinite(stored_TV)
             partly_V = unknown_TV.any(axis=0) & ~unknown_TV.all(axis=0)
             if partly_V.any():
+                first = int(unknown_TV[:, partly_V].any(axis=1).argmax())
                 raise ValueError(
                     f"{path}: {partly_V.sum()} voxels are NaN or infinite in some trials, first in "
-                    f"trial {int(unknown_TV[:, partly_V].any(axis=1).argmax()) + 1} of the session"
+                    f"trial {int(shown_T[first]) + 1} of the session"
                     "; fill these, or make the voxel NaN in all of its trials, which takes it as "
                     "missing there"
                 )

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from fmri2clip.core.strict import build, suggest
@@ -26,6 +27,7 @@ LABELS = "labels.tsv"
 BETAS = "betas"
 MASKS = "masks"
 PICTURES = "pictures"
+NOTHING = ("", "n/a")  # what stands in a cell without content, as BIDS writes it
 # Of subjects and sessions: they are parts of file names, whose parts `_` separates.
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
 
@@ -99,6 +101,28 @@ def read_table(path: Path, needed: Sequence[str]) -> pd.DataFrame:
     return table
 
 
+def read_filled(path: Path, needed: Sequence[str]) -> pd.DataFrame:
+    """The same; nothing in a cell of the columns needed raises ValueError, too."""
+    table = read_table(path, needed)
+    check_filled(table, needed, path)
+    return table
+
+
+def check_filled(table: pd.DataFrame, names: Sequence[str], path: Path) -> None:
+    """Raise ValueError for nothing in a cell of these columns."""
+    for name in names:
+        lines = np.flatnonzero(~is_filled(table[name])) + 2
+        if len(lines):
+            raise ValueError(
+                f"{path}: {name} in line {lines[0]} is empty; fill it in, or leave the line out"
+            )
+
+
+def is_filled(column: pd.Series) -> pd.Series:
+    """Cells with content."""
+    return ~column.str.strip().isin(NOTHING)
+
+
 def _unquote(text: str) -> str:
     """The text of a cell that a spreadsheet has put into quotation marks, doubling those inside."""
     inner = text[1:-1]
@@ -107,9 +131,10 @@ def _unquote(text: str) -> str:
 
 
 def read_trials(root: Path) -> pd.DataFrame:
-    """trials.tsv: a row a trial, in time order within a session."""
+    """trials.tsv: a row a trial, in time order within a session; those without a picture, too."""
     path = root / TRIALS
     table = read_table(path, ["subject", "session", "picture"])
+    check_filled(table, ["subject", "session"], path)
     for name in ("subject", "session"):
         wrong = [label for label in table[name].unique() if not LABEL.fullmatch(label)]
         if wrong:

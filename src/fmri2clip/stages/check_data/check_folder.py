@@ -102,6 +102,9 @@ def check_trials(folder: Folder) -> Outcome:
         tables.subject_rows(table, subject, path)
     others = sorted(set(table["subject"]) - set(folder.subjects))
     more = f"; not among subjects of params.yaml: {shorten(others)}" if others else ""
+    n_without = int((~tables.is_filled(table["picture"])).sum())
+    if n_without:
+        more = f", {n_without} without a picture, which are left out with their betas{more}"
     return passed(f"{len(table)} trials of {table['subject'].nunique()} subjects{more}")
 
 
