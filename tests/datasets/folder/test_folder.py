@@ -8,6 +8,7 @@ import csv
 import json
 import re
 import shutil
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -170,6 +171,16 @@ def test_pictures_in_one_file_are_the_same(tmp_path: Path) -> None:
     np.testing.assert_array_equal(pictures.stock.read(ids), own.pictures[ids])
     described = pictures.annotations(ids)
     assert described.labels_IC.shape == (3, 0) and not described.caption_K
+
+
+def test_accents_in_names_of_pictures_are_compared_as_text(tmp_path: Path) -> None:
+    own = write_own(tmp_path / "own")
+    one, two = (unicodedata.normalize(form, "hügel.png") for form in ("NFC", "NFD"))
+    assert one != two
+    for there, asked in ((one, two), (two, one)):
+        (own.root / "pictures" / "p05.png").rename(own.root / "pictures" / there)
+        assert FolderPictures.open(own.root).stock.find([asked], "").tolist() == [0]
+        (own.root / "pictures" / there).rename(own.root / "pictures" / "p05.png")
 
 
 def test_pictures_are_cropped_and_resized(tmp_path: Path) -> None:
@@ -471,6 +482,19 @@ def test_trials_without_a_picture_are_passed_over(tmp_path: Path) -> None:
     assert FolderPictures.open(own.root).seen(SUBJECTS)["train"].tolist() == list(range(N_TRAIN))
     save_betas(lambda betas: _put(betas, 6, np.nan))(own)
     assert "first in trial 7 of the session" in run_checks(own)["sub-01.betas"][1]
+
+
+def test_a_repetition_that_comes_twice_is_refused(tmp_path: Path) -> None:
+    """Counted anew in each session, the trials of a test picture would be the first of it twice."""
+    own = write_own(tmp_path / "own", "npy")
+    by_session = own.table.groupby(["subject", "session", "picture"]).cumcount() + 1
+    own.table.assign(repetition=by_session).to_csv(own.root / "trials.tsv", sep="\t", index=False)
+    status, detail = run_checks(own)["sub-02.trials"]
+    assert status == "FAIL" and "\n" not in detail
+    assert re.search(r"picture 'p2\d.png' of sub-02 has repetition 1 twice; count", detail)
+    over_all = own.table.groupby(["subject", "picture"]).cumcount() + 1
+    own.table.assign(repetition=over_all).to_csv(own.root / "trials.tsv", sep="\t", index=False)
+    assert sound(run_checks(own))
 
 
 def test_a_session_without_training_pictures_is_refused(tmp_path: Path) -> None:

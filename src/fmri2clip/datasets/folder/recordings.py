@@ -101,6 +101,14 @@ class FolderRecordings:
         given_N = np.array(tables.read_numbers(self.table, "repetition", path, 1))
         if (given_N % 1 != 0).any() or given_N.min() < 1 or given_N.max() > 127:
             raise ValueError(f"{path}: repetition is no whole number from 1 to 127 everywhere")
+        given = pd.DataFrame({"id": nsd_id_N, "repetition": given_N.astype(np.int64)})
+        twice = given[given.duplicated()]
+        if len(twice):
+            nsd_id, n = twice.iloc[0]
+            raise ValueError(
+                f"{path}: picture {self.stock.name(nsd_id)!r} of {self.subject} has repetition {n} "
+                "twice; count its trials over all sessions, or leave the column out"
+            )
         return given_N.astype(np.int64)
 
     def masks(self) -> masks.Masks:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
+from unicodedata import normalize
 
 import h5py
 import numpy as np
@@ -102,16 +103,18 @@ class Files:
         return sorted(p.relative_to(self.folder).as_posix() for p in found if p.is_file())
 
     def find(self, names: Iterable[str], where: str) -> Ints:
-        """Places among the sorted names."""
-        place = {name: row for row, name in enumerate(self.names)}
+        """Places among the sorted names. Letters with accents are the same in one sign and in two:
+        archives of macOS have two.
+        """
+        place = {normalize("NFC", name): row for row, name in enumerate(self.names)}
         wanted = list(names)
         for name in wanted:
-            if name not in place:
+            if normalize("NFC", name) not in place:
                 raise ValueError(
                     f"{where}: picture {name!r} is not in {self.folder}, which has "
                     f"{len(place)} image files{suggest(name, self.names)}"
                 )
-        return np.array([place[name] for name in wanted], dtype=np.int64)
+        return np.array([place[normalize("NFC", name)] for name in wanted], dtype=np.int64)
 
     def name(self, nsd_id: int) -> str:
         """Path below the folder."""
