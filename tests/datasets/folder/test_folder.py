@@ -295,6 +295,16 @@ def test_what_is_left_out_is_said(tmp_path: Path) -> None:
     assert "categories are left out" in found["labels"][1]
 
 
+def test_captions_that_many_pictures_share_are_a_warning(tmp_path: Path) -> None:
+    own = write_own(tmp_path / "own")
+    for n, status in ((29, "WARN"), (30, "PASS")):  # of 60
+        rows = [f"{names()[i // 2]}\tcaption {i % n}" for i in range(60)]
+        own.rewrite("captions.tsv", "\n".join(["picture\tcaption", *rows]) + "\n")
+        found, detail = run_checks(own)["captions"]
+        assert found == status
+        assert detail.startswith("only 29 captions are distinct") == (status == "WARN")
+
+
 def drop(name: str) -> Callable[[Own], None]:
     return lambda own: (own.root / name).unlink()
 

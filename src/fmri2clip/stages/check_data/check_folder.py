@@ -34,6 +34,7 @@ LEAST_TRAINING = 20  # pictures, below which a warning says that little can be l
 # their own into every z-score of the test set.
 LEAST_OF_SESSION = 10
 FEW_OF_SESSION = 30
+LEAST_DISTINCT = 0.5  # of captions
 OUTLIER = 20  # of |z|; no response of a brain
 
 
@@ -172,8 +173,15 @@ def check_captions(folder: Folder) -> Outcome:
             "stands where a decoder learns text"
         )
     ids = np.concatenate(list(pictures.seen(folder.subjects).values()))
-    described = pictures.annotations(ids)
-    return passed(f"{len(described.caption_K)} captions of {len(ids)} pictures")
+    texts = pictures.annotations(ids).caption_K
+    n = len(set(texts))
+    warnings = []
+    if n < LEAST_DISTINCT * len(texts):
+        warnings.append(
+            f"only {n} captions are distinct, and scores of captions take equal ones as different; "
+            "describe each picture, or leave the file out"
+        )
+    return passed(f"{len(texts)} captions of {len(ids)} pictures", warnings)
 
 
 def check_labels(folder: Folder) -> Outcome:
