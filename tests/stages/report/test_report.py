@@ -159,7 +159,9 @@ def test_score_and_interval_come_from_metrics(project: Any, summary: str, page: 
     assert f"| ridge | {value:.1f}{SPACE}{interval} |" in summary
     assert f"<b>{value:.1f}</b> <span>{interval}</span>" in page
     own = tree["subjects"]["subj02"]["retrieval"]["image_given_brain"]["top1"]
-    assert f"<b>{100 * own:.1f}</b>" in project.read("html/subjects/subj02.html")
+    page = project.read("html/subjects/subj02.html")
+    assert f"<b>{100 * own:.1f}</b>" in page
+    assert "<td>high</td><td>600</td><td></td>" in page, "a noise ceiling that nobody knows"
 
 
 def test_every_picture_stands_in_a_table_with_its_rank(project: Any, page: str) -> None:
