@@ -8,12 +8,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from fmri2clip.core.params import Dataset, Params, load
 from fmri2clip.stages.check_params import sizes, validate
 from pipeline import preset
-from tests.datasets.folder.own_world import GROUPS, N_TEST, N_TRAIN, SUBJECTS, write_own
+from tests.datasets.folder.own_world import (
+    GROUPS,
+    N_TEST,
+    N_TRAIN,
+    SUBJECTS,
+    names,
+    write_own,
+)
 
 
 @pytest.fixture
@@ -86,6 +94,18 @@ def test_what_cannot_be_is_said_in_one_line(
     with pytest.raises(ValueError) as caught:
         validate.validate(change(params))
     assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_encoding_needs_repeats_of_pictures_that_train(params: Params) -> None:
+    """Every training picture was shown twice: 24 repeats, of which those of validation are none."""
+    own = write_own(Path("data/own"))
+    is_train = own.table["picture"].isin(names()[:N_TRAIN])
+    table = pd.concat([own.table, own.table[is_train]])
+    table.to_csv(own.root / "trials.tsv", sep="\t", index=False)
+    asked = set_run(decoder="encoding")(params)
+    validate.validate(asked)  # 20 pictures train
+    with pytest.raises(ValueError, match="which has 24, but some 19 among the 19 that train; low"):
+        validate.validate(replace(asked, split=replace(asked.split, n_validation=5)))
 
 
 def test_a_folder_goes_with_its_source() -> None:

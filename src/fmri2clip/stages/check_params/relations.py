@@ -11,6 +11,7 @@ from pathlib import Path
 
 from fmri2clip.core.params import Params, decoder_config, run_split
 from fmri2clip.decoders import load_decoder
+from fmri2clip.decoders.encoding.noise import LEAST_CONTRASTS
 from fmri2clip.stages.check_params import sizes
 from fmri2clip.stages.check_params.sizes import Subject
 from fmri2clip.stages.check_params.training import make_data
@@ -79,6 +80,16 @@ def _check_images(params: Params, name: str, subjects: Mapping[str, Subject], wh
                 f"{n_images} less split.n_validation ({split.n_validation}) "
                 f"and split.n_judge ({split.n_judge}) are {n_train - split.n_judge}; lower "
                 "n_validation, n_judge or n_images of split, or n_folds of the decoder"
+            )
+        # Pictures are drawn, so how many repeats are left is known on average only.
+        n_repeats = subject.n_train_trials - subject.n_train_images
+        n_used = split.n_images or n_train - split.n_judge
+        n_left = round(n_repeats * n_used / n_images)
+        if params.runs[name].decoder == "encoding" and n_left < LEAST_CONTRASTS:
+            raise ValueError(
+                f"{where}: run {name} needs {LEAST_CONTRASTS} repeats of training pictures of "
+                f"{subject.name}, which has {n_repeats}, but some {n_left} among the {n_used} "
+                "that train; lower n_validation or n_judge of split, or leave the run out"
             )
 
 
