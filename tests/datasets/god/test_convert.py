@@ -173,7 +173,10 @@ def test_zero_shot_of_fifty_new_categories(
     own = Path("own")
     assert convert(source, own)["test categories"] == 50
     checks = list(iterate_folder_checks(own, params.subjects, params.rois, params.norm))
-    assert {check.status for check in checks} == {"PASS"}
+    # Pictures of a category share their caption.
+    assert {check.name: check.status for check in checks if check.status != "PASS"} == {
+        "captions": "WARN"
+    }
     params = replace(params, dataset=replace(params.dataset, source="folder", folder="own"))
     paths = Paths()
     cache_clip(paths, "mini", params.clips["mini"], params.subjects, params.dataset, params.labels)

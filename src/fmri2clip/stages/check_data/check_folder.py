@@ -209,13 +209,15 @@ def check_subject_trials(folder: Folder, subject: str) -> Outcome:
     """Sessions with training trials for mean and spread, pictures to train on and to test on."""
     recordings = folder.recordings(subject)
     trials = recordings.trials()
-    used_N = ~trials.is_shared_N | (folder.norm.stats == "all_trials")
+    takes_all = folder.norm.stats == "all_trials"
+    used_N = ~trials.is_shared_N | takes_all
+    used = "trials" if takes_all else "training trials"
     few = []
     for session, label in enumerate(recordings.sessions, start=1):
         here_N = trials.session_N == session
         n = int((used_N & here_N).sum())
         said = (
-            f"{folder.root / tables.TRIALS}: session {label} of {subject} has {n} training trials, "
+            f"{folder.root / tables.TRIALS}: session {label} of {subject} has {n} {used}, "
             "of which mean and spread of its voxels are taken"
         )
         require(
@@ -243,7 +245,7 @@ def check_subject_trials(folder: Folder, subject: str) -> Outcome:
     warnings = []
     if few:
         warnings.append(
-            f"fewer than {FEW_OF_SESSION} training trials, of which mean and spread are taken, in "
+            f"fewer than {FEW_OF_SESSION} {used}, of which mean and spread are taken, in "
             f"sessions with test trials: {shorten(few)}; show more training pictures there, or "
             "leave these sessions out"
         )
