@@ -141,8 +141,10 @@ def read_test_betas(path: Path, rows_V: Array) -> TestBetas:
     arrays = read_betas(path)
     betas_NV = arrays["betas_NV"][:, rows_V]
     mean_IV, nsd_id_I = average_repeats(betas_NV, arrays["nsd_id_N"])
+    n_repeats = int(np.median(np.unique(arrays["nsd_id_N"], return_counts=True)[1]))
     first = {}
-    for n in range(1, REPETITIONS):
+    # Of a subject who saw pictures once there is no mean of two trials.
+    for n in range(1, min(REPETITIONS, n_repeats + 1)):
         # An image of which these sessions hold no such trial keeps the mean of those they hold.
         first[n] = mean_IV.copy()
         shown_N = arrays["repetition_N"] <= n
@@ -157,7 +159,6 @@ def read_test_betas(path: Path, rows_V: Array) -> TestBetas:
             raise ValueError(
                 f"{path}: {name} are not all finite in the voxels used; extract the ROIs again"
             )
-    n_repeats = int(np.median(np.unique(arrays["nsd_id_N"], return_counts=True)[1]))
     return TestBetas(
         nsd_id_I=nsd_id_I,
         mean_IV=mean_IV,

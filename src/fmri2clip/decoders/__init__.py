@@ -75,6 +75,11 @@ class Decoder(nn.Module):
         return 0
 
     @classmethod
+    def least_repeats(cls, config: Any) -> int:
+        """Trials more than pictures that a subject must have among those that train."""
+        return 0
+
+    @classmethod
     def check_run(
         cls, config: Any, subjects: Sequence[str], groups: Iterable[str], where: str
     ) -> None:

@@ -55,7 +55,7 @@ from fmri2clip.decoders.encoding.library import (
     log_loss,
     tell,
 )
-from fmri2clip.decoders.encoding.noise import fit_noise, measure_explained
+from fmri2clip.decoders.encoding.noise import LEAST_CONTRASTS, fit_noise, measure_explained
 from fmri2clip.decoders.parts.token_basis import TokenBasis
 from fmri2clip.solvers import blocked_ridge
 from fmri2clip.solvers.low_rank import LowRank
@@ -157,6 +157,11 @@ class Decoder(decoders.Decoder):
         self.basis = TokenBasis(n_components, n_patches, width_D)
         self.library = Library(n_library, n_voxels, width_D, n_classes) if n_library else None
         self._turned: Turned | None = None
+
+    @classmethod
+    def least_repeats(cls, config: Config) -> int:
+        """The noise of a trial is learned from them."""
+        return LEAST_CONTRASTS
 
     @classmethod
     def expected_sizes(cls, config: Config, data: Sequence[TrainingData]) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from fmri2clip.core.params import Params, decoder_config, run_split
 from fmri2clip.decoders import load_decoder
-from fmri2clip.decoders.encoding.noise import LEAST_CONTRASTS
 from fmri2clip.stages.check_params import sizes
 from fmri2clip.stages.check_params.sizes import Subject
 from fmri2clip.stages.check_params.training import make_data
@@ -59,7 +58,9 @@ def _most(params: Params, subject: Subject, n_images: int) -> int:
 def _check_images(params: Params, name: str, subjects: Mapping[str, Subject], where: str) -> None:
     """Sessions, and images for training, validation and the judge."""
     split = run_split(params, name)
-    config = decoder_config(params, name, load_decoder(params.runs[name].decoder).Config)
+    module = load_decoder(params.runs[name].decoder)
+    config = decoder_config(params, name, module.Config)
+    least_repeats = module.Decoder.least_repeats(config)
     for subject in (subjects[s] for s in params.runs[name].subjects):
         if split.n_sessions > subject.n_sessions:
             raise ValueError(
@@ -85,9 +86,9 @@ def _check_images(params: Params, name: str, subjects: Mapping[str, Subject], wh
         n_repeats = subject.n_train_trials - subject.n_train_images
         n_used = split.n_images or n_train - split.n_judge
         n_left = round(n_repeats * n_used / n_images)
-        if params.runs[name].decoder == "encoding" and n_left < LEAST_CONTRASTS:
+        if n_left < least_repeats:
             raise ValueError(
-                f"{where}: run {name} needs {LEAST_CONTRASTS} repeats of training pictures of "
+                f"{where}: run {name} needs {least_repeats} repeats of training pictures of "
                 f"{subject.name}, which has {n_repeats}, but some {n_left} among the {n_used} "
                 "that train; lower n_validation or n_judge of split, or leave the run out"
             )

@@ -145,7 +145,7 @@ def load_judge(run: str, paths: Paths, subject: str) -> tuple[Decoder, NDArray[n
         )
     rows_V = select_voxels(model, paths.voxels(subject))
     betas = read_test_betas(paths.test_betas(subject), rows_V)
-    return model.decoder, betas.first[selection.N_TRIALS]
+    return model.decoder, betas.first.get(selection.N_TRIALS, betas.mean_IV)
 
 
 def decode_kinds(
