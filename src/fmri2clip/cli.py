@@ -59,8 +59,12 @@ def decode(
         ),
     ],
     session: Annotated[
-        int, typer.Option(help="which session, from 1, for --norm stored; 0: as the file says")
-    ] = 0,
+        str,
+        typer.Option(
+            help="which session of the training, for --norm stored; `fmri2clip info` lists them; "
+            "empty: as the file says"
+        ),
+    ] = "",
     trials_per_picture: Annotated[
         int,
         typer.Option(
@@ -119,10 +123,10 @@ def gallery(
     params: Annotated[Path, typer.Option(help="where --clip may be named")] = PARAMS,
 ) -> None:
     """Make a gallery: the CLIP features of a folder of pictures, in one file."""
-    from fmri2clip.use.gallery import find_clip, make_gallery
+    from fmri2clip.use.gallery import find_clip, list_skipped, make_gallery
 
     n_pictures = make_gallery(folder, out, clip, find_clip(clip, params))
-    _print([f"{out} holds {n_pictures} pictures"])
+    _print([f"{out} holds {n_pictures} pictures", *list_skipped(folder)])
 
 
 def _find(model: str) -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -67,7 +68,60 @@ def test_arrays_and_tables_are_taken_as_they_are(
         trials = read_trials(tmp_path / f"a.{suffix}", model)
         assert np.allclose(trials.betas_NV, betas_NV)
         assert list(trials.picture_N) == ["b", "a", "b", "a"]
-        assert list(trials.session_N) == [1, 1, 2, 2]
+        assert trials.session_N.astype(str).tolist() == ["1", "1", "2", "2"]
+
+
+def with_inputs(model: Model, **more: np.ndarray) -> Model:
+    """The model as one that was trained on a folder."""
+    content = replace(model.content, inputs={**model.content.inputs, **more})
+    return replace(model, content=content)
+
+
+def test_volumes_that_lie_elsewhere_are_refused(
+    tmp_path: Path, model: Model, rng: np.random.Generator
+) -> None:
+    """Voxels are taken by their numbers, which mean other places there."""
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    own = with_inputs(model, grid_3=np.array(GRID), affine_44=affine)
+    volumes_XYZN = rng.standard_normal((*GRID, 3))
+    turned = affine @ np.array([[-1, 0, 0, GRID[0] - 1], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    larger = np.pad(volumes_XYZN, [(0, 1), (0, 0), (0, 0), (0, 0)])
+    for name, volumes, place in (
+        ("same.nii.gz", volumes_XYZN, affine),
+        ("turned.nii.gz", volumes_XYZN[::-1], turned),
+        ("larger.nii.gz", larger, affine),
+    ):
+        nib.save(nib.Nifti1Image(volumes, place), tmp_path / name)
+    assert len(read_trials(tmp_path / "same.nii.gz", own).betas_NV) == 3
+    with pytest.raises(
+        ValueError, match=r"turned.nii.gz has the affine .* voxels may lie elsewhere"
+    ):
+        read_trials(tmp_path / "turned.nii.gz", own)
+    with pytest.raises(ValueError, match=r"larger.nii.gz has volumes of .* trained on volumes of"):
+        read_trials(tmp_path / "larger.nii.gz", own)
+
+
+def test_files_of_all_voxels_of_a_folder_give_those_of_the_model(
+    tmp_path: Path, model: Model, rng: np.random.Generator
+) -> None:
+    row_V = np.delete(np.arange(N_VOXELS + 2), [0, 7])
+    own = with_inputs(model, mask_row_V=row_V, n_mask_rows_1=np.array([N_VOXELS + 2]))
+    betas_NR = rng.standard_normal((4, N_VOXELS + 2))
+    np.save(tmp_path / "all.npy", betas_NR)
+    np.save(tmp_path / "own.npy", betas_NR[:, row_V])
+    for name in ("all.npy", "own.npy"):
+        assert np.array_equal(read_trials(tmp_path / name, own).betas_NV, betas_NR[:, row_V])
+    with pytest.raises(ValueError, match=r"all.npy has 22 voxels, the model reads 20"):
+        read_trials(tmp_path / "all.npy", model)
+
+
+def test_labels_of_sessions_are_kept_as_they_are_written(
+    tmp_path: Path, model: Model, rng: np.random.Generator
+) -> None:
+    table = pd.DataFrame(rng.standard_normal((2, N_VOXELS)))
+    table["session"] = ["01", "pre"]
+    table.to_csv(tmp_path / "a.csv", index=False)
+    assert read_trials(tmp_path / "a.csv", model).session_N.tolist() == ["01", "pre"]
 
 
 def test_our_own_files_are_z_scores_of_all_rois(
@@ -92,7 +146,7 @@ def test_a_table_says_what_volumes_and_arrays_show(
         found = add_pictures(trials, table)
         assert found.betas_NV is trials.betas_NV
         assert found.picture_N.tolist() == ["NA", "07", "NA"]
-        assert found.session_N.tolist() == [2, 1, 2]
+        assert found.session_N.tolist() == ["2", "1", "2"]
         table.write_text("picture\nb\na\nb\n")
         assert add_pictures(trials, table).session_N is None
     (tmp_path / "a.nii.gz").rename(tmp_path / "betas_session02.nii.gz")
@@ -102,7 +156,6 @@ def test_a_table_says_what_volumes_and_arrays_show(
         ("picture\nb\na\n", r"shown.tsv: 'picture' has the shape \(2,\) for 3 trials; give one"),
         ("image\nb\na\nb\n", "shown.tsv has no column 'picture'; it has image"),
         ("picture\tsession\nb\t2\n\t2\nb\t2\n", "shown.tsv: 'picture' has empty entries"),
-        ("picture\tsession\nb\t2\na\tx\nb\t2\n", "'session' holds no whole numbers; count from"),
         ("picture\tsession\nb\t2\na\t1\nb\t2\n", "say different things under 'session'; leave"),
         ("picture\trun\nb\ta\nb\ta\tb\n", "is no tab-separated table .* in line 3, saw 3\\); mend"),
         ("", r"shown.tsv is no tab-separated table \(No columns"),
@@ -131,6 +184,7 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path, model: Model) -> None
     (tmp_path / "text.nii.gz").write_text("no NIfTI")
     (tmp_path / "ragged.csv").write_text("a,b\n1,2\n1,2,3\n")
     (tmp_path / "words.csv").write_text("a,b\n1,x\n")
+    (tmp_path / "trials.csv").write_text("0.5,-1.25\n1,2\n")
     (tmp_path / "holes.csv").write_text("a,picture\n1,x\n1,\n")
     for name, entries in (("short.h5", {"picture": [1]}), ("times.h5", {"session": [0.5, 1]})):
         with h5py.File(tmp_path / name, "w") as file:
@@ -161,6 +215,10 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path, model: Model) -> None
         ("text.nii.gz", "text.nii.gz cannot be read as NIfTI"),
         ("ragged.csv", r"ragged.csv cannot be read as a table \(.* saw 3\)"),
         ("words.csv", "words.csv: column 'b' holds no numbers"),
+        (
+            "trials.csv",
+            r"trials.csv begins with numbers \(0.5, -1.25, ...\); put|trials.csv begins",
+        ),
         ("holes.csv", "holes.csv: 'picture' has empty entries; give one for each trial"),
         ("short.h5", r"short.h5: 'picture' has the shape \(1,\) for 2 trials"),
         ("times.h5", "times.h5: 'session' holds no whole numbers"),

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fmri2clip.use.normalise import LEAST_TRIALS, normalise
+from fmri2clip.use.normalise import LEAST_TRIALS, list_sessions, normalise
 from tests.model_folder import make_inputs
 
 
@@ -88,7 +88,7 @@ def test_what_cannot_be_normalised_is_refused(percent_NV: np.ndarray) -> None:
     inputs = make_inputs()
     for betas_NV, norm, session, message in (
         (percent_NV, "zscore", 1, "'zscore' is not known; choose from stored, session, none"),
-        (percent_NV, "stored", 0, "needs a session; .* sessions 1 to 2"),
+        (percent_NV, "stored", 0, "needs a session; .* sessions 1, 2 of its training"),
         (percent_NV, "stored", 3, "session 3 is not known"),
         (turned, "stored", 2, "do not spread over voxels as .*; use norm 'none' for z-scores"),
         (300 * percent_NV, "stored", 2, "spread of .* are they percent signal change"),
@@ -100,3 +100,27 @@ def test_what_cannot_be_normalised_is_refused(percent_NV: np.ndarray) -> None:
     ):
         with pytest.raises(ValueError, match=message):
             normalise(betas_NV, norm, inputs, session)
+
+
+def test_a_voxel_that_is_nan_in_all_trials_is_0(percent_NV: np.ndarray) -> None:
+    betas_NV = percent_NV.copy()
+    betas_NV[:, 3] = np.nan
+    found_NV = normalise(betas_NV, "stored", make_inputs(), 2)
+    expected_NV = normalise(percent_NV, "stored", make_inputs(), 2)
+    assert not found_NV[:, 3].any()
+    others = np.arange(percent_NV.shape[1]) != 3
+    np.testing.assert_array_equal(found_NV[:, others], expected_NV[:, others])
+
+
+def test_sessions_of_a_folder_go_by_their_labels(percent_NV: np.ndarray) -> None:
+    inputs = make_inputs()
+    labels = np.frombuffer(b'["5", "1"]', dtype=np.uint8)
+    own = {**inputs, "session_labels_B": labels}
+    assert list_sessions(own) == ["5", "1"] and list_sessions(inputs) == ["1", "2"]
+    for label, session in (("1", 2), (5, 1)):
+        np.testing.assert_array_equal(
+            normalise(percent_NV, "stored", own, label),
+            normalise(percent_NV, "stored", inputs, session),
+        )
+    with pytest.raises(ValueError, match=r"session 2 is not known; .* sessions 5, 1 of its"):
+        normalise(percent_NV, "stored", own, 2)

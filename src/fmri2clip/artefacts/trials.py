@@ -43,6 +43,7 @@ VOXELS = Kind(
         "mean_SV": Field("float32", "percent signal change"),
         "std_SV": Field("float32", "percent signal change"),
         "invalid_SV": Field("bool", "no signal in the session"),
+        "mask_row_V": Field("int64", "its row among all voxels of the masks; of a folder", False),
     },
 )
 NOISE_FREE = Kind(

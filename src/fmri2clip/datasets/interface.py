@@ -86,9 +86,12 @@ class Recordings(Protocol):
         """Stored numbers are betas (percent signal change) times this."""
         ...
 
-    @property
-    def keeps_scale(self) -> bool:
-        """Whether models keep `scale`, to read such files again; NSD's follows from their type."""
+    def kept(self) -> Mapping[str, float | str]:
+        """What models keep to read such files again, as attributes of a file.
+
+        betas_scale: `scale`; session_labels: a JSON list, in the order of sessions; grid, affine:
+        JSON, of the volumes, where they are known. Empty for NSD, whose files tell.
+        """
         ...
 
     @property

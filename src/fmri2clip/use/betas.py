@@ -16,6 +16,7 @@ Letters: N trials, V voxels.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,18 +28,20 @@ from numpy.typing import NDArray
 from fmri2clip.artefacts.model import required, select_voxels
 from fmri2clip.artefacts.trials import read_betas
 from fmri2clip.datasets.folder import tables, volumes
+from fmri2clip.datasets.folder.masks import AFFINE_TOLERANCE
 from fmri2clip.use.model import Model
 
 Array = NDArray[Any]
 PICTURE = "picture"
 SESSION = "session"
+FRACTION = re.compile(r"[+-]?\d*\.\d+(?:[eE][+-]?\d+)?(?:\.\d+)?")  # pandas numbers equal names
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trials:
     """betas_NV: as the file has them; is_z: they are z-scores, as the file says.
 
-    picture_N: what each trial shows; session_N: its session, 1-based; None where the file says
+    picture_N: what each trial shows; session_N: label of its session; None where the file says
     nothing.
     """
 
@@ -69,7 +72,7 @@ def read_trials(path: Path, model: Model) -> Trials:
     suffix = ".nii.gz" if path.name.endswith(".nii.gz") else path.suffix
     if suffix not in readers:
         raise ValueError(f"{path.name} is no file of betas; {', '.join(readers)} can be read")
-    trials = readers[suffix](path, model)
+    trials = _take_rows(readers[suffix](path, model), model)
     n_trials, n_voxels = trials.betas_NV.shape
     if n_voxels != len(model.ijk_V3) == n_trials:
         raise ValueError(
@@ -86,6 +89,17 @@ def read_trials(path: Path, model: Model) -> Trials:
     return trials
 
 
+def _take_rows(trials: Trials, model: Model) -> Trials:
+    """Of files that have all voxels of the folder that the model was trained on, the model's."""
+    inputs = model.content.inputs
+    n_voxels = trials.betas_NV.shape[1]
+    if "mask_row_V" not in inputs or n_voxels == len(model.ijk_V3):
+        return trials
+    if n_voxels != inputs["n_mask_rows_1"].item():
+        return trials
+    return replace(trials, betas_NV=trials.betas_NV[:, inputs["mask_row_V"]])
+
+
 def add_pictures(trials: Trials, path: Path) -> Trials:
     """The trials of a file, with what the table beside it says of them, a row a trial in the same
     order.
@@ -96,8 +110,6 @@ def add_pictures(trials: Trials, path: Path) -> Trials:
         raise ValueError(f"{path} is no file; name a table with a row for each trial")
     table = tables.read_table(path, [PICTURE]).replace("", None)
     said = {name: table[name].to_numpy() for name in (PICTURE, SESSION) if name in table}
-    if SESSION in said and all(str(text).isdecimal() for text in said[SESSION]):
-        said[SESSION] = said[SESSION].astype(np.int64)
     read = _from_rows(path, trials.betas_NV, said)
     for name, known_N, said_N in (
         (PICTURE, trials.picture_N, read.picture_N),
@@ -145,14 +157,37 @@ def _find_columns(path: Path, n_columns: int, model: Model) -> Array:
 
 
 def _read_nifti(path: Path, model: Model) -> Trials:
-    betas_NV, grid, _ = volumes.read_nifti(path, model.ijk_V3)
-    return _from_volumes(path, model, betas_NV, grid)
+    return _from_volumes(path, model, *volumes.read_nifti(path, model.ijk_V3))
 
 
-def _from_volumes(path: Path, model: Model, betas_NV: Array, grid: volumes.Grid) -> Trials:
+def _from_volumes(
+    path: Path, model: Model, betas_NV: Array, grid: volumes.Grid, affine_44: Array | None = None
+) -> Trials:
     _check_subject(path, volumes.find_owner(path, grid), model)
+    _check_place(path, model, grid, affine_44)
     session = volumes.find_session(path)
     return Trials(betas_NV=betas_NV, session_N=np.full(len(betas_NV), session) if session else None)
+
+
+def _check_place(path: Path, model: Model, grid: volumes.Grid, affine_44: Array | None) -> None:
+    """Raise ValueError for volumes that lie elsewhere than those of the training, where the model
+    knows these: voxels are taken by their numbers.
+    """
+    inputs = model.content.inputs
+    if "grid_3" in inputs and tuple(inputs["grid_3"].tolist()) != tuple(grid):
+        raise ValueError(
+            f"{path.name} has volumes of {tuple(grid)}, the model was trained on volumes of "
+            f"{tuple(inputs['grid_3'].tolist())}; resample it to their grid"
+        )
+    known_44 = inputs.get("affine_44")
+    if affine_44 is None or known_44 is None:
+        return
+    if not np.allclose(affine_44, known_44, atol=AFFINE_TOLERANCE):
+        raise ValueError(
+            f"{path.name} has the affine {affine_44.tolist()}, the model was trained on "
+            f"{known_44.tolist()}, so its voxels may lie elsewhere; resample it to that grid, axes "
+            "in that order"
+        )
 
 
 def _check_subject(path: Path, subject: str, model: Model) -> None:
@@ -180,8 +215,8 @@ def _from_rows(path: Path, betas_NV: Array, said: Mapping[str, Array]) -> Trials
                 f"{path.name}: {name!r} has the shape {said[name].shape} for {len(betas_NV)} "
                 "trials; give one entry for each"
             )
-    if SESSION in said and said[SESSION].dtype.kind not in "iu":
-        raise ValueError(f"{path.name}: {SESSION!r} holds no whole numbers; count from 1")
+    if SESSION in said and said[SESSION].dtype.kind == "f":
+        raise ValueError(f"{path.name}: {SESSION!r} holds no whole numbers, nor labels")
     return Trials(betas_NV=betas_NV, picture_N=said.get(PICTURE), session_N=said.get(SESSION))
 
 
@@ -194,6 +229,18 @@ def _read_npy(path: Path, model: Model) -> Trials:
     return _from_rows(path, betas_NV, {})
 
 
+def _check_header(path: Path, names: list[str]) -> None:
+    """Raise ValueError where the first row is a trial: its numbers are no names.
+
+    Whole numbers may be names: of voxels, counted.
+    """
+    if sum(FRACTION.fullmatch(name) is not None for name in names) > len(names) / 2:
+        raise ValueError(
+            f"{path.name} begins with numbers ({', '.join(names[:3])}, ...), which are read as "
+            "names of columns; put a row of names above the first trial"
+        )
+
+
 def _read_table(path: Path, model: Model) -> Trials:
     import pandas as pd
 
@@ -201,7 +248,9 @@ def _read_table(path: Path, model: Model) -> Trials:
         if path.suffix == ".parquet":
             table = pd.read_parquet(path)
         else:
-            table = pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",")
+            # A label may be 01.
+            types = {SESSION: str}
+            table = pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",", dtype=types)
     except ImportError:
         raise ValueError(
             f"{path.name}: Parquet needs a package more; pip install pyarrow, or save the table as "
@@ -210,6 +259,7 @@ def _read_table(path: Path, model: Model) -> Trials:
     except (ValueError, OSError) as error:
         said = " ".join(str(error).split())  # of pandas it ends in a new line
         raise ValueError(f"{path.name} cannot be read as a table ({said})") from None
+    _check_header(path, [str(name) for name in table])
     notes = {name: table.pop(name).to_numpy() for name in (PICTURE, SESSION) if name in table}
     words = [str(name) for name in table if table[name].dtype.kind not in "iuf"]
     if words:

@@ -48,17 +48,17 @@ PACKAGES = ("fmri2clip", "torch", "numpy")
 class Request:
     """What a call of the command asks for.
 
-    session: 1-based, for norm `stored`, 0 where the file says it; trials_per_picture: rows that
-    follow each other and show one picture, 0 for what the file says of pictures; pictures: a table
-    that says it, see betas.add_pictures; top: how much of the gallery is shown; generator: see
-    paint.find_painter, '' for none.
+    session: its label, for norm `stored`, empty where the file says it; trials_per_picture: rows
+    that follow each other and show one picture, 0 for what the file says of pictures; pictures: a
+    table that says it, see betas.add_pictures; top: how much of the gallery is shown; generator:
+    see paint.find_painter, '' for none.
     """
 
     model: str
     betas: Path
     out: Path
     norm: str
-    session: int = 0
+    session: str = ""
     trials_per_picture: int = 0
     pictures: Path | None = None
     gallery: Path | None = None
@@ -136,7 +136,7 @@ def _normalise(model: Model, trials: Trials, request: Request) -> Array:
             f"session {request.session} means nothing with norm {request.norm!r}; leave it out, or "
             f"use norm {STORED!r}"
         )
-    session_N: Array | int = request.session
+    session_N: Array | str = request.session
     if trials.session_N is not None and not request.session:
         session_N = trials.session_N
     return model.normalise(trials.betas_NV, request.norm, session_N)

@@ -6,16 +6,17 @@ Letters: I pictures of the gallery, K captions, Q queries, R ranks, D embedding 
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fmri2clip.artefacts.gallery import read_gallery, write_gallery
 from fmri2clip.core import params, store
+from fmri2clip.datasets.folder.stock import SUFFIXES, read_picture
 from fmri2clip.datasets.folder.volumes import check_ends
 from fmri2clip.metrics.decoding.retrieval import similarity
 from fmri2clip.use.model import Decoding, Model
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from fmri2clip.clip.encoder import Encoder
 
 Array = NDArray[Any]
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 CAPTIONS = "captions.tsv"
 THUMBNAIL = 112  # pixels of the longer side
 
@@ -91,6 +91,19 @@ def make_gallery(folder: Path, out: Path, name: str, clip: params.Clip) -> int:
     return len(names)
 
 
+def list_skipped(folder: Path) -> list[str]:
+    """A line on files below a folder that a gallery does not take, or none."""
+    others = Counter(
+        path.suffix.lower() or path.name
+        for path in folder.rglob("[!.]*")
+        if path.is_file() and path.suffix.lower() not in SUFFIXES and path.name != CAPTIONS
+    )
+    if not others:
+        return []
+    found = ", ".join(f"{n} {suffix}" for suffix, n in sorted(others.items()))
+    return [f"not read, as no pictures: {found} ({', '.join(SUFFIXES)} are)"]
+
+
 def _read_captions(path: Path, names: list[str]) -> tuple[list[str], Array]:
     """Captions and the rows of their pictures; none without a file."""
     import pandas as pd
@@ -113,10 +126,7 @@ def _read_pictures(paths: list[Path], model: Encoder, jpegs: list[bytes]) -> Ite
     for start in range(0, len(paths), step):
         block = []
         for path in paths[start : start + step]:
-            try:
-                picture = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
-            except (UnidentifiedImageError, OSError) as error:
-                raise ValueError(f"{path.name} cannot be read as a picture ({error})") from None
+            picture = read_picture(path)
             block.append(model.resize(np.asarray(picture)[None])[0])
             picture.thumbnail((THUMBNAIL, THUMBNAIL))
             stream = io.BytesIO()

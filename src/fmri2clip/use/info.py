@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from fmri2clip.artefacts.card import Card
 from fmri2clip.datasets.terms import find_source
 from fmri2clip.use.model import load
+from fmri2clip.use.normalise import list_sessions
 
 
 def describe(place: str) -> list[str]:
@@ -30,7 +31,8 @@ def describe(place: str) -> list[str]:
         "data": source.name,
         "subject": model.subject,
         "voxels": f"{len(model.ijk_V3)} of group {about['voxels']!r}",
-        "sessions": f"{len(inputs.get('session_mean_SV', ()))} with statistics for --norm stored",
+        "sessions": f"{', '.join(list_sessions(inputs)) or 'none'}, with statistics for --norm "
+        "stored",
         "images": f"{about['n_training_images'][model.subject]} for training, "
         f"{about['n_validation_images'][model.subject]} for validation",
         "scores": f"\n{'':<11}".join(tell_scores(model.card)) or "none on test images come with it",

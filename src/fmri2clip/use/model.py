@@ -70,7 +70,7 @@ class Model:
         """What the model is: run, decoder, settings, counts (config.yaml)."""
         return self.content.description
 
-    def normalise(self, betas_NV: Array, norm: str, session: Array | int = 0) -> Array:
+    def normalise(self, betas_NV: Array, norm: str, session: Array | int | str = 0) -> Array:
         """z-scores of single trials by stored, session or none; see normalise.py."""
         self._check_shape(betas_NV)
         return normalise(betas_NV, norm, self.content.inputs, session)

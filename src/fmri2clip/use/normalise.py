@@ -12,6 +12,7 @@ Letters: N trials, T those of a session, V voxels, S sessions.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,16 +38,16 @@ SPREADS = (0.1, 2.0)  # of what passes as z-scores; a mean of many trials keeps 
 
 
 def normalise(
-    betas_NV: Array, norm: str, inputs: Mapping[str, Array], session_N: Array | int = 0
+    betas_NV: Array, norm: str, inputs: Mapping[str, Array], session_N: Array | int | str = 0
 ) -> NDArray[np.float32]:
-    """z-scores (N, V) of single trials; a voxel that never changes becomes 0.
+    """z-scores (N, V) of single trials; a voxel that never changes, or is NaN in all, becomes 0.
 
     betas_NV: z-scores for `none`; else numbers as the files of the training had them, where the
     model keeps their scale, or percent signal change, or NSD's integers, which are 300 times that.
-    inputs: the model's. session_N: of each trial or of all; for `stored` a 1-based session of the
-    model's training. Raises ValueError for values that are not finite, for fewer than LEAST_TRIALS
-    trials in a session with `session`, for an unknown session, and where the result is not spread
-    as z-scores are.
+    inputs: the model's. session_N: of each trial or of all; for `stored` the label of a session of
+    the model's training (list_sessions). Raises ValueError for values that are not finite, for
+    fewer than LEAST_TRIALS trials in a session with `session`, for an unknown session, and where
+    the result is not spread as z-scores are.
     """
     check_known(norm, NORMS, "betas", "norm")
     whole = np.issubdtype(betas_NV.dtype, np.integer)
@@ -55,6 +56,13 @@ def normalise(
             f"the betas are {betas_NV.dtype}, which are no z-scores; NSD's integers need norm "
             f"{STORED!r} or {SESSION!r}"
         )
+    # As in training: a voxel of which the session has nothing. One trial cannot tell.
+    silent_V = np.flatnonzero(np.isnan(betas_NV).all(axis=0))
+    if len(betas_NV) == 1 or len(silent_V) == betas_NV.shape[1]:
+        silent_V = silent_V[:0]
+    if len(silent_V):
+        betas_NV = betas_NV.copy()
+        betas_NV[:, silent_V] = 0
     _check_finite(betas_NV)
     if norm == NONE:
         z_NV = betas_NV.astype(np.float32)
@@ -72,8 +80,18 @@ def normalise(
         centred_NV = percent_NV - mean
         z_NV = np.divide(centred_NV, std, out=np.zeros_like(centred_NV), where=std > 0)
         z_NV = z_NV.astype(np.float32)
+    z_NV[:, silent_V] = 0
     _check_spread(z_NV, norm)
     return z_NV
+
+
+def list_sessions(inputs: Mapping[str, Array]) -> list[str]:
+    """Labels of the sessions whose statistics a model keeps, in the order of training: those of a
+    folder, else 1, 2, ...
+    """
+    if "session_labels_B" in inputs:
+        return [str(label) for label in json.loads(inputs["session_labels_B"].tobytes())]
+    return [str(s + 1) for s in range(len(inputs.get("session_mean_SV", ())))]
 
 
 def _check_finite(betas_NV: Array) -> None:
@@ -87,25 +105,28 @@ def _check_finite(betas_NV: Array) -> None:
 
 
 def _find_statistics(
-    inputs: Mapping[str, Array], session_N: Array | int, n_trials: int
+    inputs: Mapping[str, Array], session_N: Array | int | str, n_trials: int
 ) -> tuple[Array, Array]:
     """Mean and std (N, V), percent signal change, of the session of each trial."""
     if "session_mean_SV" not in inputs:
         raise ValueError(
             f"the model keeps no statistics of sessions; use norm {SESSION!r} or {NONE!r}"
         )
-    n_sessions = len(inputs["session_mean_SV"])
-    session_N = np.broadcast_to(np.asarray(session_N), n_trials)
-    wrong = session_N[(session_N < 1) | (session_N > n_sessions)]
-    if len(wrong):
+    labels = list_sessions(inputs)
+    row = {label: s for s, label in enumerate(labels)}
+    said_N = np.broadcast_to(np.asarray(session_N).astype(str), n_trials)
+    unknown = [label for label in said_N.tolist() if label not in row]
+    if unknown:
+        is_said = unknown[0] not in ("", "0")
         came = (
-            f"session {wrong[0]} is not known" if wrong[0] else f"norm {STORED!r} needs a session"
+            f"session {unknown[0]} is not known" if is_said else f"norm {STORED!r} needs a session"
         )
         raise ValueError(
-            f"{came}; the model keeps statistics of sessions 1 to {n_sessions} of its training: "
+            f"{came}; the model keeps statistics of sessions {', '.join(labels)} of its training: "
             f"name one, or use norm {SESSION!r} for other sessions"
         )
-    return inputs["session_mean_SV"][session_N - 1], inputs["session_std_SV"][session_N - 1]
+    row_N = [row[label] for label in said_N.tolist()]
+    return inputs["session_mean_SV"][row_N], inputs["session_std_SV"][row_N]
 
 
 def _take_statistics(percent_NV: Array, session_N: Array) -> tuple[Array, Array]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -73,9 +74,13 @@ def test_roi_arrays_are_equal(world: Path, tmp_path: Path) -> None:
     for subject in SUBJECTS:
         one, other = (Paths(tmp_path / name) for name in ("nsd", "own"))
         assert one.train_betas(subject).read_bytes() == other.train_betas(subject).read_bytes()
-        assert differing(one.voxels(subject), other.voxels(subject)) == {"attrs"}
+        assert differing(one.voxels(subject), other.voxels(subject)) == {"attrs", "mask_row_V"}
         with h5py.File(one.voxels(subject)) as a, h5py.File(other.voxels(subject)) as b:
-            assert dict(b.attrs) == {**a.attrs, "betas_scale": 300}
+            assert {name: b.attrs[name] for name in a.attrs} == dict(a.attrs)
+            assert b.attrs["betas_scale"] == 300
+            assert json.loads(b.attrs["session_labels"]) == [
+                f"{label:02d}" for label in range(1, a.attrs["sessions"] + 1)
+            ]
         assert differing(one.test_betas(subject), other.test_betas(subject)) == {
             "noise_free_IV",
             "noise_free_nsd_id_I",
@@ -90,7 +95,7 @@ def test_pictures_and_what_is_known_of_them_are_equal(world: Path, tmp_path: Pat
         cache_stimuli(paths, SUBJECTS, dataset, Labels())
     for part in (TRAIN, TEST):
         one, other = (Paths(tmp_path / name).stimuli(part) for name in ("nsd", "own"))
-        assert differing(one, other) == {"largest_I3"}
+        assert differing(one, other) == {"largest_I3", "name_I"}
 
 
 def test_targets_are_equal(world: Path, root: Path, tmp_path: Path) -> None:

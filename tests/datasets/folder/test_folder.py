@@ -468,9 +468,25 @@ def test_a_model_reads_the_files_of_its_own_folder(tmp_path: Path) -> None:
         files.append(np.delete(stored_TV, 3, axis=1))
     voxels = extract(own, tmp_path / "out").voxels("sub-01")
     inputs, _, _ = _select_voxels(voxels, "all", N_VOXELS - 1)
-    session_N = np.repeat([1, 2], [len(stored_TV) for stored_TV in files])
+    session_N = np.repeat(SESSIONS, [len(stored_TV) for stored_TV in files])
     found_NV = normalise(np.concatenate(files), "stored", inputs, session_N)
     np.testing.assert_allclose(found_NV, z_scores(own, "sub-01"), atol=5e-3)
+    with pytest.raises(
+        ValueError, match=r"session 1 is not known; .* sessions a, b of its training"
+    ):
+        normalise(files[0], "stored", inputs, 1)
+    # The files have a voxel more, which has no signal.
+    assert inputs["n_mask_rows_1"] == N_VOXELS
+    assert inputs["mask_row_V"].tolist() == np.delete(np.arange(N_VOXELS), 3).tolist()
+
+
+def test_a_model_knows_where_the_volumes_of_its_folder_lie(tmp_path: Path) -> None:
+    own = write_own(tmp_path / "own")
+    voxels = extract(own, tmp_path / "out").voxels("sub-01")
+    inputs, _, _ = _select_voxels(voxels, "all", N_VOXELS - 1)
+    mask = nib.load(next((own.root / "masks/sub-01").rglob("*.nii.gz")))
+    assert tuple(inputs["grid_3"]) == mask.shape
+    np.testing.assert_allclose(inputs["affine_44"], mask.affine)
 
 
 def test_trials_without_a_picture_are_passed_over(tmp_path: Path) -> None:

@@ -97,11 +97,18 @@ def test_labels_and_rois_come_with_the_data(files: dict[str, Path]) -> None:
     assert data.rois["floc-faces"].tolist() == [v % 2 == 0 for v in range(6, N_VOXELS)]
 
 
-def test_the_scale_of_a_folder_goes_into_the_model(files: dict[str, Path]) -> None:
-    assert "betas_scale_1" not in load(files).inputs
-    voxels = read_voxels(files["voxels"])
-    write_voxels(files["voxels"], voxels, {"betas_scale": 12.5})
-    assert load(files).inputs["betas_scale_1"].tolist() == [12.5]
+def test_what_reads_the_files_of_a_folder_goes_into_the_model(files: dict[str, Path]) -> None:
+    before = load(files).inputs
+    assert "betas_scale_1" not in before and "grid_3" not in before
+    voxels = dict(read_voxels(files["voxels"]))
+    voxels["mask_row_V"] = 2 * np.arange(len(voxels["ijk_V3"]))
+    attrs = {"betas_scale": 12.5, "session_labels": '["b", "a"]', "n_mask_rows": 99}
+    write_voxels(files["voxels"], voxels, {**attrs, "grid": "[3, 4, 5]"})
+    found = load(files).inputs
+    assert found["betas_scale_1"].tolist() == [12.5] and found["n_mask_rows_1"].tolist() == [99]
+    assert found["session_labels_B"].tobytes() == b'["b", "a"]'
+    assert np.array_equal(found["mask_row_V"], 2 * before["voxel_rows_V"])
+    assert found["grid_3"].tolist() == [3, 4, 5] and "affine_44" not in found
 
 
 def write_sessions(files: dict[str, Path]) -> tuple[np.ndarray, np.ndarray]:

@@ -8,6 +8,7 @@ V voxels.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -37,7 +38,6 @@ class FolderRecordings:
     rows: pd.DataFrame
     stock: Stock
     repetitions = 0
-    keeps_scale = True
     is_local = True
 
     @classmethod
@@ -122,6 +122,18 @@ class FolderRecordings:
     def ncsnr(self, rois: Rois) -> Array | None:
         """Where the masks have it."""
         return self.masks().ncsnr_V
+
+    def kept(self) -> Mapping[str, float | str]:
+        """Scale and labels, and where the volumes of the masks lie."""
+        found: dict[str, float | str] = {
+            "betas_scale": self.scale,
+            "session_labels": json.dumps(self.sessions),
+        }
+        own = self.masks()
+        if own.affine_44 is not None:
+            found["grid"] = json.dumps(own.grid)
+            found["affine"] = json.dumps(own.affine_44.tolist())
+        return found
 
     def find(self, session: int) -> Path:
         """File of a session (1-based)."""

@@ -27,7 +27,6 @@ class NsdRecordings:
     source: SessionSource
     repetitions = layout.REPETITIONS
     scale = layout.BETA_SCALE
-    keeps_scale = False
 
     @property
     def preparation(self) -> str:
@@ -56,6 +55,10 @@ class NsdRecordings:
     def ncsnr(self, rois: Rois) -> Array:
         """As shipped."""
         return read_ncsnr(self.root, self.subject, self.preparation, rois.mask)
+
+    def kept(self) -> Mapping[str, float | str]:
+        """Nothing."""
+        return {}
 
     def read(self, session: int, rois: Rois) -> Array:
         """The integers of the session's file."""

@@ -96,7 +96,11 @@ def extract_subject(
         "sessions": len(used),
         "norm_stats": norm.stats,
     }
-    scale = {"betas_scale": recordings.scale} if recordings.keeps_scale else {}
+    kept = recordings.kept()
+    if kept:
+        # Files of rows have those of all voxels.
+        voxels["mask_row_V"] = np.flatnonzero(kept_V)
+        kept = {**kept, "n_mask_rows": len(kept_V)}
     report = count_everything(trials, voxels, int(np.sum(~kept_V)))
     train = _select_trials(blocks, trials, train_N, kept_V)
     test = _select_trials(blocks, trials, ~train_N, kept_V)
@@ -111,7 +115,7 @@ def extract_subject(
         train_file, test_file, voxel_file, truth_file, report_file = temporaries
         write_betas(train_file, train, attrs)
         write_betas(test_file, {**test, **noise_free}, attrs)
-        write_voxels(voxel_file, voxels, {**attrs, **scale})
+        write_voxels(voxel_file, voxels, {**attrs, **kept})
         write_noise_free(truth_file, truth)
         report_file.write_text(json.dumps(report, indent=1) + "\n")
     # The blocks go last: a kill before this line costs the writing, not the reading.

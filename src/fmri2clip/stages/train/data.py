@@ -7,6 +7,7 @@ repeats, S sessions, J images of the judge.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,7 +40,7 @@ class Subject:
     data: TrainingData
     split: SplitResult
     nsd_id_I: Array  # all training images of the subject, the axis of `split`
-    # ijk_V3, voxel_rows_V, session_mean_SV, session_std_SV; betas_scale_1 of a folder of one's own
+    # ijk_V3, voxel_rows_V, session_mean_SV, session_std_SV; what `find_origin` gives
     inputs: dict[str, Array]
     unseen: list[str]  # names of the unseen categories
 
@@ -234,12 +235,31 @@ def _select_voxels(
         )
     statistics = {f"session_{name}_SV": voxels[f"{name}_SV"][:, rows_V] for name in ("mean", "std")}
     inputs = {"ijk_V3": voxels["ijk_V3"][rows_V], "voxel_rows_V": rows_V, **statistics}
-    if "betas_scale" in voxels.attrs:
-        inputs["betas_scale_1"] = np.array([voxels.attrs["betas_scale"]])
+    inputs |= find_origin(path, voxels.attrs, rows_V)
     members = {
         str(name): voxels["roi_VG"][rows_V, k] for k, name in enumerate(voxels["roi_names_G"])
     }
     return inputs, members, voxels["ncsnr_train_V"][rows_V]
+
+
+def find_origin(path: Path, attrs: store.Attrs, rows_V: Array) -> dict[str, Array]:
+    """What a voxel file says of a folder's files, so that the model can read them; else nothing.
+
+    betas_scale_1: stored numbers are betas times this; session_labels_B: a JSON list in UTF-8;
+    mask_row_V, n_mask_rows_1: rows of the model's voxels among all; grid_3, affine_44: of volumes.
+    """
+    if "betas_scale" not in attrs:
+        return {}
+    found = {
+        "betas_scale_1": np.array([attrs["betas_scale"]]),
+        "session_labels_B": np.frombuffer(str(attrs["session_labels"]).encode(), dtype=np.uint8),
+        "mask_row_V": read_voxels(path, ["mask_row_V"])["mask_row_V"][rows_V],
+        "n_mask_rows_1": np.array([attrs["n_mask_rows"]]),
+    }
+    for name, key in (("grid", "grid_3"), ("affine", "affine_44")):
+        if name in attrs:
+            found[key] = np.array(json.loads(str(attrs[name])))
+    return found
 
 
 def _count_places(nsd_id_N: Array) -> Array:
