@@ -56,9 +56,10 @@ def align(x: Any, true: Any, c: Any, mixing: Mixing | None, progress: float) -> 
     # Norms and cosines are computed when they are first asked for: in here.
     with torch.autocast(device.type, enabled=False):
         terms = {}
+        n_images = len(x.scale_B)
         # A mixed input has no one true picture: regression and token_nce leave its row out.
         if mixing is None:
-            rows = torch.arange(len(x.scale_B), device=device)
+            rows = torch.arange(n_images, device=device)
         else:
             rows = (~mixing.mixed_B).nonzero()[:, 0]
         n_kept = max(len(rows), 1)  # all may be mixed: the terms are 0 then, not NaN
