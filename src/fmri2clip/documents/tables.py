@@ -568,7 +568,7 @@ STUDIES: Mapping[str, tuple[Sequence[Column], str]] = {  # columns; what a title
     "aligned_curve": (POINTS, ""),
     "brainclip_forms": ((IMAGE, TEXT, ZERO_SHOT, MAP), ""),
     "plus_parts": ((*STREAMS[:3], PROJECTED, *STREAMS[3:]), ""),
-    "mused_when": ((MAP,), ""),
+    "mused_when": ((MAP,), "bare"),
     "plus": ((IMAGE, TEXT, ZERO_SHOT, MAP, PIXCORR, ALEXNET, CLIP, EDGES), ""),
     "rivals": ((IMAGE, TEXT, ZERO_SHOT, MAP, SEMANTIC, EDGES), ""),
 }
