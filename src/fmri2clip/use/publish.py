@@ -19,6 +19,7 @@ from fmri2clip.datasets.terms import SIMULATED, find_source
 from fmri2clip.use.hub import FILES, SCHEME
 from fmri2clip.use.info import tell_scores
 from fmri2clip.use.model import Model, load
+from fmri2clip.use.normalise import list_sessions
 
 
 def publish(run: str, paths: Paths, out: Path) -> list[str]:
@@ -79,6 +80,7 @@ def _join_cards(run: str, cards: Mapping[str, Card], models: Mapping[str, Model]
         for subject, card in cards.items()
     ]
     first = next(iter(cards))
+    session = next(iter(list_sessions(models[first].content.inputs)), "1")
     text = [
         f"# {run}: from fMRI to CLIP",
         f"Decoders ({about['decoder']}) of the Python package fmri2clip, trained on "
@@ -87,7 +89,7 @@ def _join_cards(run: str, cards: Mapping[str, Card], models: Mapping[str, Model]
         "for.",
         "\n".join(["| person | score on test images, % |", "| --- | --- |", *rows]),
         f"```\nfmri2clip decode {SCHEME}OWNER/NAME@REVISION/{first} --betas betas.npy "
-        "--norm stored --session 1 --out decoded\n```",
+        f"--norm stored --session {session} --out decoded\n```",
         "## Terms",
         find_source(about).terms,
     ]
@@ -110,7 +112,8 @@ def _list_checks(
     if source is not SIMULATED:
         lines.append(
             "derived from the data are: the weights; in inputs.safetensors places of voxels, their "
-            "mean and spread in every session, means of predictions; in split.json ids of pictures"
+            "mean and spread in every session, labels of sessions, grid and affine of masks, means "
+            "of predictions; in split.json ids of pictures"
         )
     return [
         *lines,
