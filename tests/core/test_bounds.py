@@ -104,7 +104,7 @@ def test_fractions_end_at_1(content: dict[str, Any], root: Path) -> None:
         ("world.n_sessions", 40, 41),
         ("world.n_sessions", 4, 2),  # 500 shared pictures of 250 a session
         ("world.image_size", 425, 426),
-        ("world.n_shared", 2745, 2746),  # 250 images for validation, five folds of ridge
+        ("world.n_shared", 2740, 2741),  # 250 images for validation, five folds of ridge
         ("runs.ridge.seed", LARGEST, LARGEST + 1),
         ("evaluation.caption_index", 4, 5),
         ("evaluation.prompt", 1, 2),
@@ -122,7 +122,7 @@ def test_fractions_end_at_1(content: dict[str, Any], root: Path) -> None:
         ("evaluation.n_way", 500, 501),
         ("evaluation.n_hard", 499, 500),
         ("evaluation.dominant_area", 0.51, 0.5),
-        ("split.n_validation", 2495, 2496),  # five folds of ridge
+        ("split.n_validation", 2490, 2491),  # 20 repeats for encoding
         ("split.n_sessions", 12, 13),
         ("split.n_judge", 20, 19),
         ("split.holdout_clusters", 2500, 2501),
