@@ -104,7 +104,7 @@ def test_fractions_end_at_1(content: dict[str, Any], root: Path) -> None:
         ("world.n_sessions", 40, 41),
         ("world.n_sessions", 4, 2),  # 500 shared pictures of 250 a session
         ("world.image_size", 425, 426),
-        ("world.n_shared", 2740, 2741),  # 250 images for validation, five folds of ridge
+        ("world.n_shared", 2740, 2741),  # 250 images for validation, 20 repeats for encoding
         ("runs.ridge.seed", LARGEST, LARGEST + 1),
         ("evaluation.caption_index", 4, 5),
         ("evaluation.prompt", 1, 2),
