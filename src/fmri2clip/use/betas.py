@@ -93,9 +93,8 @@ def _take_rows(trials: Trials, model: Model) -> Trials:
     """Of files that have all voxels of the folder that the model was trained on, the model's."""
     inputs = model.content.inputs
     n_voxels = trials.betas_NV.shape[1]
-    if "mask_row_V" not in inputs or n_voxels == len(model.ijk_V3):
-        return trials
-    if n_voxels != inputs["n_mask_rows_1"].item():
+    n_rows = inputs["n_mask_rows_1"].item() if "n_mask_rows_1" in inputs else 0
+    if n_voxels != n_rows or n_voxels == len(model.ijk_V3):
         return trials
     return replace(trials, betas_NV=trials.betas_NV[:, inputs["mask_row_V"]])
 

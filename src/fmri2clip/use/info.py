@@ -23,6 +23,9 @@ def describe(place: str) -> list[str]:
     if clip and "present_C" in inputs:
         n_present = inputs["present_C"].sum()
         categories = f"{len(clip['category_C'])}, of which {n_present} occur in training images"
+    sessions = ", ".join(list_sessions(inputs)) or "none"
+    if "betas_scale_1" in inputs and "session_labels_B" not in inputs:
+        sessions += " by their order in trials.tsv (train again to have their labels)"
     rows = {
         "run": about["run"],
         "decoder": about["decoder"],
@@ -31,8 +34,7 @@ def describe(place: str) -> list[str]:
         "data": source.name,
         "subject": model.subject,
         "voxels": f"{len(model.ijk_V3)} of group {about['voxels']!r}",
-        "sessions": f"{', '.join(list_sessions(inputs)) or 'none'}, with statistics for --norm "
-        "stored",
+        "sessions": f"{sessions}, with statistics for --norm stored",
         "images": f"{about['n_training_images'][model.subject]} for training, "
         f"{about['n_validation_images'][model.subject]} for validation",
         "scores": f"\n{'':<11}".join(tell_scores(model.card)) or "none on test images come with it",

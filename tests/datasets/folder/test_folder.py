@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fmri2clip.artefacts.model import read_inputs, save_subject
 from fmri2clip.artefacts.paths import Paths
 from fmri2clip.artefacts.trials import read_betas, read_voxels
 from fmri2clip.core.params import Norm
@@ -30,7 +31,7 @@ from fmri2clip.datasets.pictures import read_picture
 from fmri2clip.stages.check_data.check_folder import digest_folder, iterate_folder_checks
 from fmri2clip.stages.extract_rois.extract import extract_subject
 from fmri2clip.stages.train.data import _select_voxels
-from fmri2clip.use.normalise import normalise
+from fmri2clip.use.normalise import list_sessions, normalise
 from tests.datasets.folder.own_world import (
     GROUPS,
     N_TEST,
@@ -487,6 +488,12 @@ def test_a_model_knows_where_the_volumes_of_its_folder_lie(tmp_path: Path) -> No
     mask = nib.load(next((own.root / "masks/sub-01").rglob("*.nii.gz")))
     assert tuple(inputs["grid_3"]) == mask.shape
     np.testing.assert_allclose(inputs["affine_44"], mask.affine)
+    # And keeps it in its folder, where `fmri2clip decode` reads it.
+    save_subject(tmp_path / "model", inputs, {})
+    kept = read_inputs(tmp_path / "model")
+    assert set(kept) == set(inputs)
+    assert all(np.array_equal(kept[name], inputs[name]) for name in kept)
+    assert list_sessions(kept) == list(SESSIONS)
 
 
 def test_trials_without_a_picture_are_passed_over(tmp_path: Path) -> None:
